@@ -3,6 +3,8 @@
 mod cargo;
 mod command;
 mod progress;
+mod report;
+mod test;
 mod vm;
 
 use std::process::ExitCode;
@@ -16,11 +18,13 @@ const NO_VERDICT: u8 = 125;
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
 enum Xtask {
+    Test(test::Test),
     Vm(vm::Vm),
 }
 
 fn main() -> ExitCode {
     let (status, failure) = match Xtask::parse() {
+        Xtask::Test(test) => (test.run().map(|good| u8::from(!good)), 1),
         Xtask::Vm(vm) => (vm.run(), NO_VERDICT),
     };
     match status {

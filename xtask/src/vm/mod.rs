@@ -42,6 +42,9 @@ pub(crate) struct Vm {
     action: Action,
 }
 
+/// In MiB; enough for test programs with their debug information.
+const MEMORY: u32 = 1024;
+
 #[derive(Args)]
 pub(crate) struct Options {
     /// 6.1 or 6.12 (Debian's), all, or the path of a bzImage [default: all for test, else 6.12]
@@ -58,13 +61,28 @@ pub(crate) struct Options {
     user: bool,
     /// How long one guest may take, from its start to the verdict
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 600)]
-    pub(crate) timeout: u64,
+    timeout: u64,
     /// The guest's memory
-    #[arg(long, global = true, value_name = "MIB", default_value_t = 1024)]
+    #[arg(long, global = true, value_name = "MIB", default_value_t = MEMORY)]
     memory: u32,
     /// A file or folder for the program's working directory, under the same relative path; can be repeated
     #[arg(long = "file", global = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+}
+
+impl Options {
+    /// The defaults, with another time limit.
+    pub(crate) fn within(timeout: u64) -> Self {
+        Self {
+            kernel: None,
+            modules: None,
+            without: Vec::new(),
+            user: false,
+            timeout,
+            memory: MEMORY,
+            files: Vec::new(),
+        }
+    }
 }
 
 #[derive(Subcommand)]
