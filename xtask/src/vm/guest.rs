@@ -20,6 +20,9 @@ use crate::progress::Progress;
 /// How long a guest may take until it speaks; translated code on a busy machine takes a while.
 const BOOT: Duration = Duration::from_secs(120);
 
+/// The exit status of a program whose output nobody reads.
+const SIGPIPE: u8 = 128 + 13;
+
 /// Where a program finds its files.
 pub(super) const FILES: &str = "guest/files";
 
@@ -177,6 +180,10 @@ fn wait(
             Ok(Event::Closed(Ok(Some(_)))) => half = true,
             Ok(Event::Closed(Ok(None))) | Err(RecvTimeoutError::Disconnected) => {
                 bail!("the guest ended without a verdict")
+            }
+            // `… | head` reads no further: the end that a signal would bring on the host.
+            Ok(Event::Closed(Err(error))) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return Ok(SIGPIPE);
             }
             Ok(Event::Closed(Err(error))) => {
                 return Err(error).context("the program's output could not be passed on");

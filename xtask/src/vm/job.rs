@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use cargo_metadata::Target;
 
 use super::guest::{FILES, Task};
@@ -92,7 +92,7 @@ impl Job {
     ) -> Result<u8> {
         let session = Session::open(source, options)?;
         let task = Task::Run {
-            user: if options.user { "nobody" } else { "root" },
+            user: if options.user { "65534" } else { "root" },
             stdin: if self.stdin.is_some() {
                 "/guest/stdin"
             } else {
@@ -165,7 +165,7 @@ fn benches(name: Option<&str>) -> Result<Vec<PathBuf>> {
         Some(name) => cargo.args(["--bench", name]),
         None => cargo.args(["--bench", "*"]),
     };
-    build(cargo, Target::is_bench).context("there is no such benchmark")
+    build(cargo, Target::is_bench)
 }
 
 /// A script of the guest's shell, which becomes the program.

@@ -26,13 +26,10 @@ pub(super) fn add_as(
     tree.file(path, program)?;
     let bytes =
         std::fs::read(program).with_context(|| format!("{} cannot be read", program.display()))?;
-    if let Some(interpreter) = interpreter(&bytes) {
-        // The guest has a shell of its own.
-        return if interpreter == Path::new("/bin/sh") {
-            Ok(())
-        } else {
-            add(tree, &interpreter)
-        };
+    if let Some(line) = bytes.strip_prefix(b"#!") {
+        return interpreters(line)
+            .iter()
+            .try_for_each(|program| add(tree, program));
     }
     for library in libraries(program, root)? {
         let inside = root.and_then(|root| library.strip_prefix(root).ok());
@@ -100,14 +97,25 @@ fn stays_below(path: &Path) -> bool {
             .all(|part| matches!(part, Component::Normal(_)))
 }
 
-fn interpreter(program: &[u8]) -> Option<PathBuf> {
-    let line = program
-        .strip_prefix(b"#!")?
-        .split(|byte| *byte == b'\n')
-        .next()?;
-    let words = line.split(u8::is_ascii_whitespace);
-    let word = words.into_iter().find(|word| !word.is_empty())?;
-    Some(OsStr::from_bytes(word).into())
+/// The programs that the line after `#!` names: one, or env and the one that env looks for.
+fn interpreters(line: &[u8]) -> Vec<PathBuf> {
+    let line = line.split(|byte| *byte == b'\n').next().unwrap_or(line);
+    let mut words = line
+        .split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty())
+        .map(|word| Path::new(OsStr::from_bytes(word)));
+    let first = words.next();
+    let by_name = words
+        .next()
+        .filter(|_| first.is_some_and(|first| first.ends_with("env")))
+        .and_then(which);
+    // The guest has a shell of its own.
+    let first = first.filter(|first| *first != Path::new("/bin/sh"));
+    first
+        .map(Path::to_owned)
+        .into_iter()
+        .chain(by_name)
+        .collect()
 }
 
 /// What the loader would load, itself included; nothing for a static program.
@@ -174,12 +182,15 @@ mod tests {
     }
 
     #[test]
-    fn an_interpreter_is_the_first_word() {
+    fn a_script_needs_the_programs_of_its_first_line() {
         assert_eq!(
-            interpreter(b"#! /usr/bin/env bash\n"),
-            Some("/usr/bin/env".into())
+            interpreters(b" /bin/cat -u\nnext"),
+            [PathBuf::from("/bin/cat")]
         );
-        assert_eq!(interpreter(b"\x7fELF"), None);
+        assert!(interpreters(b"/bin/sh\n").is_empty());
+        let found = interpreters(b"/usr/bin/env sh\n");
+        assert_eq!(found.first(), Some(&"/usr/bin/env".into()));
+        assert_eq!(found.get(1), which("sh").as_ref());
     }
 
     #[test]

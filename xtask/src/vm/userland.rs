@@ -12,7 +12,7 @@ use crate::command::which;
 use crate::progress::Progress;
 
 /// Programs that the guest has under these names, whatever the host has.
-pub(super) const TOOLS: [&str; 2] = ["ipvsadm", "ip"];
+pub(super) const TOOLS: [&str; 3] = ["ipvsadm", "ip", "setpriv"];
 
 const PASSWD: &str = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
@@ -43,7 +43,7 @@ fn tree(kernel: &Kernel, modules: &Modules, packages: &Path) -> Result<Tree> {
     tree.link("var/run", "/run");
     tree.folder("tmp");
 
-    tree.file("bin/busybox", &busybox(packages)?)?;
+    program::add_as(&mut tree, "bin/busybox", &busybox(packages)?, None)?;
     tree.link("bin/sh", "busybox");
     // Where the kernel asks for modules that it lacks.
     tree.link("sbin/modprobe", "/bin/busybox");
@@ -58,6 +58,9 @@ fn tree(kernel: &Kernel, modules: &Modules, packages: &Path) -> Result<Tree> {
     let (ip, root) = ip(packages)?;
     program::add_as(&mut tree, "usr/local/sbin/ip", &ip, root.as_deref())?;
 
+    let setpriv = which("setpriv").context("setpriv is not here: install util-linux")?;
+    program::add_as(&mut tree, "usr/local/sbin/setpriv", &setpriv, None)?;
+
     let folder = format!("lib/modules/{}", kernel.release);
     for file in modules.files() {
         let path = format!("{folder}/{}", super::modules::plain(file));
@@ -68,10 +71,11 @@ fn tree(kernel: &Kernel, modules: &Modules, packages: &Path) -> Result<Tree> {
 
 fn busybox(packages: &Path) -> Result<PathBuf> {
     if !packages::available() {
-        return which("busybox").context("busybox is not here: install it, statically linked");
+        return which("busybox").context("busybox is not here: install it");
     }
+    // Not Debian's static one: its shell prefers its own `ip` to the one in PATH.
     let root = packages.join("busybox");
-    packages::unpack(&["busybox-static"], &root)?;
+    packages::unpack(&["busybox"], &root)?;
     first(&root, &["bin/busybox", "usr/bin/busybox"])
 }
 
