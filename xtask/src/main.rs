@@ -1,3 +1,37 @@
 //! The project's own commands: `cargo xtask --help`.
 
-fn main() {}
+mod cargo;
+mod command;
+mod progress;
+mod report;
+mod test;
+mod vm;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// What the status says when there is no verdict of a program to pass on.
+const NO_VERDICT: u8 = 125;
+
+/// The project's own commands
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+enum Xtask {
+    Test(test::Test),
+    Vm(vm::Vm),
+}
+
+fn main() -> ExitCode {
+    let (status, failure) = match Xtask::parse() {
+        Xtask::Test(test) => (test.run().map(|good| u8::from(!good)), 1),
+        Xtask::Vm(vm) => (vm.run(), NO_VERDICT),
+    };
+    match status {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(failure)
+        }
+    }
+}

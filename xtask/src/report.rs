@@ -1,0 +1,179 @@
+//! What the tests of a run said, counted from libtest's result lines, and the table that closes the run.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+/// The sums of some `test result:` lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Counts {
+    /// How many such lines there were.
+    pub(crate) results: usize,
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+    pub(crate) ignored: usize,
+    pub(crate) filtered: usize,
+}
+
+impl Counts {
+    /// Adds a line of output if it is a result: `test result: ok. 12 passed; 0 failed; 1 ignored; …`
+    fn add_line(&mut self, line: &str) {
+        let Some(result) = line.trim().strip_prefix("test result: ") else {
+            return;
+        };
+        self.results += 1;
+        for part in result.split(['.', ';']) {
+            let Some((number, what)) = part.trim().split_once(' ') else {
+                continue;
+            };
+            let Ok(number) = number.parse::<usize>() else {
+                continue;
+            };
+            match what {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.ignored += number,
+                "filtered out" => self.filtered += number,
+                _ => {}
+            }
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.results += other.results;
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+        self.filtered += other.filtered;
+    }
+}
+
+/// Passes output on and counts the tests in it.
+pub(crate) struct Counting<W> {
+    to: W,
+    line: Vec<u8>,
+    pub(crate) counts: Counts,
+}
+
+impl<W: Write> Counting<W> {
+    pub(crate) fn new(to: W) -> Self {
+        Self {
+            to,
+            line: Vec::new(),
+            counts: Counts::default(),
+        }
+    }
+}
+
+impl<W: Write> Write for Counting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        for byte in &bytes[..written] {
+            if *byte == b'\n' {
+                self.counts.add_line(&String::from_utf8_lossy(&self.line));
+                self.line.clear();
+            } else {
+                self.line.push(*byte);
+            }
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// One step of a run.
+pub(crate) struct Row {
+    pub(crate) name: String,
+    /// `ok`, `FAILED`, or why it did not run.
+    pub(crate) result: &'static str,
+    pub(crate) counts: Counts,
+    pub(crate) time: Duration,
+}
+
+/// Prints what ran and for how long, and the total as the last line; returns whether nothing failed.
+pub(crate) fn print(rows: &[Row], to: &mut impl Write) -> io::Result<bool> {
+    let width = rows
+        .iter()
+        .map(|row| row.name.chars().count())
+        .max()
+        .unwrap_or(0);
+    writeln!(
+        to,
+        "\n{:width$}  passed  failed  ignored  filtered     time  result",
+        "step"
+    )?;
+    let mut total = Counts::default();
+    for row in rows {
+        let Row {
+            name,
+            result,
+            counts,
+            time,
+        } = row;
+        writeln!(
+            to,
+            "{name:width$}  {:6}  {:6}  {:7}  {:8}  {:5.1} s  {result}",
+            counts.passed,
+            counts.failed,
+            counts.ignored,
+            counts.filtered,
+            time.as_secs_f64(),
+        )?;
+        total.add(counts);
+    }
+    writeln!(to, "\n{} passed, {} failed", total.passed, total.failed)?;
+    Ok(total.failed == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_summed_over_lines_in_pieces() -> io::Result<()> {
+        let output = "running 3 tests\ntest a ... ok\n\n\
+            test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.00s\n\
+            test result: FAILED. 3 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out\n\
+            test result of mine: 7 passed\n";
+        let mut counting = Counting::new(Vec::new());
+        for piece in output.as_bytes().chunks(7) {
+            counting.write_all(piece)?;
+        }
+        let expected = Counts {
+            results: 2,
+            passed: 15,
+            failed: 4,
+            ignored: 1,
+            filtered: 2,
+        };
+        assert_eq!(counting.counts, expected);
+        assert_eq!(counting.to, output.as_bytes());
+        Ok(())
+    }
+
+    #[test]
+    fn the_last_line_is_the_total() -> io::Result<()> {
+        let row = |name: &str, passed, failed| Row {
+            name: name.into(),
+            result: "ok",
+            counts: Counts {
+                passed,
+                failed,
+                ..Counts::default()
+            },
+            time: Duration::from_millis(1500),
+        };
+        let mut printed = Vec::new();
+        let good = print(&[row("one", 1, 0), row("two", 20, 3)], &mut printed)?;
+        let printed = String::from_utf8_lossy(&printed).into_owned();
+        assert!(!good);
+        assert_eq!(
+            printed.lines().last(),
+            Some("21 passed, 3 failed"),
+            "{printed}"
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,55 @@
+//! Whether KVM works here: believed only of a guest that has spoken, and remembered for the host's kernel.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::guest::{Guest, Task};
+use super::initramfs::Tree;
+use super::kernel::Kernel;
+use super::qemu::Accelerator;
+use crate::progress::Progress;
+
+/// With KVM a guest is up in two seconds; where KVM is broken it never is.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// KVM where it works, else translation, which works everywhere.
+pub(super) fn choose(kernel: &Kernel, cache: &Path) -> Result<Accelerator> {
+    let device = OpenOptions::new().read(true).write(true).open("/dev/kvm");
+    if device.is_err() {
+        return Ok(Accelerator::Tcg);
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let file = cache.join("kvm");
+    let (works, fails) = (format!("works on {host}"), format!("fails on {host}"));
+    let known = std::fs::read_to_string(&file).unwrap_or_default();
+    if known == works {
+        return Ok(Accelerator::Kvm);
+    }
+    if known == fails {
+        return Ok(Accelerator::Tcg);
+    }
+    let spoke = {
+        let _progress = Progress::start("probing KVM");
+        let guest = Guest {
+            kernel,
+            accelerator: Accelerator::Kvm,
+            memory: 1024,
+            timeout: PATIENCE,
+            cache,
+            without: &[],
+            tree: Tree::default(),
+        };
+        guest
+            .run(&Task::Probe, &mut std::io::sink(), &mut std::io::sink())
+            .is_ok()
+    };
+    std::fs::write(file, if spoke { works } else { fails })?;
+    Ok(if spoke {
+        Accelerator::Kvm
+    } else {
+        Accelerator::Tcg
+    })
+}

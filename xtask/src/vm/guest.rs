@@ -1,0 +1,265 @@
+//! One run of a guest: boots it, passes on what its program writes, and insists on a verdict.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::{self, Read as _, Write};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use tempfile::NamedTempFile;
+
+use super::initramfs::Tree;
+use super::kernel::Kernel;
+use super::modules::{self, Modules};
+use super::qemu::{Accelerator, Machine, Qemu};
+use super::{stream, userland};
+use crate::command::tail;
+use crate::progress::Progress;
+
+/// How long a guest may take until it speaks; translated code on a busy machine takes a while.
+const BOOT: Duration = Duration::from_secs(120);
+
+/// The exit status of a program whose output nobody reads.
+const SIGPIPE: u8 = 128 + 13;
+
+/// Where a program finds its files.
+pub(super) const FILES: &str = "guest/files";
+
+/// A guest before it boots.
+pub(super) struct Guest<'a> {
+    pub(super) kernel: &'a Kernel,
+    pub(super) accelerator: Accelerator,
+    pub(super) memory: u32,
+    pub(super) timeout: Duration,
+    /// `target/vm`
+    pub(super) cache: &'a Path,
+    pub(super) without: &'a [String],
+    /// What is in the guest for this run alone.
+    pub(super) tree: Tree,
+}
+
+/// What a guest does with its `/guest/run`.
+pub(super) enum Task {
+    /// Nothing: it shows that it boots.
+    Probe,
+    /// Runs it, with this file of the guest as standard input.
+    Run {
+        user: &'static str,
+        stdin: &'static str,
+    },
+    /// Runs it on the terminal, which has this many rows and columns.
+    Shell { rows: u16, columns: u16 },
+}
+
+impl Guest<'_> {
+    /// Boots and runs until the verdict: the exit status of the program. Anything else is an error.
+    pub(super) fn run(
+        self,
+        task: &Task,
+        stdout: &mut (dyn Write + Send),
+        stderr: &mut (dyn Write + Send),
+    ) -> Result<u8> {
+        let (kernel, cache, timeout) = (self.kernel, self.cache, self.timeout);
+        let token = format!("{:016x}", RandomState::new().hash_one(0));
+        let initramfs = self.initramfs(task, &token)?;
+        let log = NamedTempFile::new_in(cache)?;
+
+        let started = Instant::now();
+        let machine = self.machine(&initramfs);
+        let (qemu, streams) = Qemu::start(&machine, log.reopen()?)?;
+        let (sender, events) = channel();
+        let verdict = std::thread::scope(|threads| {
+            let (to_stdout, to_stderr, token) = (sender.clone(), sender.clone(), &token);
+            threads.spawn(move || {
+                let closed = stream::copy(streams.stdout, stdout, token);
+                let _ = to_stdout.send(Event::Closed(closed));
+            });
+            threads.spawn(move || {
+                let closed = stream::copy(streams.stderr, stderr, token);
+                let _ = to_stderr.send(Event::Closed(closed));
+            });
+            let log = log.reopen();
+            threads.spawn(move || watch(streams.console, log?, token, &sender));
+            let verdict = wait(&events, kernel, task, started, timeout);
+            // The threads end with the streams, and those with QEMU.
+            drop(qemu);
+            verdict
+        });
+        verdict.or_else(|error| fail(&error, kernel, log, cache))
+    }
+
+    /// Boots with the serial console on this terminal, until the shell ends.
+    pub(super) fn shell(self, task: &Task) -> Result<()> {
+        let initramfs = self.initramfs(task, "")?;
+        let status = self.machine(&initramfs).interactive()?.status()?;
+        if !status.success() {
+            bail!("QEMU ended with {status}");
+        }
+        Ok(())
+    }
+
+    fn machine<'a>(&'a self, initramfs: &'a NamedTempFile) -> Machine<'a> {
+        Machine {
+            image: &self.kernel.image,
+            initramfs: initramfs.path(),
+            memory: self.memory,
+            accelerator: self.accelerator,
+        }
+    }
+
+    /// What all guests of the kernel have, and behind it what this one has: the later file wins.
+    fn initramfs(&self, task: &Task, token: &str) -> Result<NamedTempFile> {
+        let all = Modules::read(&self.kernel.modules)?.select(modules::wanted());
+        let mut file = NamedTempFile::new_in(self.cache)?;
+        file.write_all(&userland::archive(self.kernel, &all, self.cache)?)?;
+
+        let modules = all.without(self.without)?;
+        let folder = &self.kernel.modules;
+        let aliases = std::fs::read_to_string(folder.join("modules.alias")).unwrap_or_default();
+        let mut tree = Tree::default();
+        let inside = format!("lib/modules/{}", self.kernel.release);
+        tree.text(&format!("{inside}/modules.dep"), modules.dep());
+        tree.text(
+            &format!("{inside}/modules.alias"),
+            modules.aliases(&aliases),
+        );
+        tree.text("guest/modules", modules.load_order().join(" "));
+        tree.text("guest/settings", self.settings(task, token));
+        tree.text("init", include_str!("init.sh"));
+        file.write_all(&tree.archive()?)?;
+        file.write_all(&self.tree.archive()?)?;
+        Ok(file)
+    }
+
+    fn settings(&self, task: &Task, token: &str) -> String {
+        // A shell has no deadline; a run is ended from here first.
+        let grace = Duration::from_secs(60);
+        let lifetime = (self.timeout + grace).as_secs();
+        match task {
+            Task::Probe => format!("token={token} mode=probe lifetime={lifetime}\n"),
+            Task::Run { user, stdin } => {
+                format!("token={token} mode=run lifetime={lifetime} user={user} stdin={stdin}\n")
+            }
+            Task::Shell { rows, columns } => {
+                format!("mode=shell lifetime=0 rows={rows} columns={columns}\n")
+            }
+        }
+    }
+}
+
+enum Event {
+    /// The guest is up and says which kernel it runs.
+    Ready(String),
+    /// A stream of the program ended, with its status if there was a verdict.
+    Closed(io::Result<Option<u8>>),
+}
+
+fn wait(
+    events: &Receiver<Event>,
+    kernel: &Kernel,
+    task: &Task,
+    started: Instant,
+    timeout: Duration,
+) -> Result<u8> {
+    let mut booting = Some(Progress::start_quietly(format!("booting {kernel}")));
+    let mut half = false;
+    loop {
+        let limit = if booting.is_some() {
+            timeout.min(BOOT)
+        } else {
+            timeout
+        };
+        match events.recv_timeout(limit.saturating_sub(started.elapsed())) {
+            Ok(Event::Ready(release)) if release != kernel.release => {
+                bail!("the guest runs Linux {release}, not {}", kernel.release)
+            }
+            Ok(Event::Ready(_)) if matches!(task, Task::Probe) => return Ok(0),
+            Ok(Event::Ready(_)) => booting = None,
+            Ok(Event::Closed(Ok(Some(status)))) if half => return Ok(status),
+            Ok(Event::Closed(Ok(Some(_)))) => half = true,
+            Ok(Event::Closed(Ok(None))) | Err(RecvTimeoutError::Disconnected) => {
+                bail!("the guest ended without a verdict")
+            }
+            // `… | head` reads no further: the end that a signal would bring on the host.
+            Ok(Event::Closed(Err(error))) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return Ok(SIGPIPE);
+            }
+            Ok(Event::Closed(Err(error))) => {
+                return Err(error).context("the program's output could not be passed on");
+            }
+            Err(RecvTimeoutError::Timeout) if booting.is_some() => {
+                bail!("the guest was silent for {} s", limit.as_secs())
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                bail!(
+                    "no verdict within {} s (--timeout SECONDS)",
+                    limit.as_secs()
+                )
+            }
+        }
+    }
+}
+
+/// Keeps what the console says, and tells when the guest is up.
+fn watch(
+    mut console: impl io::Read,
+    mut log: impl Write,
+    token: &str,
+    events: &Sender<Event>,
+) -> io::Result<()> {
+    let mut said = Vec::new();
+    let mut ready = false;
+    let mut chunk = [0; 4096];
+    loop {
+        let read = console.read(&mut chunk)?;
+        if read == 0 {
+            return Ok(());
+        }
+        log.write_all(&chunk[..read])?;
+        if !ready {
+            said.extend_from_slice(&chunk[..read]);
+            if let Some(release) = release(&String::from_utf8_lossy(&said), token) {
+                ready = true;
+                let _ = events.send(Event::Ready(release.to_owned()));
+            }
+        }
+    }
+}
+
+/// The kernel's release in the line by which init tells that the guest is up.
+fn release<'a>(console: &'a str, token: &str) -> Option<&'a str> {
+    let (_, rest) = console.split_once(&format!("{token} ready "))?;
+    rest.split_once(['\r', '\n']).map(|(release, _)| release)
+}
+
+/// Says what the console said last, and keeps all of it.
+fn fail(error: &anyhow::Error, kernel: &Kernel, log: NamedTempFile, cache: &Path) -> Result<u8> {
+    let mut console = Vec::new();
+    log.reopen()?.read_to_end(&mut console)?;
+    let kept = cache.join(format!("console-{}.log", kernel.name));
+    log.persist(&kept)?;
+    let what = if String::from_utf8_lossy(&console).contains("Kernel panic") {
+        "kernel panic"
+    } else {
+        "the run failed"
+    };
+    bail!(
+        "{kernel}: {what}: {error:#}\nThe console's last lines (all: {}):\n{}",
+        kept.display(),
+        tail(&console, 40)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_is_up_once_its_line_is_whole() {
+        let console = "[ 1.0] noise\r\n00ff ready 6.12.1+deb\r\n";
+        assert_eq!(release(console, "00ff"), Some("6.12.1+deb"));
+        assert_eq!(release(console, "00fe"), None);
+        assert_eq!(release("00ff ready 6.1", "00ff"), None);
+    }
+}

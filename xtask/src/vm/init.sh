@@ -1,0 +1,72 @@
+#!/bin/busybox sh
+# The guest's first program: makes the system ready, says so on the console, and runs what /guest tells.
+
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+/bin/busybox --install -s /bin
+mkdir -p /proc /sys /dev /run/netns /guest/files
+chmod 1777 /tmp /guest/files
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/pts /dev/net
+mount -t devpts devpts /dev/pts
+
+. /guest/settings
+
+# An orphaned guest ends by itself, whatever became of the program that started it.
+(sleep "$lifetime"; poweroff -f) &
+
+hostname guest
+# Without lo, IPVS refuses every IPv4 destination.
+ifconfig lo up
+modprobe -a $(cat /guest/modules)
+
+echo "$token ready $(uname -r)"
+
+case $mode in
+probe)
+    poweroff -f
+    ;;
+shell)
+    cd /guest/files
+    stty rows "$rows" cols "$columns"
+    setsid cttyhack /guest/run
+    poweroff -f
+    ;;
+esac
+
+# The ports to the host appear, and get their names, some time after their driver.
+port() {
+    while :; do
+        for port in /sys/class/virtio-ports/*; do
+            if [ "$(cat "$port/name" 2>/dev/null)" = "$1" ]; then
+                echo "/dev/${port##*/}"
+                return
+            fi
+        done
+        usleep 20000
+    done
+}
+
+# Pipes stand between the program and the ports: a port can be opened once only, a pipe by all who inherit it.
+mkfifo /run/stdout /run/stderr
+cat /run/stdout > "$(port stdout)" &
+cat /run/stderr > "$(port stderr)" &
+exec 3> /run/stdout 4> /run/stderr
+
+as() {
+    if [ "$1" = root ]; then
+        /guest/run
+    else
+        setpriv --reuid "$1" --regid "$1" --clear-groups /guest/run
+    fi
+}
+as "$user" < "$stdin" >&3 2>&4 3>&- 4>&-
+status=$?
+
+# The verdict closes both streams behind all that the program wrote; the host then ends the guest.
+printf '\0%s %d\n' "$token" "$status" >&3
+printf '\0%s %d\n' "$token" "$status" >&4
+while :; do
+    sleep 1000
+done

@@ -1,0 +1,197 @@
+//! The guest's files: a tree put together on the host and written as the kernel reads it, a newc cpio archive.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result};
+use cpio::newc::{Builder, ModeFileType};
+
+use super::modules;
+
+/// Files by their path in the guest, without the leading slash.
+#[derive(Default, Hash)]
+pub(super) struct Tree(BTreeMap<String, Node>);
+
+#[derive(Hash)]
+enum Node {
+    Folder,
+    Link(String),
+    Text {
+        contents: Vec<u8>,
+        mode: u32,
+    },
+    File {
+        host: PathBuf,
+        mode: u32,
+        seen: Seen,
+    },
+    Module {
+        host: PathBuf,
+        seen: Seen,
+    },
+}
+
+/// What tells that a file of the host is another one now.
+#[derive(Hash)]
+struct Seen {
+    length: u64,
+    modified: SystemTime,
+}
+
+impl Tree {
+    /// A file with these contents; what begins with `#!` can be run.
+    pub(super) fn text(&mut self, path: &str, contents: impl Into<Vec<u8>>) {
+        let contents = contents.into();
+        let mode = if contents.starts_with(b"#!") {
+            0o755
+        } else {
+            0o644
+        };
+        self.add(path, Node::Text { contents, mode });
+    }
+
+    pub(super) fn link(&mut self, path: &str, target: &str) {
+        self.add(path, Node::Link(target.to_owned()));
+    }
+
+    pub(super) fn folder(&mut self, path: &str) {
+        self.add(path, Node::Folder);
+    }
+
+    /// A file of the host, with its mode.
+    pub(super) fn file(&mut self, path: &str, host: &Path) -> Result<()> {
+        let (mode, seen) = look(host)?;
+        let host = host.to_owned();
+        self.add(path, Node::File { host, mode, seen });
+        Ok(())
+    }
+
+    /// A kernel module of the host, compressed or not.
+    pub(super) fn module(&mut self, path: &str, host: &Path) -> Result<()> {
+        let (_, seen) = look(host)?;
+        let host = host.to_owned();
+        self.add(path, Node::Module { host, seen });
+        Ok(())
+    }
+
+    fn add(&mut self, path: &str, node: Node) {
+        let path = path.trim_start_matches('/');
+        for (at, _) in path.match_indices('/') {
+            self.0.entry(path[..at].to_owned()).or_insert(Node::Folder);
+        }
+        self.0.insert(path.to_owned(), node);
+    }
+
+    /// A name for these contents: another one when anything in the tree changed.
+    pub(super) fn fingerprint(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
+    }
+
+    pub(super) fn archive(&self) -> Result<Vec<u8>> {
+        let mut archive = Vec::new();
+        for (path, node) in &self.0 {
+            let (kind, mode, contents) = match node {
+                Node::Folder => (ModeFileType::Directory, 0o755, Vec::new()),
+                Node::Link(to) => (ModeFileType::Symlink, 0o777, to.clone().into_bytes()),
+                Node::Text { contents, mode } => (ModeFileType::Regular, *mode, contents.clone()),
+                Node::File { host, mode, .. } => (
+                    ModeFileType::Regular,
+                    *mode,
+                    std::fs::read(host)
+                        .with_context(|| format!("{} cannot be read", host.display()))?,
+                ),
+                Node::Module { host, .. } => {
+                    (ModeFileType::Regular, 0o644, modules::contents(host)?)
+                }
+            };
+            archive = append(archive, path, mode, kind, &contents)
+                .with_context(|| format!("{path} cannot be put into the guest"))?;
+        }
+        let mut archive = cpio::newc::trailer(archive)?;
+        // So that a second archive can follow.
+        archive.resize(archive.len().next_multiple_of(4), 0);
+        Ok(archive)
+    }
+}
+
+fn append(
+    archive: Vec<u8>,
+    path: &str,
+    mode: u32,
+    kind: ModeFileType,
+    contents: &[u8],
+) -> Result<Vec<u8>> {
+    let mut entry = Builder::new(path)
+        .mode(mode)
+        .set_mode_file_type(kind)
+        .write(archive, u32::try_from(contents.len())?);
+    std::io::Write::write_all(&mut entry, contents)?;
+    Ok(entry.finish()?)
+}
+
+fn look(host: &Path) -> Result<(u32, Seen)> {
+    let metadata =
+        std::fs::metadata(host).with_context(|| format!("{} is not there", host.display()))?;
+    let seen = Seen {
+        length: metadata.len(),
+        modified: metadata.modified()?,
+    };
+    Ok((metadata.permissions().mode() & 0o7777, seen))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_holds_each_folder_before_its_files() -> Result<()> {
+        let mut tree = Tree::default();
+        tree.text("/guest/run", "#!/bin/sh\n");
+        tree.text("guest/modules", "ip_vs");
+        tree.link("bin/sh", "busybox");
+
+        let archive = tree.archive()?;
+        let mut read = Vec::new();
+        let mut rest = archive.as_slice();
+        loop {
+            let reader = cpio::NewcReader::new(rest)?;
+            if reader.entry().is_trailer() {
+                break;
+            }
+            read.push((reader.entry().name().to_owned(), reader.entry().mode()));
+            rest = reader.finish()?;
+        }
+        let read: Vec<_> = read
+            .iter()
+            .map(|(name, mode)| (name.as_str(), *mode))
+            .collect();
+        assert_eq!(
+            read,
+            [
+                ("bin", 0o040_755),
+                ("bin/sh", 0o120_777),
+                ("guest", 0o040_755),
+                ("guest/modules", 0o100_644),
+                ("guest/run", 0o100_755),
+            ]
+        );
+        assert_eq!(archive.len() % 4, 0);
+        Ok(())
+    }
+
+    #[test]
+    fn the_fingerprint_tells_contents_apart() {
+        let tree = |contents: &str| {
+            let mut tree = Tree::default();
+            tree.text("init", contents);
+            tree.fingerprint()
+        };
+        assert_eq!(tree("a"), tree("a"));
+        assert_ne!(tree("a"), tree("b"));
+    }
+}

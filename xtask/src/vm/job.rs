@@ -1,0 +1,217 @@
+//! What runs in a guest: programs, their arguments and files, and the script that starts each there.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use cargo_metadata::Target;
+
+use super::guest::{FILES, Task};
+use super::initramfs::Tree;
+use super::{Action, Options, Session, Source, program, userland};
+use crate::cargo::{PACKAGE, build, cargo, metadata};
+
+/// Variables of the host that a program in the guest sees, too.
+const PASSED_ON: [&str; 2] = ["RUST_BACKTRACE", "RUST_LOG"];
+
+/// By this variable the integration tests know that they are in a guest, and which kernel to expect.
+const TEST_KERNEL: &str = "IPVS_NETLINK_TEST_KERNEL";
+
+/// Programs to run one after another, each in a guest of its own.
+#[derive(Default)]
+pub(crate) struct Job {
+    programs: Vec<PathBuf>,
+    arguments: Vec<OsString>,
+    files: Vec<PathBuf>,
+    stdin: Option<PathBuf>,
+}
+
+impl Job {
+    /// Builds what is to run; `None` for a shell.
+    pub(super) fn of(action: Action) -> Result<Option<Self>> {
+        let job = match action {
+            Action::Test { filter, arguments } => {
+                let filter = filter.map(OsString::from);
+                Self::tests(filter.into_iter().chain(arguments))?
+            }
+            Action::Example { name, arguments } => Self {
+                programs: example(&name)?,
+                files: program::files_in(&arguments),
+                arguments,
+                stdin: None,
+            },
+            Action::Exec {
+                stdin,
+                program,
+                arguments,
+            } => Self {
+                programs: vec![program],
+                arguments,
+                files: Vec::new(),
+                stdin,
+            },
+            Action::Bench { name, arguments } => Self {
+                programs: benches(name.as_deref())?,
+                arguments: std::iter::once("--bench".into()).chain(arguments).collect(),
+                ..Self::default()
+            },
+            Action::Shell => return Ok(None),
+        };
+        Ok(Some(job))
+    }
+
+    /// The integration tests of the crate.
+    pub(crate) fn tests(arguments: impl IntoIterator<Item = OsString>) -> Result<Self> {
+        let mut cargo = cargo(&metadata()?);
+        cargo.args([
+            "test",
+            "-p",
+            PACKAGE,
+            "--all-features",
+            "--test",
+            "it",
+            "--no-run",
+        ]);
+        // The kernel's tables are one for all tests.
+        let one_by_one = OsString::from("--test-threads=1");
+        Ok(Self {
+            programs: build(cargo, |target| target.is_test() && target.name == "it")?,
+            arguments: std::iter::once(one_by_one).chain(arguments).collect(),
+            ..Self::default()
+        })
+    }
+
+    /// Runs the programs on a kernel; returns the first exit status that is not 0.
+    pub(crate) fn run(
+        &self,
+        source: &Source,
+        options: &Options,
+        stdout: &mut (dyn Write + Send),
+    ) -> Result<u8> {
+        let session = Session::open(source, options)?;
+        let task = Task::Run {
+            user: if options.user { "65534" } else { "root" },
+            stdin: if self.stdin.is_some() {
+                "/guest/stdin"
+            } else {
+                "/dev/null"
+            },
+        };
+        let mut first = 0;
+        for program in &self.programs {
+            let tree = self.tree(program, &session.kernel.name, options)?;
+            let status = session
+                .guest(tree)
+                .run(&task, stdout, &mut std::io::stderr())?;
+            first = if first == 0 { status } else { first };
+        }
+        Ok(first)
+    }
+
+    fn tree(&self, program: &Path, kernel: &str, options: &Options) -> Result<Tree> {
+        let mut tree = Tree::default();
+        let is_tool = userland::TOOLS
+            .iter()
+            .any(|tool| Path::new(tool) == program);
+        let host = if is_tool {
+            None
+        } else {
+            program::find(program)?
+        };
+        if let Some(host) = &host {
+            program::add(&mut tree, host)?;
+        }
+        for file in self.files.iter().chain(&options.files) {
+            program::add_file(&mut tree, FILES, file)?;
+        }
+        if let Some(stdin) = &self.stdin {
+            tree.file("guest/stdin", stdin)?;
+        }
+        let variables = PASSED_ON
+            .into_iter()
+            .filter_map(|name| Some((name, std::env::var_os(name)?)))
+            .chain([(TEST_KERNEL, kernel.into())]);
+        let program = host.as_deref().unwrap_or(program);
+        tree.text("guest/run", script(variables, program, &self.arguments));
+        Ok(tree)
+    }
+}
+
+fn example(name: &str) -> Result<Vec<PathBuf>> {
+    let metadata = metadata()?;
+    let manifest = metadata
+        .workspace_root
+        .join("examples")
+        .join(name)
+        .join("Cargo.toml");
+    let mut cargo = cargo(&metadata);
+    cargo.args(["build", "--release"]);
+    if manifest.exists() {
+        cargo.args(["--manifest-path", manifest.as_str(), "--bin", name]);
+    } else {
+        cargo.args(["-p", PACKAGE, "--all-features", "--example", name]);
+    }
+    build(cargo, |target| {
+        target.name == name && (target.is_example() || target.is_bin())
+    })
+}
+
+fn benches(name: Option<&str>) -> Result<Vec<PathBuf>> {
+    let mut cargo = cargo(&metadata()?);
+    cargo.args(["bench", "-p", PACKAGE, "--all-features", "--no-run"]);
+    match name {
+        Some(name) => cargo.args(["--bench", name]),
+        None => cargo.args(["--bench", "*"]),
+    };
+    build(cargo, Target::is_bench)
+}
+
+/// A script of the guest's shell, which becomes the program.
+fn script<'a>(
+    variables: impl Iterator<Item = (&'a str, OsString)>,
+    program: &Path,
+    arguments: &[OsString],
+) -> Vec<u8> {
+    let mut script = b"#!/bin/sh\n".to_vec();
+    for (name, value) in variables {
+        script.extend_from_slice(format!("export {name}=").as_bytes());
+        quote(&mut script, &value);
+        script.push(b'\n');
+    }
+    script.extend_from_slice(format!("cd /{FILES}\nexec").as_bytes());
+    let arguments = arguments.iter().map(OsString::as_os_str);
+    for word in std::iter::once(program.as_os_str()).chain(arguments) {
+        script.push(b' ');
+        quote(&mut script, word);
+    }
+    script.push(b'\n');
+    script
+}
+
+fn quote(script: &mut Vec<u8>, word: &OsStr) {
+    script.push(b'\'');
+    for byte in word.as_bytes() {
+        match byte {
+            b'\'' => script.extend_from_slice(b"'\\''"),
+            byte => script.push(*byte),
+        }
+    }
+    script.push(b'\'');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guests_shell_reads_words_as_they_were() {
+        let arguments = ["-c".into(), "it's $HOME".into()];
+        let variables = [("RUST_LOG", "a b".into())].into_iter();
+        assert_eq!(
+            String::from_utf8_lossy(&script(variables, Path::new("/bin/sh"), &arguments)),
+            "#!/bin/sh\nexport RUST_LOG='a b'\ncd /guest/files\nexec '/bin/sh' '-c' 'it'\\''s $HOME'\n"
+        );
+    }
+}

@@ -1,0 +1,204 @@
+//! `cargo xtask vm`: runs the crate's programs, or any of the host's, on real kernels in QEMU.
+
+mod accelerator;
+mod guest;
+mod initramfs;
+mod job;
+mod kernel;
+mod modules;
+mod packages;
+mod program;
+mod qemu;
+mod stream;
+mod userland;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use self::guest::{Guest, Task};
+use self::initramfs::Tree;
+pub(crate) use self::job::Job;
+use self::kernel::Kernel;
+pub(crate) use self::kernel::{Choice, Source};
+use self::qemu::Accelerator;
+use crate::cargo;
+
+/// Run programs on real kernels in QEMU
+///
+/// No root is needed for the run itself, and nothing of this machine's own tables is touched. What is missing (QEMU, Debian's
+/// kernels and tools) is installed or fetched with apt and kept under target/vm; remove that folder to fetch newer kernels.
+///
+/// The exit status is the program's own, 128 and the signal's number when a signal ended it, and 125 when there was no verdict:
+/// the kernel panicked, the guest was silent, or the time was over.
+#[derive(Args)]
+pub(crate) struct Vm {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    action: Action,
+}
+
+/// In MiB; enough for test programs with their debug information.
+const MEMORY: u32 = 1024;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// 6.1 or 6.12 (Debian's), all, or the path of a bzImage [default: all for test, else 6.12]
+    #[arg(long, global = true)]
+    kernel: Option<Choice>,
+    /// The modules of a kernel named by its path [default: /lib/modules/RELEASE]
+    #[arg(long, global = true, value_name = "DIR")]
+    modules: Option<PathBuf>,
+    /// Leave a module out of the guest, and all that need it; can be repeated
+    #[arg(long, global = true, value_name = "MODULE")]
+    without: Vec<String>,
+    /// Run the program as an unprivileged user (65534)
+    #[arg(long, global = true)]
+    user: bool,
+    /// How long one guest may take, from its start to the verdict
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 600)]
+    timeout: u64,
+    /// The guest's memory
+    #[arg(long, global = true, value_name = "MIB", default_value_t = MEMORY)]
+    memory: u32,
+    /// A file or folder for the program's working directory, under the same relative path; can be repeated
+    #[arg(long = "file", global = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+impl Options {
+    /// The defaults, with another time limit.
+    pub(crate) fn within(timeout: u64) -> Self {
+        Self {
+            kernel: None,
+            modules: None,
+            without: Vec::new(),
+            user: false,
+            timeout,
+            memory: MEMORY,
+            files: Vec::new(),
+        }
+    }
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Run the integration tests
+    Test {
+        /// Only tests whose name contains this
+        filter: Option<String>,
+        /// More for the test program
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Run an example; repository files that its arguments name are there under the same relative path
+    Example {
+        name: String,
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Run a program of this machine, with its libraries, or of the guest (ipvsadm, ip, busybox)
+    Exec {
+        /// What the program reads from standard input
+        #[arg(long, value_name = "FILE")]
+        stdin: Option<PathBuf>,
+        program: PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Run the benchmarks, or one of them
+    Bench {
+        name: Option<String>,
+        /// More for the benchmark
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Open a shell in the guest (Ctrl-A X ends the guest at once)
+    Shell,
+}
+
+impl Vm {
+    /// Returns the exit status of the program; of the first that failed when there are several runs.
+    pub(crate) fn run(self) -> Result<u8> {
+        let tests = matches!(self.action, Action::Test { .. });
+        let chosen = self.options.kernel.clone();
+        let Choice(sources) = chosen.unwrap_or_else(|| {
+            if tests {
+                Choice::all()
+            } else {
+                Choice::newest()
+            }
+        });
+        let Some(job) = Job::of(self.action)? else {
+            return Session::open(&sources[0], &self.options)?.shell();
+        };
+        let mut worst = 0;
+        for source in &sources {
+            if sources.len() > 1 {
+                eprintln!("{source}:");
+            }
+            let status = job.run(source, &self.options, &mut std::io::stdout())?;
+            worst = if worst == 0 { status } else { worst };
+        }
+        Ok(worst)
+    }
+}
+
+/// A kernel of the user's choice with all that it takes to boot it here.
+struct Session<'a> {
+    options: &'a Options,
+    kernel: Kernel,
+    accelerator: Accelerator,
+    cache: PathBuf,
+}
+
+impl<'a> Session<'a> {
+    fn open(source: &Source, options: &'a Options) -> Result<Self> {
+        let cache = cargo::metadata()?
+            .target_directory
+            .join("vm")
+            .into_std_path_buf();
+        std::fs::create_dir_all(&cache)?;
+        packages::ensure_host_programs()?;
+        let kernel = kernel::find(source, options.modules.as_deref(), &cache.join("kernels"))?;
+        let accelerator = accelerator::choose(&kernel, &cache)?;
+        Ok(Self {
+            options,
+            kernel,
+            accelerator,
+            cache,
+        })
+    }
+
+    fn guest(&self, tree: Tree) -> Guest<'_> {
+        Guest {
+            kernel: &self.kernel,
+            accelerator: self.accelerator,
+            memory: self.options.memory,
+            timeout: Duration::from_secs(self.options.timeout),
+            cache: &self.cache,
+            without: &self.options.without,
+            tree,
+        }
+    }
+
+    fn shell(&self) -> Result<u8> {
+        let mut tree = Tree::default();
+        for file in &self.options.files {
+            program::add_file(&mut tree, guest::FILES, file)?;
+        }
+        let name = &self.kernel.name;
+        tree.text(
+            "guest/run",
+            format!("#!/bin/sh\nexport PS1='linux-{name} \\w # '\nexec sh\n"),
+        );
+        let size = rustix::termios::tcgetwinsize(std::io::stdin());
+        let (rows, columns) = size.map_or((24, 80), |size| (size.ws_row, size.ws_col));
+        self.guest(tree).shell(&Task::Shell { rows, columns })?;
+        Ok(0)
+    }
+}

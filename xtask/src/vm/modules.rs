@@ -1,0 +1,280 @@
+//! The kernel modules of a guest: which it gets, in which order they load, and which were left out on purpose.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::command::{output, which};
+use crate::progress::Progress;
+
+/// What the guest itself needs to speak to the host.
+const GUEST: &[&str] = &["virtio_pci", "virtio_console"];
+
+/// IPVS whole. A kernel that lacks one (`ip_vs_twos` before 6.2) goes without.
+const IPVS: &[&str] = &[
+    "ip_vs",
+    "ip_vs_dh",
+    "ip_vs_fo",
+    "ip_vs_ftp",
+    "ip_vs_lblc",
+    "ip_vs_lblcr",
+    "ip_vs_lc",
+    "ip_vs_mh",
+    "ip_vs_nq",
+    "ip_vs_ovf",
+    "ip_vs_pe_sip",
+    "ip_vs_rr",
+    "ip_vs_sed",
+    "ip_vs_sh",
+    "ip_vs_twos",
+    "ip_vs_wlc",
+    "ip_vs_wrr",
+];
+
+/// What it takes to send traffic through IPVS inside one guest, and to watch it.
+const TRAFFIC: &[&str] = &[
+    "bridge",
+    "dummy",
+    "fou",
+    "fou6",
+    "ip6_gre",
+    "ip6_tunnel",
+    "ip_gre",
+    "ipip",
+    "nf_conntrack",
+    "nf_nat",
+    "nlmon",
+    "sit",
+    "tun",
+    "veth",
+];
+
+/// All that a guest gets where its kernel has it.
+pub(super) fn wanted() -> impl Iterator<Item = &'static str> {
+    [GUEST, IPVS, TRAFFIC].into_iter().flatten().copied()
+}
+
+/// A kernel's `modules.dep`, or the part of it that a guest gets.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Modules {
+    /// By name: the file below `/lib/modules/RELEASE`, and the files that it needs.
+    known: BTreeMap<String, (String, Vec<String>)>,
+}
+
+impl Modules {
+    pub(super) fn read(folder: &Path) -> Result<Self> {
+        let file = folder.join("modules.dep");
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("{} cannot be read", file.display()))?;
+        Ok(Self::parse(&text))
+    }
+
+    fn parse(text: &str) -> Self {
+        let known = text
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .map(|(file, needs)| {
+                let needs = needs.split_whitespace().map(str::to_owned).collect();
+                (name(file), (file.to_owned(), needs))
+            })
+            .collect();
+        Self { known }
+    }
+
+    /// The wanted modules that there are, with all that they need, and nothing else.
+    pub(super) fn select<'a>(&self, wanted: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut order = Vec::new();
+        for name in wanted {
+            self.visit(name, &mut order);
+        }
+        let known = order
+            .iter()
+            .filter_map(|name| Some((name.clone(), self.known.get(name)?.clone())))
+            .collect();
+        Self { known }
+    }
+
+    /// The modules without those named and without what cannot load when they are missing.
+    pub(super) fn without(&self, left_out: &[String]) -> Result<Self> {
+        let left_out: BTreeSet<_> = left_out.iter().map(|module| name(module)).collect();
+        if let Some(unknown) = left_out
+            .iter()
+            .find(|name| GUEST.contains(&name.as_str()) || !self.may_have(name))
+        {
+            bail!(
+                "--without {unknown}: choose among {} {}",
+                IPVS.join(" "),
+                TRAFFIC.join(" ")
+            );
+        }
+        let known = self
+            .known
+            .iter()
+            .filter(|(module, (_, needs))| {
+                !left_out.contains(*module)
+                    && !needs.iter().any(|file| left_out.contains(&name(file)))
+            })
+            .map(|(module, entry)| (module.clone(), entry.clone()))
+            .collect();
+        Ok(Self { known })
+    }
+
+    fn may_have(&self, name: &str) -> bool {
+        wanted().any(|known| known == name) || self.known.contains_key(name)
+    }
+
+    /// The names in an order in which each can load.
+    pub(super) fn load_order(&self) -> Vec<String> {
+        let mut order = Vec::new();
+        let guest_first = GUEST.iter().copied();
+        for name in guest_first.chain(self.known.keys().map(String::as_str)) {
+            self.visit(name, &mut order);
+        }
+        order
+    }
+
+    fn visit(&self, module: &str, order: &mut Vec<String>) {
+        let Some((_, needs)) = self.known.get(module) else {
+            return;
+        };
+        if order.iter().any(|done| done == module) {
+            return;
+        }
+        for file in needs.iter().rev() {
+            self.visit(&name(file), order);
+        }
+        order.push(module.to_owned());
+    }
+
+    /// The files as they lie on the host.
+    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+        self.known.values().map(|(file, _)| file.as_str())
+    }
+
+    /// `modules.dep` for the guest, where the files are not compressed.
+    pub(super) fn dep(&self) -> String {
+        let mut dep = String::new();
+        for (file, needs) in self.known.values() {
+            dep.push_str(plain(file));
+            dep.push(':');
+            for file in needs {
+                dep.push(' ');
+                dep.push_str(plain(file));
+            }
+            dep.push('\n');
+        }
+        dep
+    }
+
+    /// Those lines of `modules.alias` that lead to these modules: by them the kernel asks modprobe for what it lacks.
+    pub(super) fn aliases(&self, all: &str) -> String {
+        all.lines()
+            .filter(|line| {
+                line.starts_with("alias ")
+                    && line
+                        .rsplit(' ')
+                        .next()
+                        .is_some_and(|module| self.known.contains_key(module))
+            })
+            .flat_map(|line| [line, "\n"])
+            .collect()
+    }
+}
+
+/// Writes `modules.dep` and its like for a kernel that was unpacked below `root`, not installed.
+pub(super) fn index(root: &Path, release: &str) -> Result<()> {
+    // Releases of Debian differ in where modules lie, and in where their depmod looks.
+    for (missing, there) in [("lib", "usr/lib"), ("usr/lib", "../lib")] {
+        let missing = root.join(missing);
+        if !missing.exists() {
+            std::fs::create_dir_all(missing.parent().unwrap_or(root))?;
+            std::os::unix::fs::symlink(there, missing)?;
+        }
+    }
+    let _progress = Progress::start(format!("indexing the modules of Linux {release}"));
+    let depmod = which("depmod").context("depmod is not here; install kmod")?;
+    output(Command::new(depmod).arg("-b").arg(root).arg(release))?;
+    Ok(())
+}
+
+/// A module's file, decompressed.
+pub(super) fn contents(file: &Path) -> Result<Vec<u8>> {
+    let program = match file.extension().and_then(|ending| ending.to_str()) {
+        Some("xz") => "xz",
+        Some("zst") => "zstd",
+        Some("gz") => "gzip",
+        _ => return std::fs::read(file).with_context(|| format!("{}", file.display())),
+    };
+    output(Command::new(program).args(["-d", "-c"]).arg(file))
+}
+
+/// The path without the ending that says how the file is compressed.
+pub(super) fn plain(file: &str) -> &str {
+    file.rfind(".ko").map_or(file, |at| &file[..at + 3])
+}
+
+/// `kernel/net/ipv4/fou.ko.xz` is `fou`; the kernel writes `-` as `_`.
+fn name(file: &str) -> String {
+    let file = file.rsplit('/').next().unwrap_or(file);
+    file.split('.').next().unwrap_or(file).replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEP: &str = "\
+k/ip_vs_rr.ko.xz: k/ip_vs.ko.xz k/nf-conntrack.ko.xz k/defrag.ko.xz
+k/ip_vs.ko.xz: k/nf-conntrack.ko.xz k/defrag.ko.xz
+k/nf-conntrack.ko.xz: k/defrag.ko.xz
+k/defrag.ko.xz:
+k/virtio_console.ko.xz:
+k/floppy.ko.xz:
+";
+
+    #[test]
+    fn what_is_needed_loads_first() {
+        let modules = Modules::parse(DEP).select(["ip_vs_rr", "virtio_console", "ip_vs_twos"]);
+        assert_eq!(
+            modules.load_order(),
+            [
+                "virtio_console",
+                "defrag",
+                "nf_conntrack",
+                "ip_vs",
+                "ip_vs_rr"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_guests_modules_dep_names_plain_files_and_only_its_own() {
+        let modules = Modules::parse(DEP).select(["ip_vs"]);
+        assert_eq!(
+            modules.dep(),
+            "k/defrag.ko:\nk/ip_vs.ko: k/nf-conntrack.ko k/defrag.ko\nk/nf-conntrack.ko: k/defrag.ko\n"
+        );
+    }
+
+    #[test]
+    fn what_needs_a_missing_module_is_missing_too() {
+        let modules = Modules::parse(DEP).select(["ip_vs_rr"]);
+        let left = modules.without(&["ip_vs".into()]).expect("known");
+        assert_eq!(left.load_order(), ["defrag", "nf_conntrack"]);
+        // Known, though this kernel has none.
+        assert_eq!(
+            modules.without(&["ip_vs_twos".into()]).expect("known"),
+            modules
+        );
+        assert!(modules.without(&["ipvs".into()]).is_err());
+    }
+
+    #[test]
+    fn aliases_of_other_modules_are_dropped() {
+        let modules = Modules::parse(DEP).select(["ip_vs"]);
+        let all = "# a comment\nalias net-family-IPVS ip_vs\nalias block-major-2-* floppy\n";
+        assert_eq!(modules.aliases(all), "alias net-family-IPVS ip_vs\n");
+    }
+}

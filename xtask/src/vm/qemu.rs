@@ -1,0 +1,119 @@
+//! QEMU itself: how it is called, and whether KVM works here or every instruction must be translated.
+
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result};
+use rustix::io::FdFlags;
+
+use crate::command::which;
+
+/// How the guest's instructions are run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Accelerator {
+    Kvm,
+    Tcg,
+}
+
+/// The parts of a machine that differ from run to run.
+pub(super) struct Machine<'a> {
+    pub(super) image: &'a Path,
+    pub(super) initramfs: &'a Path,
+    pub(super) memory: u32,
+    pub(super) accelerator: Accelerator,
+}
+
+/// A running QEMU; it ends with this value.
+pub(super) struct Qemu(Child);
+
+impl Qemu {
+    /// Starts a machine whose streams end in sockets of this process.
+    pub(super) fn start(machine: &Machine<'_>, said: File) -> Result<(Self, Streams)> {
+        let mut command = machine.command("quiet loglevel=5")?;
+        // QEMU inherits its ends; the copies here close with this function, so that its death closes the streams.
+        let (console, console_end) = socket()?;
+        let (stdout, stdout_end) = socket()?;
+        let (stderr, stderr_end) = socket()?;
+        for (id, end) in [
+            ("console", &console_end),
+            ("stdout", &stdout_end),
+            ("stderr", &stderr_end),
+        ] {
+            command.arg("-chardev");
+            command.arg(format!("socket,id={id},fd={}", end.as_raw_fd()));
+        }
+        command.args(["-serial", "chardev:console", "-device", "virtio-serial-pci"]);
+        for id in ["stdout", "stderr"] {
+            command.arg("-device");
+            command.arg(format!("virtserialport,chardev={id},name={id}"));
+        }
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(said.try_clone()?)
+            .stderr(said)
+            .spawn()
+            .context("QEMU could not be started")?;
+        let streams = Streams {
+            console,
+            stdout,
+            stderr,
+        };
+        Ok((Self(child), streams))
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way nothing of it is left.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What the guest says.
+pub(super) struct Streams {
+    pub(super) console: UnixStream,
+    pub(super) stdout: UnixStream,
+    pub(super) stderr: UnixStream,
+}
+
+fn socket() -> Result<(UnixStream, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    rustix::io::fcntl_setfd(&theirs, FdFlags::empty())?;
+    Ok((ours, theirs))
+}
+
+impl Machine<'_> {
+    /// A machine whose serial console is the terminal; Ctrl-A X ends it.
+    pub(super) fn interactive(&self) -> Result<Command> {
+        let mut command = self.command("quiet")?;
+        command.args(["-serial", "mon:stdio"]);
+        Ok(command)
+    }
+
+    fn command(&self, verbosity: &str) -> Result<Command> {
+        let qemu = which("qemu-system-x86_64").context("qemu-system-x86_64 is not here")?;
+        let mut command = Command::new(qemu);
+        match self.accelerator {
+            Accelerator::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
+            Accelerator::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),
+        };
+        command
+            .args(["-nodefaults", "-no-user-config", "-display", "none"])
+            // A panic asks for a reboot at once, which here is the end.
+            .arg("-no-reboot")
+            .args(["-smp", "2", "-m", &format!("{}M", self.memory)])
+            .arg("-kernel")
+            .arg(self.image)
+            .arg("-initrd")
+            .arg(self.initramfs)
+            .arg("-append")
+            .arg(format!(
+                "console=ttyS0 {verbosity} panic=-1 oops=panic dummy.numdummies=0"
+            ));
+        Ok(command)
+    }
+}

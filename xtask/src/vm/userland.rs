@@ -1,0 +1,126 @@
+//! What every guest of a kernel has: busybox, the modules, and the tools that tests take as their witnesses.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::initramfs::Tree;
+use super::kernel::Kernel;
+use super::modules::Modules;
+use super::{packages, program};
+use crate::command::which;
+use crate::progress::Progress;
+
+/// Programs that the guest has under these names, whatever the host has.
+pub(super) const TOOLS: [&str; 3] = ["ipvsadm", "ip", "setpriv"];
+
+const PASSWD: &str = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n";
+const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
+const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
+
+/// The archive of these files, made once for a kernel and the tools of this host.
+pub(super) fn archive(kernel: &Kernel, modules: &Modules, cache: &Path) -> Result<Vec<u8>> {
+    let tree = tree(kernel, modules, &cache.join("packages"))?;
+    let folder = cache.join("initramfs");
+    let file = folder.join(format!("{}-{}.cpio", kernel.release, tree.fingerprint()));
+    if let Ok(archive) = std::fs::read(&file) {
+        return Ok(archive);
+    }
+    let _progress = Progress::start(format!("packing the guest of {kernel}"));
+    let archive = tree.archive()?;
+    std::fs::create_dir_all(&folder)?;
+    let mut whole = tempfile::NamedTempFile::new_in(&folder)?;
+    std::io::Write::write_all(&mut whole, &archive)?;
+    whole.persist(&file)?;
+    Ok(archive)
+}
+
+fn tree(kernel: &Kernel, modules: &Modules, packages: &Path) -> Result<Tree> {
+    let mut tree = Tree::default();
+    tree.text("etc/passwd", PASSWD);
+    tree.text("etc/group", GROUP);
+    tree.text("etc/hosts", HOSTS);
+    tree.link("var/run", "/run");
+    tree.folder("tmp");
+
+    program::add_as(&mut tree, "bin/busybox", &busybox(packages)?, None)?;
+    tree.link("bin/sh", "busybox");
+    // Where the kernel asks for modules that it lacks.
+    tree.link("sbin/modprobe", "/bin/busybox");
+
+    let (ipvsadm, root) = ipvsadm(packages)?;
+    program::add_as(
+        &mut tree,
+        "usr/local/sbin/ipvsadm",
+        &ipvsadm,
+        root.as_deref(),
+    )?;
+    let (ip, root) = ip(packages)?;
+    program::add_as(&mut tree, "usr/local/sbin/ip", &ip, root.as_deref())?;
+
+    let setpriv = which("setpriv").context("setpriv is not here: install util-linux")?;
+    program::add_as(&mut tree, "usr/local/sbin/setpriv", &setpriv, None)?;
+
+    let folder = format!("lib/modules/{}", kernel.release);
+    for file in modules.files() {
+        let path = format!("{folder}/{}", super::modules::plain(file));
+        tree.module(&path, &kernel.modules.join(file))?;
+    }
+    Ok(tree)
+}
+
+fn busybox(packages: &Path) -> Result<PathBuf> {
+    if !packages::available() {
+        return which("busybox").context("busybox is not here: install it");
+    }
+    // Not Debian's static one: its shell prefers its own `ip` to the one in PATH.
+    let root = packages.join("busybox");
+    packages::unpack(&["busybox"], &root)?;
+    first(&root, &["bin/busybox", "usr/bin/busybox"])
+}
+
+/// The program and, when it was unpacked and not installed, where its libraries are.
+type Tool = (PathBuf, Option<PathBuf>);
+
+fn ipvsadm(packages: &Path) -> Result<Tool> {
+    if !packages::available() {
+        let ipvsadm = which("ipvsadm").context("ipvsadm is not here: install it")?;
+        return Ok((ipvsadm, None));
+    }
+    let root = packages.join("ipvsadm");
+    let libraries = ["libnl-3-200", "libnl-genl-3-200", "libpopt0"];
+    packages::unpack(&[&["ipvsadm"], &libraries[..]].concat(), &root)?;
+    Ok((
+        first(&root, &["sbin/ipvsadm", "usr/sbin/ipvsadm"])?,
+        Some(root),
+    ))
+}
+
+fn ip(packages: &Path) -> Result<Tool> {
+    if let Some(ip) = which("ip") {
+        return Ok((ip, None));
+    }
+    if !packages::available() {
+        bail!("ip is not here: install iproute2");
+    }
+    let root = packages.join("iproute2");
+    let libraries = [
+        "libbpf1", "libbsd0", "libcap2", "libelf1", "libmd0", "libmnl0", "zlib1g",
+    ];
+    packages::unpack(&[&["iproute2"], &libraries[..]].concat(), &root)?;
+    Ok((first(&root, &["bin/ip", "usr/bin/ip"])?, Some(root)))
+}
+
+fn first(root: &Path, candidates: &[&str]) -> Result<PathBuf> {
+    candidates
+        .iter()
+        .map(|path| root.join(path))
+        .find(|path| path.is_file())
+        .with_context(|| {
+            format!(
+                "{} has no {}; remove the folder",
+                root.display(),
+                candidates[0]
+            )
+        })
+}
