@@ -44,10 +44,7 @@ pub(super) enum Task {
     /// Nothing: it shows that it boots.
     Probe,
     /// Runs it, with this file of the guest as standard input.
-    Run {
-        user: &'static str,
-        stdin: &'static str,
-    },
+    Run { user: &'static str, stdin: &'static str },
     /// Runs it on the terminal, which has this many rows and columns.
     Shell { rows: u16, columns: u16 },
 }
@@ -120,10 +117,7 @@ impl Guest<'_> {
         let mut tree = Tree::default();
         let inside = format!("lib/modules/{}", self.kernel.release);
         tree.text(&format!("{inside}/modules.dep"), modules.dep());
-        tree.text(
-            &format!("{inside}/modules.alias"),
-            modules.aliases(&aliases),
-        );
+        tree.text(&format!("{inside}/modules.alias"), modules.aliases(&aliases));
         tree.text("guest/modules", modules.load_order().join(" "));
         tree.text("guest/settings", self.settings(task, token));
         tree.text("init", include_str!("init.sh"));
@@ -165,11 +159,7 @@ fn wait(
     let mut booting = Some(Progress::start_quietly(format!("booting {kernel}")));
     let mut half = false;
     loop {
-        let limit = if booting.is_some() {
-            timeout.min(BOOT)
-        } else {
-            timeout
-        };
+        let limit = if booting.is_some() { timeout.min(BOOT) } else { timeout };
         match events.recv_timeout(limit.saturating_sub(started.elapsed())) {
             Ok(Event::Ready(release)) if release != kernel.release => {
                 bail!("the guest runs Linux {release}, not {}", kernel.release)
@@ -192,10 +182,7 @@ fn wait(
                 bail!("the guest was silent for {} s", limit.as_secs())
             }
             Err(RecvTimeoutError::Timeout) => {
-                bail!(
-                    "no verdict within {} s (--timeout SECONDS)",
-                    limit.as_secs()
-                )
+                bail!("no verdict within {} s (--timeout SECONDS)", limit.as_secs())
             }
         }
     }

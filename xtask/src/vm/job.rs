@@ -42,16 +42,9 @@ impl Job {
                 arguments,
                 stdin: None,
             },
-            Action::Exec {
-                stdin,
-                program,
-                arguments,
-            } => Self {
-                programs: vec![program],
-                arguments,
-                files: Vec::new(),
-                stdin,
-            },
+            Action::Exec { stdin, program, arguments } => {
+                Self { programs: vec![program], arguments, files: Vec::new(), stdin }
+            }
             Action::Bench { name, arguments } => Self {
                 programs: benches(name.as_deref())?,
                 arguments: std::iter::once("--bench".into()).chain(arguments).collect(),
@@ -65,15 +58,7 @@ impl Job {
     /// The integration tests of the crate.
     pub(crate) fn tests(arguments: impl IntoIterator<Item = OsString>) -> Result<Self> {
         let mut cargo = cargo(&metadata()?);
-        cargo.args([
-            "test",
-            "-p",
-            PACKAGE,
-            "--all-features",
-            "--test",
-            "it",
-            "--no-run",
-        ]);
+        cargo.args(["test", "-p", PACKAGE, "--all-features", "--test", "it", "--no-run"]);
         // The kernel's tables are one for all tests.
         let one_by_one = OsString::from("--test-threads=1");
         Ok(Self {
@@ -93,18 +78,12 @@ impl Job {
         let session = Session::open(source, options)?;
         let task = Task::Run {
             user: if options.user { "65534" } else { "root" },
-            stdin: if self.stdin.is_some() {
-                "/guest/stdin"
-            } else {
-                "/dev/null"
-            },
+            stdin: if self.stdin.is_some() { "/guest/stdin" } else { "/dev/null" },
         };
         let mut first = 0;
         for program in &self.programs {
             let tree = self.tree(program, &session.kernel.name, options)?;
-            let status = session
-                .guest(tree)
-                .run(&task, stdout, &mut std::io::stderr())?;
+            let status = session.guest(tree).run(&task, stdout, &mut std::io::stderr())?;
             first = if first == 0 { status } else { first };
         }
         Ok(first)
@@ -112,14 +91,8 @@ impl Job {
 
     fn tree(&self, program: &Path, kernel: &str, options: &Options) -> Result<Tree> {
         let mut tree = Tree::default();
-        let is_tool = userland::TOOLS
-            .iter()
-            .any(|tool| Path::new(tool) == program);
-        let host = if is_tool {
-            None
-        } else {
-            program::find(program)?
-        };
+        let is_tool = userland::TOOLS.iter().any(|tool| Path::new(tool) == program);
+        let host = if is_tool { None } else { program::find(program)? };
         if let Some(host) = &host {
             program::add(&mut tree, host)?;
         }
@@ -141,11 +114,7 @@ impl Job {
 
 fn example(name: &str) -> Result<Vec<PathBuf>> {
     let metadata = metadata()?;
-    let manifest = metadata
-        .workspace_root
-        .join("examples")
-        .join(name)
-        .join("Cargo.toml");
+    let manifest = metadata.workspace_root.join("examples").join(name).join("Cargo.toml");
     let mut cargo = cargo(&metadata);
     cargo.args(["build", "--release"]);
     if manifest.exists() {
@@ -153,9 +122,7 @@ fn example(name: &str) -> Result<Vec<PathBuf>> {
     } else {
         cargo.args(["-p", PACKAGE, "--all-features", "--example", name]);
     }
-    build(cargo, |target| {
-        target.name == name && (target.is_example() || target.is_bin())
-    })
+    build(cargo, |target| target.name == name && (target.is_example() || target.is_bin()))
 }
 
 fn benches(name: Option<&str>) -> Result<Vec<PathBuf>> {

@@ -126,13 +126,8 @@ impl Vm {
     pub(crate) fn run(self) -> Result<u8> {
         let tests = matches!(self.action, Action::Test { .. });
         let chosen = self.options.kernel.clone();
-        let Choice(sources) = chosen.unwrap_or_else(|| {
-            if tests {
-                Choice::all()
-            } else {
-                Choice::newest()
-            }
-        });
+        let Choice(sources) =
+            chosen.unwrap_or_else(|| if tests { Choice::all() } else { Choice::newest() });
         let Some(job) = Job::of(self.action)? else {
             return Session::open(&sources[0], &self.options)?.shell();
         };
@@ -158,20 +153,12 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     fn open(source: &Source, options: &'a Options) -> Result<Self> {
-        let cache = cargo::metadata()?
-            .target_directory
-            .join("vm")
-            .into_std_path_buf();
+        let cache = cargo::metadata()?.target_directory.join("vm").into_std_path_buf();
         std::fs::create_dir_all(&cache)?;
         packages::ensure_host_programs()?;
         let kernel = kernel::find(source, options.modules.as_deref(), &cache.join("kernels"))?;
         let accelerator = accelerator::choose(&kernel, &cache)?;
-        Ok(Self {
-            options,
-            kernel,
-            accelerator,
-            cache,
-        })
+        Ok(Self { options, kernel, accelerator, cache })
     }
 
     fn guest(&self, tree: Tree) -> Guest<'_> {
@@ -192,10 +179,7 @@ impl<'a> Session<'a> {
             program::add_file(&mut tree, guest::FILES, file)?;
         }
         let name = &self.kernel.name;
-        tree.text(
-            "guest/run",
-            format!("#!/bin/sh\nexport PS1='linux-{name} \\w # '\nexec sh\n"),
-        );
+        tree.text("guest/run", format!("#!/bin/sh\nexport PS1='linux-{name} \\w # '\nexec sh\n"));
         let size = rustix::termios::tcgetwinsize(std::io::stdin());
         let (rows, columns) = size.map_or((24, 80), |size| (size.ws_row, size.ws_col));
         self.guest(tree).shell(&Task::Shell { rows, columns })?;
