@@ -20,6 +20,7 @@ cases![
     a_missing_service_is_not_found,
     a_missing_scheduler_is_named,
     flushes,
+    the_scheduler_twos_is_there_since_6_5,
 ];
 
 async fn an_empty_table_is_empty(subject: &mut Subject) -> Outcome {
@@ -134,5 +135,17 @@ async fn flushes(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&Service::tcp(vip6(), 80)).await?;
     subject.client.flush().await?;
     assert!(subject.client.services().await?.is_empty());
+    Ok(())
+}
+
+async fn the_scheduler_twos_is_there_since_6_5(subject: &mut Subject) -> Outcome {
+    let service = web().scheduler(Scheduler::TwoChoices);
+    let added = subject.client.add_service(&service).await;
+    if subject.kernel.is_at_least(6, 5) {
+        added?;
+        assert_eq!(subject.client.service(service.key).await?.service, service);
+    } else {
+        assert!(added.unwrap_err().is_module_not_found());
+    }
     Ok(())
 }
