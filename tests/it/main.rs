@@ -8,6 +8,7 @@
 mod case;
 mod client;
 mod destinations;
+mod family;
 mod host;
 mod oracle;
 mod rules;
@@ -34,6 +35,7 @@ fn run() -> Conclusion {
         system::cases(),
         rules::cases(),
         oracle::cases(),
+        family::cases(),
     ];
     let mut trials = host::trials();
     trials.extend(cases.into_iter().flatten().map(|case| case.on(kernel)));
