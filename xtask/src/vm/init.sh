@@ -10,30 +10,39 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mkdir -p /dev/pts /dev/net
 mount -t devpts devpts /dev/pts
+ln -s /proc/self/fd /dev/fd
+for stream in stdin:0 stdout:1 stderr:2; do
+    ln -s "/proc/self/fd/${stream#*:}" "/dev/${stream%:*}"
+done
 
 . /guest/settings
 
 # An orphaned guest ends by itself, whatever became of the program that started it.
-(sleep "$lifetime"; poweroff -f) &
+if [ "$mode" != shell ]; then
+    (sleep "$lifetime"; poweroff -f) &
+fi
 
 hostname guest
+
 # Without lo, IPVS refuses every IPv4 destination.
 ifconfig lo up
+
+for file in $(cat /guest/without); do
+    rm "/lib/modules/$(uname -r)/$file"
+done
 modprobe -a $(cat /guest/modules)
 
-echo "$token ready $(uname -r)"
-
-case $mode in
-probe)
-    poweroff -f
-    ;;
-shell)
+if [ "$mode" = shell ]; then
     cd /guest/files
     stty rows "$rows" cols "$columns"
     setsid cttyhack /guest/run
     poweroff -f
-    ;;
-esac
+fi
+
+echo "$token ready $(uname -r)"
+if [ "$mode" = probe ]; then
+    poweroff -f
+fi
 
 # The ports to the host appear, and get their names, some time after their driver.
 port() {

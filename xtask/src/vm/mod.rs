@@ -196,8 +196,11 @@ impl<'a> Session<'a> {
             "guest/run",
             format!("#!/bin/sh\nexport PS1='linux-{name} \\w # '\nexec sh\n"),
         );
-        let size = rustix::termios::tcgetwinsize(std::io::stdin());
-        let (rows, columns) = size.map_or((24, 80), |size| (size.ws_row, size.ws_col));
+        let (rows, columns) = rustix::termios::tcgetwinsize(std::io::stdin())
+            .map(|size| (size.ws_row, size.ws_col))
+            .ok()
+            .filter(|(rows, columns)| *rows > 0 && *columns > 0)
+            .unwrap_or((24, 80));
         self.guest(tree).shell(&Task::Shell { rows, columns })?;
         Ok(0)
     }

@@ -9,10 +9,9 @@ use crate::command::{output, which};
 use crate::progress::Progress;
 
 /// What the host runs, and the package that has it.
-const HOST_PROGRAMS: [(&str, &str); 3] = [
+const HOST_PROGRAMS: [(&str, &str); 2] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("depmod", "kmod"),
-    ("xz", "xz-utils"),
 ];
 
 /// Whether packages can be had with apt here.
