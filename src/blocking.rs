@@ -1,0 +1,83 @@
+//! The blocking client.
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use crate::error::{Cause, Error};
+use crate::model::{
+    DaemonRole, Destination, DestinationEntry, DestinationKey, Info, Service, ServiceEntry,
+    ServiceKey, SyncDaemon, Table, Timeouts, TimeoutsUpdate,
+};
+use crate::operations::operations;
+use crate::protocol::Request;
+use crate::ruleset::Ruleset;
+use crate::session::Session;
+use crate::transport::{Immediate, NetlinkSocket, Transport};
+
+/// A client that waits for the kernel's answers.
+///
+/// Every operation needs `CAP_NET_ADMIN` in the initial user namespace, those that read included.
+/// A failed operation leaves the client ready for the next.
+///
+/// ```no_run
+/// use std::net::Ipv4Addr;
+/// use ipvs_netlink::{Destination, Scheduler, Service, blocking::Client};
+///
+/// let mut ipvs = Client::connect()?;
+/// let web = Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80).scheduler(Scheduler::RoundRobin);
+/// ipvs.add_service(&web)?;
+/// ipvs.add_destination(web.key, &Destination::masquerade(Ipv4Addr::new(10, 0, 1, 1), 8080))?;
+/// # Ok::<(), ipvs_netlink::Error>(())
+/// ```
+pub struct Client {
+    session: Session,
+}
+
+impl Client {
+    /// Connects to the kernel, in the caller's network namespace.
+    ///
+    /// # Errors
+    /// [`Error::is_ipvs_not_found`] where the kernel has no IPVS.
+    pub fn connect() -> Result<Self, Error> {
+        let socket = NetlinkSocket::open()
+            .map_err(|error| Error::new(Request::Open, Cause::Socket(error)))?;
+        Self::connect_with(socket)
+    }
+
+    /// Connects over a transport of the caller's.
+    ///
+    /// # Errors
+    /// [`Error::is_ipvs_not_found`] where the other side has no IPVS.
+    pub fn connect_with(transport: impl Transport + 'static) -> Result<Self, Error> {
+        let mut session = Session::new(Box::new(Immediate(Box::new(transport))));
+        run(session.resolve_family())?;
+        Ok(Self { session })
+    }
+}
+
+/// Makes blocking methods of the operations.
+macro_rules! blocking_methods {
+    ($(
+        $(#[$doc:meta])*
+        fn $name:ident($($argument:ident: $type:ty),* $(,)?) -> $output:ty;
+    )*) => {
+        impl Client {
+            $(
+                $(#[$doc])*
+                pub fn $name(&mut self, $($argument: $type),*) -> Result<$output, Error> {
+                    run(self.session.$name($($argument),*))
+                }
+            )*
+        }
+    };
+}
+
+operations!(blocking_methods);
+
+/// Runs a conversation over a transport that is always ready.
+fn run<F: Future>(conversation: F) -> F::Output {
+    match pin!(conversation).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => unreachable!("a blocking transport is ready when polled"),
+    }
+}

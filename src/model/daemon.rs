@@ -1,0 +1,119 @@
+//! The sync daemons, by which directors tell each other of their connections.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::{InterfaceName, Invalid};
+
+/// What a sync daemon does. A host may run one of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DaemonRole {
+    /// Tells others of this host's connections.
+    Master,
+    /// Takes over the connections that a master tells of.
+    Backup,
+}
+
+impl fmt::Display for DaemonRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Master => "master",
+            Self::Backup => "backup",
+        })
+    }
+}
+
+/// A sync daemon. Read back, every field has a value.
+///
+/// ```
+/// use ipvs_netlink::{DaemonRole, SyncDaemon};
+///
+/// let master = SyncDaemon::new(DaemonRole::Master, "eth0".parse()?).sync_id(7);
+/// # Ok::<(), ipvs_netlink::Invalid>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct SyncDaemon {
+    /// What it does.
+    pub role: DaemonRole,
+    /// The interface it speaks on.
+    pub interface: InterfaceName,
+    /// Tells groups of directors on one link apart: 0 to 255.
+    pub sync_id: u32,
+    /// The largest message, in bytes; unless set what fits the interface (1472 for IPv4 and 1452
+    /// for IPv6 on Ethernet). 4.3 and later, as all that follows.
+    pub max_length: Option<u16>,
+    /// The multicast group; 224.0.0.81 unless set.
+    pub group: Option<IpAddr>,
+    /// The UDP port; 8848 unless set.
+    pub port: Option<u16>,
+    /// The time to live of messages; 1 unless set.
+    pub ttl: Option<u8>,
+}
+
+impl SyncDaemon {
+    /// A daemon with sync id 0 and the kernel's defaults.
+    pub fn new(role: DaemonRole, interface: InterfaceName) -> Self {
+        Self { role, interface, sync_id: 0, max_length: None, group: None, port: None, ttl: None }
+    }
+
+    /// Tells groups of directors on one link apart.
+    #[must_use]
+    pub fn sync_id(self, sync_id: u8) -> Self {
+        Self { sync_id: sync_id.into(), ..self }
+    }
+
+    /// The largest message, in bytes.
+    #[must_use]
+    pub fn max_length(self, bytes: u16) -> Self {
+        Self { max_length: Some(bytes), ..self }
+    }
+
+    /// The multicast group, IPv4 or IPv6.
+    #[must_use]
+    pub fn group(self, group: impl Into<IpAddr>) -> Self {
+        Self { group: Some(group.into()), ..self }
+    }
+
+    /// The UDP port.
+    #[must_use]
+    pub fn port(self, port: u16) -> Self {
+        Self { port: Some(port), ..self }
+    }
+
+    /// The time to live (hop limit) of messages.
+    #[must_use]
+    pub fn ttl(self, ttl: u8) -> Self {
+        Self { ttl: Some(ttl), ..self }
+    }
+
+    /// Refuses what no kernel would take, with the reason.
+    ///
+    /// # Errors
+    /// When the sync id is above 255, or the group is not multicast.
+    pub fn check(&self) -> Result<(), Invalid> {
+        if self.sync_id > 255 {
+            return Err(Invalid::new(format!("a sync id is 0 to 255, not {}", self.sync_id)));
+        }
+        match self.group {
+            Some(group) if !group.is_multicast() => {
+                Err(Invalid::new(format!("{group} is not a multicast group")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    #[test]
+    fn refuses_groups_that_are_not_multicast() {
+        let daemon = SyncDaemon::new(DaemonRole::Backup, "eth0".parse().unwrap());
+        assert!(daemon.group(Ipv4Addr::new(224, 0, 0, 81)).check().is_ok());
+        assert!(daemon.group(Ipv4Addr::new(10, 0, 0, 1)).check().is_err());
+        assert!(daemon.group(Ipv6Addr::LOCALHOST).check().is_err());
+    }
+}

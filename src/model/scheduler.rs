@@ -1,0 +1,198 @@
+//! Schedulers: how a service chooses among its destinations.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Invalid, SchedulerName};
+
+/// How a service chooses the destination of a new connection.
+///
+/// Each is a kernel module of its own (`ip_vs_rr`, …). Names not listed here, such as those of a
+/// newer kernel, are kept as [`Scheduler::Other`]; parsing a listed name always gives its variant.
+///
+/// ```
+/// use ipvs_netlink::{HashOptions, Scheduler};
+///
+/// assert_eq!("wrr".parse::<Scheduler>()?, Scheduler::WeightedRoundRobin);
+/// let sticky = Scheduler::MaglevHash(HashOptions::default().fallback(true).port(true));
+/// assert_eq!(sticky.name(), "mh");
+/// # Ok::<(), ipvs_netlink::Invalid>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Scheduler {
+    /// `rr`: each destination in turn.
+    RoundRobin,
+    /// `wrr`: each destination in turn, as often as its weight says.
+    WeightedRoundRobin,
+    /// `lc`: the destination with the fewest connections.
+    LeastConnection,
+    /// `wlc`: the fewest connections for its weight. What `ipvsadm` takes unless told.
+    #[default]
+    WeightedLeastConnection,
+    /// `lblc`: one destination for each destination address, for caches.
+    LocalityLeastConnection,
+    /// `lblcr`: a set of destinations for each destination address, for caches.
+    LocalityLeastConnectionReplication,
+    /// `dh`: by a hash of the destination address.
+    DestinationHash,
+    /// `sh`: by a hash of the source address.
+    SourceHash(HashOptions),
+    /// `sed`: the shortest expected delay.
+    ShortestExpectedDelay,
+    /// `nq`: an idle destination if there is one, else the shortest expected delay.
+    NeverQueue,
+    /// `fo`: the available destination with the highest weight (3.18 and later).
+    WeightedFailover,
+    /// `ovf`: fills the highest weight first, then overflows to the next (4.3 and later).
+    WeightedOverflow,
+    /// `mh`: Maglev's consistent hash of the source address (4.18 and later).
+    MaglevHash(HashOptions),
+    /// `twos`: the less loaded of two picked at random (6.5 and later).
+    TwoChoices,
+    /// `none`: no scheduler bound; new connections are not scheduled. The kernel reports it, and
+    /// accepts it, since 3.19.
+    Unbound,
+    /// A scheduler this crate has no variant for, by its name.
+    Other(OtherScheduler),
+}
+
+/// A scheduler without a variant of its own; made by [`Scheduler::named`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OtherScheduler(SchedulerName);
+
+/// What [`Scheduler::SourceHash`] and [`Scheduler::MaglevHash`] can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub struct HashOptions {
+    /// When the chosen destination is unavailable, choose another instead of refusing
+    /// (`-b sh-fallback`, `-b mh-fallback`).
+    pub fallback: bool,
+    /// The source port is part of the hash (`-b sh-port`, `-b mh-port`).
+    pub port: bool,
+}
+
+impl HashOptions {
+    /// Whether another destination stands in for an unavailable one.
+    #[must_use]
+    pub fn fallback(self, fallback: bool) -> Self {
+        Self { fallback, ..self }
+    }
+
+    /// Whether the source port is part of the hash.
+    #[must_use]
+    pub fn port(self, port: bool) -> Self {
+        Self { port, ..self }
+    }
+}
+
+impl Scheduler {
+    /// `sh` without options.
+    pub const SOURCE_HASH: Self = Self::SourceHash(HashOptions { fallback: false, port: false });
+    /// `mh` without options.
+    pub const MAGLEV_HASH: Self = Self::MaglevHash(HashOptions { fallback: false, port: false });
+
+    /// Every scheduler that has a variant of its own, without options.
+    pub const KNOWN: [Self; 14] = [
+        Self::RoundRobin,
+        Self::WeightedRoundRobin,
+        Self::LeastConnection,
+        Self::WeightedLeastConnection,
+        Self::LocalityLeastConnection,
+        Self::LocalityLeastConnectionReplication,
+        Self::DestinationHash,
+        Self::SOURCE_HASH,
+        Self::ShortestExpectedDelay,
+        Self::NeverQueue,
+        Self::WeightedFailover,
+        Self::WeightedOverflow,
+        Self::MAGLEV_HASH,
+        Self::TwoChoices,
+    ];
+
+    /// The scheduler of a name, without options.
+    ///
+    /// # Errors
+    /// When the name is empty, longer than 15 bytes, or has white space in it.
+    pub fn named(name: &str) -> Result<Self, Invalid> {
+        let known = Self::KNOWN.into_iter().chain([Self::Unbound]).find(|s| s.name() == name);
+        match known {
+            Some(scheduler) => Ok(scheduler),
+            None => Ok(Self::Other(OtherScheduler(SchedulerName::new(name)?))),
+        }
+    }
+
+    /// The kernel's name for it: `rr`, `wrr`, …
+    pub fn name(&self) -> &str {
+        match self {
+            Self::RoundRobin => "rr",
+            Self::WeightedRoundRobin => "wrr",
+            Self::LeastConnection => "lc",
+            Self::WeightedLeastConnection => "wlc",
+            Self::LocalityLeastConnection => "lblc",
+            Self::LocalityLeastConnectionReplication => "lblcr",
+            Self::DestinationHash => "dh",
+            Self::SourceHash(_) => "sh",
+            Self::ShortestExpectedDelay => "sed",
+            Self::NeverQueue => "nq",
+            Self::WeightedFailover => "fo",
+            Self::WeightedOverflow => "ovf",
+            Self::MaglevHash(_) => "mh",
+            Self::TwoChoices => "twos",
+            Self::Unbound => "none",
+            Self::Other(OtherScheduler(name)) => name.as_str(),
+        }
+    }
+
+    /// The options, where the scheduler has any.
+    pub fn hash_options(&self) -> Option<HashOptions> {
+        match *self {
+            Self::SourceHash(options) | Self::MaglevHash(options) => Some(options),
+            _ => None,
+        }
+    }
+
+    /// The same scheduler with these options; a scheduler without options stays as it is.
+    #[must_use]
+    pub fn with_hash_options(self, options: HashOptions) -> Self {
+        match self {
+            Self::SourceHash(_) => Self::SourceHash(options),
+            Self::MaglevHash(_) => Self::MaglevHash(options),
+            other => other,
+        }
+    }
+}
+
+impl FromStr for Scheduler {
+    type Err = Invalid;
+
+    fn from_str(name: &str) -> Result<Self, Invalid> {
+        Self::named(name)
+    }
+}
+
+impl fmt::Display for Scheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_parses_back_to_its_variant() {
+        for scheduler in Scheduler::KNOWN {
+            assert_eq!(scheduler.name().parse(), Ok(scheduler));
+        }
+        assert_eq!("none".parse(), Ok(Scheduler::Unbound));
+    }
+
+    #[test]
+    fn an_unknown_name_is_kept() {
+        let scheduler: Scheduler = "vip7".parse().unwrap();
+        assert_eq!(scheduler.name(), "vip7");
+        assert!(matches!(scheduler, Scheduler::Other(_)));
+    }
+}

@@ -1,0 +1,162 @@
+//! The operations of both clients, with their documentation, listed once.
+
+/// Calls the macro `$client` with the signature and the documentation of every operation; it
+/// makes methods of them that run the session's function of the same name.
+macro_rules! operations {
+    ($client:ident) => {
+        $client! {
+            /// The version of IPVS and the size of its connection table.
+            fn info() -> Info;
+
+            /// All services with their counters, in no order that the kernel promises.
+            fn services() -> Vec<ServiceEntry>;
+
+            /// One service with its counters.
+            ///
+            /// # Errors
+            /// [`Error::is_service_not_found`] where it is not there.
+            fn service(key: ServiceKey) -> ServiceEntry;
+
+            /// The destinations of a service with their counters, newest first.
+            ///
+            /// # Errors
+            /// [`Error::is_service_not_found`] where the service is not there.
+            fn destinations(service: ServiceKey) -> Vec<DestinationEntry>;
+
+            /// One destination of a service with its counters.
+            ///
+            /// The kernel has no command for one alone: all of the service's are read.
+            ///
+            /// # Errors
+            /// [`Error::is_service_not_found`] and [`Error::is_destination_not_found`].
+            fn destination(
+                service: ServiceKey,
+                key: impl Into<DestinationKey> + Send,
+            ) -> DestinationEntry;
+
+            /// The whole table with counters: one exchange for the services, and one for the
+            /// destinations of each.
+            fn table() -> Table;
+
+            /// The configuration of the whole table, as it could be written again.
+            fn ruleset() -> Ruleset;
+
+            /// Adds a service.
+            ///
+            /// # Errors
+            /// [`Error::is_already_exists`] where it is there, [`Error::is_module_not_found`]
+            /// where its scheduler or persistence engine is not available,
+            /// [`Error::is_invalid`] where no kernel would take it.
+            fn add_service(service: &Service) -> ();
+
+            /// Gives a service its whole configuration anew: what is not set in `service` is unset
+            /// in the kernel. To change one field of what is there, see
+            /// [`modify_service`](Self::modify_service).
+            ///
+            /// # Errors
+            /// [`Error::is_service_not_found`], [`Error::is_module_not_found`],
+            /// [`Error::is_invalid`].
+            fn update_service(service: &Service) -> ();
+
+            /// Reads a service, lets `edit` change it, and writes it back; returns what was
+            /// written. The key stays what it is. Others' changes in between are overwritten.
+            ///
+            /// # Errors
+            /// Those of [`service`](Self::service) and [`update_service`](Self::update_service).
+            fn modify_service(
+                key: ServiceKey,
+                edit: impl FnOnce(&mut Service) + Send,
+            ) -> Service;
+
+            /// Removes a service with its destinations. Connections live on until they end.
+            ///
+            /// # Errors
+            /// [`Error::is_service_not_found`].
+            fn remove_service(key: ServiceKey) -> ();
+
+            /// Adds a destination to a service.
+            ///
+            /// One that was removed while it had connections comes back with them, as long as the
+            /// kernel remembers it.
+            ///
+            /// # Errors
+            /// [`Error::is_service_not_found`]; [`Error::is_already_exists`];
+            /// [`Error::is_invalid`] where no kernel would take it; `EINVAL` where the address is
+            /// neither local nor unicast by the routing table.
+            fn add_destination(service: ServiceKey, destination: &Destination) -> ();
+
+            /// Gives a destination its whole configuration anew: what is not set in `destination`
+            /// is unset in the kernel. To change one field of what is there, see
+            /// [`modify_destination`](Self::modify_destination).
+            ///
+            /// # Errors
+            /// [`Error::is_service_not_found`], [`Error::is_destination_not_found`],
+            /// [`Error::is_invalid`].
+            fn update_destination(service: ServiceKey, destination: &Destination) -> ();
+
+            /// Reads a destination, lets `edit` change it, and writes it back; returns what was
+            /// written. The key stays what it is. Others' changes in between are overwritten.
+            ///
+            /// # Errors
+            /// Those of [`destination`](Self::destination) and
+            /// [`update_destination`](Self::update_destination).
+            fn modify_destination(
+                service: ServiceKey,
+                key: impl Into<DestinationKey> + Send,
+                edit: impl FnOnce(&mut Destination) + Send,
+            ) -> Destination;
+
+            /// Removes a destination from a service. Its connections live on until they end,
+            /// unless the sysctl `expire_nodest_conn` is set.
+            ///
+            /// # Errors
+            /// [`Error::is_service_not_found`], [`Error::is_destination_not_found`].
+            fn remove_destination(
+                service: ServiceKey,
+                key: impl Into<DestinationKey> + Send,
+            ) -> ();
+
+            /// Sets the counters of all services and destinations to zero.
+            fn zero() -> ();
+
+            /// Sets the counters of a service and its destinations to zero.
+            ///
+            /// # Errors
+            /// [`Error::is_service_not_found`].
+            fn zero_service(key: ServiceKey) -> ();
+
+            /// Removes all services. Connections, timeouts and sync daemons stay.
+            fn flush() -> ();
+
+            /// How long idle connections are kept.
+            fn timeouts() -> Timeouts;
+
+            /// Sets how long idle connections are kept; what is not named stays as it is.
+            ///
+            /// # Errors
+            /// [`Error::is_invalid`] where a timeout is zero, has a fraction of a second or is
+            /// too long for every kernel; `EINVAL` where it is too long for this one. Nothing is
+            /// set then.
+            fn set_timeouts(timeouts: impl Into<TimeoutsUpdate> + Send) -> ();
+
+            /// The sync daemons that run: a master, a backup, both or none.
+            fn daemons() -> Vec<SyncDaemon>;
+
+            /// Starts a sync daemon.
+            ///
+            /// # Errors
+            /// [`Error::is_already_exists`] where one of the role runs; `ENODEV` where there is no
+            /// such interface; `EINVAL` while a destination is of another address family than its
+            /// service's.
+            fn start_daemon(daemon: &SyncDaemon) -> ();
+
+            /// Stops a sync daemon. It can take the kernel seconds.
+            ///
+            /// # Errors
+            /// [`Error::is_not_found`] where none of the role runs.
+            fn stop_daemon(role: DaemonRole) -> ();
+        }
+    };
+}
+
+pub(crate) use operations;

@@ -1,0 +1,184 @@
+//! The engine: encodes requests, numbers them, and tells from datagrams how they ended.
+
+use netlink_packet_core::{
+    Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_NOOP, NLMSG_OVERRUN, NetlinkBuffer,
+};
+use netlink_packet_generic::ctrl::nlas::GenlCtrlAttrs;
+use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd};
+use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
+
+use super::Request;
+use super::frame::{Content, Frames, HEADER_LENGTH};
+use crate::error::Cause;
+use crate::wire::uapi::FAMILY_NAME;
+use crate::wire::{DecodeError, for_each_attribute};
+
+/// The controller of generic netlink, which knows all families: `GENL_ID_CTRL`.
+const CONTROLLER: u16 = 0x10;
+/// `CTRL_ATTR_FAMILY_ID`
+const FAMILY_ID: u16 = 1;
+const GENERIC_HEADER_LENGTH: usize = 4;
+
+/// Encodes requests and numbers them.
+///
+/// One engine lives as long as its client: its sequence numbers never repeat within reach, so the
+/// answers to an abandoned exchange are told from those of the next.
+#[derive(Debug, Default)]
+pub(crate) struct Engine {
+    family: Option<u16>,
+    sequence: u32,
+    outgoing: Vec<u8>,
+}
+
+/// A request under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exchange {
+    sequence: u32,
+    message_type: u16,
+    dump: bool,
+}
+
+/// How far an exchange has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// The datagram had nothing to do with it.
+    None,
+    /// More is to come.
+    Some,
+    /// It has ended.
+    Finished,
+}
+
+/// What a finished exchange came to: an exchange fails by its content, or by the kernel's word.
+pub(crate) type Outcome = Result<Progress, Cause>;
+
+impl Engine {
+    /// The number of the IPVS family, once known.
+    pub(crate) fn family(&self) -> Option<u16> {
+        self.family
+    }
+
+    pub(crate) fn set_family(&mut self, family: Option<u16>) {
+        self.family = family;
+    }
+
+    /// Encodes a request; the datagram is [`Engine::outgoing`]. The family must be known, except
+    /// to ask for it.
+    pub(crate) fn begin(&mut self, request: &Request) -> Exchange {
+        self.outgoing.clear();
+        let message_type = match request {
+            Request::Family => CONTROLLER,
+            _ => self.family.unwrap_or_default(),
+        };
+        let kind = if request.is_dump() { NLM_F_DUMP } else { 0 };
+        let sequence = self.append(message_type, NLM_F_REQUEST | NLM_F_ACK | kind, request);
+        Exchange { sequence, message_type, dump: request.is_dump() }
+    }
+
+    /// What is to be sent.
+    pub(crate) fn outgoing(&self) -> &[u8] {
+        &self.outgoing
+    }
+
+    fn append(&mut self, message_type: u16, flags: u16, request: &Request) -> u32 {
+        // 0 is what the kernel's own notifications carry.
+        self.sequence = self.sequence.checked_add(1).unwrap_or(1);
+        let start = self.outgoing.len();
+        self.outgoing.resize(start + HEADER_LENGTH, 0);
+        match request.message() {
+            Some(message) => {
+                self.append_generic_header(message.command(), message.version());
+                message.encode(&mut self.outgoing);
+            }
+            None => {
+                let query = GenlMessage::from_payload(GenlCtrl {
+                    cmd: GenlCtrlCmd::GetFamily,
+                    nlas: vec![GenlCtrlAttrs::FamilyName(FAMILY_NAME.to_owned())],
+                });
+                let length = query.buffer_len();
+                self.outgoing.resize(start + HEADER_LENGTH + length, 0);
+                query.emit(&mut self.outgoing[start + HEADER_LENGTH..]);
+            }
+        }
+        let length = self.outgoing.len() - start;
+        let mut header = NetlinkBuffer::new(&mut self.outgoing[start..]);
+        header.set_length(u32::try_from(length).unwrap_or(u32::MAX));
+        header.set_message_type(message_type);
+        header.set_flags(flags);
+        header.set_sequence_number(self.sequence);
+        header.set_port_number(0);
+        self.sequence
+    }
+
+    fn append_generic_header(&mut self, cmd: u8, version: u8) {
+        let mut header = [0; GENERIC_HEADER_LENGTH];
+        GenlHeader { cmd, version }.emit(&mut header);
+        self.outgoing.extend_from_slice(&header);
+    }
+}
+
+impl Exchange {
+    /// Takes a datagram: calls `each` with the command and the attributes of every message that
+    /// answers this exchange, and skips those that answer another.
+    ///
+    /// # Errors
+    /// The exchange has failed: by the kernel's word, by a datagram that cannot be read, or by
+    /// `each`.
+    pub(crate) fn absorb(
+        &self,
+        datagram: &[u8],
+        mut each: impl FnMut(u8, &[u8]) -> Result<(), DecodeError>,
+    ) -> Outcome {
+        let mut progress = Progress::None;
+        for frame in Frames::new(datagram) {
+            let frame = frame?;
+            if frame.sequence != self.sequence {
+                continue;
+            }
+            progress = Progress::Some;
+            if frame.is_interrupted() {
+                return Err(Cause::Interrupted);
+            }
+            match frame.content()? {
+                Content::Status { errno: 0, .. } if self.dump => {}
+                Content::Status { errno: 0, .. } | Content::Done { errno: 0 } => {
+                    return Ok(Progress::Finished);
+                }
+                Content::Status { errno, message } => return Err(Cause::Kernel { errno, message }),
+                Content::Done { errno } => return Err(Cause::Kernel { errno, message: None }),
+                Content::Payload(payload) if frame.message_type == self.message_type => {
+                    let (&[command, ..], attributes) =
+                        payload.split_first_chunk::<GENERIC_HEADER_LENGTH>().ok_or_else(|| {
+                            DecodeError::Framing("a message has no header".to_owned())
+                        })?;
+                    each(command, attributes)?;
+                }
+                Content::Payload(_) => match frame.message_type {
+                    NLMSG_NOOP => {}
+                    NLMSG_OVERRUN => return Err(Cause::Lost),
+                    other => {
+                        let text = format!("a message of the unknown type {other}");
+                        return Err(DecodeError::Framing(text).into());
+                    }
+                },
+            }
+        }
+        Ok(progress)
+    }
+
+    pub(crate) fn is_dump(&self) -> bool {
+        self.dump
+    }
+}
+
+/// The number of the family in the controller's answer.
+pub(crate) fn family_id(attributes: &[u8]) -> Result<u16, DecodeError> {
+    let mut family = None;
+    for_each_attribute(attributes, |kind, value| {
+        if let (FAMILY_ID, Some(&bytes)) = (kind, value.first_chunk()) {
+            family = Some(u16::from_ne_bytes(bytes));
+        }
+        Ok(())
+    })?;
+    family.ok_or(DecodeError::Missing("FAMILY_ID"))
+}

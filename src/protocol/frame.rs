@@ -1,0 +1,171 @@
+//! Netlink messages in a datagram.
+
+use byteorder::{ByteOrder, NativeEndian};
+use netlink_packet_core::{
+    NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP_INTR, NLMSG_ALIGNTO, NLMSG_DONE, NLMSG_ERROR,
+    NetlinkBuffer,
+};
+
+use crate::wire::{DecodeError, for_each_attribute};
+
+/// The length of a netlink header.
+pub(super) const HEADER_LENGTH: usize = 16;
+/// The extended acknowledgement's text: `NLMSGERR_ATTR_MSG` of [`linux/netlink.h`][netlink.h].
+///
+/// [netlink.h]: https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/netlink.h
+const ERROR_ATTRIBUTE_MESSAGE: u16 = 1;
+
+/// One netlink message of a datagram.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Frame<'a> {
+    pub(super) sequence: u32,
+    pub(super) message_type: u16,
+    flags: u16,
+    payload: &'a [u8],
+}
+
+/// What a message says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Content<'a> {
+    /// The end of an exchange that is no dump, or one that failed; errno 0 is success.
+    Status { errno: i32, message: Option<String> },
+    /// The end of a dump.
+    Done { errno: i32 },
+    /// Anything else: a message of some family.
+    Payload(&'a [u8]),
+}
+
+impl<'a> Frame<'a> {
+    /// Whether the table changed during a dump, where the kernel says so.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.flags & NLM_F_DUMP_INTR != 0
+    }
+
+    pub(super) fn content(&self) -> Result<Content<'a>, DecodeError> {
+        let errno = || match self.payload.first_chunk::<4>() {
+            Some(bytes) => NativeEndian::read_i32(bytes).saturating_neg(),
+            None => 0,
+        };
+        match self.message_type {
+            NLMSG_ERROR if self.payload.len() < 4 => {
+                Err(DecodeError::Framing("an error message has no error number".to_owned()))
+            }
+            NLMSG_ERROR => Ok(Content::Status { errno: errno(), message: self.error_text() }),
+            NLMSG_DONE => Ok(Content::Done { errno: errno() }),
+            _ => Ok(Content::Payload(self.payload)),
+        }
+    }
+
+    /// The kernel's own words about an error. They follow the request's header, and the whole
+    /// request where it is not capped.
+    fn error_text(&self) -> Option<String> {
+        if self.flags & NLM_F_ACK_TLVS == 0 {
+            return None;
+        }
+        let request = self.payload.get(4..)?;
+        let echoed = if self.flags & NLM_F_CAPPED != 0 {
+            HEADER_LENGTH
+        } else {
+            let length = NativeEndian::read_u32(request.first_chunk::<4>()?);
+            usize::try_from(length).ok()?.checked_next_multiple_of(NLMSG_ALIGN)?
+        };
+        let mut text = None;
+        let _: Result<(), ()> = for_each_attribute(request.get(echoed..)?, |kind, value| {
+            if kind == ERROR_ATTRIBUTE_MESSAGE {
+                let end = value.iter().position(|&byte| byte == 0).unwrap_or(value.len());
+                text = Some(String::from_utf8_lossy(&value[..end]).into_owned());
+            }
+            Ok(())
+        });
+        text
+    }
+}
+
+const NLMSG_ALIGN: usize = NLMSG_ALIGNTO as usize;
+
+/// The messages of a datagram; ends after the first that is broken.
+pub(super) struct Frames<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Frames<'a> {
+    pub(super) fn new(datagram: &'a [u8]) -> Self {
+        Self { rest: datagram }
+    }
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Result<Frame<'a>, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let bytes = std::mem::take(&mut self.rest);
+        let buffer = match NetlinkBuffer::new_checked(bytes) {
+            Ok(buffer) => buffer,
+            Err(error) => return Some(Err(DecodeError::Framing(error.to_string()))),
+        };
+        let length = buffer.length() as usize;
+        self.rest = bytes.get(length.next_multiple_of(NLMSG_ALIGN)..).unwrap_or_default();
+        Some(Ok(Frame {
+            sequence: buffer.sequence_number(),
+            message_type: buffer.message_type(),
+            flags: buffer.flags(),
+            payload: &bytes[HEADER_LENGTH..length],
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(message_type: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let length = u32::try_from(HEADER_LENGTH + payload.len()).unwrap();
+        bytes.extend(length.to_ne_bytes());
+        bytes.extend(message_type.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.extend(7u32.to_ne_bytes());
+        bytes.extend(0u32.to_ne_bytes());
+        bytes.extend(payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn several_messages_share_a_datagram() {
+        let mut datagram = message(0x20, 2, &[1, 2, 3]);
+        datagram.extend(message(NLMSG_DONE, 2, &(-16i32).to_ne_bytes()));
+        let frames: Vec<_> = Frames::new(&datagram).map(Result::unwrap).collect();
+        assert_eq!(frames.len(), 2);
+        assert_eq!(frames[0].content(), Ok(Content::Payload(&[1, 2, 3])));
+        assert_eq!(frames[1].content(), Ok(Content::Done { errno: 16 }));
+    }
+
+    #[test]
+    fn lengths_that_lie_are_errors() {
+        for length in [0u32, 15, 17, u32::MAX] {
+            let mut datagram = message(0x20, 0, &[]);
+            datagram[..4].copy_from_slice(&length.to_ne_bytes());
+            let frames: Vec<_> = Frames::new(&datagram).collect();
+            assert!(matches!(frames[..], [Err(_)]), "{length}");
+        }
+        assert!(Frames::new(&[1, 2, 3]).next().unwrap().is_err());
+    }
+
+    #[test]
+    fn the_kernels_words_follow_the_request() {
+        let header = [11u16.to_ne_bytes(), ERROR_ATTRIBUTE_MESSAGE.to_ne_bytes()].concat();
+        let words = [&header[..], b"policy\0\0"].concat();
+        let request = message(0x20, 5, &[9; 8]);
+        for (flags, echoed) in [(NLM_F_CAPPED, &request[..16]), (0, &request[..])] {
+            let payload = [&(-34i32).to_ne_bytes(), echoed, &words].concat();
+            let datagram = message(NLMSG_ERROR, flags | NLM_F_ACK_TLVS, &payload);
+            let frame = Frames::new(&datagram).next().unwrap().unwrap();
+            let text = Some("policy".to_owned());
+            assert_eq!(frame.content(), Ok(Content::Status { errno: 34, message: text }));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! A ruleset as text, in the format of `ipvsadm-save`.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use super::Ruleset;
+use crate::model::{
+    Destination, Family, Forwarding, Protocol, Service, ServiceFlags, ServiceKey, Tunnel,
+    TunnelChecksum,
+};
+
+impl fmt::Display for Ruleset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for rules in self.services() {
+            writeln!(f, "-A {}", AsOptions(rules.service()))?;
+            let service = AsOptions(&rules.service().key);
+            for destination in rules.destinations() {
+                writeln!(f, "-a {service} -r {}", AsOptions(destination))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Prints as the options of an `ipvsadm` command.
+struct AsOptions<'a, T>(&'a T);
+
+impl fmt::Display for AsOptions<'_, ServiceKey> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self.0 {
+            ServiceKey::Mark { mark, family } => {
+                write!(f, "-f {mark}")?;
+                if family == Family::V6 { f.write_str(" -6") } else { Ok(()) }
+            }
+            ServiceKey::Address { protocol, address, port } => {
+                match protocol {
+                    Protocol::TCP => f.write_str("-t ")?,
+                    Protocol::UDP => f.write_str("-u ")?,
+                    Protocol::SCTP => f.write_str("--sctp-service ")?,
+                    Protocol(other) => write!(f, "--protocol-service {other}/")?,
+                }
+                SocketAddr::new(address, port).fmt(f)
+            }
+        }
+    }
+}
+
+impl fmt::Display for AsOptions<'_, Service> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Service { key, scheduler, persistence, one_packet, flags } = self.0;
+        write!(f, "{} -s {scheduler}", AsOptions(key))?;
+        if let Some(persistence) = persistence {
+            write!(f, " -p {}", persistence.seconds)?;
+            if let Some(netmask) = persistence.netmask {
+                write!(f, " -M {netmask}")?;
+            }
+            if let Some(engine) = persistence.engine {
+                write!(f, " --pe {engine}")?;
+            }
+        }
+        if *one_packet {
+            f.write_str(" -o")?;
+        }
+        let options = scheduler.hash_options().unwrap_or_default();
+        let known =
+            ServiceFlags::SCHEDULER_1 | ServiceFlags::SCHEDULER_2 | ServiceFlags::SCHEDULER_3;
+        let mut separator = " -b ";
+        for (set, name) in [
+            (options.fallback, &*format!("{scheduler}-fallback")),
+            (options.port, &*format!("{scheduler}-port")),
+            (flags.contains(ServiceFlags::SCHEDULER_1), "flag-1"),
+            (flags.contains(ServiceFlags::SCHEDULER_2), "flag-2"),
+            (flags.contains(ServiceFlags::SCHEDULER_3), "flag-3"),
+        ] {
+            if set {
+                write!(f, "{separator}{name}")?;
+                separator = ",";
+            }
+        }
+        let unknown = *flags - known;
+        if unknown.is_empty() { Ok(()) } else { write!(f, " --flags {:#x}", unknown.bits()) }
+    }
+}
+
+impl fmt::Display for AsOptions<'_, Destination> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Destination { key, forwarding, weight, upper_threshold, lower_threshold } = self.0;
+        key.fmt(f)?;
+        match forwarding {
+            Forwarding::Masquerade => f.write_str(" -m")?,
+            Forwarding::Tunnel(_) => f.write_str(" -i")?,
+            Forwarding::DirectRoute => f.write_str(" -g")?,
+            Forwarding::Local => f.write_str(" --local")?,
+            Forwarding::Bypass => f.write_str(" --bypass")?,
+            Forwarding::Other(other) => write!(f, " --forwarding {}", other.number())?,
+        }
+        write!(f, " -w {weight}")?;
+        if let Some(tunnel) = forwarding.tunnel() {
+            AsOptions(&tunnel).fmt(f)?;
+        }
+        if *upper_threshold != 0 {
+            write!(f, " -x {upper_threshold}")?;
+        }
+        if *lower_threshold != 0 {
+            write!(f, " -y {lower_threshold}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for AsOptions<'_, Tunnel> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let checksum = match self.0 {
+            Tunnel::Ipip => return Ok(()),
+            Tunnel::Gue { port, checksum } => {
+                write!(f, " --tun-type gue --tun-port {port}")?;
+                *checksum
+            }
+            Tunnel::Gre { checksum } => {
+                f.write_str(" --tun-type gre")?;
+                if *checksum { TunnelChecksum::Full } else { TunnelChecksum::None }
+            }
+            Tunnel::Other(_) => {
+                let (kind, port, flags) = (self.0.kind(), self.0.port(), self.0.flags());
+                return write!(f, " --tun-type {kind} --tun-port {port} --tun-flags {flags:#x}");
+            }
+        };
+        f.write_str(match checksum {
+            TunnelChecksum::None => " --tun-nocsum",
+            TunnelChecksum::Full => " --tun-csum",
+            TunnelChecksum::Remote => " --tun-remcsum",
+        })
+    }
+}

@@ -1,0 +1,33 @@
+//! A blocking transport where an asynchronous one is asked for: it is always ready.
+
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::{AsyncTransport, Received, Transport};
+
+/// Waits inside the poll, so that futures over it are ready when polled once.
+pub(crate) struct Immediate(pub(crate) Box<dyn Transport>);
+
+impl AsyncTransport for Immediate {
+    fn poll_send(&mut self, _: &mut Context<'_>, datagram: &[u8]) -> Poll<io::Result<()>> {
+        Poll::Ready(self.0.send(datagram))
+    }
+
+    fn poll_receive(
+        &mut self,
+        _: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+        deadline: Instant,
+    ) -> Poll<io::Result<Received>> {
+        Poll::Ready(self.0.receive(buffer, deadline))
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        self.0.reopen()
+    }
+
+    fn now(&self) -> Instant {
+        self.0.now()
+    }
+}

@@ -1,0 +1,74 @@
+//! Sockets: two small traits of our own, and what implements them over the kernel's netlink.
+
+mod blocking;
+mod netlink;
+
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+pub(crate) use blocking::Immediate;
+pub use netlink::NetlinkSocket;
+
+/// What a blocking client needs of a connection to the kernel.
+///
+/// Datagrams are whole: a send takes all of one, a receive gives all of one.
+pub trait Transport: Send {
+    /// Sends a datagram.
+    ///
+    /// # Errors
+    /// The system's error.
+    fn send(&mut self, datagram: &[u8]) -> io::Result<()>;
+
+    /// Waits for a datagram until the deadline, and puts it into the buffer's spare capacity.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`] past the deadline; the system's error otherwise, among them
+    /// `ENOBUFS` once where the kernel has dropped datagrams.
+    fn receive(&mut self, buffer: &mut Vec<u8>, deadline: Instant) -> io::Result<Received>;
+
+    /// Starts anew on a fresh connection, without what the old one still held.
+    ///
+    /// # Errors
+    /// The system's error.
+    fn reopen(&mut self) -> io::Result<()>;
+
+    /// The time, by the clock that deadlines go by.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+/// How a datagram was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// Whole.
+    Whole,
+    /// The datagram was longer than the buffer, and its end is lost.
+    Truncated,
+}
+
+/// What an asynchronous client needs of a connection to the kernel: [`Transport`], polled.
+pub trait AsyncTransport: Send {
+    /// Sends a datagram, as [`Transport::send`] does.
+    fn poll_send(&mut self, context: &mut Context<'_>, datagram: &[u8]) -> Poll<io::Result<()>>;
+
+    /// Receives a datagram, as [`Transport::receive`] does.
+    fn poll_receive(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+        deadline: Instant,
+    ) -> Poll<io::Result<Received>>;
+
+    /// Starts anew, as [`Transport::reopen`] does.
+    ///
+    /// # Errors
+    /// The system's error.
+    fn reopen(&mut self) -> io::Result<()>;
+
+    /// The time, by the clock that deadlines go by.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+}

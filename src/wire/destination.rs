@@ -1,0 +1,214 @@
+//! The attributes of a destination.
+
+use super::DecodeError;
+use super::reader::{Value, for_each_attribute};
+use super::service::{address_bytes, address_of, family_number, family_of};
+use super::stats::{self, Width};
+use super::uapi::destination as attribute;
+use super::writer::Attributes;
+use crate::model::{
+    Destination, DestinationEntry, DestinationKey, Family, Forwarding, Stats, Tunnel,
+};
+
+/// A destination's attributes, each as the kernel has it; what is `None` is not in the message.
+///
+/// [`From`] a [`DestinationKey`] sets the identity alone, from a [`Destination`] everything that
+/// is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct DestinationAttributes {
+    /// `ADDR`, in network order; an IPv4 address is in the first four bytes.
+    pub address: Option<[u8; 16]>,
+    /// `PORT`, here in host order.
+    pub port: Option<u16>,
+    /// `FWD_METHOD`, of which the low three bits count.
+    pub forwarding: Option<u32>,
+    /// `WEIGHT`.
+    pub weight: Option<u32>,
+    /// `U_THRESH`.
+    pub upper_threshold: Option<u32>,
+    /// `L_THRESH`.
+    pub lower_threshold: Option<u32>,
+    /// `ACTIVE_CONNS`.
+    pub active_connections: Option<u32>,
+    /// `INACT_CONNS`.
+    pub inactive_connections: Option<u32>,
+    /// `PERSIST_CONNS`.
+    pub persistent_connections: Option<u32>,
+    /// `STATS`, in which packets and rates have 32 bits.
+    pub stats: Option<Stats>,
+    /// `ADDR_FAMILY`: 2 for IPv4, 10 for IPv6; the service's where it is missing.
+    pub family: Option<u16>,
+    /// `STATS64`.
+    pub stats64: Option<Stats>,
+    /// `TUN_TYPE`: 0 ipip, 1 gue, 2 gre.
+    pub tunnel_type: Option<u8>,
+    /// `TUN_PORT`, here in host order.
+    pub tunnel_port: Option<u16>,
+    /// `TUN_FLAGS`: 1 checksum, 2 remote checksum.
+    pub tunnel_flags: Option<u16>,
+}
+
+impl DestinationAttributes {
+    pub(crate) fn encode<S: Attributes>(&self, sink: &mut S) {
+        if let Some(address) = self.address {
+            sink.bytes(attribute::ADDRESS, &address);
+        }
+        if let Some(port) = self.port {
+            sink.u16_network(attribute::PORT, port);
+        }
+        if let Some(forwarding) = self.forwarding {
+            sink.u32_native(attribute::FORWARDING_METHOD, forwarding);
+        }
+        if let Some(weight) = self.weight {
+            sink.u32_native(attribute::WEIGHT, weight);
+        }
+        if let Some(kind) = self.tunnel_type {
+            sink.u8(attribute::TUNNEL_TYPE, kind);
+        }
+        if let Some(port) = self.tunnel_port {
+            sink.u16_network(attribute::TUNNEL_PORT, port);
+        }
+        if let Some(flags) = self.tunnel_flags {
+            sink.u16_native(attribute::TUNNEL_FLAGS, flags);
+        }
+        for (kind, count) in [
+            (attribute::UPPER_THRESHOLD, self.upper_threshold),
+            (attribute::LOWER_THRESHOLD, self.lower_threshold),
+            (attribute::ACTIVE_CONNECTIONS, self.active_connections),
+            (attribute::INACTIVE_CONNECTIONS, self.inactive_connections),
+            (attribute::PERSISTENT_CONNECTIONS, self.persistent_connections),
+        ] {
+            if let Some(count) = count {
+                sink.u32_native(kind, count);
+            }
+        }
+        if let Some(family) = self.family {
+            sink.u16_native(attribute::ADDRESS_FAMILY, family);
+        }
+        if let Some(stats) = &self.stats {
+            sink.nest(attribute::STATS, |nest| stats::encode(stats, Width::Narrow, nest));
+        }
+        if let Some(stats) = &self.stats64 {
+            sink.nest(attribute::STATS64, |nest| stats::encode(stats, Width::Wide, nest));
+        }
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut destination = Self::default();
+        for_each_attribute(bytes, |kind, bytes| {
+            let value = |name| Value::new(name, bytes);
+            let to = &mut destination;
+            match kind {
+                attribute::ADDRESS => to.address = Some(value("ADDR").address()),
+                attribute::PORT => to.port = Some(value("PORT").u16_network()?),
+                attribute::FORWARDING_METHOD => {
+                    to.forwarding = Some(value("FWD_METHOD").u32_native()?);
+                }
+                attribute::WEIGHT => to.weight = Some(value("WEIGHT").u32_native()?),
+                attribute::UPPER_THRESHOLD => {
+                    to.upper_threshold = Some(value("U_THRESH").u32_native()?);
+                }
+                attribute::LOWER_THRESHOLD => {
+                    to.lower_threshold = Some(value("L_THRESH").u32_native()?);
+                }
+                attribute::ACTIVE_CONNECTIONS => {
+                    to.active_connections = Some(value("ACTIVE_CONNS").u32_native()?);
+                }
+                attribute::INACTIVE_CONNECTIONS => {
+                    to.inactive_connections = Some(value("INACT_CONNS").u32_native()?);
+                }
+                attribute::PERSISTENT_CONNECTIONS => {
+                    to.persistent_connections = Some(value("PERSIST_CONNS").u32_native()?);
+                }
+                attribute::STATS => to.stats = Some(stats::decode(bytes, Width::Narrow)?),
+                attribute::ADDRESS_FAMILY => to.family = Some(value("ADDR_FAMILY").u16_native()?),
+                attribute::STATS64 => to.stats64 = Some(stats::decode(bytes, Width::Wide)?),
+                attribute::TUNNEL_TYPE => to.tunnel_type = Some(value("TUN_TYPE").u8()?),
+                attribute::TUNNEL_PORT => to.tunnel_port = Some(value("TUN_PORT").u16_network()?),
+                attribute::TUNNEL_FLAGS => to.tunnel_flags = Some(value("TUN_FLAGS").u16_native()?),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(destination)
+    }
+
+    /// The destination's key. `service` is the family it has where it does not say so itself:
+    /// kernels before 3.18 know but one.
+    ///
+    /// # Errors
+    /// When the address or the port is missing, or the family is neither IPv4 nor IPv6.
+    pub fn key(&self, service: Family) -> Result<DestinationKey, DecodeError> {
+        let family = match self.family {
+            None | Some(0) => service,
+            Some(number) => family_of(number)?,
+        };
+        let address = self.address.ok_or(DecodeError::Missing("ADDR"))?;
+        let port = self.port.ok_or(DecodeError::Missing("PORT"))?;
+        Ok(DestinationKey::new(address_of(family, address), port))
+    }
+
+    /// The destination's configuration; `service` as for [`key`](Self::key).
+    ///
+    /// # Errors
+    /// When an attribute that the kernel always sends is missing.
+    pub fn destination(&self, service: Family) -> Result<Destination, DecodeError> {
+        let tunnel = Tunnel::from_numbers(
+            self.tunnel_type.unwrap_or(0),
+            self.tunnel_port.unwrap_or(0),
+            self.tunnel_flags.unwrap_or(0),
+        );
+        let method = self.forwarding.ok_or(DecodeError::Missing("FWD_METHOD"))?;
+        Ok(Destination {
+            key: self.key(service)?,
+            forwarding: Forwarding::from_number(method, tunnel),
+            weight: self.weight.ok_or(DecodeError::Missing("WEIGHT"))?,
+            upper_threshold: self.upper_threshold.ok_or(DecodeError::Missing("U_THRESH"))?,
+            lower_threshold: self.lower_threshold.ok_or(DecodeError::Missing("L_THRESH"))?,
+        })
+    }
+
+    /// The destination with its counters; `service` as for [`key`](Self::key).
+    ///
+    /// # Errors
+    /// When an attribute of its configuration is missing; missing counters are zero.
+    pub fn entry(&self, service: Family) -> Result<DestinationEntry, DecodeError> {
+        let stats = self.stats64.or(self.stats).unwrap_or_default();
+        let mut entry = DestinationEntry::new(self.destination(service)?, stats);
+        entry.active_connections = self.active_connections.unwrap_or(0);
+        entry.inactive_connections = self.inactive_connections.unwrap_or(0);
+        entry.persistent_connections = self.persistent_connections.unwrap_or(0);
+        Ok(entry)
+    }
+}
+
+impl From<&DestinationKey> for DestinationAttributes {
+    fn from(key: &DestinationKey) -> Self {
+        Self {
+            address: Some(address_bytes(key.address)),
+            port: Some(key.port),
+            family: Some(family_number(key.family())),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&Destination> for DestinationAttributes {
+    fn from(destination: &Destination) -> Self {
+        let mut attributes = Self {
+            forwarding: Some(destination.forwarding.number()),
+            weight: Some(destination.weight),
+            upper_threshold: Some(destination.upper_threshold),
+            lower_threshold: Some(destination.lower_threshold),
+            ..Self::from(&destination.key)
+        };
+        // Left out, they are reset to nothing, which is right for every other method.
+        if let Some(tunnel) = destination.forwarding.tunnel() {
+            attributes.tunnel_type = Some(tunnel.kind());
+            attributes.tunnel_port = Some(tunnel.port());
+            attributes.tunnel_flags = Some(tunnel.flags());
+        }
+        attributes
+    }
+}

@@ -1,0 +1,66 @@
+//! Statistics in both widths.
+
+use super::DecodeError;
+use super::reader::{Value, for_each_attribute};
+use super::uapi::stats as attribute;
+use super::writer::Attributes;
+use crate::model::Stats;
+
+/// How wide the counters of packets and the rates are.
+#[derive(Clone, Copy)]
+pub(crate) enum Width {
+    /// In `STATS`: 32 bits, which wrap.
+    Narrow,
+    /// In `STATS64`.
+    Wide,
+}
+
+pub(crate) fn encode<S: Attributes>(stats: &Stats, width: Width, sink: &mut S) {
+    let mut counter = |kind, value: u64| match width {
+        // The kernel, too, shows the low half of what has outgrown the field.
+        #[allow(clippy::cast_possible_truncation)]
+        Width::Narrow if !is_bytes(kind) => sink.u32_native(kind, value as u32),
+        _ => sink.u64_native(kind, value),
+    };
+    counter(attribute::CONNECTIONS, stats.connections);
+    counter(attribute::INCOMING_PACKETS, stats.incoming_packets);
+    counter(attribute::OUTGOING_PACKETS, stats.outgoing_packets);
+    counter(attribute::INCOMING_BYTES, stats.incoming_bytes);
+    counter(attribute::OUTGOING_BYTES, stats.outgoing_bytes);
+    counter(attribute::CONNECTION_RATE, stats.rates.connections);
+    counter(attribute::INCOMING_PACKET_RATE, stats.rates.incoming_packets);
+    counter(attribute::OUTGOING_PACKET_RATE, stats.rates.outgoing_packets);
+    counter(attribute::INCOMING_BYTE_RATE, stats.rates.incoming_bytes);
+    counter(attribute::OUTGOING_BYTE_RATE, stats.rates.outgoing_bytes);
+}
+
+pub(crate) fn decode(bytes: &[u8], width: Width) -> Result<Stats, DecodeError> {
+    let mut stats = Stats::default();
+    for_each_attribute(bytes, |kind, value| {
+        let field = match kind {
+            attribute::CONNECTIONS => &mut stats.connections,
+            attribute::INCOMING_PACKETS => &mut stats.incoming_packets,
+            attribute::OUTGOING_PACKETS => &mut stats.outgoing_packets,
+            attribute::INCOMING_BYTES => &mut stats.incoming_bytes,
+            attribute::OUTGOING_BYTES => &mut stats.outgoing_bytes,
+            attribute::CONNECTION_RATE => &mut stats.rates.connections,
+            attribute::INCOMING_PACKET_RATE => &mut stats.rates.incoming_packets,
+            attribute::OUTGOING_PACKET_RATE => &mut stats.rates.outgoing_packets,
+            attribute::INCOMING_BYTE_RATE => &mut stats.rates.incoming_bytes,
+            attribute::OUTGOING_BYTE_RATE => &mut stats.rates.outgoing_bytes,
+            _ => return Ok(()),
+        };
+        let value = Value::new("STATS", value);
+        *field = match width {
+            Width::Narrow if !is_bytes(kind) => value.u32_native()?.into(),
+            _ => value.u64_native()?,
+        };
+        Ok(())
+    })?;
+    Ok(stats)
+}
+
+/// Bytes are counted in 64 bits even in `STATS`; the rates of bytes are not.
+fn is_bytes(kind: u16) -> bool {
+    matches!(kind, attribute::INCOMING_BYTES | attribute::OUTGOING_BYTES)
+}
