@@ -58,7 +58,7 @@ port() {
 }
 
 # Pipes stand between the program and the ports: a port can be opened once only, a pipe by all who inherit it.
-mkfifo /run/stdout /run/stderr
+mkfifo -m 666 /run/stdout /run/stderr
 cat /run/stdout > "$(port stdout)" &
 cat /run/stderr > "$(port stderr)" &
 exec 3> /run/stdout 4> /run/stderr
