@@ -44,10 +44,7 @@ pub(super) enum Task {
     /// Nothing: it shows that it boots.
     Probe,
     /// Runs it, with this file of the guest as standard input.
-    Run {
-        user: &'static str,
-        stdin: &'static str,
-    },
+    Run { stdin: &'static str },
     /// Runs it on the terminal, which has this many rows and columns.
     Shell { rows: u16, columns: u16 },
 }
@@ -132,8 +129,8 @@ impl Guest<'_> {
         let lifetime = (self.timeout + grace).as_secs();
         match task {
             Task::Probe => format!("token={token} mode=probe lifetime={lifetime}\n"),
-            Task::Run { user, stdin } => {
-                format!("token={token} mode=run lifetime={lifetime} user={user} stdin={stdin}\n")
+            Task::Run { stdin } => {
+                format!("token={token} mode=run lifetime={lifetime} stdin={stdin}\n")
             }
             Task::Shell { rows, columns } => {
                 format!("mode=shell rows={rows} columns={columns}\n")
@@ -159,11 +156,7 @@ fn wait(
     let mut booting = Some(Progress::start_quietly(format!("booting {kernel}")));
     let mut half = false;
     loop {
-        let limit = if booting.is_some() {
-            timeout.min(BOOT)
-        } else {
-            timeout
-        };
+        let limit = if booting.is_some() { timeout.min(BOOT) } else { timeout };
         match events.recv_timeout(limit.saturating_sub(started.elapsed())) {
             Ok(Event::Ready(release)) if release != kernel.release => {
                 bail!("the guest runs Linux {release}, not {}", kernel.release)
@@ -186,10 +179,7 @@ fn wait(
                 bail!("the guest was silent for {} s", limit.as_secs())
             }
             Err(RecvTimeoutError::Timeout) => {
-                bail!(
-                    "no verdict within {} s (--timeout SECONDS)",
-                    limit.as_secs()
-                )
+                bail!("no verdict within {} s (--timeout SECONDS)", limit.as_secs())
             }
         }
     }

@@ -63,14 +63,7 @@ cat /run/stdout > "$(port stdout)" &
 cat /run/stderr > "$(port stderr)" &
 exec 3> /run/stdout 4> /run/stderr
 
-as() {
-    if [ "$1" = root ]; then
-        /guest/run
-    else
-        setpriv --reuid "$1" --regid "$1" --clear-groups /guest/run
-    fi
-}
-as "$user" < "$stdin" >&3 2>&4 3>&- 4>&-
+/guest/run < "$stdin" >&3 2>&4 3>&- 4>&-
 status=$?
 
 # The verdict closes both streams behind all that the program wrote; the host then ends the guest.

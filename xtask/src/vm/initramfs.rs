@@ -17,15 +17,8 @@ pub(super) struct Tree(BTreeMap<String, Node>);
 enum Node {
     Folder,
     Link(String),
-    Text {
-        contents: Vec<u8>,
-        mode: u32,
-    },
-    File {
-        host: PathBuf,
-        mode: u32,
-        seen: Seen,
-    },
+    Text { contents: Vec<u8>, mode: u32 },
+    File { host: PathBuf, mode: u32, seen: Seen },
 }
 
 /// What tells that a file of the host is another one now.
@@ -39,11 +32,7 @@ impl Tree {
     /// A file with these contents; what begins with `#!` can be run.
     pub(super) fn text(&mut self, path: &str, contents: impl Into<Vec<u8>>) {
         let contents = contents.into();
-        let mode = if contents.starts_with(b"#!") {
-            0o755
-        } else {
-            0o644
-        };
+        let mode = if contents.starts_with(b"#!") { 0o755 } else { 0o644 };
         self.add(path, Node::Text { contents, mode });
     }
 
@@ -120,10 +109,7 @@ fn append(
 fn look(host: &Path) -> Result<(u32, Seen)> {
     let metadata =
         std::fs::metadata(host).with_context(|| format!("{} is not there", host.display()))?;
-    let seen = Seen {
-        length: metadata.len(),
-        modified: metadata.modified()?,
-    };
+    let seen = Seen { length: metadata.len(), modified: metadata.modified()? };
     Ok((metadata.permissions().mode() & 0o7777, seen))
 }
 
@@ -149,10 +135,7 @@ mod tests {
             read.push((reader.entry().name().to_owned(), reader.entry().mode()));
             rest = reader.finish()?;
         }
-        let read: Vec<_> = read
-            .iter()
-            .map(|(name, mode)| (name.as_str(), *mode))
-            .collect();
+        let read: Vec<_> = read.iter().map(|(name, mode)| (name.as_str(), *mode)).collect();
         assert_eq!(
             read,
             [

@@ -109,15 +109,10 @@ impl Modules {
     /// The modules without those named and without what cannot load when they are missing.
     pub(super) fn without(&self, left_out: &[String]) -> Result<Self> {
         let left_out: BTreeSet<_> = left_out.iter().map(|module| name(module)).collect();
-        if let Some(unknown) = left_out
-            .iter()
-            .find(|name| GUEST.contains(&name.as_str()) || !self.may_have(name))
+        if let Some(unknown) =
+            left_out.iter().find(|name| GUEST.contains(&name.as_str()) || !self.may_have(name))
         {
-            bail!(
-                "--without {unknown}: choose among {} {}",
-                IPVS.join(" "),
-                TRAFFIC.join(" ")
-            );
+            bail!("--without {unknown}: choose among {} {}", IPVS.join(" "), TRAFFIC.join(" "));
         }
         let known = self
             .known
@@ -208,13 +203,7 @@ k/floppy.ko.xz:
         let modules = Modules::parse(DEP).select(["ip_vs_rr", "virtio_console", "ip_vs_twos"]);
         assert_eq!(
             modules.load_order(),
-            [
-                "virtio_console",
-                "defrag",
-                "nf_conntrack",
-                "ip_vs",
-                "ip_vs_rr"
-            ]
+            ["virtio_console", "defrag", "nf_conntrack", "ip_vs", "ip_vs_rr"]
         );
     }
 
@@ -224,10 +213,7 @@ k/floppy.ko.xz:
         let left = modules.without(&["ip_vs".into()]).expect("known");
         assert_eq!(left.load_order(), ["defrag", "nf_conntrack"]);
         // Known, though this kernel has none.
-        assert_eq!(
-            modules.without(&["ip_vs_twos".into()]).expect("known"),
-            modules
-        );
+        assert_eq!(modules.without(&["ip_vs_twos".into()]).expect("known"), modules);
         assert!(modules.without(&["ipvs".into()]).is_err());
     }
 }

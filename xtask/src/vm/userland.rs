@@ -68,12 +68,7 @@ fn tree(kernel: &Kernel, modules: &Modules, packages: &Path) -> Result<Tree> {
     program::add_as(&mut tree, "bin/busybox", &busybox(packages)?, None)?;
     tree.link("bin/sh", "busybox");
     let (ipvsadm, root) = ipvsadm(packages)?;
-    program::add_as(
-        &mut tree,
-        "usr/local/sbin/ipvsadm",
-        &ipvsadm,
-        root.as_deref(),
-    )?;
+    program::add_as(&mut tree, "usr/local/sbin/ipvsadm", &ipvsadm, root.as_deref())?;
     let (ip, root) = ip(packages)?;
     program::add_as(&mut tree, "usr/local/sbin/ip", &ip, root.as_deref())?;
 
@@ -114,10 +109,7 @@ fn ipvsadm(packages: &Path) -> Result<Tool> {
     let root = packages.join("ipvsadm");
     let libraries = ["libnl-3-200", "libnl-genl-3-200", "libpopt0"];
     packages::unpack(&[&["ipvsadm"], &libraries[..]].concat(), &root)?;
-    Ok((
-        first(&root, &["sbin/ipvsadm", "usr/sbin/ipvsadm"])?,
-        Some(root),
-    ))
+    Ok((first(&root, &["sbin/ipvsadm", "usr/sbin/ipvsadm"])?, Some(root)))
 }
 
 fn ip(packages: &Path) -> Result<Tool> {
@@ -128,9 +120,7 @@ fn ip(packages: &Path) -> Result<Tool> {
         bail!("ip is not here: install iproute2");
     }
     let root = packages.join("iproute2");
-    let libraries = [
-        "libbpf1", "libbsd0", "libcap2", "libelf1", "libmd0", "libmnl0", "zlib1g",
-    ];
+    let libraries = ["libbpf1", "libbsd0", "libcap2", "libelf1", "libmd0", "libmnl0", "zlib1g"];
     packages::unpack(&[&["iproute2"], &libraries[..]].concat(), &root)?;
     Ok((first(&root, &["bin/ip", "usr/bin/ip"])?, Some(root)))
 }
@@ -140,11 +130,5 @@ fn first(root: &Path, candidates: &[&str]) -> Result<PathBuf> {
         .iter()
         .map(|path| root.join(path))
         .find(|path| path.is_file())
-        .with_context(|| {
-            format!(
-                "{} has no {}; remove the folder",
-                root.display(),
-                candidates[0]
-            )
-        })
+        .with_context(|| format!("{} has no {}; remove the folder", root.display(), candidates[0]))
 }
