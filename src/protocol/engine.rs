@@ -12,13 +12,15 @@ use super::frame::{Content, Frames, HEADER_LENGTH};
 use super::{Operation, Request};
 use crate::error::Cause;
 use crate::wire::uapi::{FAMILY_NAME, FAMILY_VERSION};
-use crate::wire::{DecodeError, Payload, for_each_attribute};
+use crate::wire::{DecodeError, Payload, Sink, Slice, for_each_attribute};
 
 /// The controller of generic netlink, which knows all families: `GENL_ID_CTRL`.
 const CONTROLLER: u16 = 0x10;
 /// `CTRL_ATTR_FAMILY_ID`
 const FAMILY_ID: u16 = 1;
 const GENERIC_HEADER_LENGTH: usize = 4;
+/// A destination with a tunnel under a service, the longest of all, has 232 bytes.
+const LONGEST_REQUEST: usize = 256;
 
 /// Encodes requests and numbers them.
 ///
@@ -122,7 +124,11 @@ impl Engine {
                 let cmd = payload.command.number();
                 GenlHeader { cmd, version: FAMILY_VERSION }.emit(&mut header);
                 self.outgoing.extend_from_slice(&header);
-                payload.encode(&mut self.outgoing);
+                let mut buffer = [0; LONGEST_REQUEST];
+                let mut slice = Slice::new(&mut buffer);
+                payload.encode(&mut slice);
+                let length = slice.position();
+                self.outgoing.extend_from_slice(&buffer[..length]);
             }
             None => self.append_family_query(),
         }
