@@ -41,7 +41,8 @@ pub struct SyncDaemon {
     /// Tells groups of directors on one link apart: 0 to 255.
     pub sync_id: u32,
     /// The largest message, in bytes; unless set what fits the interface (1472 for IPv4 and 1452
-    /// for IPv6 on Ethernet). 4.3 and later, as all that follows.
+    /// for IPv6 on Ethernet). The kernel raises that of a backup to 1024. 4.3 and later, as all
+    /// that follows.
     pub max_length: Option<u16>,
     /// The multicast group; 224.0.0.81 unless set.
     pub group: Option<IpAddr>,

@@ -1,10 +1,19 @@
 //! A case: one text of what must hold, run against every kernel there is.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libtest_mimic::Trial;
 
 use crate::subject::{RealKernel, Subject};
+
+/// How many combinations of the matrix all cases have gone through.
+static COMBINATIONS: AtomicUsize = AtomicUsize::new(0);
+
+/// How many combinations of the matrix held in this run.
+pub(crate) fn combinations() -> usize {
+    COMBINATIONS.load(Ordering::Relaxed)
+}
 
 /// What a case is: a function of a subject whose table is empty.
 pub(crate) type Run = for<'a> fn(&'a mut Subject) -> Pin<Box<dyn Future<Output = Outcome> + 'a>>;
@@ -43,9 +52,11 @@ impl Case {
             let mut subject = Subject::real(kernel)?;
             futures(async {
                 subject.reset().await?;
-                (self.run)(&mut subject).await
+                (self.run)(&mut subject).await?;
+                COMBINATIONS.fetch_add(subject.combinations, Ordering::Relaxed);
+                Ok(())
             })
-            .map_err(|error| format!("{error:?}").into())
+            .map_err(|error: anyhow::Error| format!("{error:?}").into())
         })
     }
 }

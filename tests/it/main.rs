@@ -9,6 +9,7 @@ mod case;
 mod client;
 mod destinations;
 mod host;
+mod matrix;
 mod oracle;
 mod rules;
 mod services;
@@ -34,8 +35,13 @@ fn run() -> Conclusion {
         system::cases(),
         rules::cases(),
         oracle::cases(),
+        matrix::cases(),
     ];
     let mut trials = host::trials();
     trials.extend(cases.into_iter().flatten().map(|case| case.on(kernel)));
-    libtest_mimic::run(&arguments, trials)
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let (Some(kernel), combinations @ 1..) = (kernel, case::combinations()) {
+        println!("{combinations} combinations of the matrix held on Linux {kernel}\n");
+    }
+    conclusion
 }

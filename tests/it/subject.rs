@@ -46,11 +46,13 @@ impl fmt::Display for RealKernel {
 pub(crate) struct Subject {
     pub(crate) client: Client,
     pub(crate) kernel: RealKernel,
+    /// How many combinations of the matrix the case has gone through.
+    pub(crate) combinations: usize,
 }
 
 impl Subject {
     pub(crate) fn real(kernel: RealKernel) -> anyhow::Result<Self> {
-        Ok(Self { client: Client::Blocking(blocking::Client::connect()?), kernel })
+        Ok(Self { client: Client::Blocking(blocking::Client::connect()?), kernel, combinations: 0 })
     }
 
     /// Puts the kernel into the state that every case starts from.
