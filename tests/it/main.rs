@@ -8,6 +8,7 @@
 mod case;
 mod client;
 mod destinations;
+mod family;
 mod host;
 mod matrix;
 mod oracle;
@@ -35,6 +36,7 @@ fn run() -> Conclusion {
         system::cases(),
         rules::cases(),
         oracle::cases(),
+        family::cases(),
         matrix::cases(),
     ];
     let mut trials = host::trials();

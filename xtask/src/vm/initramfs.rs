@@ -9,8 +9,6 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result};
 use cpio::newc::{Builder, ModeFileType};
 
-use super::modules;
-
 /// Files by their path in the guest, without the leading slash.
 #[derive(Default, Hash)]
 pub(super) struct Tree(BTreeMap<String, Node>);
@@ -21,7 +19,6 @@ enum Node {
     Link(String),
     Text { contents: Vec<u8>, mode: u32 },
     File { host: PathBuf, mode: u32, seen: Seen },
-    Module { host: PathBuf, seen: Seen },
 }
 
 /// What tells that a file of the host is another one now.
@@ -55,14 +52,6 @@ impl Tree {
         Ok(())
     }
 
-    /// A kernel module of the host, compressed or not.
-    pub(super) fn module(&mut self, path: &str, host: &Path) -> Result<()> {
-        let (_, seen) = look(host)?;
-        let host = host.to_owned();
-        self.add(path, Node::Module { host, seen });
-        Ok(())
-    }
-
     fn add(&mut self, path: &str, node: Node) {
         let path = path.trim_start_matches('/');
         for (at, _) in path.match_indices('/') {
@@ -91,9 +80,6 @@ impl Tree {
                     std::fs::read(host)
                         .with_context(|| format!("{} cannot be read", host.display()))?,
                 ),
-                Node::Module { host, .. } => {
-                    (ModeFileType::Regular, 0o644, modules::contents(host)?)
-                }
             };
             archive = append(archive, path, mode, kind, &contents)
                 .with_context(|| format!("{path} cannot be put into the guest"))?;

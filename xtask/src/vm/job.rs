@@ -76,10 +76,8 @@ impl Job {
         stdout: &mut (dyn Write + Send),
     ) -> Result<u8> {
         let session = Session::open(source, options)?;
-        let task = Task::Run {
-            user: if options.user { "65534" } else { "root" },
-            stdin: if self.stdin.is_some() { "/guest/stdin" } else { "/dev/null" },
-        };
+        let task =
+            Task::Run { stdin: if self.stdin.is_some() { "/guest/stdin" } else { "/dev/null" } };
         let mut first = 0;
         for program in &self.programs {
             let tree = self.tree(program, &session.kernel.name, options)?;
@@ -107,7 +105,7 @@ impl Job {
             .filter_map(|name| Some((name, std::env::var_os(name)?)))
             .chain([(TEST_KERNEL, kernel.into())]);
         let program = host.as_deref().unwrap_or(program);
-        tree.text("guest/run", script(variables, program, &self.arguments));
+        tree.text("guest/run", script(variables, options.user, program, &self.arguments));
         Ok(tree)
     }
 }
@@ -138,6 +136,7 @@ fn benches(name: Option<&str>) -> Result<Vec<PathBuf>> {
 /// A script of the guest's shell, which becomes the program.
 fn script<'a>(
     variables: impl Iterator<Item = (&'a str, OsString)>,
+    unprivileged: bool,
     program: &Path,
     arguments: &[OsString],
 ) -> Vec<u8> {
@@ -147,7 +146,7 @@ fn script<'a>(
         quote(&mut script, &value);
         script.push(b'\n');
     }
-    script.extend_from_slice(format!("cd /{FILES}\nexec").as_bytes());
+    script.extend_from_slice(format!("cd /{FILES}\nexec{}", as_user(unprivileged)).as_bytes());
     let arguments = arguments.iter().map(OsString::as_os_str);
     for word in std::iter::once(program.as_os_str()).chain(arguments) {
         script.push(b' ');
@@ -155,6 +154,11 @@ fn script<'a>(
     }
     script.push(b'\n');
     script
+}
+
+/// What stands before a command of the guest, so that it runs as this user.
+pub(super) fn as_user(unprivileged: bool) -> &'static str {
+    if unprivileged { " setpriv --reuid 65534 --regid 65534 --clear-groups" } else { "" }
 }
 
 fn quote(script: &mut Vec<u8>, word: &OsStr) {
@@ -177,7 +181,7 @@ mod tests {
         let arguments = ["-c".into(), "it's $HOME".into()];
         let variables = [("RUST_LOG", "a b".into())].into_iter();
         assert_eq!(
-            String::from_utf8_lossy(&script(variables, Path::new("/bin/sh"), &arguments)),
+            String::from_utf8_lossy(&script(variables, false, Path::new("/bin/sh"), &arguments)),
             "#!/bin/sh\nexport RUST_LOG='a b'\ncd /guest/files\nexec '/bin/sh' '-c' 'it'\\''s $HOME'\n"
         );
     }

@@ -106,7 +106,9 @@ enum Action {
         /// What the program reads from standard input
         #[arg(long, value_name = "FILE")]
         stdin: Option<PathBuf>,
+        /// By name or path
         program: PathBuf,
+        /// All that follows, options too
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
@@ -131,15 +133,15 @@ impl Vm {
         let Some(job) = Job::of(self.action)? else {
             return Session::open(&sources[0], &self.options)?.shell();
         };
-        let mut worst = 0;
+        let mut first = 0;
         for source in &sources {
             if sources.len() > 1 {
                 eprintln!("{source}:");
             }
             let status = job.run(source, &self.options, &mut std::io::stdout())?;
-            worst = if worst == 0 { status } else { worst };
+            first = if first == 0 { status } else { first };
         }
-        Ok(worst)
+        Ok(first)
     }
 }
 
@@ -179,9 +181,16 @@ impl<'a> Session<'a> {
             program::add_file(&mut tree, guest::FILES, file)?;
         }
         let name = &self.kernel.name;
-        tree.text("guest/run", format!("#!/bin/sh\nexport PS1='linux-{name} \\w # '\nexec sh\n"));
-        let size = rustix::termios::tcgetwinsize(std::io::stdin());
-        let (rows, columns) = size.map_or((24, 80), |size| (size.ws_row, size.ws_col));
+        let user = job::as_user(self.options.user);
+        tree.text(
+            "guest/run",
+            format!("#!/bin/sh\nexport PS1='linux-{name} \\w \\$ '\nexec{user} sh\n"),
+        );
+        let (rows, columns) = rustix::termios::tcgetwinsize(std::io::stdin())
+            .map(|size| (size.ws_row, size.ws_col))
+            .ok()
+            .filter(|(rows, columns)| *rows > 0 && *columns > 0)
+            .unwrap_or((24, 80));
         self.guest(tree).shell(&Task::Shell { rows, columns })?;
         Ok(0)
     }

@@ -9,8 +9,8 @@ use crate::command::{output, which};
 use crate::progress::Progress;
 
 /// What the host runs, and the package that has it.
-const HOST_PROGRAMS: [(&str, &str); 3] =
-    [("qemu-system-x86_64", "qemu-system-x86"), ("depmod", "kmod"), ("xz", "xz-utils")];
+const HOST_PROGRAMS: [(&str, &str); 2] =
+    [("qemu-system-x86_64", "qemu-system-x86"), ("depmod", "kmod")];
 
 /// Whether packages can be had with apt here.
 pub(super) fn available() -> bool {
