@@ -8,6 +8,7 @@
 mod case;
 mod client;
 mod destinations;
+mod errors;
 mod family;
 mod host;
 mod matrix;
@@ -16,12 +17,16 @@ mod rules;
 mod services;
 mod subject;
 mod system;
+mod tampered;
 
 use libtest_mimic::{Arguments, Conclusion};
 
 use crate::subject::RealKernel;
 
 fn main() {
+    if errors::run_as_child() {
+        return;
+    }
     run().exit();
 }
 
@@ -38,6 +43,7 @@ fn run() -> Conclusion {
         oracle::cases(),
         family::cases(),
         matrix::cases(),
+        errors::cases(),
     ];
     let mut trials = host::trials();
     trials.extend(cases.into_iter().flatten().map(|case| case.on(kernel)));

@@ -79,8 +79,8 @@ async fn each_netmask(subject: &mut Subject) -> Outcome {
     for bits in prefixes.chain([0x00ff_00ff, 1, 0x0102_0304]) {
         let mask = Netmask::V4(Ipv4Addr::from(bits));
         let minute = Persistence::new(Duration::from_secs(60)).netmask(mask);
-        let mark = Service::mark(NonZeroU32::MIN, Family::V4);
-        for service in [web(), mark] {
+        let marked = Service::mark(NonZeroU32::MIN, Family::V4);
+        for service in [web(), marked] {
             add_and_remove(subject, &service.persistent(minute).normalized()).await?;
         }
     }
@@ -90,8 +90,8 @@ async fn each_netmask(subject: &mut Subject) -> Outcome {
 async fn each_prefix_length(subject: &mut Subject) -> Outcome {
     for length in 1..=128 {
         let minute = Persistence::new(Duration::from_secs(60)).netmask(Netmask::V6(length));
-        let mark = Service::mark(NonZeroU32::MIN, Family::V6);
-        for service in [Service::tcp(vip6(), 80), mark] {
+        let marked = Service::mark(NonZeroU32::MIN, Family::V6);
+        for service in [Service::tcp(vip6(), 80), marked] {
             add_and_remove(subject, &service.persistent(minute).normalized()).await?;
         }
     }
