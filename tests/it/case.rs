@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libtest_mimic::Trial;
 
+use crate::client::Flavour;
 use crate::subject::{RealKernel, Subject};
 
 /// How many combinations of the matrix all cases have gone through.
@@ -26,6 +27,8 @@ pub(crate) type Outcome = anyhow::Result<()>;
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) run: Run,
+    /// One client has to do: what is tried is the kernel and the wire, of which there is one.
+    pub(crate) is_long: bool,
 }
 
 /// Makes cases of asynchronous functions, named after them and their module.
@@ -35,6 +38,7 @@ macro_rules! cases {
             vec![$(crate::case::Case {
                 name: concat!(module_path!(), "::", stringify!($name)),
                 run: |subject| Box::pin($name(subject)),
+                is_long: false,
             }),*]
         }
     };
@@ -42,30 +46,42 @@ macro_rules! cases {
 pub(crate) use cases;
 
 impl Case {
-    /// The trial of this case on the real kernel; without one it is listed as ignored.
-    pub(crate) fn on(self, kernel: Option<RealKernel>) -> Trial {
+    /// The same case for one client only.
+    pub(crate) fn long(self) -> Self {
+        Self { is_long: true, ..self }
+    }
+
+    /// The trials of this case on the real kernel; without one it is listed as ignored.
+    pub(crate) fn trials(self, index: usize, kernel: Option<RealKernel>) -> Vec<Trial> {
         let name = self.name.trim_start_matches("it::");
         let Some(kernel) = kernel else {
-            return Trial::test(format!("{name} (real)"), || Ok(())).with_ignored_flag(true);
+            return vec![Trial::test(format!("{name} (real)"), || Ok(())).with_ignored_flag(true)];
         };
-        Trial::test(format!("{name} (Linux {kernel}, blocking)"), move || {
-            let mut subject = Subject::real(kernel)?;
-            futures(async {
-                subject.reset().await?;
-                (self.run)(&mut subject).await?;
-                COMBINATIONS.fetch_add(subject.combinations, Ordering::Relaxed);
-                Ok(())
+        let mut flavours = vec![Flavour::Blocking, Flavour::Tokio];
+        if self.is_long {
+            flavours.truncate(1);
+        }
+        // What differs for smol is the socket alone: a tenth of the cases shows that it works.
+        if index.is_multiple_of(10) && !self.is_long {
+            flavours.push(Flavour::Smol);
+        }
+        let trial = |flavour| {
+            Trial::test(format!("{name} (Linux {kernel}, {flavour})"), move || {
+                let outcome = run(async {
+                    let mut subject = Subject::real(kernel, flavour).await?;
+                    subject.reset().await?;
+                    (self.run)(&mut subject).await?;
+                    COMBINATIONS.fetch_add(subject.combinations, Ordering::Relaxed);
+                    Ok(())
+                });
+                outcome.map_err(|error| format!("{error:?}").into())
             })
-            .map_err(|error: anyhow::Error| format!("{error:?}").into())
-        })
+        };
+        flavours.into_iter().map(trial).collect()
     }
 }
 
 /// Runs a case to its end.
-fn futures<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
-        .block_on(future)
+fn run(case: impl Future<Output = Outcome>) -> Outcome {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(case)
 }

@@ -5,6 +5,7 @@
 //! `IPVS_NETLINK_TEST_KERNEL`. Elsewhere those cases are listed as ignored.
 #![allow(clippy::unwrap_used)] // A test may fail by a panic.
 
+mod batches;
 mod case;
 mod client;
 mod destinations;
@@ -13,6 +14,7 @@ mod family;
 mod host;
 mod matrix;
 mod oracle;
+mod recovery;
 mod rules;
 mod services;
 mod subject;
@@ -38,18 +40,24 @@ fn run() -> Conclusion {
     let cases = [
         services::cases(),
         destinations::cases(),
+        batches::cases(),
         system::cases(),
         rules::cases(),
         oracle::cases(),
+        recovery::cases(),
         family::cases(),
         matrix::cases(),
         errors::cases(),
     ];
     let mut trials = host::trials();
-    trials.extend(cases.into_iter().flatten().map(|case| case.on(kernel)));
+    let cases = cases.into_iter().flatten().enumerate();
+    trials.extend(cases.flat_map(|(index, case)| case.trials(index, kernel)));
     let conclusion = libtest_mimic::run(&arguments, trials);
     if let (Some(kernel), combinations @ 1..) = (kernel, case::combinations()) {
-        println!("{combinations} combinations of the matrix held on Linux {kernel}\n");
+        println!(
+            "{combinations} combinations of the matrix held on Linux {kernel}
+"
+        );
     }
     conclusion
 }

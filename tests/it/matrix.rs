@@ -16,14 +16,14 @@ use crate::rules::{vip, vip6};
 use crate::subject::Subject;
 
 pub(crate) fn cases() -> Vec<Case> {
-    [
+    let groups = [
         schedulers::cases(),
         services::cases(),
         destinations::cases(),
         daemons::cases(),
         scale::cases(),
-    ]
-    .concat()
+    ];
+    groups.into_iter().flatten().map(Case::long).collect()
 }
 
 /// What the kernel takes for one more protocol: generic routing encapsulation.
