@@ -51,16 +51,16 @@ async fn each_scheduler(subject: &mut Subject, wanted: Option<Protocol>) -> Outc
             continue;
         }
         let service = Service::new(key);
-        for &from in &all {
+        for (index, &from) in all.iter().enumerate() {
             subject.client.add_service(&service.scheduler(from)).await?;
             holds(subject, &service.scheduler(from)).await?;
-            for &to in all.iter().filter(|&&to| to != from) {
-                let changed = subject.client.update_service(&service.scheduler(to)).await;
-                changed.with_context(|| format!("{key} from {from} to {to}"))?;
-                holds(subject, &service.scheduler(to)).await?;
-                // Back without the wait for a change of schedulers.
-                subject.client.remove_service(key).await?;
-                subject.client.add_service(&service.scheduler(from)).await?;
+            // To each of those after it and back, so that every pair is changed both ways.
+            for &other in &all[index + 1..] {
+                for to in [other, from] {
+                    let changed = subject.client.update_service(&service.scheduler(to)).await;
+                    changed.with_context(|| format!("{key}, {from} and {other}, to {to}"))?;
+                    holds(subject, &service.scheduler(to)).await?;
+                }
             }
             subject.client.remove_service(key).await?;
         }
