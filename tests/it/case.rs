@@ -45,6 +45,22 @@ macro_rules! cases {
 }
 pub(crate) use cases;
 
+/// Makes trials of functions that need no kernel, named after them and their module.
+macro_rules! trials {
+    ($($name:ident),* $(,)?) => {
+        pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
+            vec![$({
+                let name = concat!(module_path!(), "::", stringify!($name));
+                libtest_mimic::Trial::test(name.trim_start_matches("it::"), || {
+                    $name();
+                    Ok(())
+                })
+            }),*]
+        }
+    };
+}
+pub(crate) use trials;
+
 impl Case {
     /// The same case for one client only.
     pub(crate) fn long(self) -> Self {

@@ -11,11 +11,14 @@ mod client;
 mod destinations;
 mod errors;
 mod family;
+mod faults;
+mod golden;
 mod host;
 mod matrix;
 mod oracle;
 mod recovery;
 mod rules;
+mod scripted;
 mod services;
 mod subject;
 mod system;
@@ -48,8 +51,12 @@ fn run() -> Conclusion {
         family::cases(),
         matrix::cases(),
         errors::cases(),
+        faults::cases(),
+        golden::cases(),
     ];
     let mut trials = host::trials();
+    trials.extend(faults::trials());
+    trials.extend(golden::trials());
     let cases = cases.into_iter().flatten().enumerate();
     trials.extend(cases.flat_map(|(index, case)| case.trials(index, kernel)));
     let conclusion = libtest_mimic::run(&arguments, trials);
