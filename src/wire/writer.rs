@@ -13,6 +13,7 @@ pub(crate) trait Sink {
 }
 
 impl Sink for Vec<u8> {
+    #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
@@ -31,6 +32,7 @@ impl Sink for Vec<u8> {
 pub(crate) struct Length(pub(crate) usize);
 
 impl Sink for Length {
+    #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
         self.0 += bytes.len();
     }
@@ -55,6 +57,7 @@ impl<'a> Slice<'a> {
 }
 
 impl Sink for Slice<'_> {
+    #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
         let end = self.position + bytes.len();
         self.bytes[self.position..end].copy_from_slice(bytes);
@@ -72,13 +75,8 @@ impl Sink for Slice<'_> {
 
 /// Writes attributes; a field's byte order shows in the name of the method.
 pub(crate) trait Attributes: Sink + Sized {
-    fn bytes(&mut self, kind: u16, value: &[u8]) {
-        self.header(kind, NLA_HEADER_SIZE + value.len());
-        self.put(value);
-        self.pad(value.len());
-    }
-
     /// A string with the terminating NUL that the kernel's policy asks for.
+    #[inline(always)]
     fn string(&mut self, kind: u16, value: &str) {
         self.header(kind, NLA_HEADER_SIZE + value.len() + 1);
         self.put(value.as_bytes());
@@ -86,35 +84,47 @@ pub(crate) trait Attributes: Sink + Sized {
         self.pad(value.len() + 1);
     }
 
+    /// A value of known length, put at once with its header and padding.
+    #[inline(always)]
+    fn array<const N: usize>(&mut self, kind: u16, value: [u8; N]) {
+        const LONGEST: usize = NLA_HEADER_SIZE + 16;
+        let mut bytes = [0; LONGEST];
+        NativeEndian::write_u16(&mut bytes[..2], attribute_length(NLA_HEADER_SIZE + N));
+        NativeEndian::write_u16(&mut bytes[2..4], kind);
+        bytes[NLA_HEADER_SIZE..NLA_HEADER_SIZE + N].copy_from_slice(&value);
+        self.put(&bytes[..(NLA_HEADER_SIZE + N).next_multiple_of(NLA_ALIGNTO)]);
+    }
+
     fn u8(&mut self, kind: u16, value: u8) {
-        self.bytes(kind, &[value]);
+        self.array(kind, [value]);
     }
 
     fn u16_native(&mut self, kind: u16, value: u16) {
         let mut bytes = [0; 2];
         NativeEndian::write_u16(&mut bytes, value);
-        self.bytes(kind, &bytes);
+        self.array(kind, bytes);
     }
 
     fn u16_network(&mut self, kind: u16, value: u16) {
         let mut bytes = [0; 2];
         NetworkEndian::write_u16(&mut bytes, value);
-        self.bytes(kind, &bytes);
+        self.array(kind, bytes);
     }
 
     fn u32_native(&mut self, kind: u16, value: u32) {
         let mut bytes = [0; 4];
         NativeEndian::write_u32(&mut bytes, value);
-        self.bytes(kind, &bytes);
+        self.array(kind, bytes);
     }
 
     fn u64_native(&mut self, kind: u16, value: u64) {
         let mut bytes = [0; 8];
         NativeEndian::write_u64(&mut bytes, value);
-        self.bytes(kind, &bytes);
+        self.array(kind, bytes);
     }
 
     /// An attribute that holds attributes; its length is set once they are written.
+    #[inline(always)]
     fn nest(&mut self, kind: u16, content: impl FnOnce(&mut Self)) {
         let start = self.position();
         self.header(kind | NLA_F_NESTED, 0);

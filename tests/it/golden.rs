@@ -81,7 +81,7 @@ fn conversation(client: &mut Client) -> Outcome {
 
     let errno = |outcome: Result<(), Error>| outcome.unwrap_err().errno();
     assert_eq!(errno(client.add_service(&web())), Some(17));
-    assert_eq!(errno(client.remove_service(services[0].key)), Some(3));
+    assert_eq!(errno(client.remove_service(services[2].key)), Some(3));
     assert_eq!(errno(client.remove_destination(web().key, backend(99).key)), Some(2));
     let nowhere = Destination::masquerade([0, 0, 0, 0], 80);
     assert_eq!(errno(client.add_destination(web().key, &nowhere)), Some(22));
@@ -260,7 +260,7 @@ fn recorded_messages_survive_decoding_and_encoding() {
                 messages += 1;
             }
         }
-        assert!(messages > 70, "Linux {version} has {messages} messages");
+        assert!(messages > 60, "Linux {version} has {messages} messages");
     }
 }
 

@@ -16,6 +16,8 @@ mod golden;
 mod host;
 mod matrix;
 mod oracle;
+mod properties;
+mod random;
 mod recovery;
 mod rules;
 mod scripted;
@@ -57,6 +59,7 @@ fn run() -> Conclusion {
     let mut trials = host::trials();
     trials.extend(faults::trials());
     trials.extend(golden::trials());
+    trials.extend(properties::trials());
     let cases = cases.into_iter().flatten().enumerate();
     trials.extend(cases.flat_map(|(index, case)| case.trials(index, kernel)));
     let conclusion = libtest_mimic::run(&arguments, trials);

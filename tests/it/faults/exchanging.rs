@@ -174,12 +174,21 @@ fn nothing_is_sent_beyond_its_length() {
         client.add_service(&service).unwrap();
         client.remove_service(service.key).unwrap();
     }
+    // The longest names there are.
+    let scheduler = "a23456789012345".parse().unwrap();
+    let longest = ipvs_netlink::Persistence::new(Duration::from_secs(9));
+    let longest = longest.engine("a234567890123456".parse().unwrap());
+    let longest = Service::tcp(vip6(), 80).scheduler(scheduler).persistent(longest);
+    client.add_service(&longest).unwrap();
+    let tunnel = ipvs_netlink::Tunnel::gue(6080.try_into().unwrap());
+    let destination = ipvs_netlink::Destination::tunnel(vip6(), 80, tunnel);
+    client.add_destination(longest.key, &destination).unwrap();
     client.add_destination(web().key, &backend(1)).unwrap();
     client.remove_destination(web().key, backend(1).key).unwrap();
     client.set_timeouts(TimeoutsUpdate::default().tcp(Duration::from_secs(9))).unwrap();
     client.flush().unwrap();
     let sent = sent.lock().unwrap();
-    assert_eq!(sent.len(), 11);
+    assert_eq!(sent.len(), 13);
     for datagram in sent.iter() {
         let length = u32::from_ne_bytes(datagram[..4].try_into().unwrap());
         assert_eq!(datagram.len(), usize::try_from(length).unwrap());
