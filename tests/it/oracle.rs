@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
-use ipvs_netlink::{Destination, Family, Operation, Ruleset, Scheduler, Service};
+use ipvs_netlink::{Destination, Family, Operation, Ruleset, Scheduler, Service, ServiceFlags};
 
 use crate::case::{Outcome, cases};
 use crate::random::{Speaker, rulesets, samples};
@@ -119,13 +119,14 @@ async fn we_read_any_rules_that_we_wrote(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// A saved mark of 4294967295 could not be restored, and all rules were lost; thresholds and the
-/// local method are not saved at all; a comment ends a restore half-way.
+/// A saved mark of 4294967295 could not be restored, and all rules were lost; thresholds, the local
+/// method and the third flag of sh and mh are not saved at all; a comment ends a restore half-way.
 async fn what_ipvsadm_loses_is_kept(subject: &mut Subject) -> Outcome {
     let mark = Service::mark(NonZeroU32::MAX, Family::V4);
     let mut rules = Ruleset::new();
     rules.insert_service(mark)?;
-    rules.insert_service(web())?;
+    rules
+        .insert_service(web().scheduler(Scheduler::SOURCE_HASH).flags(ServiceFlags::SCHEDULER_3))?;
     rules.insert_destination(web().key, backend(1).thresholds(100, 50))?;
     rules.insert_destination(web().key, Destination::local(vip(), 81))?;
     rules.insert_destination(mark.key, Destination::bypass(real(2), 80))?;
@@ -133,6 +134,7 @@ async fn what_ipvsadm_loses_is_kept(subject: &mut Subject) -> Outcome {
 
     let theirs = program("ipvsadm", &["-S", "-n"])?;
     assert!(theirs.contains("-A -f -1 "), "{theirs}");
+    assert!(theirs.lines().any(|line| line.trim_end().ends_with("-s sh -b")), "{theirs}");
     assert!(theirs.parse::<Ruleset>().is_err());
 
     let ours = subject.client.ruleset().await?.to_string();

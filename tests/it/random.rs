@@ -81,6 +81,10 @@ fn restrict(service: &mut Service) {
     let is_udp = matches!(service.key, ServiceKey::Address { protocol: Protocol::UDP, .. });
     let is_mark = matches!(service.key, ServiceKey::Mark { .. });
     service.one_packet &= is_udp || is_mark;
+    if service.scheduler.hash_options().is_some() {
+        // Of sh and mh ipvsadm does not save the third flag.
+        service.flags = ServiceFlags::empty();
+    }
     if let Some(persistence) = &mut service.persistence {
         // The engine reads UDP.
         persistence.engine = persistence.engine.filter(|_| is_udp);
