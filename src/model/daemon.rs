@@ -38,16 +38,18 @@ pub struct SyncDaemon {
     pub role: DaemonRole,
     /// The interface it speaks on.
     pub interface: InterfaceName,
-    /// Tells groups of directors on one link apart: 0 to 255.
+    /// Tells groups of directors on one link apart: 0 to 255. The kernel takes more and sends the
+    /// lowest byte of it.
     pub sync_id: u32,
-    /// The largest message, in bytes; unless set what fits the interface (1472 for IPv4 and 1452
-    /// for IPv6 on Ethernet). 4.3 and later, as all that follows.
+    /// The largest message, in bytes; unless set, or where 0, what fits the interface (1472 for
+    /// IPv4 and 1452 for IPv6 on Ethernet). The kernel raises that of a backup to 1024, and lowers
+    /// any to 65,507. 4.3 and later, as all that follows.
     pub max_length: Option<u16>,
     /// The multicast group; 224.0.0.81 unless set.
     pub group: Option<IpAddr>,
-    /// The UDP port; 8848 unless set.
+    /// The UDP port; 8848 unless set, or where 0.
     pub port: Option<u16>,
-    /// The time to live of messages; 1 unless set.
+    /// The time to live of messages; 1 unless set, or where 0.
     pub ttl: Option<u8>,
 }
 
@@ -87,10 +89,10 @@ impl SyncDaemon {
         Self { ttl: Some(ttl), ..self }
     }
 
-    /// Refuses what no kernel would take, with the reason.
+    /// Refuses what no kernel would take or do, with the reason.
     ///
     /// # Errors
-    /// When the sync id is above 255, or the group is not multicast.
+    /// When the sync id is above 255, which the kernel would cut off, or the group is not multicast.
     pub fn check(&self) -> Result<(), Invalid> {
         if self.sync_id > 255 {
             return Err(Invalid::new(format!("a sync id is 0 to 255, not {}", self.sync_id)));
