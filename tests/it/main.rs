@@ -14,6 +14,7 @@ mod family;
 mod faults;
 mod golden;
 mod host;
+mod listing;
 mod matrix;
 mod oracle;
 mod properties;
@@ -56,6 +57,7 @@ fn run() -> Conclusion {
         errors::cases(),
         faults::cases(),
         golden::cases(),
+        listing::cases(),
     ];
     let mut trials = host::trials();
     trials.extend(faults::trials());
