@@ -6,6 +6,8 @@
 
 pub mod blocking;
 mod error;
+#[cfg(feature = "fake")]
+pub mod fake;
 pub mod model;
 mod operations;
 pub mod protocol;
