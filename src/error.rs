@@ -248,6 +248,12 @@ fn operation_remedy(operation: &Operation, errno: Errno) -> Option<String> {
             "a destination of another address family than its service's is refused while a \
              sync daemon runs; stop it first, and see that the address is unicast"
         }
+        (
+            O::AddDestination(_, destination) | O::UpdateDestination(_, destination),
+            Errno::INVAL,
+        ) if destination.upper_threshold > i32::MAX.cast_unsigned() => {
+            "this kernel takes no upper threshold above 2147483647"
+        }
         (O::AddDestination(_, destination), Errno::INVAL) if destination.key.address.is_ipv4() => {
             "the address must be local or unicast by the routing table; in a network namespace \
              without an IPv4 address none is, so bring up its loopback first"

@@ -1,4 +1,22 @@
 //! Control IPVS, the load balancer in the Linux kernel, over generic netlink.
+//!
+//! Start with [`blocking::Client`]. What it writes and reads is in [`model`], re-exported here:
+//! [`Service`], [`Destination`], [`Scheduler`] and the rest. A whole table is a [`Ruleset`].
+//!
+//! ```no_run
+//! use std::net::Ipv4Addr;
+//! use ipvs_netlink::{Destination, Scheduler, Service, blocking::Client};
+//!
+//! let mut ipvs = Client::connect()?;
+//! let web = Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80).scheduler(Scheduler::RoundRobin);
+//! ipvs.add_service(&web)?;
+//! ipvs.add_destination(web.key, &Destination::masquerade(Ipv4Addr::new(10, 0, 1, 1), 8080))?;
+//! println!("{}", ipvs.ruleset()?);
+//! # Ok::<(), ipvs_netlink::Error>(())
+//! ```
+//!
+//! The layers below the client are public for those who need them: [`wire`] for the messages,
+//! [`transport`] for sockets of one's own.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 // Tests may fail by a panic.
@@ -20,3 +38,8 @@ pub use error::Error;
 pub use model::*;
 pub use protocol::{Operation, Request};
 pub use ruleset::Ruleset;
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

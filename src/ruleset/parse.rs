@@ -408,7 +408,7 @@ mod tests {
               -a -t 10.0.0.1:80 -r 10.0.1.1:8080 -m -w 3 -x 100 -y 50\n\
               -a -t 10.0.0.1:80 -r 10.0.1.2:80 -i -w 1 --tun-type gue --tun-port 6080 --tun-remcsum\n\
               -a -t 10.0.0.1:80 -r 10.0.1.3:80 -i -w 1 --tun-type gre --tun-csum\n\
-              -a -t 10.0.0.1:80 -r [2001:db8::1]:80 -i -w 0\n\
+              -a -t 10.0.0.1:80 -r [2001:db8::1]:80 -i -w 0 --tun-type ipip\n\
               -A -u 192.168.0.1:53 -s sh -o -b sh-fallback,sh-port\n\
               -A --sctp-service [2001:db8::1]:9 -s mh -p 60 -M 64 --pe sip -b mh-port\n\
               -a --sctp-service [2001:db8::1]:9 -r [2001:db8::2]:9 -g -w 2147483647\n\

@@ -111,7 +111,7 @@ impl fmt::Display for AsOptions<'_, Destination> {
 impl fmt::Display for AsOptions<'_, Tunnel> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let checksum = match self.0 {
-            Tunnel::Ipip => return Ok(()),
+            Tunnel::Ipip => return f.write_str(" --tun-type ipip"),
             Tunnel::Gue { port, checksum } => {
                 write!(f, " --tun-type gue --tun-port {port}")?;
                 *checksum

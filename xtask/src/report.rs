@@ -56,11 +56,7 @@ pub(crate) struct Counting<W> {
 
 impl<W: Write> Counting<W> {
     pub(crate) fn new(to: W) -> Self {
-        Self {
-            to,
-            line: Vec::new(),
-            counts: Counts::default(),
-        }
+        Self { to, line: Vec::new(), counts: Counts::default() }
     }
 }
 
@@ -94,24 +90,11 @@ pub(crate) struct Row {
 
 /// Prints what ran and for how long, and the total as the last line; returns whether nothing failed.
 pub(crate) fn print(rows: &[Row], to: &mut impl Write) -> io::Result<bool> {
-    let width = rows
-        .iter()
-        .map(|row| row.name.chars().count())
-        .max()
-        .unwrap_or(0);
-    writeln!(
-        to,
-        "\n{:width$}  passed  failed  ignored  filtered     time  result",
-        "step"
-    )?;
+    let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+    writeln!(to, "\n{:width$}  passed  failed  ignored  filtered     time  result", "step")?;
     let mut total = Counts::default();
     for row in rows {
-        let Row {
-            name,
-            result,
-            counts,
-            time,
-        } = row;
+        let Row { name, result, counts, time } = row;
         writeln!(
             to,
             "{name:width$}  {:6}  {:6}  {:7}  {:8}  {:5.1} s  {result}",
@@ -141,13 +124,7 @@ mod tests {
         for piece in output.as_bytes().chunks(7) {
             counting.write_all(piece)?;
         }
-        let expected = Counts {
-            results: 2,
-            passed: 15,
-            failed: 4,
-            ignored: 1,
-            filtered: 2,
-        };
+        let expected = Counts { results: 2, passed: 15, failed: 4, ignored: 1, filtered: 2 };
         assert_eq!(counting.counts, expected);
         assert_eq!(counting.to, output.as_bytes());
         Ok(())
@@ -158,22 +135,14 @@ mod tests {
         let row = |name: &str, passed, failed| Row {
             name: name.into(),
             result: "ok",
-            counts: Counts {
-                passed,
-                failed,
-                ..Counts::default()
-            },
+            counts: Counts { passed, failed, ..Counts::default() },
             time: Duration::from_millis(1500),
         };
         let mut printed = Vec::new();
         let good = print(&[row("one", 1, 0), row("two", 20, 3)], &mut printed)?;
         let printed = String::from_utf8_lossy(&printed).into_owned();
         assert!(!good);
-        assert_eq!(
-            printed.lines().last(),
-            Some("21 passed, 3 failed"),
-            "{printed}"
-        );
+        assert_eq!(printed.lines().last(), Some("21 passed, 3 failed"), "{printed}");
         Ok(())
     }
 }

@@ -54,9 +54,7 @@ impl Test {
 }
 
 fn checks(run: &mut Run, metadata: &Metadata, left_out: Option<&'static str>) -> Result<()> {
-    run.step("format", left_out, |_| {
-        succeeds(cargo(metadata).args(["fmt", "--all", "--check"]))
-    })?;
+    run.step("format", left_out, |_| succeeds(cargo(metadata).args(["fmt", "--all", "--check"])))?;
     run.step("clippy", left_out, |_| {
         let all = ["clippy", "--workspace", "--all-targets", "--all-features"];
         succeeds(cargo(metadata).args(all).args(["--", "-D", "warnings"]))
@@ -86,11 +84,7 @@ fn feature_sets(metadata: &Metadata) -> Result<Vec<(String, Vec<String>)>> {
         .with_context(|| format!("the workspace has no package {PACKAGE}"))?;
     let none = || "--no-default-features".to_owned();
     let mut sets = vec![("none".to_owned(), vec![none()])];
-    for feature in package
-        .features
-        .keys()
-        .filter(|feature| *feature != "default")
-    {
+    for feature in package.features.keys().filter(|feature| *feature != "default") {
         let arguments = vec![none(), "--features".into(), feature.clone()];
         sets.push((feature.clone(), arguments));
     }
@@ -166,10 +160,7 @@ impl Run {
     ) -> Result<bool> {
         if let Some(result) = left_out {
             let failed = usize::from(result.starts_with("NOT RUN"));
-            let counts = Counts {
-                failed,
-                ..Counts::default()
-            };
+            let counts = Counts { failed, ..Counts::default() };
             self.push(name, result, counts, Duration::ZERO);
             return Ok(failed == 0);
         }
@@ -191,12 +182,7 @@ impl Run {
     }
 
     fn push(&mut self, name: &str, result: &'static str, counts: Counts, time: Duration) {
-        self.rows.push(Row {
-            name: name.to_owned(),
-            result,
-            counts,
-            time,
-        });
+        self.rows.push(Row { name: name.to_owned(), result, counts, time });
     }
 }
 
@@ -209,10 +195,7 @@ fn succeeds(command: &mut Command) -> Result<()> {
 
 /// Runs with standard output passed on as it comes.
 fn streams(command: &mut Command, out: &mut Output) -> Result<()> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     if let Some(mut stdout) = child.stdout.take() {
         io::copy(&mut stdout, out)?;
     }

@@ -42,14 +42,8 @@ pub(super) fn choose(kernel: &Kernel, cache: &Path) -> Result<Accelerator> {
             without: &[],
             tree: Tree::default(),
         };
-        guest
-            .run(&Task::Probe, &mut std::io::sink(), &mut std::io::sink())
-            .is_ok()
+        guest.run(&Task::Probe, &mut std::io::sink(), &mut std::io::sink()).is_ok()
     };
     std::fs::write(file, if spoke { works } else { fails })?;
-    Ok(if spoke {
-        Accelerator::Kvm
-    } else {
-        Accelerator::Tcg
-    })
+    Ok(if spoke { Accelerator::Kvm } else { Accelerator::Tcg })
 }

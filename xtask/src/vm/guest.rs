@@ -44,10 +44,7 @@ pub(super) enum Task {
     /// Nothing: it shows that it boots.
     Probe,
     /// Runs it, with this file of the guest as standard input.
-    Run {
-        user: &'static str,
-        stdin: &'static str,
-    },
+    Run { stdin: &'static str },
     /// Runs it on the terminal, which has this many rows and columns.
     Shell { rows: u16, columns: u16 },
 }
@@ -108,23 +105,17 @@ impl Guest<'_> {
         }
     }
 
-    /// What all guests of the kernel have, and behind it what this one has: the later file wins.
+    /// What all guests of the kernel have, and behind it what this one has.
     fn initramfs(&self, task: &Task, token: &str) -> Result<NamedTempFile> {
         let all = Modules::read(&self.kernel.modules)?.select(modules::wanted());
         let mut file = NamedTempFile::new_in(self.cache)?;
         file.write_all(&userland::archive(self.kernel, &all, self.cache)?)?;
 
         let modules = all.without(self.without)?;
-        let folder = &self.kernel.modules;
-        let aliases = std::fs::read_to_string(folder.join("modules.alias")).unwrap_or_default();
+        let left_out: Vec<_> = all.files().filter(|file| !modules.has(file)).collect();
         let mut tree = Tree::default();
-        let inside = format!("lib/modules/{}", self.kernel.release);
-        tree.text(&format!("{inside}/modules.dep"), modules.dep());
-        tree.text(
-            &format!("{inside}/modules.alias"),
-            modules.aliases(&aliases),
-        );
-        tree.text("guest/modules", modules.load_order().join(" "));
+        tree.text("guest/modules", modules.load_order().join("\n"));
+        tree.text("guest/without", left_out.join("\n"));
         tree.text("guest/settings", self.settings(task, token));
         tree.text("init", include_str!("init.sh"));
         file.write_all(&tree.archive()?)?;
@@ -133,16 +124,16 @@ impl Guest<'_> {
     }
 
     fn settings(&self, task: &Task, token: &str) -> String {
-        // A shell has no deadline; a run is ended from here first.
+        // The host ends a run first.
         let grace = Duration::from_secs(60);
         let lifetime = (self.timeout + grace).as_secs();
         match task {
             Task::Probe => format!("token={token} mode=probe lifetime={lifetime}\n"),
-            Task::Run { user, stdin } => {
-                format!("token={token} mode=run lifetime={lifetime} user={user} stdin={stdin}\n")
+            Task::Run { stdin } => {
+                format!("token={token} mode=run lifetime={lifetime} stdin={stdin}\n")
             }
             Task::Shell { rows, columns } => {
-                format!("mode=shell lifetime=0 rows={rows} columns={columns}\n")
+                format!("mode=shell rows={rows} columns={columns}\n")
             }
         }
     }
@@ -165,11 +156,7 @@ fn wait(
     let mut booting = Some(Progress::start_quietly(format!("booting {kernel}")));
     let mut half = false;
     loop {
-        let limit = if booting.is_some() {
-            timeout.min(BOOT)
-        } else {
-            timeout
-        };
+        let limit = if booting.is_some() { timeout.min(BOOT) } else { timeout };
         match events.recv_timeout(limit.saturating_sub(started.elapsed())) {
             Ok(Event::Ready(release)) if release != kernel.release => {
                 bail!("the guest runs Linux {release}, not {}", kernel.release)
@@ -192,10 +179,7 @@ fn wait(
                 bail!("the guest was silent for {} s", limit.as_secs())
             }
             Err(RecvTimeoutError::Timeout) => {
-                bail!(
-                    "no verdict within {} s (--timeout SECONDS)",
-                    limit.as_secs()
-                )
+                bail!("no verdict within {} s (--timeout SECONDS)", limit.as_secs())
             }
         }
     }

@@ -10,30 +10,39 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mkdir -p /dev/pts /dev/net
 mount -t devpts devpts /dev/pts
+ln -s /proc/self/fd /dev/fd
+for stream in stdin:0 stdout:1 stderr:2; do
+    ln -s "/proc/self/fd/${stream#*:}" "/dev/${stream%:*}"
+done
 
 . /guest/settings
 
 # An orphaned guest ends by itself, whatever became of the program that started it.
-(sleep "$lifetime"; poweroff -f) &
+if [ "$mode" != shell ]; then
+    (sleep "$lifetime"; poweroff -f) &
+fi
 
 hostname guest
+
 # Without lo, IPVS refuses every IPv4 destination.
 ifconfig lo up
+
+for file in $(cat /guest/without); do
+    rm "/lib/modules/$(uname -r)/$file"
+done
 modprobe -a $(cat /guest/modules)
 
-echo "$token ready $(uname -r)"
-
-case $mode in
-probe)
-    poweroff -f
-    ;;
-shell)
+if [ "$mode" = shell ]; then
     cd /guest/files
     stty rows "$rows" cols "$columns"
     setsid cttyhack /guest/run
     poweroff -f
-    ;;
-esac
+fi
+
+echo "$token ready $(uname -r)"
+if [ "$mode" = probe ]; then
+    poweroff -f
+fi
 
 # The ports to the host appear, and get their names, some time after their driver.
 port() {
@@ -49,19 +58,12 @@ port() {
 }
 
 # Pipes stand between the program and the ports: a port can be opened once only, a pipe by all who inherit it.
-mkfifo /run/stdout /run/stderr
+mkfifo -m 666 /run/stdout /run/stderr
 cat /run/stdout > "$(port stdout)" &
 cat /run/stderr > "$(port stderr)" &
 exec 3> /run/stdout 4> /run/stderr
 
-as() {
-    if [ "$1" = root ]; then
-        /guest/run
-    else
-        setpriv --reuid "$1" --regid "$1" --clear-groups /guest/run
-    fi
-}
-as "$user" < "$stdin" >&3 2>&4 3>&- 4>&-
+/guest/run < "$stdin" >&3 2>&4 3>&- 4>&-
 status=$?
 
 # The verdict closes both streams behind all that the program wrote; the host then ends the guest.

@@ -9,8 +9,6 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result};
 use cpio::newc::{Builder, ModeFileType};
 
-use super::modules;
-
 /// Files by their path in the guest, without the leading slash.
 #[derive(Default, Hash)]
 pub(super) struct Tree(BTreeMap<String, Node>);
@@ -19,19 +17,8 @@ pub(super) struct Tree(BTreeMap<String, Node>);
 enum Node {
     Folder,
     Link(String),
-    Text {
-        contents: Vec<u8>,
-        mode: u32,
-    },
-    File {
-        host: PathBuf,
-        mode: u32,
-        seen: Seen,
-    },
-    Module {
-        host: PathBuf,
-        seen: Seen,
-    },
+    Text { contents: Vec<u8>, mode: u32 },
+    File { host: PathBuf, mode: u32, seen: Seen },
 }
 
 /// What tells that a file of the host is another one now.
@@ -45,11 +32,7 @@ impl Tree {
     /// A file with these contents; what begins with `#!` can be run.
     pub(super) fn text(&mut self, path: &str, contents: impl Into<Vec<u8>>) {
         let contents = contents.into();
-        let mode = if contents.starts_with(b"#!") {
-            0o755
-        } else {
-            0o644
-        };
+        let mode = if contents.starts_with(b"#!") { 0o755 } else { 0o644 };
         self.add(path, Node::Text { contents, mode });
     }
 
@@ -66,14 +49,6 @@ impl Tree {
         let (mode, seen) = look(host)?;
         let host = host.to_owned();
         self.add(path, Node::File { host, mode, seen });
-        Ok(())
-    }
-
-    /// A kernel module of the host, compressed or not.
-    pub(super) fn module(&mut self, path: &str, host: &Path) -> Result<()> {
-        let (_, seen) = look(host)?;
-        let host = host.to_owned();
-        self.add(path, Node::Module { host, seen });
         Ok(())
     }
 
@@ -105,9 +80,6 @@ impl Tree {
                     std::fs::read(host)
                         .with_context(|| format!("{} cannot be read", host.display()))?,
                 ),
-                Node::Module { host, .. } => {
-                    (ModeFileType::Regular, 0o644, modules::contents(host)?)
-                }
             };
             archive = append(archive, path, mode, kind, &contents)
                 .with_context(|| format!("{path} cannot be put into the guest"))?;
@@ -137,10 +109,7 @@ fn append(
 fn look(host: &Path) -> Result<(u32, Seen)> {
     let metadata =
         std::fs::metadata(host).with_context(|| format!("{} is not there", host.display()))?;
-    let seen = Seen {
-        length: metadata.len(),
-        modified: metadata.modified()?,
-    };
+    let seen = Seen { length: metadata.len(), modified: metadata.modified()? };
     Ok((metadata.permissions().mode() & 0o7777, seen))
 }
 
@@ -166,10 +135,7 @@ mod tests {
             read.push((reader.entry().name().to_owned(), reader.entry().mode()));
             rest = reader.finish()?;
         }
-        let read: Vec<_> = read
-            .iter()
-            .map(|(name, mode)| (name.as_str(), *mode))
-            .collect();
+        let read: Vec<_> = read.iter().map(|(name, mode)| (name.as_str(), *mode)).collect();
         assert_eq!(
             read,
             [

@@ -42,16 +42,9 @@ impl Job {
                 arguments,
                 stdin: None,
             },
-            Action::Exec {
-                stdin,
-                program,
-                arguments,
-            } => Self {
-                programs: vec![program],
-                arguments,
-                files: Vec::new(),
-                stdin,
-            },
+            Action::Exec { stdin, program, arguments } => {
+                Self { programs: vec![program], arguments, files: Vec::new(), stdin }
+            }
             Action::Bench { name, arguments } => Self {
                 programs: benches(name.as_deref())?,
                 arguments: std::iter::once("--bench".into()).chain(arguments).collect(),
@@ -65,15 +58,7 @@ impl Job {
     /// The integration tests of the crate.
     pub(crate) fn tests(arguments: impl IntoIterator<Item = OsString>) -> Result<Self> {
         let mut cargo = cargo(&metadata()?);
-        cargo.args([
-            "test",
-            "-p",
-            PACKAGE,
-            "--all-features",
-            "--test",
-            "it",
-            "--no-run",
-        ]);
+        cargo.args(["test", "-p", PACKAGE, "--all-features", "--test", "it", "--no-run"]);
         // The kernel's tables are one for all tests.
         let one_by_one = OsString::from("--test-threads=1");
         Ok(Self {
@@ -91,20 +76,12 @@ impl Job {
         stdout: &mut (dyn Write + Send),
     ) -> Result<u8> {
         let session = Session::open(source, options)?;
-        let task = Task::Run {
-            user: if options.user { "65534" } else { "root" },
-            stdin: if self.stdin.is_some() {
-                "/guest/stdin"
-            } else {
-                "/dev/null"
-            },
-        };
+        let task =
+            Task::Run { stdin: if self.stdin.is_some() { "/guest/stdin" } else { "/dev/null" } };
         let mut first = 0;
         for program in &self.programs {
             let tree = self.tree(program, &session.kernel.name, options)?;
-            let status = session
-                .guest(tree)
-                .run(&task, stdout, &mut std::io::stderr())?;
+            let status = session.guest(tree).run(&task, stdout, &mut std::io::stderr())?;
             first = if first == 0 { status } else { first };
         }
         Ok(first)
@@ -112,14 +89,8 @@ impl Job {
 
     fn tree(&self, program: &Path, kernel: &str, options: &Options) -> Result<Tree> {
         let mut tree = Tree::default();
-        let is_tool = userland::TOOLS
-            .iter()
-            .any(|tool| Path::new(tool) == program);
-        let host = if is_tool {
-            None
-        } else {
-            program::find(program)?
-        };
+        let is_tool = userland::TOOLS.iter().any(|tool| Path::new(tool) == program);
+        let host = if is_tool { None } else { program::find(program)? };
         if let Some(host) = &host {
             program::add(&mut tree, host)?;
         }
@@ -134,18 +105,14 @@ impl Job {
             .filter_map(|name| Some((name, std::env::var_os(name)?)))
             .chain([(TEST_KERNEL, kernel.into())]);
         let program = host.as_deref().unwrap_or(program);
-        tree.text("guest/run", script(variables, program, &self.arguments));
+        tree.text("guest/run", script(variables, options.user, program, &self.arguments));
         Ok(tree)
     }
 }
 
 fn example(name: &str) -> Result<Vec<PathBuf>> {
     let metadata = metadata()?;
-    let manifest = metadata
-        .workspace_root
-        .join("examples")
-        .join(name)
-        .join("Cargo.toml");
+    let manifest = metadata.workspace_root.join("examples").join(name).join("Cargo.toml");
     let mut cargo = cargo(&metadata);
     cargo.args(["build", "--release"]);
     if manifest.exists() {
@@ -153,9 +120,7 @@ fn example(name: &str) -> Result<Vec<PathBuf>> {
     } else {
         cargo.args(["-p", PACKAGE, "--all-features", "--example", name]);
     }
-    build(cargo, |target| {
-        target.name == name && (target.is_example() || target.is_bin())
-    })
+    build(cargo, |target| target.name == name && (target.is_example() || target.is_bin()))
 }
 
 fn benches(name: Option<&str>) -> Result<Vec<PathBuf>> {
@@ -171,6 +136,7 @@ fn benches(name: Option<&str>) -> Result<Vec<PathBuf>> {
 /// A script of the guest's shell, which becomes the program.
 fn script<'a>(
     variables: impl Iterator<Item = (&'a str, OsString)>,
+    unprivileged: bool,
     program: &Path,
     arguments: &[OsString],
 ) -> Vec<u8> {
@@ -180,7 +146,7 @@ fn script<'a>(
         quote(&mut script, &value);
         script.push(b'\n');
     }
-    script.extend_from_slice(format!("cd /{FILES}\nexec").as_bytes());
+    script.extend_from_slice(format!("cd /{FILES}\nexec{}", as_user(unprivileged)).as_bytes());
     let arguments = arguments.iter().map(OsString::as_os_str);
     for word in std::iter::once(program.as_os_str()).chain(arguments) {
         script.push(b' ');
@@ -188,6 +154,11 @@ fn script<'a>(
     }
     script.push(b'\n');
     script
+}
+
+/// What stands before a command of the guest, so that it runs as this user.
+pub(super) fn as_user(unprivileged: bool) -> &'static str {
+    if unprivileged { " setpriv --reuid 65534 --regid 65534 --clear-groups" } else { "" }
 }
 
 fn quote(script: &mut Vec<u8>, word: &OsStr) {
@@ -210,7 +181,7 @@ mod tests {
         let arguments = ["-c".into(), "it's $HOME".into()];
         let variables = [("RUST_LOG", "a b".into())].into_iter();
         assert_eq!(
-            String::from_utf8_lossy(&script(variables, Path::new("/bin/sh"), &arguments)),
+            String::from_utf8_lossy(&script(variables, false, Path::new("/bin/sh"), &arguments)),
             "#!/bin/sh\nexport RUST_LOG='a b'\ncd /guest/files\nexec '/bin/sh' '-c' 'it'\\''s $HOME'\n"
         );
     }

@@ -12,10 +12,7 @@ use super::{modules, packages};
 /// The kernels of Debian that the crate is tested on, and the meta packages that may lead to them.
 const DEBIAN: [(&str, &[&str]); 2] = [
     ("6.1", &["linux-image-cloud-amd64"]),
-    (
-        "6.12",
-        &["linux-image-6.12-cloud-amd64", "linux-image-cloud-amd64"],
-    ),
+    ("6.12", &["linux-image-6.12-cloud-amd64", "linux-image-cloud-amd64"]),
 ];
 
 /// What `--kernel` says: one kernel or several.
@@ -99,12 +96,7 @@ fn named(image: &Path, modules: Option<&Path>) -> Result<Kernel> {
             modules.display()
         );
     }
-    Ok(Kernel {
-        name: short_name(&release),
-        release,
-        image: image.to_owned(),
-        modules,
-    })
+    Ok(Kernel { name: short_name(&release), release, image: image.to_owned(), modules })
 }
 
 fn debian(name: &str, cache: &Path) -> Result<Kernel> {
@@ -120,12 +112,7 @@ fn debian(name: &str, cache: &Path) -> Result<Kernel> {
         .find(|path| path.to_string_lossy().contains("/vmlinuz-"))
         .with_context(|| format!("no kernel in {}; remove the folder", boot.display()))?;
     let release = release(&image)?;
-    if !root
-        .join("lib/modules")
-        .join(&release)
-        .join("modules.dep")
-        .exists()
-    {
+    if !root.join("lib/modules").join(&release).join("modules.dep").exists() {
         modules::index(&root, &release)?;
     }
     Ok(Kernel {
@@ -154,10 +141,7 @@ fn debian_package(name: &str) -> Result<String> {
             return Ok(package);
         }
     }
-    bail!(
-        "apt knows no Linux {name} here (asked for {}). {hint}",
-        metas.join(" and ")
-    )
+    bail!("apt knows no Linux {name} here (asked for {}). {hint}", metas.join(" and "))
 }
 
 /// The release is written in the image itself: bytes 0x20e say where, counted from 0x200.
@@ -179,11 +163,7 @@ fn parse_release(image: &[u8]) -> Option<String> {
 
 /// `6.12.117+deb12-cloud-amd64` is `6.12`.
 fn short_name(release: &str) -> String {
-    release
-        .split(|c: char| !c.is_ascii_digit())
-        .take(2)
-        .collect::<Vec<_>>()
-        .join(".")
+    release.split(|c: char| !c.is_ascii_digit()).take(2).collect::<Vec<_>>().join(".")
 }
 
 #[cfg(test)]
@@ -197,10 +177,7 @@ mod tests {
         image[0x20e] = 0x40;
         let text = b"6.1.0-56-cloud-amd64 (builder)\0";
         image[0x240..0x240 + text.len()].copy_from_slice(text);
-        assert_eq!(
-            parse_release(&image).as_deref(),
-            Some("6.1.0-56-cloud-amd64")
-        );
+        assert_eq!(parse_release(&image).as_deref(), Some("6.1.0-56-cloud-amd64"));
         assert_eq!(parse_release(&image[..0x250]), None);
         assert_eq!(parse_release(b"\x7fELF"), None);
     }

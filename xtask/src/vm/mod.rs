@@ -106,7 +106,9 @@ enum Action {
         /// What the program reads from standard input
         #[arg(long, value_name = "FILE")]
         stdin: Option<PathBuf>,
+        /// By name or path
         program: PathBuf,
+        /// All that follows, options too
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
@@ -126,25 +128,20 @@ impl Vm {
     pub(crate) fn run(self) -> Result<u8> {
         let tests = matches!(self.action, Action::Test { .. });
         let chosen = self.options.kernel.clone();
-        let Choice(sources) = chosen.unwrap_or_else(|| {
-            if tests {
-                Choice::all()
-            } else {
-                Choice::newest()
-            }
-        });
+        let Choice(sources) =
+            chosen.unwrap_or_else(|| if tests { Choice::all() } else { Choice::newest() });
         let Some(job) = Job::of(self.action)? else {
             return Session::open(&sources[0], &self.options)?.shell();
         };
-        let mut worst = 0;
+        let mut first = 0;
         for source in &sources {
             if sources.len() > 1 {
                 eprintln!("{source}:");
             }
             let status = job.run(source, &self.options, &mut std::io::stdout())?;
-            worst = if worst == 0 { status } else { worst };
+            first = if first == 0 { status } else { first };
         }
-        Ok(worst)
+        Ok(first)
     }
 }
 
@@ -158,20 +155,12 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     fn open(source: &Source, options: &'a Options) -> Result<Self> {
-        let cache = cargo::metadata()?
-            .target_directory
-            .join("vm")
-            .into_std_path_buf();
+        let cache = cargo::metadata()?.target_directory.join("vm").into_std_path_buf();
         std::fs::create_dir_all(&cache)?;
         packages::ensure_host_programs()?;
         let kernel = kernel::find(source, options.modules.as_deref(), &cache.join("kernels"))?;
         let accelerator = accelerator::choose(&kernel, &cache)?;
-        Ok(Self {
-            options,
-            kernel,
-            accelerator,
-            cache,
-        })
+        Ok(Self { options, kernel, accelerator, cache })
     }
 
     fn guest(&self, tree: Tree) -> Guest<'_> {
@@ -192,12 +181,16 @@ impl<'a> Session<'a> {
             program::add_file(&mut tree, guest::FILES, file)?;
         }
         let name = &self.kernel.name;
+        let user = job::as_user(self.options.user);
         tree.text(
             "guest/run",
-            format!("#!/bin/sh\nexport PS1='linux-{name} \\w # '\nexec sh\n"),
+            format!("#!/bin/sh\nexport PS1='linux-{name} \\w \\$ '\nexec{user} sh\n"),
         );
-        let size = rustix::termios::tcgetwinsize(std::io::stdin());
-        let (rows, columns) = size.map_or((24, 80), |size| (size.ws_row, size.ws_col));
+        let (rows, columns) = rustix::termios::tcgetwinsize(std::io::stdin())
+            .map(|size| (size.ws_row, size.ws_col))
+            .ok()
+            .filter(|(rows, columns)| *rows > 0 && *columns > 0)
+            .unwrap_or((24, 80));
         self.guest(tree).shell(&Task::Shell { rows, columns })?;
         Ok(0)
     }

@@ -51,6 +51,16 @@ const TRAFFIC: &[&str] = &[
     "veth",
 ];
 
+/// By these modprobe knows what a module needs, and which one the kernel means when it asks for what it lacks.
+pub(super) const INDEX: &[&str] = &[
+    "modules.alias.bin",
+    "modules.builtin.alias.bin",
+    "modules.builtin.bin",
+    "modules.dep",
+    "modules.dep.bin",
+    "modules.softdep",
+];
+
 /// All that a guest gets where its kernel has it.
 pub(super) fn wanted() -> impl Iterator<Item = &'static str> {
     [GUEST, IPVS, TRAFFIC].into_iter().flatten().copied()
@@ -99,15 +109,10 @@ impl Modules {
     /// The modules without those named and without what cannot load when they are missing.
     pub(super) fn without(&self, left_out: &[String]) -> Result<Self> {
         let left_out: BTreeSet<_> = left_out.iter().map(|module| name(module)).collect();
-        if let Some(unknown) = left_out
-            .iter()
-            .find(|name| GUEST.contains(&name.as_str()) || !self.may_have(name))
+        if let Some(unknown) =
+            left_out.iter().find(|name| GUEST.contains(&name.as_str()) || !self.may_have(name))
         {
-            bail!(
-                "--without {unknown}: choose among {} {}",
-                IPVS.join(" "),
-                TRAFFIC.join(" ")
-            );
+            bail!("--without {unknown}: choose among {} {}", IPVS.join(" "), TRAFFIC.join(" "));
         }
         let known = self
             .known
@@ -148,38 +153,13 @@ impl Modules {
         order.push(module.to_owned());
     }
 
+    pub(super) fn has(&self, file: &str) -> bool {
+        self.known.contains_key(&name(file))
+    }
+
     /// The files as they lie on the host.
     pub(super) fn files(&self) -> impl Iterator<Item = &str> {
         self.known.values().map(|(file, _)| file.as_str())
-    }
-
-    /// `modules.dep` for the guest, where the files are not compressed.
-    pub(super) fn dep(&self) -> String {
-        let mut dep = String::new();
-        for (file, needs) in self.known.values() {
-            dep.push_str(plain(file));
-            dep.push(':');
-            for file in needs {
-                dep.push(' ');
-                dep.push_str(plain(file));
-            }
-            dep.push('\n');
-        }
-        dep
-    }
-
-    /// Those lines of `modules.alias` that lead to these modules: by them the kernel asks modprobe for what it lacks.
-    pub(super) fn aliases(&self, all: &str) -> String {
-        all.lines()
-            .filter(|line| {
-                line.starts_with("alias ")
-                    && line
-                        .rsplit(' ')
-                        .next()
-                        .is_some_and(|module| self.known.contains_key(module))
-            })
-            .flat_map(|line| [line, "\n"])
-            .collect()
     }
 }
 
@@ -197,22 +177,6 @@ pub(super) fn index(root: &Path, release: &str) -> Result<()> {
     let depmod = which("depmod").context("depmod is not here; install kmod")?;
     output(Command::new(depmod).arg("-b").arg(root).arg(release))?;
     Ok(())
-}
-
-/// A module's file, decompressed.
-pub(super) fn contents(file: &Path) -> Result<Vec<u8>> {
-    let program = match file.extension().and_then(|ending| ending.to_str()) {
-        Some("xz") => "xz",
-        Some("zst") => "zstd",
-        Some("gz") => "gzip",
-        _ => return std::fs::read(file).with_context(|| format!("{}", file.display())),
-    };
-    output(Command::new(program).args(["-d", "-c"]).arg(file))
-}
-
-/// The path without the ending that says how the file is compressed.
-pub(super) fn plain(file: &str) -> &str {
-    file.rfind(".ko").map_or(file, |at| &file[..at + 3])
 }
 
 /// `kernel/net/ipv4/fou.ko.xz` is `fou`; the kernel writes `-` as `_`.
@@ -239,22 +203,7 @@ k/floppy.ko.xz:
         let modules = Modules::parse(DEP).select(["ip_vs_rr", "virtio_console", "ip_vs_twos"]);
         assert_eq!(
             modules.load_order(),
-            [
-                "virtio_console",
-                "defrag",
-                "nf_conntrack",
-                "ip_vs",
-                "ip_vs_rr"
-            ]
-        );
-    }
-
-    #[test]
-    fn the_guests_modules_dep_names_plain_files_and_only_its_own() {
-        let modules = Modules::parse(DEP).select(["ip_vs"]);
-        assert_eq!(
-            modules.dep(),
-            "k/defrag.ko:\nk/ip_vs.ko: k/nf-conntrack.ko k/defrag.ko\nk/nf-conntrack.ko: k/defrag.ko\n"
+            ["virtio_console", "defrag", "nf_conntrack", "ip_vs", "ip_vs_rr"]
         );
     }
 
@@ -264,17 +213,7 @@ k/floppy.ko.xz:
         let left = modules.without(&["ip_vs".into()]).expect("known");
         assert_eq!(left.load_order(), ["defrag", "nf_conntrack"]);
         // Known, though this kernel has none.
-        assert_eq!(
-            modules.without(&["ip_vs_twos".into()]).expect("known"),
-            modules
-        );
+        assert_eq!(modules.without(&["ip_vs_twos".into()]).expect("known"), modules);
         assert!(modules.without(&["ipvs".into()]).is_err());
-    }
-
-    #[test]
-    fn aliases_of_other_modules_are_dropped() {
-        let modules = Modules::parse(DEP).select(["ip_vs"]);
-        let all = "# a comment\nalias net-family-IPVS ip_vs\nalias block-major-2-* floppy\n";
-        assert_eq!(modules.aliases(all), "alias net-family-IPVS ip_vs\n");
     }
 }

@@ -9,11 +9,8 @@ use crate::command::{output, which};
 use crate::progress::Progress;
 
 /// What the host runs, and the package that has it.
-const HOST_PROGRAMS: [(&str, &str); 3] = [
-    ("qemu-system-x86_64", "qemu-system-x86"),
-    ("depmod", "kmod"),
-    ("xz", "xz-utils"),
-];
+const HOST_PROGRAMS: [(&str, &str); 2] =
+    [("qemu-system-x86_64", "qemu-system-x86"), ("depmod", "kmod")];
 
 /// Whether packages can be had with apt here.
 pub(super) fn available() -> bool {
@@ -22,10 +19,8 @@ pub(super) fn available() -> bool {
 
 /// Installs what the host lacks, or says what to install.
 pub(super) fn ensure_host_programs() -> Result<()> {
-    let missing: Vec<_> = HOST_PROGRAMS
-        .iter()
-        .filter(|(program, _)| which(program).is_none())
-        .collect();
+    let missing: Vec<_> =
+        HOST_PROGRAMS.iter().filter(|(program, _)| which(program).is_none()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -46,14 +41,12 @@ pub(super) fn ensure_host_programs() -> Result<()> {
             .env("DEBIAN_FRONTEND", "noninteractive")
             .run()
     };
-    install()
-        .or_else(|_| update().and_then(|()| install()))
-        .with_context(|| {
-            format!(
-                "{programs} could not be installed; as root: apt-get install {}",
-                packages.join(" ")
-            )
-        })
+    install().or_else(|_| update().and_then(|()| install())).with_context(|| {
+        format!(
+            "{programs} could not be installed; as root: apt-get install {}",
+            packages.join(" ")
+        )
+    })
 }
 
 /// The package that a meta package stands for now and that begins with `prefix`; `None` where there is none.
@@ -107,9 +100,7 @@ pub(super) fn unpack(packages: &[&str], root: &Path) -> Result<()> {
 
 fn update() -> Result<()> {
     let _progress = Progress::start("updating apt's package lists");
-    as_root("apt-get")?
-        .args(["-o", "DPkg::Lock::Timeout=300", "update"])
-        .run()
+    as_root("apt-get")?.args(["-o", "DPkg::Lock::Timeout=300", "update"]).run()
 }
 
 /// A command as root: as it is for root, else through sudo.

@@ -27,9 +27,7 @@ pub(super) fn add_as(
     let bytes =
         std::fs::read(program).with_context(|| format!("{} cannot be read", program.display()))?;
     if let Some(line) = bytes.strip_prefix(b"#!") {
-        return interpreters(line)
-            .iter()
-            .try_for_each(|program| add(tree, program));
+        return interpreters(line).iter().try_for_each(|program| add(tree, program));
     }
     for library in libraries(program, root)? {
         let inside = root.and_then(|root| library.strip_prefix(root).ok());
@@ -43,8 +41,7 @@ pub(super) fn add_file(tree: &mut Tree, folder: &str, file: &Path) -> Result<()>
     let path = if stays_below(file) {
         file.as_os_str()
     } else {
-        file.file_name()
-            .with_context(|| format!("{} has no name", file.display()))?
+        file.file_name().with_context(|| format!("{} has no name", file.display()))?
     };
     add_all(tree, &format!("{folder}/{}", utf8(path)?), file)
 }
@@ -56,11 +53,7 @@ fn add_all(tree: &mut Tree, path: &str, host: &Path) -> Result<()> {
     tree.folder(path);
     for entry in std::fs::read_dir(host)? {
         let entry = entry?;
-        add_all(
-            tree,
-            &format!("{path}/{}", utf8(&entry.file_name())?),
-            &entry.path(),
-        )?;
+        add_all(tree, &format!("{path}/{}", utf8(&entry.file_name())?), &entry.path())?;
     }
     Ok(())
 }
@@ -92,9 +85,7 @@ pub(super) fn find(name: &Path) -> Result<Option<PathBuf>> {
 
 fn stays_below(path: &Path) -> bool {
     path.components().count() > 0
-        && path
-            .components()
-            .all(|part| matches!(part, Component::Normal(_)))
+        && path.components().all(|part| matches!(part, Component::Normal(_)))
 }
 
 /// The programs that the line after `#!` names: one, or env and the one that env looks for.
@@ -105,17 +96,11 @@ fn interpreters(line: &[u8]) -> Vec<PathBuf> {
         .filter(|word| !word.is_empty())
         .map(|word| Path::new(OsStr::from_bytes(word)));
     let first = words.next();
-    let by_name = words
-        .next()
-        .filter(|_| first.is_some_and(|first| first.ends_with("env")))
-        .and_then(which);
+    let by_name =
+        words.next().filter(|_| first.is_some_and(|first| first.ends_with("env"))).and_then(which);
     // The guest has a shell of its own.
     let first = first.filter(|first| *first != Path::new("/bin/sh"));
-    first
-        .map(Path::to_owned)
-        .into_iter()
-        .chain(by_name)
-        .collect()
+    first.map(Path::to_owned).into_iter().chain(by_name).collect()
 }
 
 /// What the loader would load, itself included; nothing for a static program.
@@ -123,9 +108,8 @@ fn libraries(program: &Path, root: Option<&Path>) -> Result<Vec<PathBuf>> {
     let mut ldd = Command::new("ldd");
     ldd.arg(program).env("LC_ALL", "C");
     if let Some(root) = root {
-        let folders: Vec<_> = ["lib", "usr/lib"]
-            .map(|lib| root.join(lib).join("x86_64-linux-gnu"))
-            .into();
+        let folders: Vec<_> =
+            ["lib", "usr/lib"].map(|lib| root.join(lib).join("x86_64-linux-gnu")).into();
         ldd.env("LD_LIBRARY_PATH", std::env::join_paths(folders)?);
     }
     let said = match output(&mut ldd) {
@@ -142,10 +126,7 @@ fn parse_ldd(said: &str) -> Result<Vec<PathBuf>> {
     let mut libraries = Vec::new();
     for line in said.lines() {
         let wanted = line.split_whitespace().next().unwrap_or_default();
-        let found = line
-            .split_once("=> ")
-            .map_or(line, |(_, found)| found)
-            .trim();
+        let found = line.split_once("=> ").map_or(line, |(_, found)| found).trim();
         if found.starts_with("not found") {
             bail!("the library {wanted} is not on this machine");
         }
@@ -158,8 +139,7 @@ fn parse_ldd(said: &str) -> Result<Vec<PathBuf>> {
 
 fn utf8(path: &(impl AsRef<OsStr> + ?Sized)) -> Result<&str> {
     let path = path.as_ref();
-    path.to_str()
-        .with_context(|| format!("{} is not UTF-8", path.display()))
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
 #[cfg(test)]
@@ -183,10 +163,7 @@ mod tests {
 
     #[test]
     fn a_script_needs_the_programs_of_its_first_line() {
-        assert_eq!(
-            interpreters(b" /bin/cat -u\nnext"),
-            [PathBuf::from("/bin/cat")]
-        );
+        assert_eq!(interpreters(b" /bin/cat -u\nnext"), [PathBuf::from("/bin/cat")]);
         assert!(interpreters(b"/bin/sh\n").is_empty());
         let found = interpreters(b"/usr/bin/env sh\n");
         assert_eq!(found.first(), Some(&"/usr/bin/env".into()));
@@ -195,14 +172,8 @@ mod tests {
 
     #[test]
     fn files_are_found_in_arguments() {
-        let arguments = [
-            "src/main.rs",
-            "--rules=Cargo.toml",
-            "..",
-            "--none=",
-            "a=Cargo.toml",
-            "/etc",
-        ];
+        let arguments =
+            ["src/main.rs", "--rules=Cargo.toml", "..", "--none=", "a=Cargo.toml", "/etc"];
         let expected: Vec<PathBuf> = vec!["src/main.rs".into(), "Cargo.toml".into()];
         assert_eq!(files_in(&arguments.map(Into::into)), expected);
     }

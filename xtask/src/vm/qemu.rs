@@ -37,11 +37,9 @@ impl Qemu {
         let (console, console_end) = socket()?;
         let (stdout, stdout_end) = socket()?;
         let (stderr, stderr_end) = socket()?;
-        for (id, end) in [
-            ("console", &console_end),
-            ("stdout", &stdout_end),
-            ("stderr", &stderr_end),
-        ] {
+        for (id, end) in
+            [("console", &console_end), ("stdout", &stdout_end), ("stderr", &stderr_end)]
+        {
             command.arg("-chardev");
             command.arg(format!("socket,id={id},fd={}", end.as_raw_fd()));
         }
@@ -56,11 +54,7 @@ impl Qemu {
             .stderr(said)
             .spawn()
             .context("QEMU could not be started")?;
-        let streams = Streams {
-            console,
-            stdout,
-            stderr,
-        };
+        let streams = Streams { console, stdout, stderr };
         Ok((Self(child), streams))
     }
 }
@@ -111,9 +105,7 @@ impl Machine<'_> {
             .arg("-initrd")
             .arg(self.initramfs)
             .arg("-append")
-            .arg(format!(
-                "console=ttyS0 {verbosity} panic=-1 oops=panic dummy.numdummies=0"
-            ));
+            .arg(format!("console=ttyS0 {verbosity} panic=-1 oops=panic dummy.numdummies=0"));
         Ok(command)
     }
 }

@@ -65,10 +65,7 @@ mod tests {
 
     #[test]
     fn the_verdict_is_not_output() {
-        assert_eq!(
-            both_ways(b"one\ntwo\0token 7\n"),
-            (b"one\ntwo".to_vec(), Some(7))
-        );
+        assert_eq!(both_ways(b"one\ntwo\0token 7\n"), (b"one\ntwo".to_vec(), Some(7)));
         assert_eq!(both_ways(b"\0token 255\n"), (Vec::new(), Some(255)));
     }
 

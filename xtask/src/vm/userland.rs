@@ -6,13 +6,22 @@ use anyhow::{Context as _, Result, bail};
 
 use super::initramfs::Tree;
 use super::kernel::Kernel;
-use super::modules::Modules;
+use super::modules::{self, Modules};
 use super::{packages, program};
 use crate::command::which;
 use crate::progress::Progress;
 
 /// Programs that the guest has under these names, whatever the host has.
-pub(super) const TOOLS: [&str; 3] = ["ipvsadm", "ip", "setpriv"];
+pub(super) const TOOLS: [&str; 2] = ["ipvsadm", "ip"];
+
+/// The host's own, and the packages that have them. Busybox's modprobe calls a removal failed that was done.
+const HOST_TOOLS: [(&str, &str); 5] = [
+    ("lsmod", "kmod"),
+    ("modinfo", "kmod"),
+    ("modprobe", "kmod"),
+    ("rmmod", "kmod"),
+    ("setpriv", "util-linux"),
+];
 
 const PASSWD: &str = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
@@ -32,7 +41,20 @@ pub(super) fn archive(kernel: &Kernel, modules: &Modules, cache: &Path) -> Resul
     let mut whole = tempfile::NamedTempFile::new_in(&folder)?;
     std::io::Write::write_all(&mut whole, &archive)?;
     whole.persist(&file)?;
+    remove_others(&folder, &kernel.release, &file)?;
     Ok(archive)
+}
+
+/// What was packed for the kernel before, of other modules or tools.
+fn remove_others(folder: &Path, release: &str, keep: &Path) -> Result<()> {
+    let prefix = format!("{release}-");
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(&prefix) && entry.path() != keep {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn tree(kernel: &Kernel, modules: &Modules, packages: &Path) -> Result<Tree> {
@@ -45,26 +67,23 @@ fn tree(kernel: &Kernel, modules: &Modules, packages: &Path) -> Result<Tree> {
 
     program::add_as(&mut tree, "bin/busybox", &busybox(packages)?, None)?;
     tree.link("bin/sh", "busybox");
-    // Where the kernel asks for modules that it lacks.
-    tree.link("sbin/modprobe", "/bin/busybox");
-
     let (ipvsadm, root) = ipvsadm(packages)?;
-    program::add_as(
-        &mut tree,
-        "usr/local/sbin/ipvsadm",
-        &ipvsadm,
-        root.as_deref(),
-    )?;
+    program::add_as(&mut tree, "usr/local/sbin/ipvsadm", &ipvsadm, root.as_deref())?;
     let (ip, root) = ip(packages)?;
     program::add_as(&mut tree, "usr/local/sbin/ip", &ip, root.as_deref())?;
 
-    let setpriv = which("setpriv").context("setpriv is not here: install util-linux")?;
-    program::add_as(&mut tree, "usr/local/sbin/setpriv", &setpriv, None)?;
+    for (name, package) in HOST_TOOLS {
+        let host = which(name).with_context(|| format!("{name} is not here: install {package}"))?;
+        program::add_as(&mut tree, &format!("usr/local/sbin/{name}"), &host, None)?;
+    }
+    // Where the kernel asks for modules that it lacks.
+    tree.link("sbin/modprobe", "/usr/local/sbin/modprobe");
 
     let folder = format!("lib/modules/{}", kernel.release);
-    for file in modules.files() {
-        let path = format!("{folder}/{}", super::modules::plain(file));
-        tree.module(&path, &kernel.modules.join(file))?;
+    let index = modules::INDEX.iter().copied();
+    let index = index.filter(|file| kernel.modules.join(file).exists());
+    for file in modules.files().chain(index) {
+        tree.file(&format!("{folder}/{file}"), &kernel.modules.join(file))?;
     }
     Ok(tree)
 }
@@ -90,10 +109,7 @@ fn ipvsadm(packages: &Path) -> Result<Tool> {
     let root = packages.join("ipvsadm");
     let libraries = ["libnl-3-200", "libnl-genl-3-200", "libpopt0"];
     packages::unpack(&[&["ipvsadm"], &libraries[..]].concat(), &root)?;
-    Ok((
-        first(&root, &["sbin/ipvsadm", "usr/sbin/ipvsadm"])?,
-        Some(root),
-    ))
+    Ok((first(&root, &["sbin/ipvsadm", "usr/sbin/ipvsadm"])?, Some(root)))
 }
 
 fn ip(packages: &Path) -> Result<Tool> {
@@ -104,9 +120,7 @@ fn ip(packages: &Path) -> Result<Tool> {
         bail!("ip is not here: install iproute2");
     }
     let root = packages.join("iproute2");
-    let libraries = [
-        "libbpf1", "libbsd0", "libcap2", "libelf1", "libmd0", "libmnl0", "zlib1g",
-    ];
+    let libraries = ["libbpf1", "libbsd0", "libcap2", "libelf1", "libmd0", "libmnl0", "zlib1g"];
     packages::unpack(&[&["iproute2"], &libraries[..]].concat(), &root)?;
     Ok((first(&root, &["bin/ip", "usr/bin/ip"])?, Some(root)))
 }
@@ -116,11 +130,5 @@ fn first(root: &Path, candidates: &[&str]) -> Result<PathBuf> {
         .iter()
         .map(|path| root.join(path))
         .find(|path| path.is_file())
-        .with_context(|| {
-            format!(
-                "{} has no {}; remove the folder",
-                root.display(),
-                candidates[0]
-            )
-        })
+        .with_context(|| format!("{} has no {}; remove the folder", root.display(), candidates[0]))
 }

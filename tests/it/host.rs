@@ -1,0 +1,62 @@
+//! What can be told on any Linux, without IPVS and without privileges.
+
+use std::time::{Duration, Instant};
+
+use ipvs_netlink::blocking::Client;
+use ipvs_netlink::transport::{NetlinkSocket, Received, Transport};
+use libtest_mimic::Trial;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        Trial::test("host::resolves_a_family_over_a_real_socket", || {
+            resolves_a_family_over_a_real_socket().map_err(|error| error.to_string().into())
+        }),
+        Trial::test("host::a_receive_ends_at_its_deadline", || {
+            a_receive_ends_at_its_deadline().map_err(|error| error.to_string().into())
+        }),
+        Trial::test("host::connecting_connects_or_says_what_is_missing", || {
+            connecting_connects_or_says_what_is_missing();
+            Ok(())
+        }),
+    ]
+}
+
+/// Asks the controller of generic netlink for itself.
+fn resolves_a_family_over_a_real_socket() -> anyhow::Result<()> {
+    let name = b"nlctrl\0\0";
+    let mut request = Vec::new();
+    request.extend(32u32.to_ne_bytes()); // length
+    request.extend(0x10u16.to_ne_bytes()); // the controller
+    request.extend(1u16.to_ne_bytes()); // NLM_F_REQUEST
+    request.extend(7u32.to_ne_bytes()); // sequence number
+    request.extend(0u32.to_ne_bytes()); // port
+    request.extend([3, 1, 0, 0]); // CTRL_CMD_GETFAMILY
+    request.extend(11u16.to_ne_bytes());
+    request.extend(2u16.to_ne_bytes()); // CTRL_ATTR_FAMILY_NAME
+    request.extend(name);
+
+    let mut socket = NetlinkSocket::open()?;
+    socket.send(&request)?;
+    let mut answer = Vec::with_capacity(64 * 1024);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    assert_eq!(socket.receive(&mut answer, deadline)?, Received::Whole);
+    assert_eq!(answer[8..12], 7u32.to_ne_bytes());
+    assert!(answer.windows(6).any(|window| window == &name[..6]), "{answer:?}");
+    Ok(())
+}
+
+fn a_receive_ends_at_its_deadline() -> anyhow::Result<()> {
+    let mut socket = NetlinkSocket::open()?;
+    let deadline = Instant::now() + Duration::from_millis(20);
+    let error = socket.receive(&mut Vec::with_capacity(4096), deadline).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    assert!(Instant::now() >= deadline);
+    Ok(())
+}
+
+fn connecting_connects_or_says_what_is_missing() {
+    if let Err(error) = Client::connect() {
+        assert!(error.is_ipvs_not_found(), "{error}");
+        assert!(error.to_string().contains("modprobe ip_vs"), "{error}");
+    }
+}

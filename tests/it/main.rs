@@ -1,0 +1,43 @@
+//! The integration tests: one binary, whose cases run against a kernel.
+//!
+//! On a real kernel they take over its whole IPVS table, so they run there only when told:
+//! `cargo xtask vm test` starts this binary in a guest and names the kernel in
+//! `IPVS_NETLINK_TEST_KERNEL`. Elsewhere those cases are listed as ignored.
+#![allow(clippy::unwrap_used)] // A test may fail by a panic.
+
+mod case;
+mod client;
+mod destinations;
+mod family;
+mod host;
+mod oracle;
+mod rules;
+mod services;
+mod subject;
+mod system;
+
+use libtest_mimic::{Arguments, Conclusion};
+
+use crate::subject::RealKernel;
+
+fn main() {
+    run().exit();
+}
+
+fn run() -> Conclusion {
+    let mut arguments = Arguments::from_args();
+    // The cases share the kernel's one table.
+    arguments.test_threads = Some(1);
+    let kernel = RealKernel::from_environment();
+    let cases = [
+        services::cases(),
+        destinations::cases(),
+        system::cases(),
+        rules::cases(),
+        oracle::cases(),
+        family::cases(),
+    ];
+    let mut trials = host::trials();
+    trials.extend(cases.into_iter().flatten().map(|case| case.on(kernel)));
+    libtest_mimic::run(&arguments, trials)
+}
