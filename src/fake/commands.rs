@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
-use super::host::{Host, Version};
+use super::host::Host;
 use super::policy::{Attributes, Bytes, Report, Rule};
 use super::table::{
     Address, Destination, DestinationId, Key, Service, Settings, Table, canonical, ip,
@@ -203,7 +203,7 @@ impl Context<'_> {
         if is_mixed && (has_daemon || settings.forwarding != TUNNEL) {
             return Err(Errno::INVAL);
         }
-        self.check_settings(&settings)?;
+        Self::check_settings(&settings)?;
         let Table { services, .. } = &mut *self.table;
         let service = services.get_mut(&key).ok_or(Errno::SRCH)?;
         let index = service.position(id);
@@ -233,12 +233,12 @@ impl Context<'_> {
         Ok(())
     }
 
-    fn check_settings(&self, settings: &Settings) -> Result<(), Errno> {
+    fn check_settings(settings: &Settings) -> Result<(), Errno> {
         if settings.weight.cast_signed() < 0 || settings.lower_threshold > settings.upper_threshold
         {
             return Err(Errno::RANGE);
         }
-        if self.host.version >= Version::Linux6_12 && settings.upper_threshold.cast_signed() < 0 {
+        if settings.upper_threshold.cast_signed() < 0 {
             return Err(Errno::INVAL);
         }
         if settings.tunnel_type == GUE && settings.tunnel_port == 0 {

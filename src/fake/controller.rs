@@ -3,6 +3,7 @@
 use rustix::io::Errno;
 
 use super::commands::{self, HIGHEST_ATTRIBUTE};
+use super::host::{Host, Version};
 use super::policy::{Attributes, Bytes, Report, Rule};
 use super::writer::{Header, Writer};
 use crate::wire::uapi::{FAMILY_NAME, FAMILY_VERSION};
@@ -36,13 +37,14 @@ const POLICY: [Rule; 3] = [Rule::Any(0), Rule::U16, Rule::Text(15)];
 
 /// Answers `GETFAMILY`.
 pub(super) fn get_family(
-    known: Option<u16>,
+    host: &Host,
     request: Bytes<'_>,
     header: Header,
     report: &mut Report,
     out: &mut Writer,
 ) -> Result<(), Errno> {
     let attributes = Attributes::read(request, &POLICY, report)?;
+    let known = host.family;
     let mut found = Err(Errno::INVAL);
     if let Some(id) = attributes.u16(attribute::FAMILY_ID) {
         found = known.filter(|&known| known == id).ok_or(Errno::NOENT);
@@ -50,12 +52,12 @@ pub(super) fn get_family(
     if let Some(name) = attributes.text(attribute::FAMILY_NAME) {
         found = known.filter(|_| name == FAMILY_NAME.as_bytes()).ok_or(Errno::NOENT);
     }
-    family(out, header, found?);
+    family(out, header, host.version, found?);
     Ok(())
 }
 
 /// Describes the IPVS family.
-pub(super) fn family(out: &mut Writer, header: Header, family: u16) {
+pub(super) fn family(out: &mut Writer, header: Header, version: Version, family: u16) {
     out.generic_version(header, NEW_FAMILY, VERSION, |out| {
         out.put_text(attribute::FAMILY_NAME, FAMILY_NAME);
         out.put_u16(attribute::FAMILY_ID, family);
@@ -66,10 +68,13 @@ pub(super) fn family(out: &mut Writer, header: Header, family: u16) {
             let known = (1..=u8::MAX).filter_map(|n| Some((n, commands::kinds(n)?.1)));
             for (index, (command, kinds)) in (1..).zip(known) {
                 let one = if kinds.once { TAKES_ONE } else { 0 };
+                // Newer kernels know that a command of dumps alone checks nothing.
+                let checked = kinds.once || version < Version::Linux6_12;
+                let policy = if checked { HAS_POLICY } else { 0 };
                 let dump = if kinds.dump { TAKES_DUMP } else { 0 };
                 nest.nest(index, |nest| {
                     nest.put_u32(attribute::OPERATION_ID, command.into());
-                    let flags = NEEDS_PERMISSION | HAS_POLICY | one | dump;
+                    let flags = NEEDS_PERMISSION | policy | one | dump;
                     nest.put_u32(attribute::OPERATION_FLAGS, flags);
                 });
             }

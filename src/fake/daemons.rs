@@ -53,7 +53,10 @@ pub(super) fn start(
     if running.is_some() {
         return Err(Errno::EXIST);
     }
-    if state == daemon::STATE_MASTER && !interface.up && !interface.has_address {
+    // Nobody is behind the loopback interface to send an IPv6 group's messages to.
+    let unreachable =
+        group.is_ipv6() && interface.name == "lo" || !interface.up && !interface.has_address;
+    if state == daemon::STATE_MASTER && unreachable {
         return Err(Errno::NETUNREACH);
     }
     *running = Some(Daemon {

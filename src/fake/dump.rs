@@ -56,7 +56,9 @@ impl Dump {
         match &self.what {
             What::Families => {
                 if let (0, Some(family)) = (skip, state.host.family) {
-                    part.add(|out, header| controller::family(out, header, family));
+                    part.add(|out, header| {
+                        controller::family(out, header, state.host.version, family);
+                    });
                 }
             }
             What::Services => {

@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Version {
-    /// Linux 6.1: no `twos`, and upper thresholds above 2,147,483,647 are accepted.
+    /// Linux 6.1, as 6.1.176: no `twos`, and more acknowledgements fit into a receive buffer.
     Linux6_1,
-    /// Linux 6.12 (from 6.12.104): upper thresholds above 2,147,483,647 are `EINVAL`.
+    /// Linux 6.12, as 6.12.117.
     Linux6_12,
 }
 

@@ -11,6 +11,7 @@ use super::acknowledgement;
 use super::commands::{self, Context, TOP, Top};
 use super::controller;
 use super::dump::{Dump, What};
+use super::host::Version;
 use super::kernel::State;
 use super::policy::{Bytes, Report};
 use super::writer::{Header, Writer};
@@ -20,8 +21,6 @@ use crate::wire::Command;
 const BUFFER: usize = 212_992;
 /// What of the send buffer a message cannot have.
 const SEND_OVERHEAD: usize = 32;
-/// What an acknowledgement is accounted for, at the least.
-const LEAST_CHARGE: usize = 896;
 /// The first part of a listing on a fresh socket.
 const SMALL_PART: usize = 3_776;
 /// The largest part, whatever the receive buffers.
@@ -29,6 +28,7 @@ const LARGEST_PART: usize = 32_448;
 /// What the kernel keeps beside the bytes of a datagram.
 const SHARED: usize = 320;
 const OVERHEAD: usize = 256;
+const SMALL_PIECE: usize = 640;
 
 const HEADER: usize = 16;
 const GENERIC_HEADER: usize = 20;
@@ -140,7 +140,7 @@ impl Socket {
             if request.flags & NLM_F_ACK != 0 || errno != 0 {
                 let mut out = self.writer();
                 acknowledgement::write(&mut out, self.port, request.header, errno, &report);
-                self.answer(out);
+                self.answer(state.host.version, out);
             }
         }
         Ok(())
@@ -168,7 +168,7 @@ impl Socket {
         if command >= first_strict {
             let flags = if dump { request.flags & !NLM_F_DUMP } else { request.flags };
             if r0 | r1 != 0 {
-                report.message = Some("genl_hdr reserved field is not 0");
+                report.message = Some("genlmsghdr.reserved field is not 0");
                 return Err(Errno::INVAL);
             }
             if flags & !(NLM_F_REQUEST | NLM_F_ACK | NLM_F_ECHO) != 0 {
@@ -195,9 +195,9 @@ impl Socket {
                 return self.begin_dump(state, Dump { header, what: What::Families, listed: 0 });
             }
             let mut out = self.writer();
-            let family = state.host.family;
-            let done = controller::get_family(family, attributes, header, report, &mut out);
-            self.answer(out);
+            let host = &state.host;
+            let done = controller::get_family(host, attributes, header, report, &mut out);
+            self.answer(state.host.version, out);
             return done.map(|()| Done::Yes);
         }
         let (command, kinds) = commands::kinds(command).ok_or(Errno::OPNOTSUPP)?;
@@ -214,10 +214,10 @@ impl Socket {
         }
         let attributes = Top::read(attributes, &TOP, report)?;
         let mut out = self.writer();
-        let State { host, table, now, .. } = state;
+        let State { host, table, now, .. } = &mut *state;
         let mut context = Context { host, table, now: *now };
         let done = context.run(command, &attributes, header, report, &mut out);
-        self.answer(out);
+        self.answer(state.host.version, out);
         done.map(|()| Done::Yes)
     }
 
@@ -226,7 +226,8 @@ impl Socket {
             return Err(Errno::BUSY);
         }
         self.dump = Some(dump);
-        if self.used >= BUFFER {
+        let charge = charge(state.host.version, self.part_limit());
+        if self.used > 0 && self.used + charge >= BUFFER {
             // The error is for this request; the listing goes on as soon as something is read.
             return Err(Errno::NOBUFS);
         }
@@ -234,9 +235,13 @@ impl Socket {
         Ok(Done::Later)
     }
 
+    fn part_limit(&self) -> usize {
+        self.largest_receive.max(SMALL_PART)
+    }
+
     /// Makes the next part of the running listing, or its end mark.
     fn continue_dump(&mut self, state: &mut State) {
-        let limit = self.largest_receive.max(SMALL_PART);
+        let limit = self.part_limit();
         let mut out = self.writer();
         let mut report = Report::default();
         let Some(dump) = &mut self.dump else { return };
@@ -251,7 +256,7 @@ impl Socket {
             });
             self.dump = None;
         }
-        let charge = charge(limit);
+        let charge = charge(state.host.version, limit);
         self.used += charge;
         self.queue.push_back(Queued { bytes: out.bytes, charge });
     }
@@ -301,11 +306,11 @@ impl Socket {
     }
 
     /// Queues an answer, unless there is no room for it.
-    fn answer(&mut self, out: Writer) {
+    fn answer(&mut self, version: Version, out: Writer) {
         if out.bytes.is_empty() {
             return self.recycle(out.bytes);
         }
-        let charge = charge(out.bytes.len());
+        let charge = charge(version, out.bytes.len());
         let has_room = self.used == 0 || self.used + charge <= BUFFER;
         if has_room && !self.congested {
             self.used += charge;
@@ -317,8 +322,13 @@ impl Socket {
     }
 }
 
-/// What a datagram of this size is accounted for: the power of two that it fits in.
-fn charge(length: usize) -> usize {
-    let rounded = length.next_multiple_of(64) + SHARED;
-    (rounded.next_power_of_two() + OVERHEAD).max(LEAST_CHARGE)
+/// What a datagram of this size is accounted for: the piece of memory that it fits in. Those are
+/// powers of two; newer kernels have another for small datagrams.
+fn charge(version: Version, length: usize) -> usize {
+    let least = length.next_multiple_of(64) + SHARED;
+    let piece = match version {
+        Version::Linux6_12 if least <= SMALL_PIECE => SMALL_PIECE,
+        _ => least.next_power_of_two(),
+    };
+    piece + OVERHEAD
 }
