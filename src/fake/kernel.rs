@@ -62,7 +62,13 @@ impl Kernel {
     /// A connection to the kernel, as a netlink socket is one; for a client to
     /// [`connect_with`](crate::blocking::Client::connect_with).
     pub fn link(&self) -> Link {
-        Link::new(self.clone())
+        Link::new(self.clone(), true)
+    }
+
+    /// A connection that faults pass by and whose steps are not counted: for a test to look at the
+    /// table while its subject struggles.
+    pub fn observer(&self) -> Link {
+        Link::new(self.clone(), false)
     }
 
     /// Changes the host that the kernel runs on: what is at hand, what is allowed.

@@ -1,0 +1,169 @@
+//! Every fault at every step: the right result or an error that says so, never a hang, a panic or
+//! a wrong success, and a client that works for the next call.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipvs_netlink::blocking::Client;
+use ipvs_netlink::fake::{Fault, Kernel};
+use ipvs_netlink::*;
+
+const EINTR: i32 = 4;
+const EAGAIN: i32 = 11;
+const ENOMEM: i32 = 12;
+const EINVAL: i32 = 22;
+
+/// Longer than any client waits.
+const LONG: Duration = Duration::from_secs(300);
+
+/// A fault, anew for each step.
+type Make = fn() -> Fault;
+
+const FAULTS: &[Make] = &[
+    || Fault::Fail(EINTR),
+    || Fault::Fail(EAGAIN),
+    || Fault::Fail(ENOMEM),
+    || Fault::Refuse(EINVAL),
+    || Fault::LoseAnswers,
+    || Fault::NoBuffers,
+    || Fault::Delay(Duration::from_secs(3)),
+    || Fault::Delay(LONG),
+    || Fault::Truncate(0),
+    || Fault::Truncate(15),
+    || Fault::Truncate(18),
+    || Fault::Truncate(1000),
+    || Fault::Stale,
+    || Fault::Foreign,
+    || Fault::UnknownType,
+    || Fault::FailListing(ENOMEM),
+    || Fault::Interrupted,
+    || Fault::Split,
+    || Fault::Reorder,
+    || Fault::Close,
+];
+
+fn service(port: u16) -> Service {
+    Service::tcp(Ipv4Addr::new(10, 0, 0, 1), port).scheduler(Scheduler::RoundRobin)
+}
+
+/// Two services, one of them with more destinations than a part of a listing has room for.
+fn rules() -> Ruleset {
+    let mut rules = Ruleset::new();
+    for (port, destinations) in [(80, 120), (443, 2)] {
+        let service = service(port);
+        rules.insert_service(service).unwrap();
+        for last in 1..=destinations {
+            let destination = Destination::masquerade(Ipv4Addr::new(10, 0, 1, last), port);
+            rules.insert_destination(service.key, destination).unwrap();
+        }
+    }
+    rules
+}
+
+fn operations(rules: &Ruleset) -> Vec<Operation> {
+    let mut operations = Vec::new();
+    for rules in rules.services() {
+        let service = *rules.service();
+        operations.push(Operation::AddService(service));
+        let destinations = rules.destinations();
+        operations.extend(destinations.map(|d| Operation::AddDestination(service.key, *d)));
+    }
+    operations
+}
+
+fn run(client: &mut Client, operation: &Operation) -> Result<(), Error> {
+    match operation {
+        Operation::AddService(service) => client.add_service(service),
+        Operation::AddDestination(service, destination) => {
+            client.add_destination(*service, destination)
+        }
+        other => unreachable!("{other}"),
+    }
+}
+
+/// Adds all that is not there yet.
+fn restore(client: &mut Client, rules: &Ruleset) {
+    for operation in operations(rules) {
+        match run(client, &operation) {
+            Err(error) if error.is_already_exists() => {}
+            other => other.unwrap(),
+        }
+    }
+}
+
+/// What the kernel holds, asked for by someone whom no fault strikes.
+fn truth(kernel: &Kernel) -> Ruleset {
+    Client::connect_with(kernel.observer()).unwrap().ruleset().unwrap()
+}
+
+fn holds(rules: &Ruleset, operation: &Operation) -> bool {
+    match operation {
+        Operation::AddService(service) => rules.service(service.key).is_some(),
+        Operation::AddDestination(service, destination) => {
+            rules.service(*service).is_some_and(|s| s.destination(destination.key).is_some())
+        }
+        other => unreachable!("{other}"),
+    }
+}
+
+#[test]
+fn a_listing_is_right_or_fails() {
+    let rules = rules();
+    for (number, make) in FAULTS.iter().enumerate() {
+        let mut step = 1;
+        loop {
+            let kernel = Kernel::new();
+            restore(&mut Client::connect_to(&kernel).unwrap(), &rules);
+            let mut client = Client::connect_to(&kernel).unwrap();
+            let before = kernel.steps();
+            let story = format!("{:?} (number {number}) at step {step}", make());
+            kernel.inject(step, make());
+            let listed = client.ruleset();
+            let taken = kernel.steps() - before;
+            if let Ok(listed) = &listed {
+                assert_eq!(listed, &rules, "{story}");
+            }
+            if matches!(make(), Fault::Interrupted | Fault::FailListing(_)) && step <= 3 {
+                assert!(listed.is_err(), "{story}: a broken listing was taken for whole");
+            }
+            kernel.clear_faults();
+            kernel.advance(LONG);
+            assert_eq!(client.ruleset().as_ref().ok(), Some(&rules), "{story}, then again");
+            if step > taken {
+                break;
+            }
+            step += 1;
+        }
+    }
+}
+
+#[test]
+fn what_a_restore_says_is_so() {
+    let rules: Ruleset = "-A -t 10.0.0.1:80 -s rr\n-a -t 10.0.0.1:80 -r 10.0.1.1:80 -m\n\
+        -A -u 10.0.0.1:53 -s wlc\n-a -u 10.0.0.1:53 -r 10.0.1.1:53 -m\n"
+        .parse()
+        .unwrap();
+    let operations = operations(&rules);
+    for make in FAULTS {
+        for step in 1..=20 {
+            let kernel = Kernel::new();
+            let mut client = Client::connect_to(&kernel).unwrap();
+            let story = format!("{:?} at step {step}", make());
+            kernel.inject(step, make());
+            for operation in &operations {
+                let outcome = run(&mut client, operation);
+                let held = holds(&truth(&kernel), operation);
+                match outcome {
+                    Ok(()) => assert!(held, "{story}: {operation} was to have been done"),
+                    Err(error) if error.is_outcome_unknown() => {}
+                    Err(error) => assert!(!held, "{story}: {operation} was done, not: {error}"),
+                }
+            }
+            kernel.clear_faults();
+            kernel.advance(LONG);
+            restore(&mut client, &rules);
+            assert_eq!(client.ruleset().unwrap(), rules, "{story}, then again");
+        }
+    }
+}
