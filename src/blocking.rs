@@ -3,16 +3,17 @@
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use crate::error::{Cause, Error};
+use crate::error::Error;
 use crate::model::{
     DaemonRole, Destination, DestinationEntry, DestinationKey, Info, Service, ServiceEntry,
     ServiceKey, SyncDaemon, Table, Timeouts, TimeoutsUpdate,
 };
 use crate::operations::operations;
-use crate::protocol::Request;
+use crate::options::{Conversation, Options};
+use crate::protocol::{Batch, Operation};
 use crate::ruleset::Ruleset;
 use crate::session::Session;
-use crate::transport::{Immediate, NetlinkSocket, Transport};
+use crate::transport::{Immediate, Transport};
 
 /// A client that waits for the kernel's answers.
 ///
@@ -39,9 +40,7 @@ impl Client {
     /// # Errors
     /// [`Error::is_ipvs_not_found`] where the kernel has no IPVS.
     pub fn connect() -> Result<Self, Error> {
-        let socket = NetlinkSocket::open()
-            .map_err(|error| Error::new(Request::Open, Cause::Socket(error)))?;
-        Self::connect_with(socket)
+        Options::new().connect()
     }
 
     /// Connects over a transport of the caller's.
@@ -49,7 +48,14 @@ impl Client {
     /// # Errors
     /// [`Error::is_ipvs_not_found`] where the other side has no IPVS.
     pub fn connect_with(transport: impl Transport + 'static) -> Result<Self, Error> {
-        let mut session = Session::new(Box::new(Immediate(Box::new(transport))));
+        Self::connect_over(transport, Conversation::default())
+    }
+
+    pub(crate) fn connect_over(
+        transport: impl Transport + 'static,
+        conversation: Conversation,
+    ) -> Result<Self, Error> {
+        let mut session = Session::new(Box::new(Immediate(Box::new(transport))), conversation);
         run(session.resolve_family())?;
         Ok(Self { session })
     }

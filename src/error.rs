@@ -38,8 +38,14 @@ struct Failure {
 pub(crate) enum Cause {
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    #[error("this kernel has no IPVS; load it with modprobe ip_vs")]
+    NoIpvs,
     #[error("the kernel refused")]
     Kernel { errno: i32, message: Option<String> },
+    #[error("nothing was sent: {0}")]
+    NotSent(#[source] io::Error),
+    #[error("nothing was sent, since an operation before it failed")]
+    Stopped,
     #[error("{0}")]
     Socket(#[source] io::Error),
     #[error("the kernel did not answer within {0:?}")]
@@ -54,9 +60,42 @@ pub(crate) enum Cause {
     NoAnswer,
 }
 
+impl Cause {
+    /// The same cause for another request.
+    pub(crate) fn repeated(&self) -> Self {
+        match self {
+            Self::Invalid(invalid) => Self::Invalid(invalid.clone()),
+            Self::NoIpvs => Self::NoIpvs,
+            Self::Kernel { errno, message } => {
+                Self::Kernel { errno: *errno, message: message.clone() }
+            }
+            Self::NotSent(error) => Self::NotSent(repeated(error)),
+            Self::Stopped => Self::Stopped,
+            Self::Socket(error) => Self::Socket(repeated(error)),
+            Self::TimedOut(patience) => Self::TimedOut(*patience),
+            Self::Lost => Self::Lost,
+            Self::Interrupted => Self::Interrupted,
+            Self::Decode(error) => Self::Decode(error.clone()),
+            Self::NoAnswer => Self::NoAnswer,
+        }
+    }
+}
+
+/// I/O errors do not copy.
+fn repeated(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
 impl Error {
     pub(crate) fn new(request: Request, cause: impl Into<Cause>) -> Self {
         Self(Box::new(Failure { request, cause: cause.into() }))
+    }
+
+    pub(crate) fn cause(&self) -> &Cause {
+        &self.0.cause
     }
 
     /// What was asked.
@@ -68,7 +107,8 @@ impl Error {
     pub fn errno(&self) -> Option<i32> {
         match &self.0.cause {
             Cause::Kernel { errno, .. } => Some(*errno),
-            Cause::Socket(error) => error.raw_os_error(),
+            Cause::NoIpvs => Some(Errno::NOENT.raw_os_error()),
+            Cause::Socket(error) | Cause::NotSent(error) => error.raw_os_error(),
             _ => None,
         }
     }
@@ -115,17 +155,28 @@ impl Error {
 
     /// This kernel has no IPVS, or its module is not loaded.
     pub fn is_ipvs_not_found(&self) -> bool {
-        matches!(self.0.request, Request::Family) && self.is(Errno::NOENT)
+        matches!(self.0.cause, Cause::NoIpvs)
     }
 
-    /// The caller lacks `CAP_NET_ADMIN` in the initial user namespace (`EPERM`).
+    /// The caller lacks `CAP_NET_ADMIN` in the initial user namespace (`EPERM`), or may not enter
+    /// the network namespace.
     pub fn is_permission_denied(&self) -> bool {
-        self.is(Errno::PERM) || self.is(Errno::ACCESS)
+        let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+        match &self.0.cause {
+            Cause::Socket(error) | Cause::NotSent(error) => denied(error),
+            _ => self.is(Errno::PERM),
+        }
     }
 
     /// The request was refused before it was sent, since no kernel would take it.
     pub fn is_invalid(&self) -> bool {
         matches!(self.0.cause, Cause::Invalid(_))
+    }
+
+    /// Nothing of the request has reached the kernel: it was invalid, it could not be sent, or it
+    /// was not sent since an operation before it failed.
+    pub fn is_not_sent(&self) -> bool {
+        matches!(self.0.cause, Cause::Invalid(_) | Cause::NotSent(_) | Cause::Stopped)
     }
 
     /// The kernel did not answer in time.
@@ -137,11 +188,13 @@ impl Error {
     /// lost, late, or not to be read. Read the state back before asking again.
     pub fn is_outcome_unknown(&self) -> bool {
         self.operation().is_some()
-            && !matches!(self.0.cause, Cause::Invalid(_) | Cause::Kernel { .. })
+            && !self.is_not_sent()
+            && !matches!(self.0.cause, Cause::NoIpvs | Cause::Kernel { .. })
     }
 
-    fn is(&self, errno: Errno) -> bool {
-        self.errno() == Some(errno.raw_os_error())
+    /// Whether this is the kernel's answer to the request.
+    fn is(&self, wanted: Errno) -> bool {
+        matches!(&self.0.cause, Cause::Kernel { errno, .. } if *errno == wanted.raw_os_error())
     }
 
     fn operation(&self) -> Option<&Operation> {
@@ -196,7 +249,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.0.cause {
-            Cause::Socket(error) => Some(error),
+            Cause::Socket(error) | Cause::NotSent(error) => Some(error),
             Cause::Decode(error) => Some(error),
             Cause::Invalid(error) => Some(error),
             _ => None,
@@ -212,7 +265,6 @@ fn remedy(request: &Request, errno: i32) -> Option<String> {
         (_, Errno::PERM) => {
             "this needs CAP_NET_ADMIN in the initial user namespace; run it as root"
         }
-        (R::Family, Errno::NOENT) => "this kernel has no IPVS; load it with modprobe ip_vs",
         (_, Errno::OPNOTSUPP) => "this kernel's IPVS does not know the command",
         (_, Errno::BUSY) => "another listing runs on the same socket; let it end first",
         (R::Operation(operation), errno) => return operation_remedy(operation, errno),

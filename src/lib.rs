@@ -23,20 +23,26 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod blocking;
+#[cfg(any(feature = "tokio", feature = "smol"))]
+mod client;
 mod error;
 #[cfg(feature = "fake")]
 pub mod fake;
 pub mod model;
 mod operations;
+mod options;
 pub mod protocol;
 pub mod ruleset;
 mod session;
 pub mod transport;
 pub mod wire;
 
+#[cfg(any(feature = "tokio", feature = "smol"))]
+pub use client::Client;
 pub use error::Error;
 pub use model::*;
-pub use protocol::{Operation, Request};
+pub use options::Options;
+pub use protocol::{Batch, Operation, Request};
 pub use ruleset::Ruleset;
 
 /// The examples of the README compile.

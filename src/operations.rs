@@ -116,6 +116,31 @@ macro_rules! operations {
                 key: impl Into<DestinationKey> + Send,
             ) -> ();
 
+            /// Runs many operations, as many as fit in each send, and gives the result of each, in
+            /// their order. One that fails does not hinder the others.
+            ///
+            /// A window of operations (see [`Options::window`](crate::Options::window)) costs two
+            /// system calls, whatever their number.
+            ///
+            /// # Errors
+            /// The family could not be found or the socket not be opened anew: nothing was sent.
+            /// All else is the result of an operation, among it
+            /// [`Error::is_outcome_unknown`] for exactly those that a lost answer may concern.
+            fn batch(
+                operations: impl IntoIterator<Item = Operation, IntoIter: Send> + Send,
+            ) -> Vec<Result<(), Error>>;
+
+            /// As [`batch`](Self::batch), with each result given to `each` when it is known: for
+            /// progress bars, and for operations that are made while others run.
+            ///
+            /// # Errors
+            /// Those of [`batch`](Self::batch).
+            fn batch_each(
+                operations: impl IntoIterator<Item = Operation, IntoIter: Send> + Send,
+                batch: Batch,
+                each: impl FnMut(&Operation, Result<(), Error>) + Send,
+            ) -> ();
+
             /// Sets the counters of all services and destinations to zero.
             fn zero() -> ();
 

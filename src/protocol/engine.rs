@@ -7,8 +7,8 @@ use netlink_packet_generic::ctrl::nlas::GenlCtrlAttrs;
 use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd};
 use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
 
-use super::Request;
 use super::frame::{Content, Frames, HEADER_LENGTH};
+use super::{Operation, Request};
 use crate::error::Cause;
 use crate::wire::uapi::FAMILY_NAME;
 use crate::wire::{DecodeError, for_each_attribute};
@@ -28,6 +28,8 @@ pub(crate) struct Engine {
     family: Option<u16>,
     sequence: u32,
     outgoing: Vec<u8>,
+    /// Where the last message of `outgoing` starts.
+    last: usize,
 }
 
 /// A request under way.
@@ -75,6 +77,29 @@ impl Engine {
         Exchange { sequence, message_type, dump: request.is_dump() }
     }
 
+    /// Starts encoding a window of operations, whose sequence numbers follow each other from the
+    /// one returned.
+    pub(crate) fn begin_window(&mut self) -> u32 {
+        self.outgoing.clear();
+        // Starts over early, so that the numbers of no window reach the end.
+        if self.sequence > u32::MAX / 2 {
+            self.sequence = 0;
+        }
+        self.sequence + 1
+    }
+
+    /// Encodes one more operation of a window.
+    pub(crate) fn append_operation(&mut self, operation: &Operation) {
+        let family = self.family.unwrap_or_default();
+        self.append(family, NLM_F_REQUEST, &Request::Operation(*operation));
+    }
+
+    /// Has the last operation of a window acknowledged; the kernel reports the others if they fail.
+    pub(crate) fn end_window(&mut self) {
+        let mut header = NetlinkBuffer::new(&mut self.outgoing[self.last..]);
+        header.set_flags(NLM_F_REQUEST | NLM_F_ACK);
+    }
+
     /// What is to be sent.
     pub(crate) fn outgoing(&self) -> &[u8] {
         &self.outgoing
@@ -84,6 +109,7 @@ impl Engine {
         // 0 is what the kernel's own notifications carry.
         self.sequence = self.sequence.checked_add(1).unwrap_or(1);
         let start = self.outgoing.len();
+        self.last = start;
         self.outgoing.resize(start + HEADER_LENGTH, 0);
         match request.message() {
             Some(message) => {

@@ -6,8 +6,11 @@ mod engine;
 mod frame;
 mod operation;
 mod request;
+mod window;
 
 pub use operation::Operation;
 pub use request::Request;
+pub use window::Batch;
 
 pub(crate) use engine::{Engine, Exchange, Progress, family_id};
+pub(crate) use window::Window;

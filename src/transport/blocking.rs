@@ -30,4 +30,12 @@ impl AsyncTransport for Immediate {
     fn now(&self) -> Instant {
         self.0.now()
     }
+
+    fn receive_capacity(&self) -> usize {
+        self.0.receive_capacity()
+    }
+
+    fn send_capacity(&self) -> usize {
+        self.0.send_capacity()
+    }
 }

@@ -1,7 +1,14 @@
 //! Sockets: two small traits of our own, and what implements them over the kernel's netlink.
 
 mod blocking;
+#[cfg(any(feature = "tokio", feature = "smol"))]
+mod evented;
 mod netlink;
+mod origin;
+#[cfg(feature = "smol")]
+mod smol;
+#[cfg(feature = "tokio")]
+mod tokio;
 
 use std::io;
 use std::task::{Context, Poll};
@@ -9,6 +16,17 @@ use std::time::Instant;
 
 pub(crate) use blocking::Immediate;
 pub use netlink::NetlinkSocket;
+pub(crate) use origin::Origin;
+
+#[cfg(feature = "smol")]
+pub(crate) type SmolTransport = evented::Evented<smol::Smol>;
+#[cfg(feature = "tokio")]
+pub(crate) type TokioTransport = evented::Evented<tokio::Tokio>;
+
+/// The size of a socket's buffers unless the system was told otherwise.
+const DEFAULT_CAPACITY: usize = 212_992;
+/// What of the send buffer a datagram cannot have.
+const SEND_OVERHEAD: usize = 32;
 
 /// What a blocking client needs of a connection to the kernel.
 ///
@@ -36,6 +54,17 @@ pub trait Transport: Send {
     /// The time, by the clock that deadlines go by.
     fn now(&self) -> Instant {
         Instant::now()
+    }
+
+    /// How many bytes of answers the kernel keeps until they are received, by its own count, which
+    /// takes about 900 for an error.
+    fn receive_capacity(&self) -> usize {
+        DEFAULT_CAPACITY
+    }
+
+    /// The longest datagram that can be sent, in bytes.
+    fn send_capacity(&self) -> usize {
+        DEFAULT_CAPACITY - SEND_OVERHEAD
     }
 }
 
@@ -70,5 +99,16 @@ pub trait AsyncTransport: Send {
     /// The time, by the clock that deadlines go by.
     fn now(&self) -> Instant {
         Instant::now()
+    }
+
+    /// How many bytes of answers the kernel keeps until they are received, by its own count, which
+    /// takes about 900 for an error.
+    fn receive_capacity(&self) -> usize {
+        DEFAULT_CAPACITY
+    }
+
+    /// The longest datagram that can be sent, in bytes.
+    fn send_capacity(&self) -> usize {
+        DEFAULT_CAPACITY - SEND_OVERHEAD
     }
 }

@@ -1,21 +1,22 @@
-//! The kernel's netlink, over `netlink-sys`.
+//! The kernel's netlink, over `netlink-sys`, for the blocking client.
 
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
+use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_GENERIC;
-use netlink_sys::{Socket, SocketAddr};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, sockopt};
 
-use super::{Received, Transport};
+use super::{DEFAULT_CAPACITY, Origin, Received, SEND_OVERHEAD, Transport};
 
 /// A generic-netlink socket that speaks with the kernel alone.
 #[derive(Debug)]
 pub struct NetlinkSocket {
     // `Socket` is `Clone`, and both copies close the descriptor: it never leaves this field.
     socket: Socket,
+    origin: Origin,
 }
 
 impl NetlinkSocket {
@@ -24,20 +25,39 @@ impl NetlinkSocket {
     /// # Errors
     /// The system's error.
     pub fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_GENERIC)?;
-        socket.bind_auto()?;
-        // Connected, the socket takes datagrams from no other process.
-        socket.connect(&SocketAddr::new(0, 0))?;
-        // Kernels before 4.12 and 4.3 know neither, and do without.
-        let _ = socket.set_ext_ack(true);
-        let _ = socket.set_cap_ack(true);
-        Ok(Self { socket })
+        Self::from_origin(Origin::default())
+    }
+
+    pub(crate) fn from_origin(origin: Origin) -> io::Result<Self> {
+        let mut socket = origin.make(|| Socket::new(NETLINK_GENERIC))?;
+        origin.configure(&mut socket)?;
+        Ok(Self { socket, origin })
     }
 }
 
-/// `MSG_DONTWAIT` lets a receive that has something to bring take one system call; `MSG_TRUNC`
-/// makes it tell the datagram's length where the buffer is too small.
-const RECEIVE_FLAGS: RecvFlags = RecvFlags::DONTWAIT.union(RecvFlags::TRUNC);
+/// Receives what is there; [`io::ErrorKind::WouldBlock`] where nothing is.
+///
+/// The kernel answers inside the send, so this mostly brings something, in one system call.
+pub(super) fn receive_now(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<Received> {
+    // `TRUNC` makes it tell the datagram's length where the buffer is too small.
+    const FLAGS: RecvFlags = RecvFlags::DONTWAIT.union(RecvFlags::TRUNC);
+    let before = buffer.len();
+    let length = socket.recv(buffer, FLAGS.bits().cast_signed())?;
+    let whole = length <= buffer.len() - before;
+    Ok(if whole { Received::Whole } else { Received::Truncated })
+}
+
+/// The size of a socket's receive buffer, as the kernel counts it.
+pub(super) fn receive_capacity(socket: &Socket) -> usize {
+    sockopt::socket_recv_buffer_size(socket).unwrap_or(DEFAULT_CAPACITY)
+}
+
+/// The longest datagram that a socket sends.
+pub(super) fn send_capacity(socket: &Socket) -> usize {
+    sockopt::socket_send_buffer_size(socket)
+        .unwrap_or(DEFAULT_CAPACITY)
+        .saturating_sub(SEND_OVERHEAD)
+}
 
 impl Transport for NetlinkSocket {
     fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
@@ -45,13 +65,10 @@ impl Transport for NetlinkSocket {
     }
 
     fn receive(&mut self, buffer: &mut Vec<u8>, deadline: Instant) -> io::Result<Received> {
-        let before = buffer.len();
         loop {
-            match self.socket.recv(buffer, RECEIVE_FLAGS.bits().cast_signed()) {
-                Ok(length) if length > buffer.len() - before => return Ok(Received::Truncated),
-                Ok(_) => return Ok(Received::Whole),
+            match receive_now(&self.socket, buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+                outcome => return outcome,
             }
             let left = deadline
                 .checked_duration_since(Instant::now())
@@ -63,7 +80,15 @@ impl Transport for NetlinkSocket {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        *self = Self::open()?;
+        *self = Self::from_origin(self.origin.clone())?;
         Ok(())
+    }
+
+    fn receive_capacity(&self) -> usize {
+        receive_capacity(&self.socket)
+    }
+
+    fn send_capacity(&self) -> usize {
+        send_capacity(&self.socket)
     }
 }

@@ -4,6 +4,7 @@ use std::pin::Pin;
 
 use libtest_mimic::Trial;
 
+use crate::client::Flavour;
 use crate::subject::{RealKernel, Subject};
 
 /// What a case is: a function of a subject whose table is empty.
@@ -33,28 +34,32 @@ macro_rules! cases {
 pub(crate) use cases;
 
 impl Case {
-    /// The trial of this case on the real kernel; without one it is listed as ignored.
-    pub(crate) fn on(self, kernel: Option<RealKernel>) -> Trial {
+    /// The trials of this case on the real kernel; without one it is listed as ignored.
+    pub(crate) fn trials(self, index: usize, kernel: Option<RealKernel>) -> Vec<Trial> {
         let name = self.name.trim_start_matches("it::");
         let Some(kernel) = kernel else {
-            return Trial::test(format!("{name} (real)"), || Ok(())).with_ignored_flag(true);
+            return vec![Trial::test(format!("{name} (real)"), || Ok(())).with_ignored_flag(true)];
         };
-        Trial::test(format!("{name} (Linux {kernel}, blocking)"), move || {
-            let mut subject = Subject::real(kernel)?;
-            futures(async {
-                subject.reset().await?;
-                (self.run)(&mut subject).await
+        let mut flavours = vec![Flavour::Blocking, Flavour::Tokio];
+        // What differs for smol is the socket alone: a tenth of the cases shows that it works.
+        if index.is_multiple_of(10) {
+            flavours.push(Flavour::Smol);
+        }
+        let trial = |flavour| {
+            Trial::test(format!("{name} (Linux {kernel}, {flavour})"), move || {
+                let outcome = run(async {
+                    let mut subject = Subject::real(kernel, flavour).await?;
+                    subject.reset().await?;
+                    (self.run)(&mut subject).await
+                });
+                outcome.map_err(|error| format!("{error:?}").into())
             })
-            .map_err(|error| format!("{error:?}").into())
-        })
+        };
+        flavours.into_iter().map(trial).collect()
     }
 }
 
 /// Runs a case to its end.
-fn futures<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
-        .block_on(future)
+fn run(case: impl Future<Output = Outcome>) -> Outcome {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(case)
 }

@@ -1,19 +1,49 @@
 //! One client for all cases, whichever of the crate's is behind it.
 
+use std::fmt;
+
 use ipvs_netlink::{
-    DaemonRole, Destination, DestinationEntry, DestinationKey, Error, Info, Ruleset, Service,
-    ServiceEntry, ServiceKey, SyncDaemon, Table, Timeouts, TimeoutsUpdate, blocking,
+    Batch, DaemonRole, Destination, DestinationEntry, DestinationKey, Error, Info, Operation,
+    Options, Ruleset, Service, ServiceEntry, ServiceKey, SyncDaemon, Table, Timeouts,
+    TimeoutsUpdate, blocking,
 };
+
+/// Which of the crate's clients.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    Blocking,
+    Tokio,
+    Smol,
+}
+
+impl fmt::Display for Flavour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Blocking => "blocking",
+            Self::Tokio => "tokio",
+            Self::Smol => "smol",
+        })
+    }
+}
 
 /// A client of the crate.
 pub(crate) enum Client {
     Blocking(blocking::Client),
+    Async(ipvs_netlink::Client),
+}
+
+impl Client {
+    pub(crate) async fn connect(flavour: Flavour, options: &Options) -> Result<Self, Error> {
+        Ok(match flavour {
+            Flavour::Blocking => Self::Blocking(options.connect()?),
+            Flavour::Tokio => Self::Async(options.connect_tokio().await?),
+            Flavour::Smol => Self::Async(options.connect_smol().await?),
+        })
+    }
 }
 
 macro_rules! operations {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $output:ty;)*) => {
-        // The asynchronous clients await.
-        #[allow(clippy::unused_async)]
         impl Client {
             $(
                 pub(crate) async fn $name(
@@ -22,6 +52,7 @@ macro_rules! operations {
                 ) -> Result<$output, Error> {
                     match self {
                         Self::Blocking(client) => client.$name($($argument),*),
+                        Self::Async(client) => client.$name($($argument),*).await,
                     }
                 }
             )*
@@ -49,6 +80,12 @@ operations! {
         edit: impl FnOnce(&mut Destination) + Send
     ) -> Destination;
     fn remove_destination(service: ServiceKey, key: DestinationKey) -> ();
+    fn batch(operations: Vec<Operation>) -> Vec<Result<(), Error>>;
+    fn batch_each(
+        operations: Vec<Operation>,
+        batch: Batch,
+        each: impl FnMut(&Operation, Result<(), Error>) + Send
+    ) -> ();
     fn zero() -> ();
     fn zero_service(key: ServiceKey) -> ();
     fn flush() -> ();

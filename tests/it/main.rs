@@ -5,12 +5,14 @@
 //! `IPVS_NETLINK_TEST_KERNEL`. Elsewhere those cases are listed as ignored.
 #![allow(clippy::unwrap_used)] // A test may fail by a panic.
 
+mod batches;
 mod case;
 mod client;
 mod destinations;
 mod family;
 mod host;
 mod oracle;
+mod recovery;
 mod rules;
 mod services;
 mod subject;
@@ -32,12 +34,15 @@ fn run() -> Conclusion {
     let cases = [
         services::cases(),
         destinations::cases(),
+        batches::cases(),
         system::cases(),
         rules::cases(),
         oracle::cases(),
+        recovery::cases(),
         family::cases(),
     ];
     let mut trials = host::trials();
-    trials.extend(cases.into_iter().flatten().map(|case| case.on(kernel)));
+    let cases = cases.into_iter().flatten().enumerate();
+    trials.extend(cases.flat_map(|(index, case)| case.trials(index, kernel)));
     libtest_mimic::run(&arguments, trials)
 }

@@ -5,9 +5,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use ipvs_netlink::{TimeoutsUpdate, blocking};
+use ipvs_netlink::{Options, TimeoutsUpdate};
 
-use crate::client::Client;
+use crate::client::{Client, Flavour};
 
 /// A real kernel whose table the tests may take over.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,11 +46,12 @@ impl fmt::Display for RealKernel {
 pub(crate) struct Subject {
     pub(crate) client: Client,
     pub(crate) kernel: RealKernel,
+    pub(crate) flavour: Flavour,
 }
 
 impl Subject {
-    pub(crate) fn real(kernel: RealKernel) -> anyhow::Result<Self> {
-        Ok(Self { client: Client::Blocking(blocking::Client::connect()?), kernel })
+    pub(crate) async fn real(kernel: RealKernel, flavour: Flavour) -> anyhow::Result<Self> {
+        Ok(Self { client: Client::connect(flavour, &Options::new()).await?, kernel, flavour })
     }
 
     /// Puts the kernel into the state that every case starts from.

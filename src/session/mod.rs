@@ -4,9 +4,9 @@
 //! machines. The async client awaits them; the blocking client polls them once, over a transport
 //! that is always ready, with neither runtime nor thread.
 
-use std::future::poll_fn;
-use std::io;
-use std::time::Duration;
+mod batch;
+mod exchange;
+mod trace;
 
 use rustix::io::Errno;
 
@@ -15,16 +15,14 @@ use crate::model::{
     DaemonRole, Destination, DestinationEntry, DestinationKey, Info, Service, ServiceEntry,
     ServiceKey, SyncDaemon, Table, TableService, Timeouts, TimeoutsUpdate,
 };
-use crate::protocol::{Engine, Exchange, Operation, Progress, Request, family_id};
+use crate::options::Conversation;
+use crate::protocol::{Engine, Exchange, Operation, Request, Window};
 use crate::ruleset::Ruleset;
-use crate::transport::{AsyncTransport, Received};
+use crate::transport::AsyncTransport;
 use crate::wire::{DecodeError, Message};
 
 /// The kernel's parts of a dump end at 32,448 bytes.
 const RECEIVE_BUFFER: usize = 64 * 1024;
-/// How long the kernel may be silent. Stopping a sync daemon takes seconds.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// A client's state, whatever drives it.
 pub(crate) struct Session {
     transport: Box<dyn AsyncTransport>,
@@ -33,29 +31,23 @@ pub(crate) struct Session {
     /// A dump whose end has not been seen. The kernel runs one at a time on a socket, so it must
     /// be read to its end, or left behind with its socket, before the next.
     unfinished_dump: Option<Exchange>,
+    /// The socket has failed, and the next request starts on a fresh one.
+    broken: bool,
+    window: Window,
+    conversation: Conversation,
 }
 
 impl Session {
-    pub(crate) fn new(transport: Box<dyn AsyncTransport>) -> Self {
+    pub(crate) fn new(transport: Box<dyn AsyncTransport>, conversation: Conversation) -> Self {
         Self {
             transport,
             engine: Engine::default(),
             incoming: Vec::with_capacity(RECEIVE_BUFFER),
             unfinished_dump: None,
+            broken: false,
+            window: Window::default(),
+            conversation,
         }
-    }
-
-    /// Asks the kernel for the number of the family, so that a missing one shows at once.
-    pub(crate) async fn resolve_family(&mut self) -> Result<(), Error> {
-        let mut family = None;
-        let request = Request::Family;
-        self.exchange(request, |_, attributes| {
-            family = Some(family_id(attributes)?);
-            Ok(())
-        })
-        .await?;
-        self.engine.set_family(family);
-        family.map(drop).ok_or_else(|| Error::new(request, Cause::NoAnswer))
     }
 
     pub(crate) async fn info(&mut self) -> Result<Info, Error> {
@@ -223,120 +215,6 @@ impl Session {
         let request = Request::Operation(operation);
         operation.check().map_err(|invalid| Error::new(request, invalid))?;
         self.exchange(request, |_, _| Ok(())).await
-    }
-
-    /// An exchange whose answer is one message.
-    async fn ask<T: Send>(
-        &mut self,
-        request: Request,
-        decode: impl FnMut(&Message) -> Result<T, DecodeError> + Send,
-    ) -> Result<T, Error> {
-        let answers = self.list(request, decode).await?;
-        answers.into_iter().next_back().ok_or_else(|| Error::new(request, Cause::NoAnswer))
-    }
-
-    /// An exchange whose answer is any number of messages.
-    async fn list<T: Send>(
-        &mut self,
-        request: Request,
-        mut decode: impl FnMut(&Message) -> Result<T, DecodeError> + Send,
-    ) -> Result<Vec<T>, Error> {
-        let mut answers = Vec::new();
-        self.exchange(request, |command, attributes| {
-            answers.push(decode(&Message::decode(command.try_into()?, attributes)?)?);
-            Ok(())
-        })
-        .await?;
-        Ok(answers)
-    }
-
-    /// Sends a request and takes its answers, until the kernel says that this was all.
-    async fn exchange(
-        &mut self,
-        request: Request,
-        mut each: impl FnMut(u8, &[u8]) -> Result<(), DecodeError> + Send,
-    ) -> Result<(), Error> {
-        if self.engine.family().is_none() && request != Request::Family {
-            Box::pin(self.resolve_family()).await?;
-        }
-        if request.is_dump() {
-            self.leave_unfinished_dump().await.map_err(|cause| Error::new(request, cause))?;
-        }
-        let exchange = self.engine.begin(&request);
-        self.unfinished_dump = exchange.is_dump().then_some(exchange);
-        let outcome = async {
-            self.send().await?;
-            self.receive_all(exchange, &mut each).await
-        };
-        outcome.await.map_err(|cause| Error::new(request, cause))
-    }
-
-    /// Reads a dump that an earlier exchange did not wait for to its end.
-    async fn leave_unfinished_dump(&mut self) -> Result<(), Cause> {
-        let Some(dump) = self.unfinished_dump else { return Ok(()) };
-        // An error ends the dump as well as its end mark does, unless it says that the end will
-        // not be seen.
-        match self.receive_all(dump, &mut |_, _| Ok(())).await {
-            Ok(()) | Err(Cause::Kernel { .. }) => {}
-            Err(_) => self.transport.reopen().map_err(Cause::Socket)?,
-        }
-        self.unfinished_dump = None;
-        Ok(())
-    }
-
-    async fn send(&mut self) -> Result<(), Cause> {
-        loop {
-            let Self { transport, engine, .. } = self;
-            match poll_fn(|context| transport.poll_send(context, engine.outgoing())).await {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                outcome => return outcome.map_err(Cause::Socket),
-            }
-        }
-    }
-
-    /// Receives until the exchange has ended, for as long as the kernel keeps answering it.
-    async fn receive_all(
-        &mut self,
-        exchange: Exchange,
-        each: &mut (impl FnMut(u8, &[u8]) -> Result<(), DecodeError> + Send),
-    ) -> Result<(), Cause> {
-        let mut deadline = self.transport.now() + PATIENCE;
-        loop {
-            self.incoming.clear();
-            let Self { transport, incoming, .. } = self;
-            let received =
-                poll_fn(|context| transport.poll_receive(context, incoming, deadline)).await;
-            match received {
-                Ok(Received::Whole) => {}
-                Ok(Received::Truncated) => {
-                    let text = format!("a datagram of more than {RECEIVE_BUFFER} bytes");
-                    return Err(DecodeError::Framing(text).into());
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    return Err(Cause::TimedOut(PATIENCE));
-                }
-                Err(error) if error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => {
-                    return Err(Cause::Lost);
-                }
-                Err(error) => return Err(Cause::Socket(error)),
-            }
-            match exchange.absorb(&self.incoming, &mut *each) {
-                Ok(Progress::None) => {}
-                Ok(Progress::Some) => deadline = self.transport.now() + PATIENCE,
-                Ok(Progress::Finished) => {
-                    self.unfinished_dump.take_if(|dump| *dump == exchange);
-                    return Ok(());
-                }
-                Err(cause) => {
-                    // After its word on a dump the kernel says no more.
-                    if matches!(cause, Cause::Kernel { .. }) {
-                        self.unfinished_dump.take_if(|dump| *dump == exchange);
-                    }
-                    return Err(cause);
-                }
-            }
-        }
     }
 }
 

@@ -1,0 +1,43 @@
+//! The quickstart on smol: a service with three destinations, added, listed, removed again.
+
+use std::net::Ipv4Addr;
+use std::process::ExitCode;
+
+use clap::Parser;
+use ipvs_netlink::{Client, Destination, Error, Scheduler, Service};
+
+/// Adds a service with three destinations to the kernel's IPVS, lists it, and removes it again.
+#[derive(Parser)]
+struct Arguments {}
+
+fn main() -> ExitCode {
+    Arguments::parse();
+    match smol::block_on(quickstart()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn quickstart() -> Result<(), Error> {
+    let ipvs = Client::connect_smol().await?;
+    println!("IPVS {}", ipvs.info().await?.version);
+
+    let web = Service::tcp(Ipv4Addr::new(203, 0, 113, 1), 80).scheduler(Scheduler::RoundRobin);
+    ipvs.add_service(&web).await?;
+    for host in 1..=3 {
+        let server = Destination::masquerade(Ipv4Addr::new(10, 0, 0, host), 8080);
+        ipvs.add_destination(web.key, &server.weight(host.into())).await?;
+    }
+
+    println!("{}, scheduled by {}", web.key, ipvs.service(web.key).await?.service.scheduler);
+    for entry in ipvs.destinations(web.key).await? {
+        let server = entry.destination;
+        println!("  {} {}, weight {}", server.key, server.forwarding, server.weight);
+    }
+
+    ipvs.remove_service(web.key).await?;
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! How a client connects, and how it speaks with the kernel.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Cause, Error};
+use crate::protocol::Request;
+use crate::transport::NetlinkSocket;
+use crate::{blocking, transport};
+
+/// How a client connects, and how it speaks with the kernel.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use ipvs_netlink::Options;
+///
+/// let ipvs = Options::new()
+///     .deadline(Duration::from_secs(2))
+///     .namespace("/run/netns/blue")
+///     .connect()?;
+/// # Ok::<(), ipvs_netlink::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    pub(crate) conversation: Conversation,
+    receive_buffer: Option<usize>,
+    send_buffer: Option<usize>,
+    namespace: Option<PathBuf>,
+}
+
+/// What a session goes by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Conversation {
+    /// How long the kernel may be silent.
+    pub(crate) deadline: Duration,
+    /// The most operations in one send; `None` leaves it to the client.
+    pub(crate) window: Option<usize>,
+}
+
+impl Default for Conversation {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(10), window: None }
+    }
+}
+
+impl Options {
+    /// What [`connect`](Self::connect) does unless told otherwise: a deadline of 10 s, the
+    /// system's buffers, the caller's network namespace.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long the kernel may be silent before a request ends with an error. Stopping a sync
+    /// daemon takes it seconds, everything else microseconds to milliseconds.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.conversation.deadline = deadline;
+        self
+    }
+
+    /// The most operations of a batch that are sent at once, at least 1.
+    ///
+    /// Unless set it is as many as can all fail without an answer lost for want of room in the
+    /// receive buffer; asynchronous clients take fewer, since one send holds the executor for as
+    /// long as the kernel works on it.
+    #[must_use]
+    pub fn window(mut self, operations: usize) -> Self {
+        self.conversation.window = Some(operations.max(1));
+        self
+    }
+
+    /// The size of the socket's receive buffer, in bytes. The kernel doubles it; without
+    /// `CAP_NET_ADMIN` it is cut to the sysctl `net.core.rmem_max`.
+    #[must_use]
+    pub fn receive_buffer(mut self, bytes: usize) -> Self {
+        self.receive_buffer = Some(bytes);
+        self
+    }
+
+    /// The size of the socket's send buffer, in bytes. The kernel doubles it; without
+    /// `CAP_NET_ADMIN` it is cut to the sysctl `net.core.wmem_max`.
+    #[must_use]
+    pub fn send_buffer(mut self, bytes: usize) -> Self {
+        self.send_buffer = Some(bytes);
+        self
+    }
+
+    /// The network namespace of a path, such as `/run/netns/blue`. It needs `CAP_SYS_ADMIN`.
+    ///
+    /// A thread of its own enters it to open the socket, and has ended when the client is
+    /// connected; the caller's thread stays where it is.
+    #[must_use]
+    pub fn namespace(mut self, path: impl Into<PathBuf>) -> Self {
+        self.namespace = Some(path.into());
+        self
+    }
+
+    /// The network namespace of a process. As [`namespace`](Self::namespace).
+    #[must_use]
+    pub fn namespace_of(self, pid: u32) -> Self {
+        self.namespace(format!("/proc/{pid}/ns/net"))
+    }
+
+    /// Connects a blocking client.
+    ///
+    /// # Errors
+    /// [`Error::is_ipvs_not_found`] where the kernel has no IPVS; [`Error::is_permission_denied`]
+    /// where the namespace may not be entered.
+    pub fn connect(&self) -> Result<blocking::Client, Error> {
+        blocking::Client::connect_over(self.open(NetlinkSocket::from_origin)?, self.conversation)
+    }
+
+    /// Connects an asynchronous client; it needs a tokio runtime with I/O and time enabled.
+    ///
+    /// # Errors
+    /// Those of [`connect`](Self::connect).
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with I/O and time enabled, as tokio's own sockets do.
+    #[cfg(feature = "tokio")]
+    pub async fn connect_tokio(&self) -> Result<crate::Client, Error> {
+        let socket = self.open(transport::TokioTransport::from_origin)?;
+        crate::Client::connect_over(socket, self.conversation).await
+    }
+
+    /// Connects an asynchronous client to whatever executor drives `async-io`, as smol's does.
+    ///
+    /// # Errors
+    /// Those of [`connect`](Self::connect).
+    #[cfg(feature = "smol")]
+    pub async fn connect_smol(&self) -> Result<crate::Client, Error> {
+        let socket = self.open(transport::SmolTransport::from_origin)?;
+        crate::Client::connect_over(socket, self.conversation).await
+    }
+
+    fn open<T>(
+        &self,
+        open: impl FnOnce(transport::Origin) -> std::io::Result<T>,
+    ) -> Result<T, Error> {
+        transport::Origin::new(self.namespace.as_deref(), self.receive_buffer, self.send_buffer)
+            .and_then(open)
+            .map_err(|error| Error::new(Request::Open, Cause::Socket(error)))
+    }
+}

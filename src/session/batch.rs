@@ -1,0 +1,142 @@
+//! Batches: windows of operations, one after the other.
+
+use rustix::io::Errno;
+
+use super::{Session, trace};
+use crate::error::{Cause, Error};
+use crate::protocol::{Batch, Operation, Progress, Request, Window};
+
+/// More in one send gained nothing, and a send is at most the send buffer.
+const WINDOW_BYTES: usize = 64 * 1024;
+/// A destination under a service is the longest, with some 250 bytes.
+const LONGEST_OPERATION: usize = 512;
+/// What an error takes of the receive buffer is some 900 bytes, by the kernel's count.
+const ROOM_OF_AN_ERROR: usize = 1024;
+
+impl Session {
+    pub(crate) async fn batch(
+        &mut self,
+        operations: impl IntoIterator<Item = Operation, IntoIter: Send> + Send,
+    ) -> Result<Vec<Result<(), Error>>, Error> {
+        let mut results = Vec::new();
+        self.batch_each(operations, Batch::default(), |_, result| results.push(result)).await?;
+        Ok(results)
+    }
+
+    pub(crate) async fn batch_each(
+        &mut self,
+        operations: impl IntoIterator<Item = Operation, IntoIter: Send> + Send,
+        batch: Batch,
+        mut each: impl FnMut(&Operation, Result<(), Error>) + Send,
+    ) -> Result<(), Error> {
+        self.prepare(Request::Family).await?;
+        let (most, most_bytes) = self.window_limits();
+        let mut operations = operations.into_iter();
+        // Those of one window, each with what is wrong with it where it is not to be sent.
+        let mut taken: Vec<(Operation, Option<Cause>)> = Vec::with_capacity(most);
+        let mut stopped = false;
+        loop {
+            taken.clear();
+            self.window.begin(&mut self.engine);
+            while taken.len() < most && self.engine.outgoing().len() < most_bytes {
+                let Some(operation) = operations.next() else { break };
+                let refused = match operation.check() {
+                    _ if stopped => Some(Cause::Stopped),
+                    Err(invalid) => Some(Cause::Invalid(invalid)),
+                    Ok(()) => {
+                        trace::sent(&operation.into());
+                        self.window.push(&operation, &mut self.engine);
+                        None
+                    }
+                };
+                stopped |= refused.is_some() && batch.stop_at_first_error;
+                taken.push((operation, refused));
+            }
+            if taken.is_empty() {
+                return Ok(());
+            }
+            if !self.window.is_empty() {
+                trace::in_span(&"batch", self.run_window(&taken)).await;
+            }
+            let mut results = self.window.results();
+            for (operation, refused) in taken.drain(..) {
+                let result = match refused {
+                    Some(cause) => Err(cause),
+                    None => results.next().unwrap_or(Ok(())),
+                };
+                stopped |= result.is_err() && batch.stop_at_first_error;
+                let result = result.map_err(|cause| Error::new(operation.into(), cause));
+                each(&operation, result.inspect_err(trace::failed));
+            }
+        }
+    }
+
+    /// The most operations in one window: as many as the answers fit the receive buffer, should
+    /// all of them fail. And the bytes from which on it takes no more.
+    fn window_limits(&self) -> (usize, usize) {
+        let fit = (self.transport.receive_capacity() / ROOM_OF_AN_ERROR).max(1);
+        let most = self.conversation.window.map_or(fit, |most| most.min(fit));
+        let bytes = self.transport.send_capacity().saturating_sub(LONGEST_OPERATION);
+        (most, WINDOW_BYTES.min(bytes).max(1))
+    }
+
+    /// Sends a window and gives each of its operations a result.
+    async fn run_window(&mut self, taken: &[(Operation, Option<Cause>)]) {
+        self.send_window().await;
+        // The last of a window that met another family, or none, failed as all since then did.
+        if !self.window.ended_with(Errno::NOENT.raw_os_error()) {
+            return;
+        }
+        let failed = |window: &mut Window| window.take_last_failed(Errno::NOENT.raw_os_error());
+        match self.family_has_changed().await {
+            Ok(false) => {}
+            Ok(true) => {
+                let mut before = std::mem::take(&mut self.window);
+                let sent = taken.iter().filter(|(_, refused)| refused.is_none());
+                self.window.begin(&mut self.engine);
+                for (operation, _) in sent.skip(failed(&mut before)) {
+                    self.window.push(operation, &mut self.engine);
+                }
+                self.send_window().await;
+                before.append(&mut self.window);
+                self.window = before;
+            }
+            Err(error) => {
+                let gone = self.window.len() - failed(&mut self.window);
+                self.window.append_failures(error.cause(), gone);
+            }
+        }
+    }
+
+    async fn send_window(&mut self) {
+        self.engine.end_window();
+        if let Err(cause) = self.send().await {
+            self.window.give_up(&cause);
+            return;
+        }
+        let mut deadline = self.deadline();
+        let mut lost = None;
+        loop {
+            let progress = match self.receive(deadline).await {
+                Ok(()) => self.window.absorb(&self.incoming).map_err(Cause::from),
+                Err(cause) => Err(cause),
+            };
+            match progress {
+                Ok(Progress::Finished) => return,
+                Ok(Progress::Some) if lost.is_none() => {
+                    deadline = self.deadline();
+                }
+                Ok(_) => {}
+                // What was not dropped is still to be had, at once.
+                Err(Cause::Lost) => {
+                    deadline = self.transport.now();
+                    lost = Some(Cause::Lost);
+                }
+                Err(cause) => {
+                    self.window.give_up(lost.as_ref().unwrap_or(&cause));
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! One exchange: a request, and all that the kernel answers.
+
+use std::future::poll_fn;
+use std::io;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use super::{RECEIVE_BUFFER, Session, trace};
+use crate::error::{Cause, Error};
+use crate::protocol::{Exchange, Progress, Request, family_id};
+use crate::transport::Received;
+use crate::wire::{DecodeError, Message};
+
+/// The kernel's number both for what a request is about and for a family that is not there.
+const NOT_THERE: i32 = Errno::NOENT.raw_os_error();
+
+impl Session {
+    /// Asks the kernel for the number of the family, so that a missing one shows at once.
+    pub(crate) async fn resolve_family(&mut self) -> Result<(), Error> {
+        let mut family = None;
+        let mut each = |_, attributes: &[u8]| {
+            family = Some(family_id(attributes)?);
+            Ok(())
+        };
+        let outcome = self.exchange_once(Request::Family, &mut each).await;
+        if outcome.is_ok() && family.is_none() {
+            return Err(Error::new(Request::Family, Cause::NoAnswer));
+        }
+        self.engine.set_family(family);
+        outcome.map_err(|cause| {
+            let missing = matches!(&cause, Cause::Kernel { errno, .. } if *errno == NOT_THERE);
+            Error::new(Request::Family, if missing { Cause::NoIpvs } else { cause })
+        })
+    }
+
+    /// An exchange whose answer is one message.
+    pub(super) async fn ask<T: Send>(
+        &mut self,
+        request: Request,
+        decode: impl FnMut(&Message) -> Result<T, DecodeError> + Send,
+    ) -> Result<T, Error> {
+        let answers = self.list(request, decode).await?;
+        answers.into_iter().next_back().ok_or_else(|| Error::new(request, Cause::NoAnswer))
+    }
+
+    /// An exchange whose answer is any number of messages.
+    pub(super) async fn list<T: Send>(
+        &mut self,
+        request: Request,
+        mut decode: impl FnMut(&Message) -> Result<T, DecodeError> + Send,
+    ) -> Result<Vec<T>, Error> {
+        let mut answers = Vec::new();
+        self.exchange(request, |command, attributes| {
+            let message = Message::decode(command.try_into()?, attributes)?;
+            trace::received(&message);
+            answers.push(decode(&message)?);
+            Ok(())
+        })
+        .await?;
+        Ok(answers)
+    }
+
+    /// Sends a request and takes its answers, until the kernel says that this was all.
+    pub(super) async fn exchange(
+        &mut self,
+        request: Request,
+        mut each: impl FnMut(u8, &[u8]) -> Result<(), DecodeError> + Send,
+    ) -> Result<(), Error> {
+        let conversation = self.converse(request, &mut each);
+        trace::in_span(&request, conversation).await.inspect_err(trace::failed)
+    }
+
+    async fn converse(
+        &mut self,
+        request: Request,
+        each: &mut (impl FnMut(u8, &[u8]) -> Result<(), DecodeError> + Send),
+    ) -> Result<(), Error> {
+        self.prepare(request).await?;
+        let mut outcome = self.exchange_once(request, each).await;
+        if let Err(Cause::Kernel { errno, .. }) = outcome
+            && errno == NOT_THERE
+            && self.family_has_changed().await?
+        {
+            outcome = self.exchange_once(request, each).await;
+        }
+        outcome.map_err(|cause| Error::new(request, cause))
+    }
+
+    /// Makes sure of a socket that works and of the family's number.
+    pub(super) async fn prepare(&mut self, request: Request) -> Result<(), Error> {
+        if self.broken {
+            let reopened = self.transport.reopen();
+            reopened.map_err(|error| Error::new(request, Cause::NotSent(error)))?;
+            self.broken = false;
+            self.unfinished_dump = None;
+        }
+        if self.engine.family().is_none() {
+            self.resolve_family().await?;
+        }
+        Ok(())
+    }
+
+    /// Asks for the family's number anew, and tells whether it is another: the module was unloaded
+    /// and loaded in between.
+    pub(super) async fn family_has_changed(&mut self) -> Result<bool, Error> {
+        let before = self.engine.family();
+        self.engine.set_family(None);
+        self.resolve_family().await?;
+        Ok(self.engine.family() != before)
+    }
+
+    async fn exchange_once(
+        &mut self,
+        request: Request,
+        each: &mut (impl FnMut(u8, &[u8]) -> Result<(), DecodeError> + Send),
+    ) -> Result<(), Cause> {
+        if request.is_dump() {
+            self.leave_unfinished_dump().await?;
+        }
+        let exchange = self.engine.begin(&request);
+        if exchange.is_dump() {
+            self.unfinished_dump = Some(exchange);
+        }
+        trace::sent(&request);
+        self.send().await?;
+        self.receive_all(exchange, each).await
+    }
+
+    /// Reads a dump that an earlier exchange did not wait for to its end.
+    async fn leave_unfinished_dump(&mut self) -> Result<(), Cause> {
+        let Some(dump) = self.unfinished_dump else { return Ok(()) };
+        match self.receive_all(dump, &mut |_, _| Ok(())).await {
+            Ok(()) | Err(Cause::Kernel { .. }) => {}
+            Err(_) => self.transport.reopen().map_err(Cause::NotSent)?,
+        }
+        self.unfinished_dump = None;
+        Ok(())
+    }
+
+    pub(super) async fn send(&mut self) -> Result<(), Cause> {
+        loop {
+            let Self { transport, engine, .. } = self;
+            match poll_fn(|context| transport.poll_send(context, engine.outgoing())).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.broken = true;
+                    return Err(Cause::NotSent(error));
+                }
+            }
+        }
+    }
+
+    /// When the kernel will have been silent for too long.
+    pub(super) fn deadline(&self) -> Instant {
+        // So long that nobody waits for it, where the clock cannot tell the end.
+        const FOREVER: Duration = Duration::from_secs(1 << 30);
+        let now = self.transport.now();
+        now.checked_add(self.conversation.deadline).unwrap_or(now + FOREVER)
+    }
+
+    /// Receives until the exchange has ended, for as long as the kernel keeps answering it.
+    async fn receive_all(
+        &mut self,
+        exchange: Exchange,
+        each: &mut (impl FnMut(u8, &[u8]) -> Result<(), DecodeError> + Send),
+    ) -> Result<(), Cause> {
+        let mut deadline = self.deadline();
+        loop {
+            self.receive(deadline).await?;
+            let progress = exchange.absorb(&self.incoming, &mut *each);
+            match progress {
+                Ok(Progress::None) => {}
+                Ok(Progress::Some) => {
+                    deadline = self.deadline();
+                }
+                // After its word on a dump the kernel says no more.
+                Ok(Progress::Finished) | Err(Cause::Kernel { .. }) => {
+                    self.unfinished_dump.take_if(|dump| *dump == exchange);
+                    return progress.map(drop);
+                }
+                Err(cause) => return Err(cause),
+            }
+        }
+    }
+
+    /// Receives a datagram into `incoming`.
+    pub(super) async fn receive(&mut self, deadline: Instant) -> Result<(), Cause> {
+        loop {
+            self.incoming.clear();
+            let Self { transport, incoming, .. } = self;
+            let received =
+                poll_fn(|context| transport.poll_receive(context, incoming, deadline)).await;
+            return match received {
+                Ok(Received::Whole) => Ok(()),
+                Ok(Received::Truncated) => {
+                    let text = format!("a datagram of more than {RECEIVE_BUFFER} bytes");
+                    Err(DecodeError::Framing(text).into())
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    Err(Cause::TimedOut(self.conversation.deadline))
+                }
+                Err(error) if error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => {
+                    Err(Cause::Lost)
+                }
+                Err(error) => {
+                    self.broken = true;
+                    Err(Cause::Socket(error))
+                }
+            };
+        }
+    }
+}

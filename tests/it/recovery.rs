@@ -1,0 +1,122 @@
+//! What goes stale is found again: the family, the socket, the network namespace.
+
+use std::time::Duration;
+
+use ipvs_netlink::{Operation, Options};
+
+use crate::case::{Outcome, cases};
+use crate::client::Client;
+use crate::rules::{backend, web};
+use crate::subject::{Subject, program};
+
+cases![
+    a_reloaded_module_is_found_again,
+    a_batch_survives_a_reloaded_module,
+    a_network_namespace_has_a_table_of_its_own,
+    a_missing_network_namespace_is_named,
+    small_buffers_lose_nothing,
+];
+
+/// Unloads IPVS, and loads it again: the family comes back with another number.
+fn reload() -> anyhow::Result<()> {
+    let modules = program("sh", &["-c", "grep -o '^ip_vs[a-z_0-9]*' /proc/modules"])?;
+    let mut unloaded: Vec<&str> = modules.lines().filter(|module| *module != "ip_vs").collect();
+    unloaded.push("ip_vs");
+    for module in &unloaded {
+        program("rmmod", &[module])?;
+    }
+    for module in unloaded.iter().rev() {
+        program("modprobe", &[module])?;
+    }
+    Ok(())
+}
+
+async fn a_reloaded_module_is_found_again(subject: &mut Subject) -> Outcome {
+    subject.client.add_service(&web()).await?;
+    subject.client.flush().await?;
+    reload()?;
+    subject.client.add_service(&web()).await?;
+    reload_with_rules(subject).await?;
+    assert!(subject.client.services().await?.is_empty());
+    Ok(())
+}
+
+/// The module does not go while services use its schedulers.
+async fn reload_with_rules(subject: &mut Subject) -> Outcome {
+    subject.client.flush().await?;
+    reload()
+}
+
+async fn a_batch_survives_a_reloaded_module(subject: &mut Subject) -> Outcome {
+    reload()?;
+    let mut operations = vec![Operation::AddService(web())];
+    operations.extend((0..500).map(|n| Operation::AddDestination(web().key, backend(n))));
+    // It fails for good, by the same error number that a lost family has.
+    operations.push(Operation::RemoveDestination(web().key, backend(1000).key));
+    let mut results = subject.client.batch(operations).await?;
+    assert!(results.pop().unwrap().unwrap_err().is_destination_not_found());
+    assert!(results.iter().all(Result::is_ok));
+    assert_eq!(subject.client.destinations(web().key).await?.len(), 500);
+    Ok(())
+}
+
+async fn a_network_namespace_has_a_table_of_its_own(subject: &mut Subject) -> Outcome {
+    let _ = program("ip", &["netns", "delete", "blue"]);
+    program("ip", &["netns", "add", "blue"])?;
+    let options = Options::new().namespace("/run/netns/blue");
+    let mut blue = Client::connect(subject.flavour, &options).await?;
+    subject.client.add_service(&web()).await?;
+    assert!(blue.services().await?.is_empty());
+    blue.add_service(&web()).await?;
+
+    // Without an IPv4 address no destination is unicast there.
+    let error = blue.add_destination(web().key, &backend(1)).await.unwrap_err();
+    assert!(error.to_string().contains("bring up its loopback"), "{error}");
+    program("ip", &["-netns", "blue", "link", "set", "lo", "up"])?;
+    blue.add_destination(web().key, &backend(1)).await?;
+    assert!(subject.client.destinations(web().key).await?.is_empty());
+    program("ip", &["netns", "delete", "blue"])?;
+
+    let own = Options::new().namespace_of(std::process::id());
+    let mut own = Client::connect(subject.flavour, &own).await?;
+    assert_eq!(own.services().await?.len(), 1);
+    Ok(())
+}
+
+async fn a_missing_network_namespace_is_named(subject: &mut Subject) -> Outcome {
+    let options = Options::new().namespace("/run/netns/nosuch");
+    let error = Client::connect(subject.flavour, &options).await.err().unwrap();
+    assert!(error.to_string().contains("/run/netns/nosuch"), "{error}");
+    Ok(())
+}
+
+/// The windows of a batch fit the buffers there are.
+async fn small_buffers_lose_nothing(subject: &mut Subject) -> Outcome {
+    let options = Options::new().receive_buffer(4096);
+    subject.client = Client::connect(subject.flavour, &options).await?;
+    let missing = Operation::RemoveService(web().key);
+    for result in subject.client.batch(vec![missing; 500]).await? {
+        assert!(result.unwrap_err().is_service_not_found());
+    }
+
+    let options = Options::new()
+        .receive_buffer(1 << 20)
+        .send_buffer(8192)
+        .window(100_000)
+        .deadline(Duration::MAX);
+    subject.client = Client::connect(subject.flavour, &options).await?;
+    subject.client.add_service(&web()).await?;
+    let operations = (0..2000).map(|n| match n % 2 {
+        0 => Operation::AddDestination(web().key, backend(n)),
+        _ => Operation::RemoveDestination(web().key, backend(n).key),
+    });
+    let results = subject.client.batch(operations.collect()).await?;
+    for (n, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(()) => assert!(n.is_multiple_of(2)),
+            Err(error) => assert!(error.is_destination_not_found() && !n.is_multiple_of(2)),
+        }
+    }
+    assert_eq!(subject.client.destinations(web().key).await?.len(), 1000);
+    Ok(())
+}
