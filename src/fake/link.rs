@@ -30,6 +30,8 @@ pub struct Link {
 }
 
 const HEADER: usize = 16;
+/// Further back than any batch reaches.
+const LONG_PAST: u32 = 4096;
 /// A message type that neither netlink nor any family has.
 const UNKNOWN_TYPE: u16 = 0xf;
 
@@ -174,7 +176,7 @@ fn alter(state: &mut State, socket: &mut Socket, datagram: &mut Vec<u8>) -> Opti
         Fault::Truncate(length) => return Some(length),
         Fault::Stale => {
             // The answer to a request that the client has given up since.
-            let sequence = sequence(datagram).wrapping_sub(1);
+            let sequence = sequence(datagram).wrapping_sub(LONG_PAST);
             come_first(socket, datagram, success(sequence, socket.port));
         }
         Fault::Foreign => {
