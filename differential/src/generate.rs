@@ -30,7 +30,9 @@ fn step(random: &mut Random, steps: &mut Vec<Step>) {
         steps.push(Step::Receive { datagrams: usize::MAX, room: 65536 });
         return;
     }
-    if random.once_in(200) {
+    if random.once_in(60) {
+        fill(random, steps);
+    } else if random.once_in(200) {
         let times = 200 + random.below(80);
         let one = any_request(random, false);
         steps.push(Step::Send { requests: vec![one], times, tail: Vec::new() });
@@ -53,6 +55,24 @@ fn step(random: &mut Random, steps: &mut Vec<Step>) {
         }
         _ => steps.push(Step::Receive { datagrams: usize::MAX, room: 65536 }),
     }
+}
+
+/// Adds so many destinations to a service that their listing comes in parts, and begins to list
+/// them.
+fn fill(random: &mut Random, steps: &mut Vec<Step>) {
+    let count = u16::try_from(5 + random.below(150)).unwrap_or_default();
+    let key = key(random);
+    let named = Attribute::nest(1, key.clone());
+    let mut requests = vec![request(1, REQUEST, vec![Attribute::nest(1, service(random, key))])];
+    for port in 1..=count {
+        let mut nest = destination(random);
+        nest[0] = Attribute::new(1, [10, 0, 2, 1]);
+        nest[1] = Attribute::new(2, port.to_be_bytes());
+        requests.push(request(5, REQUEST, vec![named.clone(), Attribute::nest(2, nest)]));
+    }
+    steps.push(send(requests));
+    steps.push(Step::Receive { datagrams: usize::MAX, room: 65536 });
+    steps.push(send(vec![request(8, REQUEST | DUMP, vec![named])]));
 }
 
 fn send(requests: Vec<Request>) -> Step {
@@ -212,7 +232,12 @@ fn mutate(random: &mut Random, attributes: &mut Vec<Attribute>) {
     }
 }
 
+/// A service's identity: mostly one of few, so that requests meet.
 fn key(random: &mut Random) -> Vec<Attribute> {
+    if random.once_in(4) { any_key(random) } else { any_key(&mut random.familiar(2)) }
+}
+
+fn any_key(random: &mut Random) -> Vec<Attribute> {
     let family: u16 =
         if random.once_in(40) { random.pick(&[0, 1, 0x202]) } else { random.pick(&[2, 2, 10]) };
     let mut key = vec![Attribute::new(1, family.to_ne_bytes())];

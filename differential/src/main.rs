@@ -7,6 +7,7 @@ mod random;
 mod request;
 mod side;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -78,6 +79,10 @@ fn main() -> Result<ExitCode> {
         arguments.sequences,
         started.elapsed()
     );
+    println!("what the real kernel answered, and how often:");
+    for (errno, times) in &bench.heard {
+        println!("  {times:8} {}", std::io::Error::from_raw_os_error(*errno));
+    }
     Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -94,8 +99,10 @@ struct Bench {
     host: Host,
     family: u16,
     cleaner: Client,
-    /// Those that the kernel started with.
-    timeouts: Timeouts,
+    /// Those that the kernel started with, where it may be asked.
+    timeouts: Option<Timeouts>,
+    /// How often the real kernel answered with each error number; 0 is success.
+    heard: BTreeMap<i32, u64>,
 }
 
 impl Bench {
@@ -112,12 +119,17 @@ impl Bench {
         let mut cleaner = Client::connect()?;
         let mut host = Host::new(version);
         host.family = Some(family);
-        host.connection_table_size = cleaner.info()?.connection_table_size;
-        let timeouts = cleaner.timeouts()?;
-        Ok(Self { release, host, family, cleaner, timeouts })
+        match cleaner.info() {
+            Ok(info) => host.connection_table_size = info.connection_table_size,
+            Err(error) if error.is_permission_denied() => host.privileged = false,
+            Err(error) => return Err(error.into()),
+        }
+        let timeouts = if host.privileged { Some(cleaner.timeouts()?) } else { None };
+        Ok(Self { release, host, family, cleaner, timeouts, heard: BTreeMap::new() })
     }
 
     fn clean(&mut self) -> Result<()> {
+        let Some(timeouts) = self.timeouts else { return Ok(()) };
         self.cleaner.flush()?;
         for daemon in self.cleaner.daemons()? {
             std::thread::sleep(DAEMON_START);
@@ -126,7 +138,7 @@ impl Bench {
                 _ => {}
             }
         }
-        self.cleaner.set_timeouts(self.timeouts)?;
+        self.cleaner.set_timeouts(timeouts)?;
         Ok(())
     }
 
@@ -135,7 +147,11 @@ impl Bench {
         self.clean()?;
         let mut real = Side::new(NetlinkSocket::open()?, self.family);
         let mut fake = Side::new(Kernel::on(self.host.clone()).link(), self.family);
-        Ok(steps.iter().map(|step| [real.run(step), fake.run(step)]).collect())
+        let answers: Vec<_> = steps.iter().map(|step| [real.run(step), fake.run(step)]).collect();
+        for errno in answers.iter().flat_map(|[real, _]| real).flat_map(Answer::errnos) {
+            *self.heard.entry(errno).or_default() += 1;
+        }
+        Ok(answers)
     }
 
     fn differs(&mut self, steps: &[Step]) -> Result<bool> {

@@ -1,16 +1,25 @@
 //! Random numbers that a seed repeats.
 
 /// The SplitMix64 generator.
-pub(crate) struct Random(u64);
+pub(crate) struct Random {
+    seed: u64,
+    state: u64,
+}
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
+        Self { seed, state: seed }
+    }
+
+    /// One of a few generators that stay the same throughout, for what is to come again.
+    pub(crate) fn familiar(&mut self, count: usize) -> Self {
+        let number = u64::try_from(self.below(count)).unwrap_or_default();
+        Self::new(self.seed.wrapping_mul(31).wrapping_add(number))
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)

@@ -22,6 +22,23 @@ pub(crate) enum Answer {
     Silence,
 }
 
+impl Answer {
+    /// The error numbers of the acknowledgements.
+    pub(crate) fn errnos(&self) -> Vec<i32> {
+        match self {
+            Self::Datagram { messages, .. } => messages.iter().filter_map(|m| errno(m)).collect(),
+            Self::Failed(errno) => errno.iter().copied().collect(),
+            Self::Sent | Self::Silence => Vec::new(),
+        }
+    }
+}
+
+fn errno(message: &[u8]) -> Option<i32> {
+    let is_status = message.get(4..6) == Some(&[2, 0]);
+    let errno = message.get(16..)?.first_chunk()?;
+    is_status.then(|| i32::from_ne_bytes(*errno).saturating_neg())
+}
+
 /// A connection to a kernel whose IPVS family has this number.
 pub(crate) struct Side<T> {
     transport: T,
@@ -138,10 +155,8 @@ impl fmt::Display for Answer {
                 write!(f, "datagram{}", if *whole { "" } else { " (truncated)" })?;
                 for message in messages {
                     write!(f, "\n     ")?;
-                    if let [_, _, _, _, 2, 0, ..] = message[..]
-                        && let Some(errno) = message.get(16..).and_then(<[u8]>::first_chunk)
-                    {
-                        write!(f, " errno {}", -i32::from_ne_bytes(*errno))?;
+                    if let Some(errno) = errno(message) {
+                        write!(f, " errno {errno}")?;
                     }
                     for (index, byte) in message.iter().enumerate() {
                         let space = if index % 4 == 0 { " " } else { "" };
