@@ -4,7 +4,6 @@
 //! answer like the real one; it is held against real kernels with random requests, well-formed and
 //! not. Below the bytes is a table that several clients share, a clock that moves when told to,
 //! and [faults](Fault) to order.
-#![doc = ""]
 #![doc = include_str!("../../docs/testing.md")]
 
 mod acknowledgement;
