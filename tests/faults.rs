@@ -33,7 +33,8 @@ const FAULTS: &[Make] = &[
     || Fault::Truncate(0),
     || Fault::Truncate(15),
     || Fault::Truncate(18),
-    || Fault::Truncate(1000),
+    // Behind the second of the destinations.
+    || Fault::Truncate(2 * 356),
     || Fault::Stale,
     || Fault::Foreign,
     || Fault::UnknownType,
@@ -43,6 +44,16 @@ const FAULTS: &[Make] = &[
     || Fault::Reorder,
     || Fault::Close,
 ];
+
+/// Whether a client that retries and skips what it should sees nothing of the fault.
+fn is_harmless(fault: &Fault) -> bool {
+    match fault {
+        Fault::Fail(errno) => *errno == EINTR,
+        Fault::Delay(delay) => *delay < LONG,
+        Fault::Stale | Fault::Foreign | Fault::Split | Fault::Reorder => true,
+        _ => false,
+    }
+}
 
 fn service(port: u16) -> Service {
     Service::tcp(Ipv4Addr::new(10, 0, 0, 1), port).scheduler(Scheduler::RoundRobin)
@@ -122,8 +133,9 @@ fn a_listing_is_right_or_fails() {
             kernel.inject(step, make());
             let listed = client.ruleset();
             let taken = kernel.steps() - before;
-            if let Ok(listed) = &listed {
-                assert_eq!(listed, &rules, "{story}");
+            match &listed {
+                Ok(listed) => assert_eq!(listed, &rules, "{story}"),
+                Err(error) => assert!(!is_harmless(&make()), "{story}: {error}"),
             }
             if matches!(make(), Fault::Interrupted | Fault::FailListing(_)) && step <= 3 {
                 assert!(listed.is_err(), "{story}: a broken listing was taken for whole");
@@ -155,6 +167,9 @@ fn what_a_restore_says_is_so() {
             for operation in &operations {
                 let outcome = run(&mut client, operation);
                 let held = holds(&truth(&kernel), operation);
+                if is_harmless(&make()) {
+                    assert!(outcome.is_ok(), "{story}: {outcome:?}");
+                }
                 match outcome {
                     Ok(()) => assert!(held, "{story}: {operation} was to have been done"),
                     Err(error) if error.is_outcome_unknown() => {}
@@ -239,6 +254,9 @@ fn what_a_batch_says_is_so() {
             kernel.inject(step, make());
             let results = client.batch(operations.iter().copied()).unwrap();
             let held = truth(&kernel);
+            if is_harmless(&make()) {
+                assert!(results.iter().all(Result::is_ok), "{story}");
+            }
             for (operation, result) in operations.iter().zip(results) {
                 let held = holds(&held, operation);
                 match result {
