@@ -1,17 +1,18 @@
 //! The engine: encodes requests, numbers them, and tells from datagrams how they ended.
 
+use byteorder::{ByteOrder, NativeEndian};
 use netlink_packet_core::{
     Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_NOOP, NLMSG_OVERRUN, NetlinkBuffer,
 };
 use netlink_packet_generic::ctrl::nlas::GenlCtrlAttrs;
 use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd};
-use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
+use netlink_packet_generic::{GenlHeader, GenlMessage};
 
 use super::frame::{Content, Frames, HEADER_LENGTH};
 use super::{Operation, Request};
 use crate::error::Cause;
-use crate::wire::uapi::FAMILY_NAME;
-use crate::wire::{DecodeError, for_each_attribute};
+use crate::wire::uapi::{FAMILY_NAME, FAMILY_VERSION};
+use crate::wire::{DecodeError, Payload, for_each_attribute};
 
 /// The controller of generic netlink, which knows all families: `GENL_ID_CTRL`.
 const CONTROLLER: u16 = 0x10;
@@ -73,7 +74,8 @@ impl Engine {
             _ => self.family.unwrap_or_default(),
         };
         let kind = if request.is_dump() { NLM_F_DUMP } else { 0 };
-        let sequence = self.append(message_type, NLM_F_REQUEST | NLM_F_ACK | kind, request);
+        let sequence =
+            self.append(message_type, NLM_F_REQUEST | NLM_F_ACK | kind, request.payload());
         Exchange { sequence, message_type, dump: request.is_dump() }
     }
 
@@ -91,7 +93,7 @@ impl Engine {
     /// Encodes one more operation of a window.
     pub(crate) fn append_operation(&mut self, operation: &Operation) {
         let family = self.family.unwrap_or_default();
-        self.append(family, NLM_F_REQUEST, &Request::Operation(*operation));
+        self.append(family, NLM_F_REQUEST, Some(operation.payload()));
     }
 
     /// Has the last operation of a window acknowledged; the kernel reports the others if they fail.
@@ -105,41 +107,38 @@ impl Engine {
         &self.outgoing
     }
 
-    fn append(&mut self, message_type: u16, flags: u16, request: &Request) -> u32 {
+    fn append(&mut self, message_type: u16, flags: u16, payload: Option<Payload<'_>>) -> u32 {
         // 0 is what the kernel's own notifications carry.
         self.sequence = self.sequence.checked_add(1).unwrap_or(1);
-        let start = self.outgoing.len();
-        self.last = start;
-        self.outgoing.resize(start + HEADER_LENGTH, 0);
-        match request.message() {
-            Some(message) => {
-                self.append_generic_header(message.command(), message.version());
-                message.encode(&mut self.outgoing);
+        self.last = self.outgoing.len();
+        let mut header = [0; HEADER_LENGTH];
+        NativeEndian::write_u16(&mut header[4..6], message_type);
+        NativeEndian::write_u16(&mut header[6..8], flags);
+        NativeEndian::write_u32(&mut header[8..12], self.sequence);
+        self.outgoing.extend_from_slice(&header);
+        match payload {
+            Some(payload) => {
+                let mut header = [0; GENERIC_HEADER_LENGTH];
+                let cmd = payload.command.number();
+                GenlHeader { cmd, version: FAMILY_VERSION }.emit(&mut header);
+                self.outgoing.extend_from_slice(&header);
+                payload.encode(&mut self.outgoing);
             }
-            None => {
-                let query = GenlMessage::from_payload(GenlCtrl {
-                    cmd: GenlCtrlCmd::GetFamily,
-                    nlas: vec![GenlCtrlAttrs::FamilyName(FAMILY_NAME.to_owned())],
-                });
-                let length = query.buffer_len();
-                self.outgoing.resize(start + HEADER_LENGTH + length, 0);
-                query.emit(&mut self.outgoing[start + HEADER_LENGTH..]);
-            }
+            None => self.append_family_query(),
         }
-        let length = self.outgoing.len() - start;
-        let mut header = NetlinkBuffer::new(&mut self.outgoing[start..]);
-        header.set_length(u32::try_from(length).unwrap_or(u32::MAX));
-        header.set_message_type(message_type);
-        header.set_flags(flags);
-        header.set_sequence_number(self.sequence);
-        header.set_port_number(0);
+        let length = u32::try_from(self.outgoing.len() - self.last).unwrap_or(u32::MAX);
+        NativeEndian::write_u32(&mut self.outgoing[self.last..], length);
         self.sequence
     }
 
-    fn append_generic_header(&mut self, cmd: u8, version: u8) {
-        let mut header = [0; GENERIC_HEADER_LENGTH];
-        GenlHeader { cmd, version }.emit(&mut header);
-        self.outgoing.extend_from_slice(&header);
+    fn append_family_query(&mut self) {
+        let query = GenlMessage::from_payload(GenlCtrl {
+            cmd: GenlCtrlCmd::GetFamily,
+            nlas: vec![GenlCtrlAttrs::FamilyName(FAMILY_NAME.to_owned())],
+        });
+        let start = self.outgoing.len();
+        self.outgoing.resize(start + query.buffer_len(), 0);
+        query.emit(&mut self.outgoing[start..]);
     }
 }
 

@@ -1,12 +1,13 @@
 //! Operations: what changes the kernel's state.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::model::{
     DaemonRole, Destination, DestinationKey, Invalid, Service, ServiceKey, SyncDaemon,
     TimeoutsUpdate,
 };
-use crate::wire::{Command, DaemonAttributes, Message};
+use crate::wire::{About, Command, Message, Payload};
 
 /// A change to the kernel's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,34 +58,44 @@ impl Operation {
 
     /// The message that asks the kernel for it.
     pub fn message(&self) -> Message {
+        self.payload().into()
+    }
+
+    pub(super) fn payload(&self) -> Payload<'_> {
+        let new = Payload::new;
         match self {
-            Self::AddService(service) => Message::new(Command::NewService).service(service),
-            Self::UpdateService(service) => Message::new(Command::SetService).service(service),
-            Self::RemoveService(key) => Message::new(Command::DelService).service(key),
-            Self::AddDestination(service, destination) => {
-                Message::new(Command::NewDest).service(service).destination(destination)
+            Self::AddService(service) => {
+                Payload { service: Some(About::Whole(service)), ..new(Command::NewService) }
             }
-            Self::UpdateDestination(service, destination) => {
-                Message::new(Command::SetDest).service(service).destination(destination)
+            Self::UpdateService(service) => {
+                Payload { service: Some(About::Whole(service)), ..new(Command::SetService) }
             }
-            Self::RemoveDestination(service, destination) => {
-                Message::new(Command::DelDest).service(service).destination(destination)
+            Self::RemoveService(key) => new(Command::DelService).of(key),
+            Self::AddDestination(service, destination) => Payload {
+                destination: Some(About::Whole(destination)),
+                ..new(Command::NewDest).of(service)
+            },
+            Self::UpdateDestination(service, destination) => Payload {
+                destination: Some(About::Whole(destination)),
+                ..new(Command::SetDest).of(service)
+            },
+            Self::RemoveDestination(service, key) => {
+                Payload { destination: Some(About::Key(key)), ..new(Command::DelDest).of(service) }
             }
-            Self::ZeroService(key) => Message::new(Command::Zero).service(key),
-            Self::Zero => Message::new(Command::Zero),
-            Self::Flush => Message::new(Command::Flush),
-            Self::SetTimeouts(timeouts) => {
+            Self::ZeroService(key) => new(Command::Zero).of(key),
+            Self::Zero => new(Command::Zero),
+            Self::Flush => new(Command::Flush),
+            Self::SetTimeouts(TimeoutsUpdate { tcp, tcp_fin, udp }) => {
                 // `check` has refused what does not fit.
-                let seconds = |t: std::time::Duration| u32::try_from(t.as_secs()).ok();
-                let mut message = Message::new(Command::SetConfig);
-                message.tcp_timeout = timeouts.tcp.and_then(seconds);
-                message.tcp_fin_timeout = timeouts.tcp_fin.and_then(seconds);
-                message.udp_timeout = timeouts.udp.and_then(seconds);
-                message
+                let seconds = |t: &Option<Duration>| t.and_then(|t| t.as_secs().try_into().ok());
+                let timeouts = [tcp, tcp_fin, udp].map(seconds);
+                Payload { timeouts, ..new(Command::SetConfig) }
             }
-            Self::StartDaemon(daemon) => Message::new(Command::NewDaemon).daemon(daemon),
+            Self::StartDaemon(daemon) => {
+                Payload { daemon: Some(About::Whole(daemon)), ..new(Command::NewDaemon) }
+            }
             Self::StopDaemon(role) => {
-                Message::new(Command::DelDaemon).daemon(DaemonAttributes::from(*role))
+                Payload { daemon: Some(About::Key(*role)), ..new(Command::DelDaemon) }
             }
         }
     }

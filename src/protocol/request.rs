@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Operation;
 use crate::model::{DestinationKey, ServiceKey};
-use crate::wire::{Command, Message};
+use crate::wire::{Command, Payload};
 
 /// What a client asked of the kernel, as [`Error::request`](crate::Error::request) tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,19 +41,18 @@ impl Request {
         )
     }
 
-    /// The message of the family that asks for it; `None` where it is none of the family's.
-    pub(crate) fn message(&self) -> Option<Message> {
+    /// What asks the family for it; `None` where it is none of the family's.
+    pub(crate) fn payload(&self) -> Option<Payload<'_>> {
+        let new = Payload::new;
         Some(match self {
             Self::Open | Self::Family => return None,
-            Self::Info => Message::new(Command::GetInfo),
-            Self::Service(key) => Message::new(Command::GetService).service(key),
-            Self::Services => Message::new(Command::GetService),
-            Self::Destinations(key) | Self::Destination(key, _) => {
-                Message::new(Command::GetDest).service(key)
-            }
-            Self::Timeouts => Message::new(Command::GetConfig),
-            Self::Daemons => Message::new(Command::GetDaemon),
-            Self::Operation(operation) => operation.message(),
+            Self::Info => new(Command::GetInfo),
+            Self::Service(key) => new(Command::GetService).of(key),
+            Self::Services => new(Command::GetService),
+            Self::Destinations(key) | Self::Destination(key, _) => new(Command::GetDest).of(key),
+            Self::Timeouts => new(Command::GetConfig),
+            Self::Daemons => new(Command::GetDaemon),
+            Self::Operation(operation) => operation.payload(),
         })
     }
 }

@@ -23,7 +23,7 @@ mod on {
     }
 
     pub(in crate::session) fn sent(request: &Request) {
-        tracing::trace!(message = ?request.message(), "sent: {request}");
+        tracing::trace!(message = ?request.payload().map(Message::from), "sent: {request}");
     }
 
     pub(in crate::session) fn received(message: &Message) {

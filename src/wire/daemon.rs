@@ -31,6 +31,7 @@ pub struct DaemonAttributes {
 }
 
 impl DaemonAttributes {
+    #[inline]
     pub(crate) fn encode<S: Attributes>(&self, sink: &mut S) {
         if let Some(state) = self.state {
             sink.u32_native(attribute::STATE, state);
@@ -51,10 +52,10 @@ impl DaemonAttributes {
             sink.u8(attribute::TTL, ttl);
         }
         if let Some(group) = self.group6 {
-            sink.bytes(attribute::GROUP6, &group.octets());
+            sink.array(attribute::GROUP6, group.octets());
         }
         if let Some(group) = self.group {
-            sink.bytes(attribute::GROUP, &group.octets());
+            sink.array(attribute::GROUP, group.octets());
         }
     }
 

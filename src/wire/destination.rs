@@ -50,9 +50,10 @@ pub struct DestinationAttributes {
 }
 
 impl DestinationAttributes {
+    #[inline]
     pub(crate) fn encode<S: Attributes>(&self, sink: &mut S) {
         if let Some(address) = self.address {
-            sink.bytes(attribute::ADDRESS, &address);
+            sink.array(attribute::ADDRESS, address);
         }
         if let Some(port) = self.port {
             sink.u16_network(attribute::PORT, port);
@@ -184,6 +185,7 @@ impl DestinationAttributes {
 }
 
 impl From<&DestinationKey> for DestinationAttributes {
+    #[inline]
     fn from(key: &DestinationKey) -> Self {
         Self {
             address: Some(address_bytes(key.address)),
@@ -195,6 +197,7 @@ impl From<&DestinationKey> for DestinationAttributes {
 }
 
 impl From<&Destination> for DestinationAttributes {
+    #[inline]
     fn from(destination: &Destination) -> Self {
         let mut attributes = Self {
             forwarding: Some(destination.forwarding.number()),

@@ -151,6 +151,11 @@ impl Message {
         if let Some(destination) = &self.destination {
             sink.nest(top::DESTINATION, |nest| destination.encode(nest));
         }
+        self.encode_system(sink);
+    }
+
+    /// Encodes what is not of a service.
+    pub(super) fn encode_system<S: Attributes>(&self, sink: &mut S) {
         if let Some(daemon) = &self.daemon {
             sink.nest(top::DAEMON, |nest| daemon.encode(nest));
         }

@@ -14,6 +14,7 @@ mod daemon;
 mod destination;
 mod error;
 mod message;
+mod payload;
 mod reader;
 mod service;
 mod stats;
@@ -26,4 +27,5 @@ pub use error::DecodeError;
 pub use message::{Command, Message};
 pub use service::ServiceAttributes;
 
+pub(crate) use payload::{About, Payload};
 pub(crate) use reader::for_each_attribute;

@@ -47,6 +47,7 @@ pub struct ServiceAttributes {
 }
 
 impl ServiceAttributes {
+    #[inline]
     pub(crate) fn encode<S: Attributes>(&self, sink: &mut S) {
         if let Some(family) = self.family {
             sink.u16_native(attribute::AF, family);
@@ -58,7 +59,7 @@ impl ServiceAttributes {
             sink.u16_native(attribute::PROTOCOL, protocol);
         }
         if let Some(address) = self.address {
-            sink.bytes(attribute::ADDRESS, &address);
+            sink.array(attribute::ADDRESS, address);
         }
         if let Some(port) = self.port {
             sink.u16_network(attribute::PORT, port);
@@ -73,13 +74,13 @@ impl ServiceAttributes {
             let mut bytes = [0; 8];
             bytes[..4].copy_from_slice(&flags.to_ne_bytes());
             bytes[4..].copy_from_slice(&mask.to_ne_bytes());
-            sink.bytes(attribute::FLAGS, &bytes);
+            sink.array(attribute::FLAGS, bytes);
         }
         if let Some(timeout) = self.timeout {
             sink.u32_native(attribute::TIMEOUT, timeout);
         }
         match self.netmask {
-            Some(Netmask::V4(mask)) => sink.bytes(attribute::NETMASK, &mask.octets()),
+            Some(Netmask::V4(mask)) => sink.array(attribute::NETMASK, mask.octets()),
             Some(Netmask::V6(prefix)) => sink.u32_native(attribute::NETMASK, prefix.into()),
             None => {}
         }
@@ -183,6 +184,7 @@ pub(super) fn address_of(family: Family, bytes: [u8; 16]) -> IpAddr {
 }
 
 impl From<&ServiceKey> for ServiceAttributes {
+    #[inline]
     fn from(key: &ServiceKey) -> Self {
         let family = Some(family_number(key.family()));
         match *key {
@@ -201,6 +203,7 @@ impl From<&ServiceKey> for ServiceAttributes {
 }
 
 impl From<&Service> for ServiceAttributes {
+    #[inline]
     fn from(service: &Service) -> Self {
         let family = service.key.family();
         let persistence = service.persistence;

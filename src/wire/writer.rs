@@ -72,12 +72,6 @@ impl Sink for Slice<'_> {
 
 /// Writes attributes; a field's byte order shows in the name of the method.
 pub(crate) trait Attributes: Sink + Sized {
-    fn bytes(&mut self, kind: u16, value: &[u8]) {
-        self.header(kind, NLA_HEADER_SIZE + value.len());
-        self.put(value);
-        self.pad(value.len());
-    }
-
     /// A string with the terminating NUL that the kernel's policy asks for.
     fn string(&mut self, kind: u16, value: &str) {
         self.header(kind, NLA_HEADER_SIZE + value.len() + 1);
@@ -86,32 +80,42 @@ pub(crate) trait Attributes: Sink + Sized {
         self.pad(value.len() + 1);
     }
 
+    /// A value of known length, put at once with its header and padding.
+    fn array<const N: usize>(&mut self, kind: u16, value: [u8; N]) {
+        const LONGEST: usize = NLA_HEADER_SIZE + 16;
+        let mut bytes = [0; LONGEST];
+        NativeEndian::write_u16(&mut bytes[..2], attribute_length(NLA_HEADER_SIZE + N));
+        NativeEndian::write_u16(&mut bytes[2..4], kind);
+        bytes[NLA_HEADER_SIZE..NLA_HEADER_SIZE + N].copy_from_slice(&value);
+        self.put(&bytes[..(NLA_HEADER_SIZE + N).next_multiple_of(NLA_ALIGNTO)]);
+    }
+
     fn u8(&mut self, kind: u16, value: u8) {
-        self.bytes(kind, &[value]);
+        self.array(kind, [value]);
     }
 
     fn u16_native(&mut self, kind: u16, value: u16) {
         let mut bytes = [0; 2];
         NativeEndian::write_u16(&mut bytes, value);
-        self.bytes(kind, &bytes);
+        self.array(kind, bytes);
     }
 
     fn u16_network(&mut self, kind: u16, value: u16) {
         let mut bytes = [0; 2];
         NetworkEndian::write_u16(&mut bytes, value);
-        self.bytes(kind, &bytes);
+        self.array(kind, bytes);
     }
 
     fn u32_native(&mut self, kind: u16, value: u32) {
         let mut bytes = [0; 4];
         NativeEndian::write_u32(&mut bytes, value);
-        self.bytes(kind, &bytes);
+        self.array(kind, bytes);
     }
 
     fn u64_native(&mut self, kind: u16, value: u64) {
         let mut bytes = [0; 8];
         NativeEndian::write_u64(&mut bytes, value);
-        self.bytes(kind, &bytes);
+        self.array(kind, bytes);
     }
 
     /// An attribute that holds attributes; its length is set once they are written.

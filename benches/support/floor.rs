@@ -1,0 +1,95 @@
+//! The floor: messages encoded beforehand, sent in windows with one acknowledgement each, and
+//! nothing parsed but the end. What the kernel itself costs.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use ipvs_netlink::Operation;
+use ipvs_netlink::transport::{NetlinkSocket, Transport};
+use netlink_packet_core::{Emitable, NLM_F_ACK, NLM_F_REQUEST, NetlinkBuffer};
+use netlink_packet_generic::GenlMessage;
+
+const HEADER: usize = 16;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A socket with requests that are ready to be sent.
+pub(crate) struct Floor {
+    socket: NetlinkSocket,
+    family: u16,
+    answer: Vec<u8>,
+}
+
+/// Requests as bytes, cut into windows.
+pub(crate) struct Encoded {
+    windows: Vec<(Vec<u8>, u32)>,
+}
+
+impl Floor {
+    pub(crate) fn open() -> anyhow::Result<Self> {
+        let socket = NetlinkSocket::open()?;
+        let mut floor = Self { socket, family: 0x10, answer: Vec::with_capacity(64 * 1024) };
+        let name = [&11u16.to_ne_bytes()[..], &2u16.to_ne_bytes(), b"IPVS\0\0\0\0"].concat();
+        let name = [&9u16.to_ne_bytes()[..], &name[2..]].concat();
+        let query = [&[3, 1, 0, 0], &name[..]].concat();
+        let mut request = vec![0; HEADER + query.len()];
+        request[HEADER..].copy_from_slice(&query);
+        header(&mut request, 0x10, NLM_F_REQUEST, 1);
+        floor.socket.send(&request)?;
+        floor.receive()?;
+        // The number of the family is an attribute of its own, of kind 1.
+        let attributes = floor.answer.get(HEADER + 4..).context("no answer")?;
+        let mark = [&6u16.to_ne_bytes()[..], &1u16.to_ne_bytes()].concat();
+        let at = attributes.windows(4).position(|window| window == mark);
+        let at = at.context("this kernel has no IPVS: cargo xtask vm bench")?;
+        floor.family = u16::from_ne_bytes([attributes[at + 4], attributes[at + 5]]);
+        Ok(floor)
+    }
+
+    /// Encodes operations, `window` of them for each send.
+    pub(crate) fn encode(&self, operations: &[Operation], window: usize) -> Encoded {
+        let mut sequence = 100;
+        let windows = operations.chunks(window).map(|operations| {
+            let mut bytes = Vec::new();
+            for (index, operation) in operations.iter().enumerate() {
+                sequence += 1;
+                let message = GenlMessage::from_payload(operation.message());
+                let start = bytes.len();
+                bytes.resize(start + HEADER + message.buffer_len(), 0);
+                message.emit(&mut bytes[start + HEADER..]);
+                let last = index + 1 == operations.len();
+                let flags = if last { NLM_F_REQUEST | NLM_F_ACK } else { NLM_F_REQUEST };
+                header(&mut bytes[start..], self.family, flags, sequence);
+            }
+            (bytes, sequence)
+        });
+        Encoded { windows: windows.collect() }
+    }
+
+    /// Sends what was encoded; everything must succeed.
+    pub(crate) fn run(&mut self, encoded: &Encoded) -> anyhow::Result<()> {
+        for (bytes, last) in &encoded.windows {
+            self.socket.send(bytes)?;
+            self.receive()?;
+            let answer = NetlinkBuffer::new_checked(&self.answer[..])?;
+            ensure!(answer.sequence_number() == *last, "an operation failed");
+            ensure!(self.answer[HEADER..HEADER + 4] == [0; 4], "an operation failed");
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> anyhow::Result<()> {
+        self.answer.clear();
+        self.socket.receive(&mut self.answer, Instant::now() + PATIENCE)?;
+        Ok(())
+    }
+}
+
+fn header(message: &mut [u8], message_type: u16, flags: u16, sequence: u32) {
+    let length = u32::try_from(message.len()).expect("a short message");
+    let mut buffer = NetlinkBuffer::new(message);
+    buffer.set_length(length);
+    buffer.set_message_type(message_type);
+    buffer.set_flags(flags);
+    buffer.set_sequence_number(sequence);
+    buffer.set_port_number(0);
+}
