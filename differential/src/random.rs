@@ -1,6 +1,6 @@
 //! Random numbers that a seed repeats.
 
-/// The SplitMix64 generator.
+/// The `SplitMix64` generator.
 pub(crate) struct Random {
     seed: u64,
     state: u64,
