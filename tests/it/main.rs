@@ -18,6 +18,7 @@ mod matrix;
 mod oracle;
 mod properties;
 mod random;
+mod readable;
 mod recovery;
 mod rules;
 mod scripted;
@@ -60,6 +61,7 @@ fn run() -> Conclusion {
     trials.extend(faults::trials());
     trials.extend(golden::trials());
     trials.extend(properties::trials());
+    trials.extend(readable::trials());
     let cases = cases.into_iter().flatten().enumerate();
     trials.extend(cases.flat_map(|(index, case)| case.trials(index, kernel)));
     let conclusion = libtest_mimic::run(&arguments, trials);
