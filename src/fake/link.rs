@@ -117,10 +117,8 @@ impl Transport for Link {
             }
             Err(errno) => return Err(errno.into()),
         };
-        let cut = match self.exposed {
-            true => alter(&mut state, &mut self.socket, &mut datagram),
-            false => None,
-        };
+        let cut =
+            if self.exposed { alter(&mut state, &mut self.socket, &mut datagram) } else { None };
         drop(state);
         let length = cut.unwrap_or(datagram.len()).min(datagram.len()).min(room);
         buffer.extend_from_slice(&datagram[..length]);
