@@ -1,6 +1,6 @@
 //! Random numbers that a seed repeats.
 
-/// The `SplitMix64` generator.
+/// The generator known as `SplitMix64`.
 pub(crate) struct Random {
     seed: u64,
     state: u64,
