@@ -26,6 +26,8 @@ pub mod blocking;
 #[cfg(any(feature = "tokio", feature = "smol"))]
 mod client;
 mod error;
+#[cfg(feature = "fake")]
+pub mod fake;
 #[cfg(feature = "serde")]
 mod forms;
 pub mod model;

@@ -50,6 +50,18 @@ impl Job {
                 arguments: std::iter::once("--bench".into()).chain(arguments).collect(),
                 ..Self::default()
             },
+            Action::Differential { sequences, seed, arguments } => {
+                let mut words: Vec<OsString> =
+                    vec!["--sequences".into(), sequences.to_string().into()];
+                if let Some(seed) = seed {
+                    words.extend(["--seed".into(), seed.to_string().into()]);
+                }
+                Self {
+                    programs: differential()?,
+                    arguments: words.into_iter().chain(arguments).collect(),
+                    ..Self::default()
+                }
+            }
             Action::Shell => return Ok(None),
         };
         Ok(Some(job))
@@ -121,6 +133,12 @@ fn example(name: &str) -> Result<Vec<PathBuf>> {
         cargo.args(["-p", PACKAGE, "--all-features", "--example", name]);
     }
     build(cargo, |target| target.name == name && (target.is_example() || target.is_bin()))
+}
+
+fn differential() -> Result<Vec<PathBuf>> {
+    let mut cargo = cargo(&metadata()?);
+    cargo.args(["build", "--release", "-p", "differential"]);
+    build(cargo, Target::is_bin)
 }
 
 fn benches(name: Option<&str>) -> Result<Vec<PathBuf>> {

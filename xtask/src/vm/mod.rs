@@ -47,7 +47,7 @@ const MEMORY: u32 = 1024;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// 6.1 or 6.12 (Debian's), all, or the path of a bzImage [default: all for test, else 6.12]
+    /// 6.1 or 6.12 (Debian's), all, or the path of a bzImage [default: all for test and differential, else 6.12]
     #[arg(long, global = true)]
     kernel: Option<Choice>,
     /// The modules of a kernel named by its path [default: /lib/modules/RELEASE]
@@ -119,6 +119,18 @@ enum Action {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
+    /// Hold the fake kernel against real ones: the same random requests, the same answers byte for byte
+    Differential {
+        /// How many sequences of requests to try
+        #[arg(long, default_value_t = 1000)]
+        sequences: u64,
+        /// The first sequence's seed; each has the seed after the one before it [default: from the clock]
+        #[arg(long)]
+        seed: Option<u64>,
+        /// More for the program
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// Open a shell in the guest (Ctrl-A X ends the guest at once)
     Shell,
 }
@@ -126,7 +138,7 @@ enum Action {
 impl Vm {
     /// Returns the exit status of the program; of the first that failed when there are several runs.
     pub(crate) fn run(self) -> Result<u8> {
-        let tests = matches!(self.action, Action::Test { .. });
+        let tests = matches!(self.action, Action::Test { .. } | Action::Differential { .. });
         let chosen = self.options.kernel.clone();
         let Choice(sources) =
             chosen.unwrap_or_else(|| if tests { Choice::all() } else { Choice::newest() });

@@ -1,0 +1,446 @@
+//! Random requests: most make sense, many are close to it, and some are nonsense.
+
+use crate::random::Random;
+use crate::request::{Attribute, Request, Step, To, Value};
+
+const REQUEST: u16 = 1;
+const ACK: u16 = 4;
+const DUMP: u16 = 0x300;
+const PORTS: [u16; 4] = [0, 80, 443, 65535];
+
+pub(crate) fn sequence(random: &mut Random) -> Vec<Step> {
+    let count = 1 + random.below(30);
+    let mut steps = Vec::new();
+    while steps.len() < count {
+        step(random, &mut steps);
+    }
+    steps
+}
+
+fn step(random: &mut Random, steps: &mut Vec<Step>) {
+    // Services are listed in an order of the kernel's own: a listing has to be read at once.
+    if random.once_in(12) {
+        steps.push(Step::Receive { datagrams: usize::MAX, room: 65536 });
+        let mut list = request(4, REQUEST | DUMP, Vec::new());
+        mutate_request(random, &mut list);
+        if list.flags & DUMP == DUMP {
+            list.lie = 0;
+        }
+        steps.push(send(vec![list]));
+        steps.push(Step::Receive { datagrams: usize::MAX, room: 65536 });
+        return;
+    }
+    if random.once_in(60) {
+        fill(random, steps);
+    } else if random.once_in(200) {
+        let times = 200 + random.below(80);
+        let one = any_request(random, false);
+        steps.push(Step::Send { requests: vec![one], times, tail: Vec::new() });
+    } else {
+        let count = if random.once_in(5) { 1 + random.below(5) } else { 1 };
+        let requests = (0..count).map(|_| any_request(random, true)).collect();
+        let tail = if random.once_in(40) {
+            let length = random.below(24);
+            random.bytes(length)
+        } else {
+            Vec::new()
+        };
+        steps.push(Step::Send { requests, times: 1, tail });
+    }
+    match random.below(10) {
+        0 => {}
+        1 => {
+            let room = random.pick(&[1, 19, 36, 400, 3776, 4096, 8192, 16384, 65536]);
+            steps.push(Step::Receive { datagrams: 1 + random.below(3), room });
+        }
+        _ => steps.push(Step::Receive { datagrams: usize::MAX, room: 65536 }),
+    }
+}
+
+/// Adds so many destinations to a service that their listing comes in parts, and begins to list
+/// them.
+fn fill(random: &mut Random, steps: &mut Vec<Step>) {
+    let count = u16::try_from(5 + random.below(150)).unwrap_or_default();
+    let key = key(random);
+    let named = Attribute::nest(1, key.clone());
+    let mut requests = vec![request(1, REQUEST, vec![Attribute::nest(1, service(random, key))])];
+    for port in 1..=count {
+        let mut nest = destination(random);
+        nest[0] = Attribute::new(1, [10, 0, 2, 1]);
+        nest[1] = Attribute::new(2, port.to_be_bytes());
+        requests.push(request(5, REQUEST, vec![named.clone(), Attribute::nest(2, nest)]));
+    }
+    steps.push(send(requests));
+    steps.push(Step::Receive { datagrams: usize::MAX, room: 65536 });
+    steps.push(send(vec![request(8, REQUEST | DUMP, vec![named])]));
+}
+
+fn send(requests: Vec<Request>) -> Step {
+    Step::Send { requests, times: 1, tail: Vec::new() }
+}
+
+fn request(command: u8, flags: u16, attributes: Vec<Attribute>) -> Request {
+    Request {
+        to: To::Ipvs,
+        flags,
+        command,
+        version: 1,
+        reserved: 0,
+        attributes,
+        trailing: Vec::new(),
+        lie: 0,
+        bare: false,
+    }
+}
+
+fn any_request(random: &mut Random, with_daemons: bool) -> Request {
+    let service_key = key(random);
+    let command = random.pick(&[
+        1, 1, 1, 1, 2, 2, 3, 4, 4, 5, 5, 5, 5, 5, 5, 6, 6, 6, 7, 7, 8, 8, 11, 12, 12, 13, 15, 16,
+        17, 9, 10, 100, 101,
+    ]);
+    let mut attributes = Vec::new();
+    match command {
+        1 | 2 => attributes.push(Attribute::nest(1, service(random, service_key))),
+        3 | 4 | 8 => attributes.push(Attribute::nest(1, service_key)),
+        5 | 6 => {
+            attributes.push(Attribute::nest(1, service_key));
+            attributes.push(Attribute::nest(2, destination(random)));
+        }
+        7 => {
+            attributes.push(Attribute::nest(1, service_key));
+            attributes.push(Attribute::nest(2, destination_key(random)));
+        }
+        16 if random.once_in(2) => attributes.push(Attribute::nest(1, service_key)),
+        9 | 10 => attributes.push(Attribute::nest(3, daemon(random))),
+        12 => {
+            for kind in 4..=6 {
+                if random.once_in(2) {
+                    let longest = (i32::MAX / 250).cast_unsigned();
+                    let seconds = random.pick(&[0, 1, 900, longest, longest + 1, u32::MAX]);
+                    attributes.push(Attribute::new(kind, seconds.to_ne_bytes()));
+                }
+            }
+        }
+        _ => {}
+    }
+    if command >= 100 {
+        return controller(random);
+    }
+    // Starting and stopping threads takes the real kernel long.
+    let rarely = [9, 10].contains(&command) && !(with_daemons && random.once_in(3));
+    let command = if rarely { 15 } else { command };
+    let kind = match command {
+        8 | 11 => DUMP,
+        _ => 0,
+    };
+    let ack = if random.once_in(4) { 0 } else { ACK };
+    let mut request = request(command, REQUEST | kind | ack, attributes);
+    mutate_request(random, &mut request);
+    // A listing of services would come in another order.
+    if request.command == 4 && request.flags & DUMP == DUMP {
+        request.flags &= !DUMP;
+    }
+    request
+}
+
+fn controller(random: &mut Random) -> Request {
+    let mut attributes = Vec::new();
+    if random.once_in(4) {
+        attributes.push(Attribute::new(1, random.pick(&[0x7f_u16, 0]).to_ne_bytes()));
+    } else {
+        let name: &[u8] = random.pick(&[b"IPVS\0" as &[u8], b"IPVS\0", b"IPVS", b"ipvs\0"]);
+        attributes.push(Attribute::new(2, name));
+    }
+    let mut request = request(3, REQUEST | ACK, attributes);
+    request.to = To::Controller;
+    if random.once_in(4) {
+        mutate(random, &mut request.attributes);
+    }
+    request
+}
+
+fn mutate_request(random: &mut Random, request: &mut Request) {
+    if random.once_in(3) {
+        mutate(random, &mut request.attributes);
+    }
+    if !random.once_in(12) {
+        return;
+    }
+    match random.below(10) {
+        0 => request.flags ^= REQUEST,
+        1 => request.flags ^= random.pick(&[DUMP, 0x100, 0x200, 0x400, 0x8, 0x8000]),
+        2 => request.command = random.pick(&[0, 4, 8, 11, 14, 17, 18, 19, 200, 255]),
+        3 => request.version = random.pick(&[0, 2, 255]),
+        4 => request.reserved = 0x0101,
+        5 => {
+            let length = 1 + random.below(12);
+            request.trailing = random.bytes(length);
+        }
+        6 => request.lie = random.pick(&[-1, -2, -4, 1, 4, 1000, -1000, i32::MIN]),
+        7 => request.bare = true,
+        8 => request.to = To::Type(random.pick(&[0, 1, 2, 3, 15, 0x3ff, 0x7fff, 0xffff])),
+        _ => {
+            request.command = random.pick(&[18, 100]);
+            request.reserved = random.pick(&[0, 1]);
+            request.flags |= random.pick(&[0, 0x10, 0x400, DUMP]);
+        }
+    }
+}
+
+/// Spoils an attribute, here or in a nest.
+fn mutate(random: &mut Random, attributes: &mut Vec<Attribute>) {
+    if attributes.is_empty() || random.once_in(12) {
+        let kind = random.pick(&[0, 1, 2, 3, 4, 7, 10, 12, 13, 16, 17, 255, 0x3fff]);
+        let length = random.below(10);
+        let value = random.bytes(length);
+        let at = random.below(attributes.len() + 1);
+        attributes.insert(at, Attribute::new(kind, value));
+        return;
+    }
+    let index = random.below(attributes.len());
+    if let Value::Nest(inner) = &mut attributes[index].value
+        && !random.once_in(5)
+    {
+        return mutate(random, inner);
+    }
+    let attribute = &mut attributes[index];
+    match random.below(9) {
+        0 | 1 => drop(attributes.remove(index)),
+        2 => {
+            let copy = attribute.clone();
+            let at = random.below(attributes.len() + 1);
+            attributes.insert(at, copy);
+        }
+        3 => attribute.kind ^= random.pick(&[0x8000, 0x4000, 0xc000]),
+        4 => attribute.kind = random.pick(&[0, 1, 5, 9, 13, 14, 30, 0x2000]),
+        5 => attribute.lie = random.pick(&[-100, -5, -4, -3, -2, -1, 1, 2, 4, 100]),
+        6 => {
+            let length = random.below(24);
+            attribute.value = Value::Bytes(random.bytes(length));
+        }
+        7 => attribute.padded = false,
+        _ => {
+            if let Value::Bytes(bytes) = &mut attribute.value {
+                let length = random.below(bytes.len() + 5);
+                bytes.resize(length, 0xaa);
+            }
+        }
+    }
+    if random.once_in(3) {
+        mutate(random, attributes);
+    }
+}
+
+/// A service's identity: mostly one of few, so that requests meet.
+fn key(random: &mut Random) -> Vec<Attribute> {
+    if random.once_in(4) { any_key(random) } else { any_key(&mut random.familiar(2)) }
+}
+
+fn any_key(random: &mut Random) -> Vec<Attribute> {
+    let family: u16 =
+        if random.once_in(40) { random.pick(&[0, 1, 0x202]) } else { random.pick(&[2, 2, 10]) };
+    let mut key = vec![Attribute::new(1, family.to_ne_bytes())];
+    if random.once_in(4) {
+        let mark: u32 = random.pick(&[1, 1, 2, u32::MAX, 0]);
+        key.push(Attribute::new(5, mark.to_ne_bytes()));
+        return key;
+    }
+    let protocol: u16 = random.pick(&[6, 6, 6, 17, 132, 0, 256 + 6, 65535]);
+    key.push(Attribute::new(2, protocol.to_ne_bytes()));
+    key.push(Attribute::new(3, service_address(random)));
+    key.push(Attribute::new(4, random.pick(&PORTS).to_be_bytes()));
+    key
+}
+
+fn service_address(random: &mut Random) -> Vec<u8> {
+    let mut address = vec![10, 0, 0, random.pick(&[1, 1, 2])];
+    if random.once_in(8) {
+        address = random.pick(&[[0; 4], [224, 0, 0, 1], [255; 4]]).to_vec();
+    }
+    if !random.once_in(8) {
+        address.resize(16, 0);
+    }
+    if random.once_in(8) {
+        address.truncate(random.below(16));
+    }
+    if random.once_in(8) && address.len() == 16 {
+        address[15] = 7;
+    }
+    address
+}
+
+fn service(random: &mut Random, mut nest: Vec<Attribute>) -> Vec<Attribute> {
+    let scheduler: &[u8] = if random.once_in(8) {
+        random.pick(&[
+            b"\0" as &[u8],
+            b"none\0",
+            b"nosuch\0",
+            b"a23456789012345\0",
+            b"a234567890123456\0",
+            b"rr",
+            b"rr\0junk",
+            b"wlc\0\0\0\0",
+            b"sh\0",
+            b"fo\0",
+            b"ovf\0",
+            b"dh\0",
+            b"sed\0",
+            b"nq\0",
+        ])
+    } else {
+        random.pick(&[b"rr\0" as &[u8], b"rr\0", b"rr\0", b"wlc\0"])
+    };
+    nest.push(Attribute::new(6, scheduler));
+    let mut flags = random.pick(&[0_u32, 1, 2, 4, 0x38, u32::MAX, 0x4000]).to_ne_bytes().to_vec();
+    flags.extend(random.pick(&[u32::MAX, u32::MAX, 0, 1, !2]).to_ne_bytes());
+    if random.once_in(12) {
+        flags.resize(random.below(11), 0x11);
+    }
+    nest.push(Attribute::new(7, flags));
+    let timeout: u32 = random.pick(&[0, 1, 300, 17_179_869, 17_179_870, u32::MAX]);
+    nest.push(Attribute::new(8, timeout.to_ne_bytes()));
+    let netmask: u32 = random.pick(&[128, 128, 128, 64, 1, 0, 129, u32::MAX, 0xffff]);
+    nest.push(Attribute::new(9, netmask.to_ne_bytes()));
+    if random.once_in(4) {
+        let engine: &[u8] = random.pick(&[
+            b"sip\0" as &[u8],
+            b"sip\0",
+            b"\0",
+            b"nosuch\0",
+            b"a234567890123456\0",
+            b"a2345678901234567\0",
+            b"sip",
+        ]);
+        nest.push(Attribute::new(11, engine));
+    }
+    nest
+}
+
+fn destination_key(random: &mut Random) -> Vec<Attribute> {
+    let mut address: Vec<u8> = vec![10, 0, 1, random.pick(&[1, 1, 2, 3])];
+    if random.once_in(6) {
+        address = random
+            .pick(&[
+                [0; 4],
+                [224, 0, 0, 1],
+                [239, 1, 2, 3],
+                [240, 0, 0, 1],
+                [255; 4],
+                [127, 0, 0, 1],
+                [127, 255, 255, 255],
+                [127, 0, 0, 0],
+                [0, 0, 0, 1],
+                [169, 254, 1, 1],
+            ])
+            .to_vec();
+    }
+    address.resize(16, 0);
+    if random.once_in(6) {
+        let v6 = [
+            "::",
+            "::1",
+            "::2",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:10.0.0.1",
+            "2001:db8::1",
+            "fc00::1",
+            "fec0::1",
+            "1::",
+            "64:ff9b::1",
+            "0:0:0:0:1::1",
+            "febf::1",
+        ];
+        let v6: std::net::Ipv6Addr =
+            random.pick(&v6).parse().unwrap_or(std::net::Ipv6Addr::LOCALHOST);
+        address = v6.octets().to_vec();
+    }
+    if random.once_in(12) {
+        address.truncate(random.below(16));
+    }
+    let mut key =
+        vec![Attribute::new(1, address), Attribute::new(2, random.pick(&PORTS).to_be_bytes())];
+    if random.once_in(3) {
+        let family: u16 = random.pick(&[2, 2, 10, 10, 0, 1, 0x102]);
+        key.push(Attribute::new(11, family.to_ne_bytes()));
+    }
+    key
+}
+
+fn destination(random: &mut Random) -> Vec<Attribute> {
+    let mut nest = destination_key(random);
+    let mut put = |kind, value: u32| nest.push(Attribute::new(kind, value.to_ne_bytes()));
+    put(3, random.pick(&[0, 0, 1, 2, 2, 3, 4, 5, 7, 8, 10, u32::MAX]));
+    put(4, random.pick(&[0, 1, 1, 100, 0x7fff_ffff, 0x8000_0000, u32::MAX]));
+    let (upper, lower) = random.pick(&[
+        (0, 0),
+        (0, 0),
+        (0, 0),
+        (10, 5),
+        (10, 10),
+        (5, 10),
+        (0, 1),
+        (0x7fff_ffff, 0),
+        (0x8000_0000, 0),
+        (u32::MAX, u32::MAX),
+        (1, 0x8000_0000),
+    ]);
+    put(5, upper);
+    put(6, lower);
+    if random.once_in(4) {
+        nest.push(Attribute::new(13, [random.pick(&[0_u8, 1, 1, 2, 3, 255])]));
+    }
+    if random.once_in(4) {
+        nest.push(Attribute::new(14, random.pick(&PORTS).to_be_bytes()));
+    }
+    if random.once_in(4) {
+        nest.push(Attribute::new(15, random.pick(&[0_u16, 1, 2, 3, 0xffff]).to_ne_bytes()));
+    }
+    if random.once_in(8) {
+        nest.push(Attribute::new(7, 9_u32.to_ne_bytes()));
+    }
+    nest
+}
+
+fn daemon(random: &mut Random) -> Vec<Attribute> {
+    let state: u32 = random.pick(&[1, 1, 2, 2, 0, 3, u32::MAX]);
+    let interface: &[u8] = random.pick(&[
+        b"lo\0" as &[u8],
+        b"lo\0",
+        b"lo\0",
+        b"nosuch0\0",
+        b"\0",
+        b"lo",
+        b"a23456789012345\0",
+        b"a234567890123456\0",
+    ]);
+    let sync_id: u32 = random.pick(&[0, 1, 255, 256, u32::MAX]);
+    let mut nest = vec![
+        Attribute::new(1, state.to_ne_bytes()),
+        Attribute::new(2, interface),
+        Attribute::new(3, sync_id.to_ne_bytes()),
+    ];
+    if random.once_in(3) {
+        let length: u16 = random.pick(&[0, 1, 500, 1023, 1024, 1400, 1472, 9000, 65535]);
+        nest.push(Attribute::new(4, length.to_ne_bytes()));
+    }
+    if random.once_in(3) {
+        let group = random.pick(&[[224, 0, 0, 81], [239, 0, 0, 9], [10, 0, 0, 1], [0; 4]]);
+        nest.push(Attribute::new(5, group));
+    }
+    if random.once_in(6) {
+        let v6: std::net::Ipv6Addr = random
+            .pick(&["ff02::81", "2001:db8::1"])
+            .parse()
+            .unwrap_or(std::net::Ipv6Addr::LOCALHOST);
+        nest.push(Attribute::new(6, v6.octets()));
+    }
+    if random.once_in(3) {
+        nest.push(Attribute::new(7, random.pick(&[0_u16, 8848, 9000]).to_ne_bytes()));
+    }
+    if random.once_in(3) {
+        nest.push(Attribute::new(8, [random.pick(&[0_u8, 1, 255])]));
+    }
+    nest
+}

@@ -1,0 +1,264 @@
+//! Holds the fake kernel against the real one: the same random requests for both, the same answers
+//! from both, byte for byte. Needs a kernel whose IPVS nobody else uses: see `cargo xtask vm
+//! differential`.
+
+mod generate;
+mod random;
+mod request;
+mod side;
+mod traffic;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use ipvs_netlink::Timeouts;
+use ipvs_netlink::blocking::Client;
+use ipvs_netlink::fake::{Host, Kernel, Version};
+use ipvs_netlink::transport::NetlinkSocket;
+
+use crate::random::Random;
+use crate::request::Step;
+use crate::side::{Answer, Side};
+use crate::traffic::Network;
+
+/// A sync daemon's thread needs a while before it can be stopped.
+const DAEMON_START: Duration = Duration::from_millis(20);
+
+/// How many of a step's answers are shown where they differ: after the first, others follow.
+const SHOWN: usize = 2;
+
+/// Hold the fake kernel against this one, with random requests
+#[derive(Parser)]
+struct Arguments {
+    /// How many sequences of requests to try
+    #[arg(long, default_value_t = 1000)]
+    sequences: u64,
+    /// Where to begin; each sequence has the seed after the one before it [default: from the clock]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// In how many rounds to run connections through the schedulers
+    #[arg(long, default_value_t = 20)]
+    rounds: u64,
+    /// How many sequences that differ to show before giving up
+    #[arg(long, default_value_t = 1)]
+    failures: u64,
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let from_clock = || {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(1, |since| since.as_secs() ^ u64::from(since.subsec_nanos()))
+    };
+    let seed = arguments.seed.unwrap_or_else(from_clock);
+    let mut bench = Bench::new()?;
+    println!("kernel {}, seeds from {seed}", bench.release);
+    let started = Instant::now();
+    let mut said = started;
+    let mut requests = 0;
+    let mut failures = 0;
+    for number in 0..arguments.sequences {
+        let seed = seed.wrapping_add(number);
+        let steps = generate::sequence(&mut Random::new(seed));
+        requests += steps.iter().map(count).sum::<usize>();
+        if bench.differs(&steps)? {
+            failures += 1;
+            println!("seed {seed} differs; making it smaller");
+            let smallest = bench.shrink(steps)?;
+            bench.show(&smallest)?;
+            if failures >= arguments.failures {
+                println!("stopped after {} sequences, {requests} requests", number + 1);
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        if said.elapsed() > Duration::from_secs(20) {
+            said = Instant::now();
+            println!("{} sequences after {:?}", number + 1, started.elapsed());
+        }
+    }
+    println!(
+        "{} sequences, {requests} requests in {:?}: {failures} differ",
+        arguments.sequences,
+        started.elapsed()
+    );
+    let rounds = if bench.host.privileged { arguments.rounds } else { 0 };
+    for number in 0..rounds {
+        let seed = seed.wrapping_add(number);
+        if let Some(story) = bench.traffic(seed)? {
+            failures += 1;
+            println!("seed {seed} differs in its connections:\n{story}");
+            if failures >= arguments.failures {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        if said.elapsed() > Duration::from_secs(20) {
+            said = Instant::now();
+            println!("{} rounds of connections", number + 1);
+        }
+    }
+    println!("{rounds} rounds of connections: {failures} differences in all");
+    println!("what the real kernel answered, and how often:");
+    for (errno, times) in &bench.heard {
+        println!("  {times:8} {}", std::io::Error::from_raw_os_error(*errno));
+    }
+    Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn count(step: &Step) -> usize {
+    match step {
+        Step::Send { requests, times, .. } => requests.len() * times,
+        Step::Receive { .. } => 0,
+    }
+}
+
+/// The real kernel, and what the fake has to be like.
+struct Bench {
+    release: String,
+    host: Host,
+    family: u16,
+    cleaner: Client,
+    network: Network,
+    /// Those that the kernel started with, where it may be asked.
+    timeouts: Option<Timeouts>,
+    /// How often the real kernel answered with each error number; 0 is success.
+    heard: BTreeMap<i32, u64>,
+}
+
+impl Bench {
+    fn new() -> Result<Self> {
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let version = match &release {
+            six_one if six_one.starts_with("6.1.") => Version::Linux6_1,
+            six_twelve if six_twelve.starts_with("6.12.") => Version::Linux6_12,
+            other => bail!("there is no fake of Linux {other}"),
+        };
+        // All modules are loaded; looking for others takes the kernel long.
+        let _ = std::fs::write("/proc/sys/kernel/modprobe", "\n");
+        let family = side::family(&mut NetlinkSocket::open()?)?;
+        let mut cleaner = Client::connect()?;
+        let mut host = Host::new(version);
+        host.family = Some(family);
+        match cleaner.info() {
+            Ok(info) => host.connection_table_size = info.connection_table_size,
+            Err(error) if error.is_permission_denied() => host.privileged = false,
+            Err(error) => return Err(error.into()),
+        }
+        let timeouts = if host.privileged { Some(cleaner.timeouts()?) } else { None };
+        Ok(Self {
+            release,
+            host,
+            family,
+            cleaner,
+            timeouts,
+            heard: BTreeMap::new(),
+            network: Network::new()?,
+        })
+    }
+
+    fn clean(&mut self) -> Result<()> {
+        let Some(timeouts) = self.timeouts else { return Ok(()) };
+        self.cleaner.flush()?;
+        for daemon in self.cleaner.daemons()? {
+            std::thread::sleep(DAEMON_START);
+            match self.cleaner.stop_daemon(daemon.role) {
+                Err(error) if !error.is_timed_out() => return Err(error.into()),
+                _ => {}
+            }
+        }
+        self.cleaner.set_timeouts(timeouts)?;
+        Ok(())
+    }
+
+    /// The answers of both to each step.
+    fn answers(&mut self, steps: &[Step]) -> Result<Vec<[Vec<Answer>; 2]>> {
+        self.clean()?;
+        let mut real = Side::new(NetlinkSocket::open()?, self.family);
+        let mut fake = Side::new(Kernel::on(self.host.clone()).link(), self.family);
+        let answers: Vec<_> = steps.iter().map(|step| [real.run(step), fake.run(step)]).collect();
+        for errno in answers.iter().flat_map(|[real, _]| real).flat_map(Answer::errnos) {
+            *self.heard.entry(errno).or_default() += 1;
+        }
+        Ok(answers)
+    }
+
+    fn differs(&mut self, steps: &[Step]) -> Result<bool> {
+        // A sync daemon that is stopped before it ran leaves the request without an answer.
+        let tries = if steps.iter().any(Step::stops_daemons) { 3 } else { 1 };
+        for _ in 0..tries {
+            if self.answers(steps)?.iter().all(|[real, fake]| real == fake) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// How the kernels' schedulers differ, if they do.
+    fn traffic(&mut self, seed: u64) -> Result<Option<String>> {
+        let mut differs = None;
+        // The schedulers repeat themselves; what came of packets of before does not.
+        for _ in 0..3 {
+            self.clean()?;
+            let mut random = Random::new(seed);
+            differs = self.network.round(&mut random, &mut self.cleaner, &self.host)?;
+            if differs.is_none() {
+                break;
+            }
+        }
+        Ok(differs)
+    }
+
+    /// The smallest steps found that still differ.
+    fn shrink(&mut self, mut steps: Vec<Step>) -> Result<Vec<Step>> {
+        loop {
+            let mut candidates = Vec::new();
+            for index in 0..steps.len() {
+                let mut without = steps.clone();
+                without.remove(index);
+                candidates.push(without);
+            }
+            for (index, step) in steps.iter().enumerate() {
+                for smaller in step.smaller() {
+                    let mut with = steps.clone();
+                    with[index] = smaller;
+                    candidates.push(with);
+                }
+            }
+            let mut found = None;
+            for candidate in candidates {
+                if self.differs(&candidate)? {
+                    found = Some(candidate);
+                    break;
+                }
+            }
+            match found {
+                Some(smaller) => steps = smaller,
+                None => return Ok(steps),
+            }
+        }
+    }
+
+    fn show(&mut self, steps: &[Step]) -> Result<()> {
+        let answers = self.answers(steps)?;
+        for (step, [real, fake]) in steps.iter().zip(answers) {
+            println!("  {step}");
+            if real == fake {
+                continue;
+            }
+            let mut shown = 0;
+            for index in 0..real.len().max(fake.len()) {
+                let (real, fake) = (real.get(index), fake.get(index));
+                if real != fake && shown < SHOWN {
+                    shown += 1;
+                    let text = |answer: Option<&Answer>| {
+                        answer.map_or_else(|| "nothing".to_owned(), ToString::to_string)
+                    };
+                    println!("    real: {}\n    fake: {}", text(real), text(fake));
+                }
+            }
+        }
+        Ok(())
+    }
+}

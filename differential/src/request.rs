@@ -1,0 +1,219 @@
+//! Requests, in a form that can be made random and made smaller.
+
+use std::fmt;
+
+/// A value, or attributes in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Value {
+    Bytes(Vec<u8>),
+    Nest(Vec<Attribute>),
+}
+
+/// An attribute, whose length may lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attribute {
+    pub(crate) kind: u16,
+    pub(crate) value: Value,
+    /// What the length says beyond the truth.
+    pub(crate) lie: i16,
+    pub(crate) padded: bool,
+}
+
+impl Attribute {
+    pub(crate) fn new(kind: u16, value: impl Into<Vec<u8>>) -> Self {
+        Self { kind, value: Value::Bytes(value.into()), lie: 0, padded: true }
+    }
+
+    pub(crate) fn nest(kind: u16, attributes: Vec<Self>) -> Self {
+        Self { kind, value: Value::Nest(attributes), lie: 0, padded: true }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        let value = match &self.value {
+            Value::Bytes(bytes) => bytes.clone(),
+            Value::Nest(attributes) => encode_all(attributes),
+        };
+        let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
+        out.extend(length.wrapping_add_signed(self.lie).to_ne_bytes());
+        out.extend(self.kind.to_ne_bytes());
+        out.extend(value);
+        if self.padded {
+            out.resize(out.len().next_multiple_of(4), 0);
+        }
+    }
+}
+
+fn encode_all(attributes: &[Attribute]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for attribute in attributes {
+        attribute.encode(&mut out);
+    }
+    out
+}
+
+/// Whom a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum To {
+    Ipvs,
+    Controller,
+    Type(u16),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) to: To,
+    pub(crate) flags: u16,
+    pub(crate) command: u8,
+    pub(crate) version: u8,
+    pub(crate) reserved: u16,
+    pub(crate) attributes: Vec<Attribute>,
+    /// What follows the attributes.
+    pub(crate) trailing: Vec<u8>,
+    /// What the length says beyond the truth.
+    pub(crate) lie: i32,
+    /// Ends after the header.
+    pub(crate) bare: bool,
+}
+
+impl Request {
+    pub(crate) fn encode(&self, family: u16, sequence: u32, out: &mut Vec<u8>) {
+        let start = out.len();
+        let message_type = match self.to {
+            To::Ipvs => family,
+            To::Controller => 0x10,
+            To::Type(number) => number,
+        };
+        out.extend([0; 4]);
+        out.extend(message_type.to_ne_bytes());
+        out.extend(self.flags.to_ne_bytes());
+        out.extend(sequence.to_ne_bytes());
+        out.extend([0; 4]);
+        if !self.bare {
+            out.extend([self.command, self.version]);
+            out.extend(self.reserved.to_ne_bytes());
+            out.extend(encode_all(&self.attributes));
+            out.extend(&self.trailing);
+        }
+        let length = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
+        let length = length.wrapping_add_signed(self.lie);
+        out[start..start + 4].copy_from_slice(&length.to_ne_bytes());
+        out.resize(out.len().next_multiple_of(4), 0);
+    }
+
+    /// The request with one thing less, for each thing that can be left out.
+    pub(crate) fn smaller(&self) -> Vec<Self> {
+        let mut all: Vec<Self> = smaller(&self.attributes)
+            .into_iter()
+            .map(|attributes| Self { attributes, ..self.clone() })
+            .collect();
+        let plain = Self { trailing: Vec::new(), lie: 0, reserved: 0, version: 1, ..self.clone() };
+        if plain != *self {
+            all.push(plain);
+        }
+        all
+    }
+}
+
+fn smaller(attributes: &[Attribute]) -> Vec<Vec<Attribute>> {
+    let mut all = Vec::new();
+    for (index, attribute) in attributes.iter().enumerate() {
+        let mut without = attributes.to_vec();
+        without.remove(index);
+        all.push(without);
+        if let Value::Nest(inner) = &attribute.value {
+            for inner in smaller(inner) {
+                let mut with = attributes.to_vec();
+                with[index].value = Value::Nest(inner);
+                all.push(with);
+            }
+        }
+    }
+    all
+}
+
+/// What is done to both kernels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Sends requests in one datagram, and the bytes after them.
+    Send { requests: Vec<Request>, times: usize, tail: Vec<u8> },
+    /// Receives so many datagrams into a buffer of so many bytes.
+    Receive { datagrams: usize, room: usize },
+}
+
+impl Step {
+    pub(crate) fn stops_daemons(&self) -> bool {
+        let Self::Send { requests, .. } = self else { return false };
+        requests.iter().any(|request| request.command == 10)
+    }
+
+    pub(crate) fn smaller(&self) -> Vec<Self> {
+        let mut all = Vec::new();
+        if let Self::Send { requests, times, tail } = self {
+            let with = |requests: Vec<Request>, times, tail: &[u8]| Self::Send {
+                requests,
+                times,
+                tail: tail.to_vec(),
+            };
+            if !tail.is_empty() {
+                all.push(with(requests.clone(), *times, &[]));
+            }
+            if *times > 1 {
+                all.push(with(requests.clone(), 1, tail));
+            }
+            for (index, request) in requests.iter().enumerate() {
+                if requests.len() > 1 {
+                    let mut without = requests.clone();
+                    without.remove(index);
+                    all.push(with(without, *times, tail));
+                }
+                for smaller in request.smaller() {
+                    let mut replaced = requests.clone();
+                    replaced[index] = smaller;
+                    all.push(with(replaced, *times, tail));
+                }
+            }
+        }
+        all
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Receive { datagrams, room } => {
+                write!(f, "receive {datagrams} datagrams into {room} bytes")
+            }
+            Self::Send { requests, times, tail } => {
+                write!(f, "send {times} times:")?;
+                for request in requests {
+                    let Request { to, flags, command, version, .. } = request;
+                    let Request { reserved, trailing, lie, bare, .. } = request;
+                    write!(f, "\n    {to:?} command {command} flags {flags:#x}")?;
+                    if (*version, *reserved, *lie, *bare) != (1, 0, 0, false) {
+                        write!(f, " version {version} reserved {reserved:#x} lie {lie}")?;
+                        write!(f, " bare {bare}")?;
+                    }
+                    if !trailing.is_empty() {
+                        write!(f, " trailing {trailing:02x?}")?;
+                    }
+                    show(f, &request.attributes, 6)?;
+                }
+                if tail.is_empty() { Ok(()) } else { write!(f, "\n    then {tail:02x?}") }
+            }
+        }
+    }
+}
+
+fn show(f: &mut fmt::Formatter<'_>, attributes: &[Attribute], indent: usize) -> fmt::Result {
+    for Attribute { kind, value, lie, padded } in attributes {
+        write!(f, "\n{:indent$}{kind:#x}", "")?;
+        if *lie != 0 || !padded {
+            write!(f, " (lie {lie}, padded {padded})")?;
+        }
+        match value {
+            Value::Bytes(bytes) => write!(f, " {bytes:02x?}")?,
+            Value::Nest(inner) => show(f, inner, indent + 2)?,
+        }
+    }
+    Ok(())
+}

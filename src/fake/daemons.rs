@@ -1,0 +1,108 @@
+//! Starting and stopping sync daemons.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use rustix::io::Errno;
+
+use super::commands::{Context, Top};
+use super::host::Interface;
+use super::policy::{Attributes, Report, Rule};
+use super::table::Daemon;
+use crate::wire::uapi::{daemon, top};
+
+const DAEMON: [Rule; 9] = [
+    Rule::Any(0),
+    Rule::U32,
+    Rule::Text(15),
+    Rule::U32,
+    Rule::U16,
+    Rule::U32,
+    Rule::Any(16),
+    Rule::U16,
+    Rule::U8,
+];
+
+const DEFAULT_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 81);
+const DEFAULT_PORT: u16 = 8848;
+
+fn read<'a>(attributes: &Top<'a>, report: &mut Report) -> Result<Attributes<'a, 9>, Errno> {
+    let nest = attributes.get(top::DAEMON).ok_or(Errno::INVAL)?;
+    Attributes::read(nest, &DAEMON, report).or(Err(Errno::INVAL))
+}
+
+pub(super) fn start(
+    context: &mut Context<'_>,
+    attributes: &Top<'_>,
+    report: &mut Report,
+) -> Result<(), Errno> {
+    let nest = read(attributes, report)?;
+    let state = nest.u32(daemon::STATE).ok_or(Errno::INVAL)?;
+    let interface = nest.text(daemon::INTERFACE).ok_or(Errno::INVAL)?;
+    let sync_id = nest.u32(daemon::SYNC_ID).ok_or(Errno::INVAL)?;
+    let group = group(&nest)?;
+    if context.table.mixed > 0 {
+        return Err(Errno::INVAL);
+    }
+    let interface = std::str::from_utf8(interface).or(Err(Errno::NODEV))?;
+    let interface = context.host.interface(interface).ok_or(Errno::NODEV)?;
+    let running = match state {
+        daemon::STATE_MASTER => &mut context.table.master,
+        daemon::STATE_BACKUP => &mut context.table.backup,
+        _ => return Err(Errno::INVAL),
+    };
+    if running.is_some() {
+        return Err(Errno::EXIST);
+    }
+    // Nobody is behind the loopback interface to send an IPv6 group's messages to.
+    let unreachable =
+        group.is_ipv6() && interface.name == "lo" || !interface.up && !interface.has_address;
+    if state == daemon::STATE_MASTER && unreachable {
+        return Err(Errno::NETUNREACH);
+    }
+    *running = Some(Daemon {
+        interface: interface.name.clone(),
+        sync_id,
+        max_length: max_length(nest.u16(daemon::MAX_LENGTH), state, group, interface),
+        group,
+        port: nest.u16(daemon::PORT).filter(|&port| port != 0).unwrap_or(DEFAULT_PORT),
+        ttl: nest.u8(daemon::TTL).filter(|&ttl| ttl != 0).unwrap_or(1),
+    });
+    Ok(())
+}
+
+fn group(nest: &Attributes<'_, 9>) -> Result<IpAddr, Errno> {
+    let group = match (nest.filled::<4>(daemon::GROUP), nest.filled::<16>(daemon::GROUP6)) {
+        (Some(v4), _) => Ipv4Addr::from(v4).into(),
+        (None, Some(v6)) => Ipv6Addr::from(v6).into(),
+        (None, None) => IpAddr::from(DEFAULT_GROUP),
+    };
+    if group.is_multicast() { Ok(group) } else { Err(Errno::INVAL) }
+}
+
+/// What fits into a packet besides its headers; a backup has to take what masters with larger
+/// packets send.
+fn max_length(asked: Option<u16>, state: u32, group: IpAddr, interface: &Interface) -> u16 {
+    let headers = if group.is_ipv6() { 48 } else { 28 };
+    let (least, default) = match state {
+        daemon::STATE_BACKUP => (1024, interface.mtu.clamp(1500, 65535) - headers),
+        _ => (1, 1500 - headers),
+    };
+    let length = match asked {
+        None | Some(0) => default,
+        Some(length) => u32::from(length).clamp(least, 65535 - headers),
+    };
+    u16::try_from(length).unwrap_or(u16::MAX)
+}
+
+pub(super) fn stop(
+    context: &mut Context<'_>,
+    attributes: &Top<'_>,
+    report: &mut Report,
+) -> Result<(), Errno> {
+    let running = match read(attributes, report)?.u32(daemon::STATE).ok_or(Errno::INVAL)? {
+        daemon::STATE_MASTER => &mut context.table.master,
+        daemon::STATE_BACKUP => &mut context.table.backup,
+        _ => return Err(Errno::INVAL),
+    };
+    running.take().map(drop).ok_or(Errno::SRCH)
+}

@@ -1,0 +1,135 @@
+//! What differs from kernel to kernel and from host to host.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Which kernel's behaviour is followed where kernels differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Version {
+    /// Linux 6.1, as 6.1.176: no `twos`, and more acknowledgements fit into a receive buffer.
+    Linux6_1,
+    /// Linux 6.12, as 6.12.117.
+    Linux6_12,
+}
+
+/// The host that a fake kernel runs on; [`Kernel::configure`](super::Kernel::configure) changes it
+/// at any time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Host {
+    /// Which kernel's behaviour is followed where kernels differ.
+    pub version: Version,
+    /// The number of the IPVS family; `None` is a kernel without IPVS. Loading the module again
+    /// gives it a new one.
+    pub family: Option<u16>,
+    /// Ticks a second, by which timeouts wrap; 100 to 1000 in practice.
+    pub hz: u32,
+    /// Whether callers have `CAP_NET_ADMIN`; without it all they get is `EPERM`.
+    pub privileged: bool,
+    /// The schedulers at hand, by their names.
+    pub schedulers: Vec<String>,
+    /// The persistence engines at hand, by their names.
+    pub engines: Vec<String>,
+    /// The interfaces that sync daemons can use.
+    pub interfaces: Vec<Interface>,
+    /// Whether any IPv4 address was configured yet. In a network namespace where none was, every
+    /// IPv4 destination is `EINVAL`.
+    pub configured: bool,
+    /// The IPv4 broadcast addresses of the host's networks; destinations that are `EINVAL`.
+    pub broadcast: Vec<Ipv4Addr>,
+    /// The host's own addresses. Those that are no unicast addresses, or link-local ones of IPv6,
+    /// are good for destinations only if they are here.
+    pub local: Vec<IpAddr>,
+    /// The number of buckets of the connection table.
+    pub connection_table_size: u32,
+}
+
+/// A network interface, as far as sync daemons care.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Whether it is up.
+    pub up: bool,
+    /// Whether it has an address.
+    pub has_address: bool,
+    /// The size of its largest packet, in bytes.
+    pub mtu: u32,
+}
+
+impl Interface {
+    /// An interface that is up, has an address and takes packets of 1500 bytes.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), up: true, has_address: true, mtu: 1500 }
+    }
+}
+
+impl Host {
+    /// A host with a kernel of this version and all that it brings along, the interfaces `lo` and
+    /// `eth0`, and routes to everywhere.
+    pub fn new(version: Version) -> Self {
+        let mut schedulers: Vec<String> =
+            ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh"]
+                .map(str::to_owned)
+                .into();
+        if version >= Version::Linux6_12 {
+            schedulers.push("twos".to_owned());
+        }
+        Self {
+            version,
+            family: Some(0x1c),
+            hz: 250,
+            privileged: true,
+            schedulers,
+            engines: vec!["sip".to_owned()],
+            interfaces: vec![
+                Interface { mtu: 65536, ..Interface::new("lo") },
+                Interface::new("eth0"),
+            ],
+            configured: true,
+            broadcast: vec![Ipv4Addr::new(127, 255, 255, 255)],
+            local: vec![IpAddr::from([127, 0, 0, 1]), std::net::Ipv6Addr::LOCALHOST.into()],
+            connection_table_size: 4096,
+        }
+    }
+
+    pub(super) fn has_scheduler(&self, name: &[u8]) -> bool {
+        self.schedulers.iter().any(|known| known.as_bytes() == name)
+    }
+
+    pub(super) fn has_engine(&self, name: &[u8]) -> bool {
+        self.engines.iter().any(|known| known.as_bytes() == name)
+    }
+
+    /// Whether a new destination may have this address.
+    pub(super) fn is_reachable(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => {
+                let special = v4.is_unspecified()
+                    || v4.is_broadcast()
+                    || v4.is_multicast()
+                    || self.broadcast.contains(&v4);
+                self.configured && !special
+            }
+            IpAddr::V6(v6) => {
+                let special = v6.is_unspecified()
+                    || v6.is_multicast()
+                    || v6.to_ipv4_mapped().is_some()
+                    || v6.is_unicast_link_local();
+                !special || self.local.contains(&address)
+            }
+        }
+    }
+
+    pub(super) fn interface(&self, name: &str) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.name == name)
+    }
+}
+
+/// A host with the newest kernel that the fake knows.
+impl Default for Host {
+    fn default() -> Self {
+        Self::new(Version::Linux6_12)
+    }
+}

@@ -1,0 +1,137 @@
+//! What happens to a kernel besides commands: connections come and go, counters count.
+
+use std::fmt;
+
+use super::kernel::Kernel;
+use super::schedule::{Refused, choose};
+use super::table::{Destination, DestinationId, Key};
+use crate::model::{DestinationKey, Protocol, ServiceKey, Stats};
+
+/// A connection that a service's scheduler gave a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Connection {
+    /// The service.
+    pub service: ServiceKey,
+    /// The destination that was chosen.
+    pub destination: DestinationKey,
+}
+
+/// Why a connection was not scheduled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NotScheduled {
+    /// There is no such service.
+    NoService,
+    /// No destination takes connections: there is none, or all have weight 0 or have reached their
+    /// upper threshold.
+    NoDestination,
+    /// The service's scheduler is not modelled, or none is bound.
+    NotModelled,
+}
+
+impl fmt::Display for NotScheduled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoService => "there is no such service",
+            Self::NoDestination => "no destination takes connections",
+            Self::NotModelled => "the scheduler is not modelled",
+        })
+    }
+}
+
+impl std::error::Error for NotScheduled {}
+
+impl Kernel {
+    /// Runs a connection through the service's scheduler, as a client's first packet does, and
+    /// counts it. It lasts until it is [closed](Self::close).
+    ///
+    /// A connection of TCP or SCTP is active at once, any other inactive, as with the kernel.
+    /// Modelled are `rr`, `wrr`, `lc`, `wlc`, `sed`, `nq` and `fo`, with weights, thresholds and
+    /// the order of destinations. Not modelled are those that choose by addresses or at random
+    /// (`lblc`, `lblcr`, `dh`, `sh`, `mh`, `twos`) and `ovf`; nor is persistence: each connection
+    /// is a new client's.
+    ///
+    /// # Errors
+    /// Where no destination was chosen.
+    pub fn open(&self, service: ServiceKey) -> Result<Connection, NotScheduled> {
+        let mut state = self.lock();
+        let entry =
+            state.table.services.get_mut(&Key::from(service)).ok_or(NotScheduled::NoService)?;
+        let index = choose(entry).map_err(|refused| match refused {
+            Refused::NoDestination => NotScheduled::NoDestination,
+            Refused::NotModelled => NotScheduled::NotModelled,
+        })?;
+        let destination = &mut entry.destinations[index];
+        *count(destination, service) += 1;
+        destination.gained();
+        destination.stats.connections += 1;
+        entry.stats.connections += 1;
+        Ok(Connection { service, destination: destination.id.into() })
+    }
+
+    /// Ends a connection, also where its destination was removed meanwhile.
+    pub fn close(&self, connection: Connection) {
+        let Connection { service, destination } = connection;
+        self.edit(service, destination, |destination| {
+            let count = count(destination, service);
+            *count = count.saturating_sub(1);
+            destination.lost();
+        });
+    }
+
+    /// Sets how many connections a destination has: active, inactive and persistent ones. One that
+    /// was removed has them, too, as long as the kernel remembers it. Returns whether it is there.
+    pub fn set_connections(
+        &self,
+        service: ServiceKey,
+        destination: impl Into<DestinationKey>,
+        active: u32,
+        inactive: u32,
+        persistent: u32,
+    ) -> bool {
+        self.edit(service, destination.into(), |destination| {
+            (destination.active, destination.inactive) = (active, inactive);
+            destination.persistent = persistent;
+            destination.lost();
+            destination.gained();
+        })
+    }
+
+    /// Sets the counters of a service. Returns whether it is there.
+    pub fn set_service_stats(&self, service: ServiceKey, stats: Stats) -> bool {
+        let mut kernel = self.lock();
+        let entry = kernel.table.services.get_mut(&Key::from(service));
+        entry.map(|entry| entry.stats = stats).is_some()
+    }
+
+    /// Sets the counters of a destination. Returns whether it is there.
+    pub fn set_destination_stats(
+        &self,
+        service: ServiceKey,
+        destination: impl Into<DestinationKey>,
+        stats: Stats,
+    ) -> bool {
+        self.edit(service, destination.into(), |destination| destination.stats = stats)
+    }
+
+    fn edit(
+        &self,
+        service: ServiceKey,
+        destination: DestinationKey,
+        change: impl FnOnce(&mut Destination),
+    ) -> bool {
+        let mut state = self.lock();
+        let id = DestinationId::from(destination);
+        state.table.destination_mut(Key::from(service), id).map(change).is_some()
+    }
+}
+
+/// The count that a connection of this service belongs to.
+fn count(destination: &mut Destination, service: ServiceKey) -> &mut u32 {
+    match service {
+        ServiceKey::Address { protocol: Protocol::TCP | Protocol::SCTP, .. }
+        | ServiceKey::Mark { .. } => &mut destination.active,
+        ServiceKey::Address { .. } => &mut destination.inactive,
+    }
+}

@@ -1,0 +1,54 @@
+//! An IPVS kernel in the process, for tests that need neither root nor Linux modules.
+//!
+//! It speaks the kernel's bytes behind the crate's own [transport](crate::transport), answer for
+//! answer like the real one; it is held against real kernels with random requests, well-formed and
+//! not. Below the bytes is a table that several clients share, a clock that moves when told to,
+//! and [faults](Fault) to order.
+#![doc = include_str!("../../docs/testing.md")]
+
+mod acknowledgement;
+mod commands;
+mod controller;
+mod daemons;
+mod dump;
+mod encode;
+mod faults;
+mod host;
+mod kernel;
+mod life;
+mod link;
+mod policy;
+mod schedule;
+mod socket;
+mod table;
+mod writer;
+
+pub use faults::Fault;
+pub use host::{Host, Interface, Version};
+pub use kernel::Kernel;
+pub use life::{Connection, NotScheduled};
+pub use link::Link;
+
+use crate::blocking;
+use crate::error::Error;
+
+impl blocking::Client {
+    /// Connects to a fake kernel.
+    ///
+    /// # Errors
+    /// [`Error::is_ipvs_not_found`] where its host has no IPVS.
+    pub fn connect_to(kernel: &Kernel) -> Result<Self, Error> {
+        Self::connect_with(kernel.link())
+    }
+}
+
+#[cfg(any(feature = "tokio", feature = "smol"))]
+impl crate::Client {
+    /// Connects to a fake kernel, on any executor.
+    ///
+    /// # Errors
+    /// [`Error::is_ipvs_not_found`] where its host has no IPVS.
+    pub async fn connect_to(kernel: &Kernel) -> Result<Self, Error> {
+        Self::connect_with(kernel.link()).await
+    }
+}

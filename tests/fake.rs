@@ -1,0 +1,191 @@
+//! The fake kernel as a client sees it: its table, its life, its host.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use ipvs_netlink::blocking::Client;
+use ipvs_netlink::fake::{Fault, Kernel, NotScheduled};
+use ipvs_netlink::*;
+
+fn backend(last: u8) -> Destination {
+    Destination::masquerade(Ipv4Addr::new(10, 0, 1, last), 8080)
+}
+
+#[test]
+fn several_clients_share_one_table() {
+    let kernel = Kernel::new();
+    let mut one = Client::connect_to(&kernel).unwrap();
+    let mut other = Client::connect_to(&kernel).unwrap();
+    let web = Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80);
+    one.add_service(&web).unwrap();
+    for last in 1..=3 {
+        one.add_destination(web.key, &backend(last)).unwrap();
+    }
+    assert!(other.add_service(&web).unwrap_err().is_already_exists());
+    let listed: Vec<_> =
+        other.destinations(web.key).unwrap().into_iter().map(|d| d.destination).collect();
+    assert_eq!(listed, [backend(3), backend(2), backend(1)], "newest first");
+    let info = other.info().unwrap();
+    assert_eq!((info.version.to_string().as_str(), info.connection_table_size), ("1.2.1", 4096));
+    other.flush().unwrap();
+    assert!(one.services().unwrap().is_empty());
+    let v6 = Service::udp(Ipv6Addr::LOCALHOST, 53);
+    one.add_service(&v6).unwrap();
+    assert_eq!(other.service(v6.key).unwrap().service, v6);
+}
+
+/// Runs so many connections and returns the last bytes of the destinations' addresses.
+fn chosen(kernel: &Kernel, service: ServiceKey, count: usize) -> Vec<u8> {
+    (0..count)
+        .map(|_| match kernel.open(service).unwrap().destination.address {
+            IpAddr::V4(address) => address.octets()[3],
+            IpAddr::V6(_) => unreachable!(),
+        })
+        .collect()
+}
+
+/// A service of this scheduler with a destination for each weight; the last added comes first.
+fn scheduled(name: &str, weights: &[u32]) -> (Kernel, Client, ServiceKey) {
+    let kernel = Kernel::new();
+    let mut ipvs = Client::connect_to(&kernel).unwrap();
+    let web = Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80).scheduler(name.parse().unwrap());
+    ipvs.add_service(&web).unwrap();
+    for (last, weight) in (1..).zip(weights) {
+        ipvs.add_destination(web.key, &backend(last).weight(*weight)).unwrap();
+    }
+    (kernel, ipvs, web.key)
+}
+
+#[test]
+fn schedulers_choose_by_their_rules() {
+    for (name, weights, expected) in [
+        ("rr", &[1, 5, 1][..], &[3, 2, 1, 3, 2, 1, 3][..]),
+        ("rr", &[1, 0, 1], &[3, 1, 3, 1]),
+        ("wrr", &[1, 2, 4], &[3, 3, 3, 2, 3, 2, 1, 3, 3, 3, 2, 3, 2, 1]),
+        ("wrr", &[2, 4], &[2, 2, 1, 2, 2, 1]),
+        ("lc", &[1, 9, 1], &[3, 2, 1, 3]),
+        ("wlc", &[1, 2], &[2, 1, 2, 2, 1, 2]),
+        ("sed", &[1, 3], &[2, 2, 2, 1]),
+        ("nq", &[1, 3], &[2, 1, 2, 2]),
+        ("fo", &[1, 3, 2], &[2, 2, 2, 2]),
+    ] {
+        let (kernel, _, key) = scheduled(name, weights);
+        let chosen = chosen(&kernel, key, expected.len());
+        assert_eq!(chosen, expected, "{name} with weights {weights:?}");
+    }
+    let (kernel, _, key) = scheduled("mh", &[1]);
+    assert_eq!(kernel.open(key), Err(NotScheduled::NotModelled));
+    let (kernel, _, key) = scheduled("wlc", &[0]);
+    assert_eq!(kernel.open(key), Err(NotScheduled::NoDestination));
+}
+
+#[test]
+fn a_removed_destination_hands_its_turn_on() {
+    let (kernel, mut ipvs, key) = scheduled("rr", &[1, 1, 1]);
+    assert_eq!(chosen(&kernel, key, 2), [3, 2]);
+    ipvs.remove_destination(key, backend(2).key).unwrap();
+    assert_eq!(chosen(&kernel, key, 3), [1, 3, 1]);
+}
+
+#[test]
+fn an_overloaded_destination_gets_no_connections_until_it_is_relieved() {
+    let (kernel, mut ipvs, key) = scheduled("rr", &[1]);
+    ipvs.update_destination(key, &backend(1).thresholds(4, 2)).unwrap();
+    let connections: Vec<_> = (0..4).map(|_| kernel.open(key).unwrap()).collect();
+    assert_eq!(kernel.open(key), Err(NotScheduled::NoDestination));
+    for connection in &connections[..2] {
+        kernel.close(*connection);
+        assert_eq!(kernel.open(key), Err(NotScheduled::NoDestination));
+    }
+    kernel.close(connections[2]);
+    kernel.open(key).unwrap();
+}
+
+#[test]
+fn a_destination_comes_back_from_the_trash_with_its_connections() {
+    let (kernel, mut ipvs, key) = scheduled("rr", &[1]);
+    let connection = kernel.open(key).unwrap();
+    let removed = backend(1);
+    ipvs.remove_destination(key, removed.key).unwrap();
+    // Long as it may be gone, its connection keeps it, and its address is not checked again.
+    kernel.advance(Duration::from_secs(3600));
+    kernel.configure(|host| host.configured = false);
+    ipvs.add_destination(key, &removed).unwrap();
+    assert_eq!(ipvs.destination(key, removed.key).unwrap().active_connections, 1);
+
+    ipvs.remove_destination(key, removed.key).unwrap();
+    kernel.close(connection);
+    kernel.advance(Duration::from_secs(119));
+    ipvs.add_destination(key, &removed).unwrap();
+    ipvs.remove_destination(key, removed.key).unwrap();
+    kernel.advance(Duration::from_secs(240));
+    let error = ipvs.add_destination(key, &removed).unwrap_err();
+    assert_eq!(error.errno(), Some(22), "{error}");
+}
+
+#[test]
+fn counters_are_what_a_test_says() {
+    let (kernel, mut ipvs, key) = scheduled("rr", &[1]);
+    let mut stats = Stats::default();
+    (stats.incoming_bytes, stats.rates.connections) = (1 << 40, u64::from(u32::MAX) + 1);
+    assert!(kernel.set_service_stats(key, stats));
+    assert!(kernel.set_destination_stats(key, backend(1).key, stats));
+    assert!(kernel.set_connections(key, backend(1).key, 1, 70_000, 3));
+    assert!(!kernel.set_connections(key, backend(9).key, 1, 1, 1));
+    assert_eq!(ipvs.service(key).unwrap().stats, stats);
+    let entry = ipvs.destination(key, backend(1).key).unwrap();
+    let counts =
+        (entry.active_connections, entry.inactive_connections, entry.persistent_connections);
+    assert_eq!((entry.stats, counts), (stats, (1, 70_000, 3)));
+    ipvs.zero().unwrap();
+    assert_eq!(ipvs.service(key).unwrap().stats, Stats::default());
+}
+
+#[test]
+fn a_host_can_lack_things() {
+    let kernel = Kernel::new();
+    let mut ipvs = Client::connect_to(&kernel).unwrap();
+    let web = Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80).scheduler(Scheduler::MAGLEV_HASH);
+    kernel.configure(|host| host.schedulers.retain(|name| name != "mh"));
+    assert!(ipvs.add_service(&web).unwrap_err().is_module_not_found());
+    kernel.configure(|host| host.privileged = false);
+    assert!(ipvs.services().unwrap_err().is_permission_denied());
+    kernel.configure(|host| host.family = None);
+    assert!(Client::connect_to(&kernel).err().unwrap().is_ipvs_not_found());
+    // The module is loaded again while a client is connected, and the family has another number.
+    kernel.configure(|host| host.privileged = true);
+    kernel.reload(0x2a);
+    assert!(ipvs.services().unwrap().is_empty());
+}
+
+#[test]
+fn waiting_moves_the_clock_and_not_the_test() {
+    let kernel = Kernel::new();
+    let mut ipvs = Client::connect_to(&kernel).unwrap();
+    let (before, started) = (kernel.now(), Instant::now());
+    kernel.after(Duration::from_secs(5), |kernel| {
+        let mut other = Client::connect_to(kernel).unwrap();
+        other.add_service(&Service::mark(7.try_into().unwrap(), Family::V4)).unwrap();
+    });
+    kernel.inject(2, Fault::Delay(Duration::from_secs(3600)));
+    assert!(ipvs.info().unwrap_err().is_timed_out());
+    assert!(kernel.now() - before >= Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(5));
+    let mut other = Client::connect_to(&kernel).unwrap();
+    assert_eq!(other.services().unwrap().len(), 1);
+}
+
+/// No reactor is needed: the fake kernel has answered before anybody waits.
+#[test]
+fn the_asynchronous_client_runs_on_any_executor() {
+    let kernel = Kernel::new();
+    smol::block_on(async {
+        let ipvs = ipvs_netlink::Client::connect_to(&kernel).await.unwrap();
+        let web = Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80);
+        let add = [1, 2, 3].map(|last| Operation::AddDestination(web.key, backend(last)));
+        let all = [Operation::AddService(web)].into_iter().chain(add);
+        assert!(ipvs.batch(all).await.unwrap().iter().all(Result::is_ok));
+        assert_eq!(ipvs.destinations(web.key).await.unwrap().len(), 3);
+    });
+}
