@@ -11,8 +11,9 @@ use crate::model::{
 use crate::operations::operations;
 use crate::options::{Conversation, Options};
 use crate::protocol::{Batch, Operation};
-use crate::ruleset::Ruleset;
+use crate::ruleset::{Plan, Policy, Ruleset};
 use crate::session::Session;
+use crate::sync::{Progress, Report, Syncer};
 use crate::transport::{Immediate, Transport};
 
 /// A client that waits for the kernel's answers.

@@ -12,8 +12,9 @@ use crate::model::{
 use crate::operations::operations;
 use crate::options::Conversation;
 use crate::protocol::{Batch, Operation};
-use crate::ruleset::Ruleset;
+use crate::ruleset::{Plan, Policy, Ruleset};
 use crate::session::Session;
+use crate::sync::{Progress, Report, Syncer};
 use crate::transport::AsyncTransport;
 
 /// A client whose operations are futures, for any executor that drives tokio's or smol's reactor.

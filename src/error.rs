@@ -303,6 +303,12 @@ fn operation_remedy(operation: &Operation, errno: Errno) -> Option<String> {
         (
             O::AddDestination(_, destination) | O::UpdateDestination(_, destination),
             Errno::INVAL,
+        ) if destination.forwarding.tunnel().is_some_and(|t| t.kind() == GUE && t.port() == 0) => {
+            "a gue tunnel needs a port other than 0"
+        }
+        (
+            O::AddDestination(_, destination) | O::UpdateDestination(_, destination),
+            Errno::INVAL,
         ) if destination.upper_threshold > i32::MAX.cast_unsigned() => {
             "this kernel takes no upper threshold above 2147483647"
         }
@@ -337,6 +343,9 @@ fn operation_remedy(operation: &Operation, errno: Errno) -> Option<String> {
     };
     Some(text.to_owned())
 }
+
+/// The kernel's number for a tunnel of generic UDP encapsulation.
+const GUE: u8 = 1;
 
 fn missing_module(service: &Service) -> String {
     let Service { scheduler, persistence, .. } = service;

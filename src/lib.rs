@@ -28,12 +28,15 @@ mod client;
 mod error;
 #[cfg(feature = "fake")]
 pub mod fake;
+#[cfg(feature = "serde")]
+mod forms;
 pub mod model;
 mod operations;
 mod options;
 pub mod protocol;
 pub mod ruleset;
 mod session;
+pub mod sync;
 pub mod transport;
 pub mod wire;
 
@@ -43,7 +46,8 @@ pub use error::Error;
 pub use model::*;
 pub use options::Options;
 pub use protocol::{Batch, Operation, Request};
-pub use ruleset::Ruleset;
+pub use ruleset::{Allowed, Change, Draining, Plan, Policy, Ruleset, Scope};
+pub use sync::Syncer;
 
 /// The examples of the README compile.
 #[cfg(doctest)]

@@ -68,7 +68,8 @@ macro_rules! operations {
                 edit: impl FnOnce(&mut Service) + Send,
             ) -> Service;
 
-            /// Removes a service with its destinations. Connections live on until they end.
+            /// Removes a service with its destinations. The kernel drops the packets of their
+            /// connections then, or ends them where the sysctl `expire_nodest_conn` is 1.
             ///
             /// # Errors
             /// [`Error::is_service_not_found`].
@@ -106,8 +107,10 @@ macro_rules! operations {
                 edit: impl FnOnce(&mut Destination) + Send,
             ) -> Destination;
 
-            /// Removes a destination from a service. Its connections live on until they end,
-            /// unless the sysctl `expire_nodest_conn` is set.
+            /// Removes a destination from a service. The kernel drops the packets of its
+            /// connections then, or ends them where the sysctl `expire_nodest_conn` is 1; while it
+            /// remembers them, they go on if the destination is added again. To let them end by
+            /// themselves, set the weight to 0 and wait, as [`Draining`](crate::Draining) does.
             ///
             /// # Errors
             /// [`Error::is_service_not_found`], [`Error::is_destination_not_found`].
@@ -149,6 +152,38 @@ macro_rules! operations {
             /// # Errors
             /// [`Error::is_service_not_found`].
             fn zero_service(key: ServiceKey) -> ();
+
+            /// Plans how the table becomes what is wanted, as far as the policy allows. Nothing is
+            /// changed.
+            fn plan(wanted: &Ruleset, policy: &Policy) -> Plan;
+
+            /// Carries out a plan: writes it in batches, mends what others changed meanwhile (what
+            /// is affected is read again and planned again, some rounds at most), reads back what
+            /// was written unless the policy says otherwise, and waits for destinations to drain.
+            ///
+            /// # Errors
+            /// None: what failed is in the report.
+            fn apply(plan: Plan) -> Report;
+
+            /// As [`apply`](Self::apply), telling `progress` how far it has come.
+            ///
+            /// # Errors
+            /// None: what failed is in the report.
+            fn apply_with(plan: Plan, progress: impl FnMut(Progress) + Send) -> Report;
+
+            /// Makes the table what is wanted: [`plan`](Self::plan) and [`apply`](Self::apply).
+            ///
+            /// # Errors
+            /// The table could not be read, and nothing was changed.
+            fn sync(wanted: &Ruleset, policy: &Policy) -> Report;
+
+            /// A pass of a [`Syncer`]: makes the table what it wants, as far as it is not so by
+            /// what the syncer knows. It does not wait for destinations to drain:
+            /// [`Report::next`](crate::sync::Report::next) says when to pass again.
+            ///
+            /// # Errors
+            /// None: what failed is in the report.
+            fn pass(syncer: &mut Syncer) -> Report;
 
             /// Removes all services. Connections, timeouts and sync daemons stay.
             fn flush() -> ();

@@ -127,6 +127,10 @@ impl Transport for Link {
         Ok(if whole { Received::Whole } else { Received::Truncated })
     }
 
+    fn sleep(&mut self, until: Instant) {
+        self.kernel.advance_to(until);
+    }
+
     fn reopen(&mut self) -> io::Result<()> {
         *self = Self::new(self.kernel.clone(), self.exposed);
         Ok(())
@@ -150,6 +154,11 @@ impl AsyncTransport for Link {
         deadline: Instant,
     ) -> Poll<io::Result<Received>> {
         Poll::Ready(self.receive(buffer, deadline))
+    }
+
+    fn poll_sleep(&mut self, _: &mut Context<'_>, until: Instant) -> Poll<()> {
+        self.sleep(until);
+        Poll::Ready(())
     }
 
     fn reopen(&mut self) -> io::Result<()> {

@@ -12,13 +12,15 @@ use super::frame::{Content, Frames, HEADER_LENGTH};
 use super::{Operation, Request};
 use crate::error::Cause;
 use crate::wire::uapi::{FAMILY_NAME, FAMILY_VERSION};
-use crate::wire::{DecodeError, Payload, for_each_attribute};
+use crate::wire::{DecodeError, Payload, Sink, Slice, for_each_attribute};
 
 /// The controller of generic netlink, which knows all families: `GENL_ID_CTRL`.
 const CONTROLLER: u16 = 0x10;
 /// `CTRL_ATTR_FAMILY_ID`
 const FAMILY_ID: u16 = 1;
 const GENERIC_HEADER_LENGTH: usize = 4;
+/// A destination with a tunnel under a service, the longest of all, has 232 bytes.
+const LONGEST_REQUEST: usize = 256;
 
 /// Encodes requests and numbers them.
 ///
@@ -31,6 +33,7 @@ pub(crate) struct Engine {
     outgoing: Vec<u8>,
     /// Where the last message of `outgoing` starts.
     last: usize,
+    last_may_stay_unanswered: bool,
 }
 
 /// A request under way.
@@ -39,6 +42,8 @@ pub(crate) struct Exchange {
     sequence: u32,
     message_type: u16,
     dump: bool,
+    /// The number of a question behind the request, whose answer ends the exchange, too.
+    barrier: Option<u32>,
 }
 
 /// How far an exchange has come.
@@ -76,7 +81,10 @@ impl Engine {
         let kind = if request.is_dump() { NLM_F_DUMP } else { 0 };
         let sequence =
             self.append(message_type, NLM_F_REQUEST | NLM_F_ACK | kind, request.payload());
-        Exchange { sequence, message_type, dump: request.is_dump() }
+        let unanswered =
+            matches!(request, Request::Operation(operation) if may_stay_unanswered(operation));
+        let barrier = unanswered.then(|| self.append_barrier());
+        Exchange { sequence, message_type, dump: request.is_dump(), barrier }
     }
 
     /// Starts encoding a window of operations, whose sequence numbers follow each other from the
@@ -94,12 +102,22 @@ impl Engine {
     pub(crate) fn append_operation(&mut self, operation: &Operation) {
         let family = self.family.unwrap_or_default();
         self.append(family, NLM_F_REQUEST, Some(operation.payload()));
+        self.last_may_stay_unanswered = may_stay_unanswered(operation);
     }
 
     /// Has the last operation of a window acknowledged; the kernel reports the others if they fail.
     pub(crate) fn end_window(&mut self) {
         let mut header = NetlinkBuffer::new(&mut self.outgoing[self.last..]);
         header.set_flags(NLM_F_REQUEST | NLM_F_ACK);
+        if self.last_may_stay_unanswered {
+            self.append_barrier();
+        }
+    }
+
+    /// Appends a question of one answer, after which all before it is done.
+    fn append_barrier(&mut self) -> u32 {
+        let family = self.family.unwrap_or_default();
+        self.append(family, NLM_F_REQUEST, Request::Info.payload())
     }
 
     /// What is to be sent.
@@ -122,7 +140,11 @@ impl Engine {
                 let cmd = payload.command.number();
                 GenlHeader { cmd, version: FAMILY_VERSION }.emit(&mut header);
                 self.outgoing.extend_from_slice(&header);
-                payload.encode(&mut self.outgoing);
+                let mut buffer = [0; LONGEST_REQUEST];
+                let mut slice = Slice::new(&mut buffer);
+                payload.encode(&mut slice);
+                let length = slice.position();
+                self.outgoing.extend_from_slice(&buffer[..length]);
             }
             None => self.append_family_query(),
         }
@@ -157,6 +179,9 @@ impl Exchange {
         let mut progress = Progress::None;
         for frame in Frames::new(datagram) {
             let frame = frame?;
+            if Some(frame.sequence) == self.barrier {
+                return Ok(Progress::Finished);
+            }
             if frame.sequence != self.sequence {
                 continue;
             }
@@ -194,6 +219,12 @@ impl Exchange {
     pub(crate) fn is_dump(&self) -> bool {
         self.dump
     }
+}
+
+/// Whether the kernel may do what is asked and not answer: it waits for the thread of a sync daemon
+/// to end, and where that had not run yet the wait fails with `EINTR`, which netlink does not report.
+fn may_stay_unanswered(operation: &Operation) -> bool {
+    matches!(operation, Operation::StopDaemon(_))
 }
 
 /// The number of the family in the controller's answer.

@@ -69,6 +69,11 @@ impl Window {
         for frame in Frames::new(datagram) {
             let frame = frame?;
             let index = frame.sequence.wrapping_sub(self.first) as usize;
+            if index == self.results.len() {
+                // The question behind an operation that may stay unanswered.
+                self.settled = index;
+                continue;
+            }
             let Some(result) = self.results.get_mut(index) else { continue };
             progress = Progress::Some;
             let Content::Status { errno, message } = frame.content()? else { continue };

@@ -1,14 +1,20 @@
 //! A desired state: services with their destinations, and its text form.
 
 mod parse;
+mod plan;
+mod policy;
 mod print;
 mod words;
 
 use std::collections::BTreeMap;
 
+#[cfg(feature = "serde")]
+use crate::forms;
 use crate::model::{Destination, DestinationKey, Invalid, Service, ServiceKey, Table};
 
 pub use parse::ParseError;
+pub use plan::{Change, Difference, Left, Plan, Reason};
+pub use policy::{Allowed, Draining, Policy, Scope};
 
 /// Services with their destinations, as they are or as they should be.
 ///
@@ -37,6 +43,8 @@ pub use parse::ParseError;
 /// # Ok::<(), ipvs_netlink::ruleset::ParseError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(into = "forms::Entries", try_from = "forms::Entries"))]
 pub struct Ruleset {
     services: BTreeMap<ServiceKey, ServiceRules>,
 }
@@ -143,16 +151,68 @@ impl Ruleset {
     }
 }
 
+impl Ruleset {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = ServiceKey> {
+        self.services.keys().copied()
+    }
+
+    /// Makes a change that the kernel has made.
+    pub(crate) fn record(&mut self, change: &Change) {
+        match *change {
+            Change::AddService(service) | Change::UpdateService { to: service, .. } => {
+                self.services
+                    .entry(service.key)
+                    .or_insert(ServiceRules { service, destinations: BTreeMap::new() })
+                    .service = service;
+            }
+            Change::RemoveService(service) => {
+                self.services.remove(&service.key);
+            }
+            Change::AddDestination(service, destination)
+            | Change::UpdateDestination { service, to: destination, .. } => {
+                self.set_destination(service, destination);
+            }
+            Change::DrainDestination(service, destination) => {
+                self.set_destination(service, destination.weight(0));
+            }
+            Change::RemoveDestination(service, destination) => {
+                self.remove_destination(service, destination.key);
+            }
+        }
+    }
+
+    fn set_destination(&mut self, service: ServiceKey, destination: Destination) {
+        if let Some(rules) = self.services.get_mut(&service) {
+            rules.destinations.insert(destination.key, destination);
+        }
+    }
+
+    /// Puts a service as it was read in the place of what was known of it.
+    pub(crate) fn set_read(&mut self, key: ServiceKey, read: Option<ServiceRules>) {
+        match read {
+            Some(rules) => self.services.insert(key, rules),
+            None => self.services.remove(&key),
+        };
+    }
+}
+
+impl ServiceRules {
+    pub(crate) fn read(
+        service: Service,
+        destinations: impl IntoIterator<Item = Destination>,
+    ) -> Self {
+        let destinations = destinations.into_iter().map(|d| (d.key, d)).collect();
+        Self { service, destinations }
+    }
+}
+
 /// The configuration of a table, without its counters. Unlike what is inserted it is not checked:
 /// the kernel holds it.
 impl From<&Table> for Ruleset {
     fn from(table: &Table) -> Self {
         let rules = table.services.iter().map(|entry| {
             let destinations = entry.destinations.iter().map(|d| d.destination);
-            let rules = ServiceRules {
-                service: entry.service.service,
-                destinations: destinations.map(|d| (d.key, d)).collect(),
-            };
+            let rules = ServiceRules::read(entry.service.service, destinations);
             (rules.service.key, rules)
         });
         Self { services: rules.collect() }

@@ -23,7 +23,7 @@ impl fmt::Display for Ruleset {
 }
 
 /// Prints as the options of an `ipvsadm` command.
-struct AsOptions<'a, T>(&'a T);
+pub(super) struct AsOptions<'a, T>(pub(super) &'a T);
 
 impl fmt::Display for AsOptions<'_, ServiceKey> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,8 +47,17 @@ impl fmt::Display for AsOptions<'_, ServiceKey> {
 
 impl fmt::Display for AsOptions<'_, Service> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Service { key, scheduler, persistence, one_packet, flags } = self.0;
-        write!(f, "{} -s {scheduler}", AsOptions(key))?;
+        write!(f, "{}{}", AsOptions(&self.0.key), AsOptions(&Configuration(self.0)))
+    }
+}
+
+/// A service without its key.
+pub(super) struct Configuration<'a>(pub(super) &'a Service);
+
+impl fmt::Display for AsOptions<'_, Configuration<'_>> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Service { key: _, scheduler, persistence, one_packet, flags } = self.0.0;
+        write!(f, " -s {scheduler}")?;
         if let Some(persistence) = persistence {
             write!(f, " -p {}", persistence.seconds)?;
             if let Some(netmask) = persistence.netmask {

@@ -8,6 +8,9 @@ mod batch;
 mod exchange;
 mod trace;
 
+use std::future::poll_fn;
+use std::time::Instant;
+
 use rustix::io::Errno;
 
 use crate::error::{Cause, Error};
@@ -74,7 +77,7 @@ impl Session {
         Ok(destinations)
     }
 
-    async fn list_destinations(
+    pub(crate) async fn list_destinations(
         &mut self,
         service: ServiceKey,
     ) -> Result<Vec<DestinationEntry>, Error> {
@@ -209,6 +212,15 @@ impl Session {
 
     pub(crate) async fn stop_daemon(&mut self, role: DaemonRole) -> Result<(), Error> {
         self.change(Operation::StopDaemon(role)).await
+    }
+
+    /// The time, by the transport's clock.
+    pub(crate) fn now(&self) -> Instant {
+        self.transport.now()
+    }
+
+    pub(crate) async fn sleep(&mut self, until: Instant) {
+        poll_fn(|context| self.transport.poll_sleep(context, until)).await;
     }
 
     async fn change(&mut self, operation: Operation) -> Result<(), Error> {

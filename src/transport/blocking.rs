@@ -23,6 +23,11 @@ impl AsyncTransport for Immediate {
         Poll::Ready(self.0.receive(buffer, deadline))
     }
 
+    fn poll_sleep(&mut self, _: &mut Context<'_>, until: Instant) -> Poll<()> {
+        self.0.sleep(until);
+        Poll::Ready(())
+    }
+
     fn reopen(&mut self) -> io::Result<()> {
         self.0.reopen()
     }

@@ -23,7 +23,7 @@ pub(crate) trait Reactor: Send + 'static {
 pub(crate) struct Evented<R: Reactor> {
     socket: R::Socket,
     origin: Origin,
-    /// Runs while a receive waits.
+    /// Runs while a receive waits, or a conversation sleeps.
     timer: Option<(Instant, Pin<Box<R::Timer>>)>,
     /// Whether the executor had its turn since the last send.
     yielded: bool,
@@ -70,14 +70,19 @@ impl<R: Reactor> AsyncTransport for Evented<R> {
             let received = if whole { Received::Whole } else { Received::Truncated };
             return Poll::Ready(outcome.map(|()| received));
         }
-        if self.timer.as_ref().is_none_or(|(until, _)| *until != deadline) {
-            self.timer = Some((deadline, Box::pin(R::timer(deadline))));
+        ready!(self.poll_sleep(context, deadline));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn poll_sleep(&mut self, context: &mut Context<'_>, until: Instant) -> Poll<()> {
+        if self.timer.as_ref().is_none_or(|(running, _)| *running != until) {
+            self.timer = Some((until, Box::pin(R::timer(until))));
         }
         if let Some((_, timer)) = &mut self.timer {
             ready!(timer.as_mut().poll(context));
         }
         self.timer = None;
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        Poll::Ready(())
     }
 
     fn reopen(&mut self) -> io::Result<()> {

@@ -45,6 +45,11 @@ pub trait Transport: Send {
     /// `ENOBUFS` once where the kernel has dropped datagrams.
     fn receive(&mut self, buffer: &mut Vec<u8>, deadline: Instant) -> io::Result<Received>;
 
+    /// Sleeps until then.
+    fn sleep(&mut self, until: Instant) {
+        std::thread::sleep(until.saturating_duration_since(self.now()));
+    }
+
     /// Starts anew on a fresh connection, without what the old one still held.
     ///
     /// # Errors
@@ -89,6 +94,9 @@ pub trait AsyncTransport: Send {
         buffer: &mut Vec<u8>,
         deadline: Instant,
     ) -> Poll<io::Result<Received>>;
+
+    /// Sleeps until then.
+    fn poll_sleep(&mut self, context: &mut Context<'_>, until: Instant) -> Poll<()>;
 
     /// Starts anew, as [`Transport::reopen`] does.
     ///

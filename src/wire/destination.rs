@@ -50,7 +50,7 @@ pub struct DestinationAttributes {
 }
 
 impl DestinationAttributes {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn encode<S: Attributes>(&self, sink: &mut S) {
         if let Some(address) = self.address {
             sink.array(attribute::ADDRESS, address);
@@ -185,7 +185,7 @@ impl DestinationAttributes {
 }
 
 impl From<&DestinationKey> for DestinationAttributes {
-    #[inline]
+    #[inline(always)]
     fn from(key: &DestinationKey) -> Self {
         Self {
             address: Some(address_bytes(key.address)),
@@ -197,7 +197,7 @@ impl From<&DestinationKey> for DestinationAttributes {
 }
 
 impl From<&Destination> for DestinationAttributes {
-    #[inline]
+    #[inline(always)]
     fn from(destination: &Destination) -> Self {
         let mut attributes = Self {
             forwarding: Some(destination.forwarding.number()),

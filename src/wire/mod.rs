@@ -9,6 +9,9 @@
 //!
 //! Decoding is as lenient as the kernel: unknown attributes are skipped, integers may be longer
 //! than needed, of duplicates the last one counts. It never panics, whatever the bytes.
+// Inlined into a request's encoding, attributes that are known to be absent cost nothing: a fifth
+// fewer instructions for an operation of a batch.
+#![allow(clippy::inline_always)]
 
 mod daemon;
 mod destination;
@@ -29,3 +32,4 @@ pub use service::ServiceAttributes;
 
 pub(crate) use payload::{About, Payload};
 pub(crate) use reader::for_each_attribute;
+pub(crate) use writer::{Sink, Slice};

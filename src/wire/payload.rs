@@ -32,8 +32,7 @@ impl<'a> Payload<'a> {
         Self { service: Some(About::Key(key)), ..self }
     }
 
-    // Inlined, so that what is known to be absent costs nothing.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn encode<S: Attributes>(&self, sink: &mut S) {
         match self.service {
             Some(About::Key(key)) => {

@@ -47,7 +47,7 @@ pub struct ServiceAttributes {
 }
 
 impl ServiceAttributes {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn encode<S: Attributes>(&self, sink: &mut S) {
         if let Some(family) = self.family {
             sink.u16_native(attribute::AF, family);
@@ -184,7 +184,7 @@ pub(super) fn address_of(family: Family, bytes: [u8; 16]) -> IpAddr {
 }
 
 impl From<&ServiceKey> for ServiceAttributes {
-    #[inline]
+    #[inline(always)]
     fn from(key: &ServiceKey) -> Self {
         let family = Some(family_number(key.family()));
         match *key {
@@ -203,7 +203,7 @@ impl From<&ServiceKey> for ServiceAttributes {
 }
 
 impl From<&Service> for ServiceAttributes {
-    #[inline]
+    #[inline(always)]
     fn from(service: &Service) -> Self {
         let family = service.key.family();
         let persistence = service.persistence;

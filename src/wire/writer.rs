@@ -13,6 +13,7 @@ pub(crate) trait Sink {
 }
 
 impl Sink for Vec<u8> {
+    #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
@@ -31,6 +32,7 @@ impl Sink for Vec<u8> {
 pub(crate) struct Length(pub(crate) usize);
 
 impl Sink for Length {
+    #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
         self.0 += bytes.len();
     }
@@ -55,6 +57,7 @@ impl<'a> Slice<'a> {
 }
 
 impl Sink for Slice<'_> {
+    #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
         let end = self.position + bytes.len();
         self.bytes[self.position..end].copy_from_slice(bytes);
@@ -73,6 +76,7 @@ impl Sink for Slice<'_> {
 /// Writes attributes; a field's byte order shows in the name of the method.
 pub(crate) trait Attributes: Sink + Sized {
     /// A string with the terminating NUL that the kernel's policy asks for.
+    #[inline(always)]
     fn string(&mut self, kind: u16, value: &str) {
         self.header(kind, NLA_HEADER_SIZE + value.len() + 1);
         self.put(value.as_bytes());
@@ -81,6 +85,7 @@ pub(crate) trait Attributes: Sink + Sized {
     }
 
     /// A value of known length, put at once with its header and padding.
+    #[inline(always)]
     fn array<const N: usize>(&mut self, kind: u16, value: [u8; N]) {
         const LONGEST: usize = NLA_HEADER_SIZE + 16;
         let mut bytes = [0; LONGEST];
@@ -119,6 +124,7 @@ pub(crate) trait Attributes: Sink + Sized {
     }
 
     /// An attribute that holds attributes; its length is set once they are written.
+    #[inline(always)]
     fn nest(&mut self, kind: u16, content: impl FnOnce(&mut Self)) {
         let start = self.position();
         self.header(kind | NLA_F_NESTED, 0);

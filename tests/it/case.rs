@@ -1,11 +1,20 @@
 //! A case: one text of what must hold, run against every kernel there is.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libtest_mimic::Trial;
 
 use crate::client::Flavour;
 use crate::subject::{RealKernel, Subject};
+
+/// How many combinations of the matrix all cases have gone through.
+static COMBINATIONS: AtomicUsize = AtomicUsize::new(0);
+
+/// How many combinations of the matrix held in this run.
+pub(crate) fn combinations() -> usize {
+    COMBINATIONS.load(Ordering::Relaxed)
+}
 
 /// What a case is: a function of a subject whose table is empty.
 pub(crate) type Run = for<'a> fn(&'a mut Subject) -> Pin<Box<dyn Future<Output = Outcome> + 'a>>;
@@ -18,6 +27,8 @@ pub(crate) type Outcome = anyhow::Result<()>;
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) run: Run,
+    /// One client has to do: what is tried is the kernel and the wire, of which there is one.
+    pub(crate) is_long: bool,
 }
 
 /// Makes cases of asynchronous functions, named after them and their module.
@@ -27,13 +38,35 @@ macro_rules! cases {
             vec![$(crate::case::Case {
                 name: concat!(module_path!(), "::", stringify!($name)),
                 run: |subject| Box::pin($name(subject)),
+                is_long: false,
             }),*]
         }
     };
 }
 pub(crate) use cases;
 
+/// Makes trials of functions that need no kernel, named after them and their module.
+macro_rules! trials {
+    ($($name:ident),* $(,)?) => {
+        pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
+            vec![$({
+                let name = concat!(module_path!(), "::", stringify!($name));
+                libtest_mimic::Trial::test(name.trim_start_matches("it::"), || {
+                    $name();
+                    Ok(())
+                })
+            }),*]
+        }
+    };
+}
+pub(crate) use trials;
+
 impl Case {
+    /// The same case for one client only.
+    pub(crate) fn long(self) -> Self {
+        Self { is_long: true, ..self }
+    }
+
     /// The trials of this case on the real kernel; without one it is listed as ignored.
     pub(crate) fn trials(self, index: usize, kernel: Option<RealKernel>) -> Vec<Trial> {
         let name = self.name.trim_start_matches("it::");
@@ -41,8 +74,11 @@ impl Case {
             return vec![Trial::test(format!("{name} (real)"), || Ok(())).with_ignored_flag(true)];
         };
         let mut flavours = vec![Flavour::Blocking, Flavour::Tokio];
+        if self.is_long {
+            flavours.truncate(1);
+        }
         // What differs for smol is the socket alone: a tenth of the cases shows that it works.
-        if index.is_multiple_of(10) {
+        if index.is_multiple_of(10) && !self.is_long {
             flavours.push(Flavour::Smol);
         }
         let trial = |flavour| {
@@ -50,7 +86,9 @@ impl Case {
                 let outcome = run(async {
                     let mut subject = Subject::real(kernel, flavour).await?;
                     subject.reset().await?;
-                    (self.run)(&mut subject).await
+                    (self.run)(&mut subject).await?;
+                    COMBINATIONS.fetch_add(subject.combinations, Ordering::Relaxed);
+                    Ok(())
                 });
                 outcome.map_err(|error| format!("{error:?}").into())
             })

@@ -9,20 +9,32 @@ mod batches;
 mod case;
 mod client;
 mod destinations;
+mod errors;
 mod family;
+mod faults;
+mod golden;
 mod host;
+mod matrix;
 mod oracle;
+mod properties;
+mod random;
+mod readable;
 mod recovery;
 mod rules;
+mod scripted;
 mod services;
 mod subject;
 mod system;
+mod tampered;
 
 use libtest_mimic::{Arguments, Conclusion};
 
 use crate::subject::RealKernel;
 
 fn main() {
+    if errors::run_as_child() {
+        return;
+    }
     run().exit();
 }
 
@@ -40,9 +52,24 @@ fn run() -> Conclusion {
         oracle::cases(),
         recovery::cases(),
         family::cases(),
+        matrix::cases(),
+        errors::cases(),
+        faults::cases(),
+        golden::cases(),
     ];
     let mut trials = host::trials();
+    trials.extend(faults::trials());
+    trials.extend(golden::trials());
+    trials.extend(properties::trials());
+    trials.extend(readable::trials());
     let cases = cases.into_iter().flatten().enumerate();
     trials.extend(cases.flat_map(|(index, case)| case.trials(index, kernel)));
-    libtest_mimic::run(&arguments, trials)
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let (Some(kernel), combinations @ 1..) = (kernel, case::combinations()) {
+        println!(
+            "{combinations} combinations of the matrix held on Linux {kernel}
+"
+        );
+    }
+    conclusion
 }

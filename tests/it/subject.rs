@@ -47,11 +47,14 @@ pub(crate) struct Subject {
     pub(crate) client: Client,
     pub(crate) kernel: RealKernel,
     pub(crate) flavour: Flavour,
+    /// How many combinations of the matrix the case has gone through.
+    pub(crate) combinations: usize,
 }
 
 impl Subject {
     pub(crate) async fn real(kernel: RealKernel, flavour: Flavour) -> anyhow::Result<Self> {
-        Ok(Self { client: Client::connect(flavour, &Options::new()).await?, kernel, flavour })
+        let client = Client::connect(flavour, &Options::new()).await?;
+        Ok(Self { client, kernel, flavour, combinations: 0 })
     }
 
     /// Puts the kernel into the state that every case starts from.

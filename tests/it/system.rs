@@ -4,7 +4,9 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::ensure;
-use ipvs_netlink::{DaemonRole, Destination, Service, Stats, SyncDaemon, TimeoutsUpdate};
+use ipvs_netlink::{
+    DaemonRole, Destination, Operation, Service, Stats, SyncDaemon, TimeoutsUpdate,
+};
 
 use crate::case::{Outcome, cases};
 use crate::rules::web;
@@ -17,6 +19,7 @@ cases![
     a_timeout_too_long_is_refused,
     daemons_start_and_stop,
     a_daemon_needs_its_interface,
+    a_daemon_stops_as_soon_as_it_has_started,
 ];
 
 async fn tells_its_version(subject: &mut Subject) -> Outcome {
@@ -137,5 +140,26 @@ async fn a_daemon_needs_its_interface(subject: &mut Subject) -> Outcome {
     let daemon = SyncDaemon::new(DaemonRole::Backup, "nosuch".parse()?);
     let error = subject.client.start_daemon(&daemon).await.unwrap_err();
     assert!(error.to_string().contains("no such interface"), "{error}");
+    Ok(())
+}
+
+/// The kernel does not answer at all where the daemon's thread had not run yet: the client waited
+/// for ten seconds, and then did not know.
+async fn a_daemon_stops_as_soon_as_it_has_started(subject: &mut Subject) -> Outcome {
+    for _ in 0..10 {
+        for role in [DaemonRole::Master, DaemonRole::Backup] {
+            let daemon = SyncDaemon::new(role, "lo".parse()?);
+            subject.client.start_daemon(&daemon).await?;
+            subject.client.stop_daemon(role).await?;
+            assert!(subject.client.daemons().await?.is_empty());
+            let both = vec![Operation::StartDaemon(daemon), Operation::StopDaemon(role)];
+            for result in subject.client.batch(both).await? {
+                result?;
+            }
+            assert!(subject.client.daemons().await?.is_empty());
+            let error = subject.client.stop_daemon(role).await.unwrap_err();
+            assert!(error.is_not_found(), "{error}");
+        }
+    }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod cargo;
 mod command;
+mod fuzz;
 mod progress;
 mod report;
 mod test;
@@ -19,12 +20,14 @@ const NO_VERDICT: u8 = 125;
 #[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
 enum Xtask {
     Test(test::Test),
+    Soak(fuzz::Soak),
     Vm(vm::Vm),
 }
 
 fn main() -> ExitCode {
     let (status, failure) = match Xtask::parse() {
         Xtask::Test(test) => (test.run().map(|good| u8::from(!good)), 1),
+        Xtask::Soak(soak) => (soak.run().map(|good| u8::from(!good)), 1),
         Xtask::Vm(vm) => (vm.run(), NO_VERDICT),
     };
     match status {

@@ -9,6 +9,7 @@ use cargo_metadata::Metadata;
 use clap::Args;
 
 use crate::cargo::{PACKAGE, cargo, metadata};
+use crate::fuzz;
 use crate::report::{self, Counting, Counts, Row};
 use crate::vm::{Choice, Job, Options, Source};
 
@@ -72,6 +73,11 @@ fn checks(run: &mut Run, metadata: &Metadata, left_out: Option<&'static str>) ->
             succeeds(check.args(features))
         })?;
     }
+    run.step("features: as a crate that depends on ours has it", left_out, |_| {
+        let mut check = cargo(metadata);
+        check.args(["check", "--manifest-path", "tests/consumer/Cargo.toml"]);
+        succeeds(check.arg("--target-dir").arg(metadata.target_directory.join("consumer")))
+    })?;
     Ok(())
 }
 
@@ -100,7 +106,13 @@ fn host_tests(run: &mut Run, metadata: &Metadata, left_out: Option<&'static str>
     run.tests("library tests without features", left_out, |out| {
         let plain = ["test", "-p", PACKAGE, "--lib", "--no-default-features"];
         streams(cargo(metadata).args(plain), out)
-    })
+    })?;
+    for target in fuzz::TARGETS {
+        run.step(&format!("fuzz target {target}, a short run"), left_out, |_| {
+            fuzz::smoke(metadata, target)
+        })?;
+    }
+    Ok(())
 }
 
 fn on_kernel(source: &Source, out: &mut (dyn Write + Send)) -> Result<()> {

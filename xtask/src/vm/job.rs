@@ -50,11 +50,7 @@ impl Job {
                 arguments: std::iter::once("--bench".into()).chain(arguments).collect(),
                 ..Self::default()
             },
-            Action::Differential {
-                sequences,
-                seed,
-                arguments,
-            } => {
+            Action::Differential { sequences, seed, arguments } => {
                 let mut words: Vec<OsString> =
                     vec!["--sequences".into(), sequences.to_string().into()];
                 if let Some(seed) = seed {

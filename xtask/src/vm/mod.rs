@@ -138,10 +138,7 @@ enum Action {
 impl Vm {
     /// Returns the exit status of the program; of the first that failed when there are several runs.
     pub(crate) fn run(self) -> Result<u8> {
-        let tests = matches!(
-            self.action,
-            Action::Test { .. } | Action::Differential { .. }
-        );
+        let tests = matches!(self.action, Action::Test { .. } | Action::Differential { .. });
         let chosen = self.options.kernel.clone();
         let Choice(sources) =
             chosen.unwrap_or_else(|| if tests { Choice::all() } else { Choice::newest() });

@@ -1,0 +1,12 @@
+//! Bringing a wanted ruleset about: writing it, mending what others change, verifying, draining.
+//!
+//! [`apply`](crate::blocking::Client::apply) carries out one plan and waits for what it drains. A
+//! [`Syncer`] lives as long as its controller: it knows the table and makes only what changed.
+
+mod apply;
+mod drain;
+mod report;
+mod syncer;
+
+pub use report::{Failed, Progress, Report, Stage, Times};
+pub use syncer::Syncer;

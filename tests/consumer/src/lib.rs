@@ -1,0 +1,34 @@
+//! A crate that depends on ours: what it names must be there without any feature.
+
+use std::time::Duration;
+
+use ipvs_netlink::blocking::Client;
+use ipvs_netlink::{Destination, Error, Operation, Options, Ruleset, Scheduler, Service};
+
+/// Replaces the table.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn replace(rules: &Ruleset) -> Result<(), Error> {
+    let mut ipvs: Client = Options::new().deadline(Duration::from_secs(5)).connect()?;
+    let mut operations = vec![Operation::Flush];
+    for rules in rules.services() {
+        let service = *rules.service();
+        operations.push(Operation::AddService(service));
+        operations.extend(rules.destinations().map(|d| Operation::AddDestination(service.key, *d)));
+    }
+    ipvs.batch(operations)?.into_iter().collect()
+}
+
+/// Adds a service with one server.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn add(ipvs: &mut Client) -> Result<(), Error> {
+    let web = Service::tcp([10, 0, 0, 1], 80).scheduler(Scheduler::RoundRobin);
+    match ipvs.add_service(&web) {
+        Err(error) if error.is_already_exists() => ipvs.update_service(&web)?,
+        other => other?,
+    }
+    ipvs.add_destination(web.key, &Destination::masquerade([10, 0, 1, 1], 8080).weight(3))
+}

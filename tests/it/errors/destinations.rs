@@ -1,0 +1,165 @@
+//! What the kernel refuses of destinations.
+
+use std::net::IpAddr;
+
+use ipvs_netlink::{DaemonRole, Destination, Service, SyncDaemon, Tunnel};
+
+use super::{EEXIST, EINVAL, ENOENT, ERANGE, refused};
+use crate::case::{Outcome, cases};
+use crate::rules::{backend, real, real6, vip6, web};
+use crate::subject::{Subject, program};
+use crate::tampered::{Tampered, is_command};
+
+cases![
+    an_unknown_destination,
+    a_destination_that_is_there,
+    an_ipv4_address_of_no_host,
+    an_ipv6_address_of_no_host,
+    a_gue_tunnel_without_a_port,
+    an_upper_threshold_of_32_bits,
+    another_family_while_a_sync_daemon_runs,
+    what_is_refused_before_sending_the_kernel_refuses_too,
+];
+
+async fn an_unknown_destination(subject: &mut Subject) -> Outcome {
+    let client = &mut subject.client;
+    client.add_service(&web()).await?;
+    let says = "the service has no such destination";
+    for error in [
+        refused(client.destination(web().key, backend(1).key).await, ENOENT, says),
+        refused(client.update_destination(web().key, &backend(1)).await, ENOENT, says),
+        refused(client.remove_destination(web().key, backend(1).key).await, ENOENT, says),
+    ] {
+        assert!(error.is_destination_not_found() && error.is_not_found(), "{error}");
+        assert!(!error.is_service_not_found() && !error.is_module_not_found(), "{error}");
+    }
+    Ok(())
+}
+
+async fn a_destination_that_is_there(subject: &mut Subject) -> Outcome {
+    subject.client.add_service(&web()).await?;
+    subject.client.add_destination(web().key, &backend(1)).await?;
+    let again = backend(1).weight(9);
+    let added = subject.client.add_destination(web().key, &again).await;
+    let error = refused(added, EEXIST, "the destination is there already; update it instead");
+    assert!(error.is_already_exists(), "{error}");
+    Ok(())
+}
+
+async fn an_ipv4_address_of_no_host(subject: &mut Subject) -> Outcome {
+    subject.client.add_service(&web()).await?;
+    let says = "the address must be local or unicast by the routing table";
+    program("ip", &["address", "add", "10.7.7.1/24", "broadcast", "10.7.7.255", "dev", "lo"])?;
+    for address in ["0.0.0.0", "224.0.0.1", "239.1.1.1", "255.255.255.255", "127.255.255.255"] {
+        let nowhere = Destination::masquerade(address.parse::<IpAddr>()?, 80);
+        refused(subject.client.add_destination(web().key, &nowhere).await, EINVAL, says);
+    }
+    let broadcast = Destination::masquerade([10, 7, 7, 255], 80);
+    let added = subject.client.add_destination(web().key, &broadcast).await;
+    program("ip", &["address", "delete", "10.7.7.1/24", "dev", "lo"])?;
+    refused(added, EINVAL, says);
+    // What looks as odd and is taken.
+    for address in ["0.0.0.1", "127.0.0.1", "240.0.0.1"] {
+        let odd = Destination::masquerade(address.parse::<IpAddr>()?, 80);
+        subject.client.add_destination(web().key, &odd).await?;
+    }
+    Ok(())
+}
+
+async fn an_ipv6_address_of_no_host(subject: &mut Subject) -> Outcome {
+    let service = Service::tcp(vip6(), 80);
+    subject.client.add_service(&service).await?;
+    let says = "the address must be unicast, and not link-local unless it is this host's own";
+    for address in ["::", "ff02::1", "::ffff:10.0.0.1", "fe80::1"] {
+        let nowhere = Destination::masquerade(address.parse::<IpAddr>()?, 80);
+        refused(subject.client.add_destination(service.key, &nowhere).await, EINVAL, says);
+    }
+    for address in ["::1", "2001:db8::9", "fc00::1"] {
+        let somewhere = Destination::masquerade(address.parse::<IpAddr>()?, 80);
+        subject.client.add_destination(service.key, &somewhere).await?;
+    }
+    Ok(())
+}
+
+/// The text blamed the address, which was fine.
+async fn a_gue_tunnel_without_a_port(subject: &mut Subject) -> Outcome {
+    subject.client.add_service(&web()).await?;
+    subject.client.add_destination(web().key, &backend(1)).await?;
+    let says = "a gue tunnel needs a port other than 0";
+    for n in [1, 2] {
+        let tunnel = Tunnel::from_numbers(1, 0, 0);
+        let destination = Destination::tunnel(real(n), 8080, tunnel);
+        refused(subject.client.update_destination(web().key, &destination).await, EINVAL, says);
+        let added = subject.client.add_destination(web().key, &destination).await;
+        refused(added, EINVAL, says);
+    }
+    Ok(())
+}
+
+/// Mainline took it until 6.12.104, Debian until 6.1.192; both kernels that are tested refuse it.
+async fn an_upper_threshold_of_32_bits(subject: &mut Subject) -> Outcome {
+    subject.client.add_service(&web()).await?;
+    subject.client.add_destination(web().key, &backend(1)).await?;
+    let says = "this kernel takes no upper threshold above 2147483647";
+    for upper in [1 << 31, u32::MAX] {
+        let more = backend(1).thresholds(upper, 1);
+        refused(subject.client.update_destination(web().key, &more).await, EINVAL, says);
+        let more = backend(2).thresholds(upper, upper);
+        refused(subject.client.add_destination(web().key, &more).await, EINVAL, says);
+    }
+    Ok(())
+}
+
+async fn another_family_while_a_sync_daemon_runs(subject: &mut Subject) -> Outcome {
+    let service = Service::tcp(vip6(), 80);
+    let mixed = Destination::tunnel(real(1), 80, Tunnel::Ipip);
+    subject.client.add_service(&service).await?;
+    let daemon = SyncDaemon::new(DaemonRole::Backup, "lo".parse()?);
+    subject.client.start_daemon(&daemon).await?;
+    let says = "refused while a sync daemon runs; stop it first";
+    refused(subject.client.add_destination(service.key, &mixed).await, EINVAL, says);
+    refused(subject.client.update_destination(service.key, &mixed).await, EINVAL, says);
+    let same = Destination::tunnel(real6(1), 80, Tunnel::Ipip);
+    subject.client.add_destination(service.key, &same).await?;
+    subject.client.stop_daemon(DaemonRole::Backup).await?;
+    // And the other way about.
+    subject.client.add_destination(service.key, &mixed).await?;
+    let says = "cannot run while a destination is of another address family than its service's";
+    refused(subject.client.start_daemon(&daemon).await, EINVAL, says);
+    subject.client.remove_destination(service.key, mixed.key).await?;
+    subject.client.start_daemon(&daemon).await?;
+    Ok(())
+}
+
+const WEIGHT: u8 = 4;
+const LOWER_THRESHOLD: u8 = 6;
+
+/// Only what no kernel takes may be refused without asking it.
+async fn what_is_refused_before_sending_the_kernel_refuses_too(subject: &mut Subject) -> Outcome {
+    subject.client.add_service(&web()).await?;
+    let add = |kind: u8, value: u32| -> anyhow::Result<_> {
+        let mut client = Tampered::client(move |message| {
+            if is_command(message, 5) {
+                let header = [8, 0, kind, 0];
+                // Within the destination: the service's attributes come first.
+                let at = message.windows(4).rposition(|window| window == header).unwrap();
+                message[at + 4..at + 8].copy_from_slice(&value.to_ne_bytes());
+            }
+        })?;
+        Ok(client.add_destination(web().key, &backend(1)))
+    };
+    refused(add(WEIGHT, 1 << 31)?, ERANGE, "");
+    refused(add(WEIGHT, u32::MAX)?, ERANGE, "");
+    // Above the upper one, which is 0.
+    refused(add(LOWER_THRESHOLD, 1)?, ERANGE, "");
+    // Another family without a tunnel.
+    let mut client = Tampered::client(|message| {
+        if is_command(message, 5) {
+            let at = message.windows(4).rposition(|window| window == [6, 0, 11, 0]).unwrap();
+            message[at + 4] = 10;
+        }
+    })?;
+    refused(client.add_destination(web().key, &backend(1)), EINVAL, "");
+    add(WEIGHT, 1)??;
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! What is refused before the kernel looks at services, destinations or daemons.
+
+use ipvs_netlink::{Destination, Service};
+
+use super::{EBUSY, EINVAL, ENOENT, EOPNOTSUPP, refused};
+use crate::case::{Outcome, cases};
+use crate::rules::{real, vip, web};
+use crate::subject::Subject;
+use crate::tampered::{Tampered, is_command, set_command, truncate};
+
+cases![
+    an_unknown_family,
+    an_unknown_command,
+    a_message_that_is_too_short,
+    a_second_listing_on_a_socket,
+];
+
+/// What a kernel without IPVS says. Others report an empty table, and remember it for good.
+async fn an_unknown_family(_: &mut Subject) -> Outcome {
+    let outcome = Tampered::client(|message| {
+        if let Some(at) = message.windows(5).position(|window| window == b"IPVS\0") {
+            message[at + 3] = b'X';
+        }
+    });
+    let error = outcome.err().unwrap().downcast::<ipvs_netlink::Error>()?;
+    let error = refused::<()>(Err(error), ENOENT, "load it with modprobe ip_vs");
+    assert!(error.is_ipvs_not_found(), "{error}");
+    assert!(!error.is_not_found() && !error.is_module_not_found(), "{error}");
+    Ok(())
+}
+
+/// What an older kernel says of a command that came after it.
+async fn an_unknown_command(_: &mut Subject) -> Outcome {
+    let mut client = Tampered::client(|message| {
+        if is_command(message, 17) {
+            set_command(message, 99);
+        }
+    })?;
+    refused(client.flush(), EOPNOTSUPP, "this kernel's IPVS does not know the command");
+    Ok(())
+}
+
+async fn a_message_that_is_too_short(_: &mut Subject) -> Outcome {
+    let mut client = Tampered::client(|message| {
+        if is_command(message, 17) {
+            truncate(message, 18);
+        }
+    })?;
+    refused(client.flush(), EINVAL, "cannot remove all services: the kernel said");
+    Ok(())
+}
+
+/// A listing that nobody reads to its end holds up the next on its socket.
+async fn a_second_listing_on_a_socket(subject: &mut Subject) -> Outcome {
+    // More than the kernel puts into the first parts.
+    for port in 1..=200 {
+        subject.client.add_service(&Service::tcp(vip(), port)).await?;
+    }
+    subject.client.add_service(&web()).await.unwrap_err();
+    subject.client.add_destination(web().key, &Destination::masquerade(real(1), 80)).await?;
+    let mut client = Tampered::client(|message| {
+        if is_command(message, 4) {
+            // Another listing in the same send, with a number that is not waited for.
+            let mut other = message.clone();
+            other[8..12].copy_from_slice(&0xffff_0000u32.to_ne_bytes());
+            other.extend_from_slice(message);
+            *message = other;
+        }
+    })?;
+    refused(client.services(), EBUSY, "another listing runs on the same socket");
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! What a process without privileges, or in another namespace, is told.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use anyhow::ensure;
+use ipvs_netlink::blocking::Client;
+use ipvs_netlink::{DaemonRole, Error, TimeoutsUpdate};
+
+use crate::case::{Outcome, cases};
+use crate::rules::{backend, real6, vip6, web};
+use crate::subject::Subject;
+
+cases![
+    an_ordinary_user_is_refused_everything,
+    root_of_a_user_namespace_is_refused_everything,
+    a_fresh_network_namespace_has_a_table_of_its_own,
+];
+
+/// Tells this program that it is to ask the kernel and print the answers, and what.
+const CHILD: &str = "IPVS_NETLINK_TEST_CHILD";
+
+/// Runs as a child of a case, if it is one.
+pub(crate) fn run_as_child() -> bool {
+    match std::env::var(CHILD).as_deref() {
+        Ok("everything") => print_everything(),
+        Ok("namespace") => print_namespace(),
+        _ => return false,
+    }
+    true
+}
+
+/// Asks for everything that there is to ask, and prints a line for each answer.
+fn print_everything() {
+    let mut ipvs = Client::connect().expect("anyone may ask for the family");
+    let print = |name: &str, outcome: Result<(), Error>| match outcome {
+        Ok(()) => println!("{name}: taken"),
+        Err(error) => println!(
+            "{name}: errno {} permission {} {error}",
+            error.errno().unwrap_or(0),
+            error.is_permission_denied()
+        ),
+    };
+    let key = web().key;
+    let daemon = ipvs_netlink::SyncDaemon::new(DaemonRole::Backup, "lo".parse().unwrap());
+    print("info", ipvs.info().map(drop));
+    print("services", ipvs.services().map(drop));
+    print("service", ipvs.service(key).map(drop));
+    print("destinations", ipvs.destinations(key).map(drop));
+    print("timeouts", ipvs.timeouts().map(drop));
+    print("daemons", ipvs.daemons().map(drop));
+    print("add service", ipvs.add_service(&web()));
+    print("update service", ipvs.update_service(&web()));
+    print("remove service", ipvs.remove_service(key));
+    print("add destination", ipvs.add_destination(key, &backend(1)));
+    print("update destination", ipvs.update_destination(key, &backend(1)));
+    print("remove destination", ipvs.remove_destination(key, backend(1).key));
+    print("zero", ipvs.zero());
+    print("zero service", ipvs.zero_service(key));
+    print("flush", ipvs.flush());
+    let update = TimeoutsUpdate::default().udp(std::time::Duration::from_secs(9));
+    print("set timeouts", ipvs.set_timeouts(update));
+    print("start daemon", ipvs.start_daemon(&daemon));
+    print("stop daemon", ipvs.stop_daemon(DaemonRole::Backup));
+}
+
+const REQUESTS: usize = 18;
+
+/// Fills the table of a network namespace in which nothing is set up.
+fn print_namespace() {
+    let mut ipvs = Client::connect().expect("the family is in every namespace");
+    println!("{} services", ipvs.services().unwrap().len());
+    ipvs.add_service(&web()).unwrap();
+    println!("{}", ipvs.add_destination(web().key, &backend(1)).unwrap_err());
+    let service = ipvs_netlink::Service::tcp(vip6(), 80);
+    ipvs.add_service(&service).unwrap();
+    let v6 = ipvs_netlink::Destination::masquerade(real6(1), 80);
+    println!("IPv6: {:?}", ipvs.add_destination(service.key, &v6).map_err(|e| e.to_string()));
+    // The remedy that the error names.
+    crate::subject::program("ip", &["link", "set", "lo", "up"]).unwrap();
+    ipvs.add_destination(web().key, &backend(1)).unwrap();
+    println!("taken");
+}
+
+/// This program as a child, started by another or by itself.
+fn child(command: &mut Command, what: &str) -> anyhow::Result<String> {
+    let output = command.env(CHILD, what).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?} ended with {}: {said}", output.status);
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn assert_all_refused(said: &str) {
+    assert_eq!(said.lines().count(), REQUESTS, "{said}");
+    for line in said.lines() {
+        assert!(line.contains("errno 1 permission true"), "{line}");
+        let remedy = "needs CAP_NET_ADMIN in the initial user namespace; run it as root";
+        assert!(line.contains(remedy), "{line}");
+    }
+}
+
+async fn an_ordinary_user_is_refused_everything(subject: &mut Subject) -> Outcome {
+    subject.client.add_service(&web()).await?;
+    let this = std::env::current_exe()?;
+    let said = child(Command::new(this).uid(65534).gid(65534), "everything")?;
+    assert_all_refused(&said);
+    assert_eq!(subject.client.services().await?.len(), 1);
+    Ok(())
+}
+
+/// Having all capabilities there is not enough, and the text says so.
+async fn root_of_a_user_namespace_is_refused_everything(subject: &mut Subject) -> Outcome {
+    subject.client.add_service(&web()).await?;
+    let mut unshare = Command::new("unshare");
+    let said = child(unshare.arg("-Urn").arg(std::env::current_exe()?), "everything")?;
+    assert_all_refused(&said);
+    Ok(())
+}
+
+/// There every IPv4 destination is refused until the first address, which puzzles people.
+async fn a_fresh_network_namespace_has_a_table_of_its_own(subject: &mut Subject) -> Outcome {
+    subject.client.add_service(&web()).await?;
+    let mut unshare = Command::new("unshare");
+    let said = child(unshare.arg("-n").arg(std::env::current_exe()?), "namespace")?;
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines[0], "0 services");
+    assert!(
+        lines[1].contains("without an IPv4 address none is, so bring up its loopback"),
+        "{said}"
+    );
+    assert_eq!(lines[2..], ["IPv6: Ok(())", "taken"]);
+    assert_eq!(subject.client.services().await?.len(), 1);
+    Ok(())
+}

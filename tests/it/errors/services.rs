@@ -1,0 +1,144 @@
+//! What the kernel refuses of services.
+
+use std::time::Duration;
+
+use ipvs_netlink::{Persistence, Scheduler, Service, ServiceKey};
+
+use super::{EAFNOSUPPORT, EEXIST, EINVAL, ENOENT, ESRCH, refused};
+use crate::case::{Outcome, cases};
+use crate::rules::{backend, vip, vip6, web};
+use crate::subject::Subject;
+use crate::tampered::{Tampered, attribute, is_command, set_attributes};
+
+cases![
+    an_unknown_service,
+    a_service_that_is_there,
+    an_unknown_scheduler,
+    an_unknown_engine,
+    a_scheduler_that_is_newer_than_the_kernel,
+    an_unknown_address_family,
+    a_missing_attribute,
+    what_is_refused_before_sending_the_kernel_refuses_too,
+];
+
+async fn an_unknown_service(subject: &mut Subject) -> Outcome {
+    let client = &mut subject.client;
+    for key in
+        [web().key, ServiceKey::udp(vip6(), 80), ServiceKey::mark(7.try_into()?, vip().into())]
+    {
+        let says = "there is no such service";
+        let broken = Service::new(key).scheduler("nosuch".parse()?);
+        // It comes before what else is wrong with the request.
+        let misplaced = ipvs_netlink::Destination::masquerade(vip6(), 80);
+        let misplaced = if key.family() == vip().into() { backend(1) } else { misplaced };
+        for error in [
+            refused(client.service(key).await, ESRCH, says),
+            refused(client.update_service(&broken).await, ESRCH, says),
+            refused(client.remove_service(key).await, ESRCH, says),
+            refused(client.zero_service(key).await, ESRCH, says),
+            refused(client.destinations(key).await, ESRCH, says),
+            refused(client.add_destination(key, &misplaced).await, ESRCH, says),
+            refused(client.update_destination(key, &misplaced).await, ESRCH, says),
+            refused(client.remove_destination(key, misplaced.key).await, ESRCH, says),
+        ] {
+            assert!(error.is_service_not_found() && error.is_not_found(), "{error}");
+            assert!(!error.is_destination_not_found(), "{error}");
+            assert!(error.to_string().contains(&key.to_string()), "{error}");
+        }
+    }
+    Ok(())
+}
+
+/// It is told before the scheduler is looked up.
+async fn a_service_that_is_there(subject: &mut Subject) -> Outcome {
+    subject.client.add_service(&web()).await?;
+    let broken = web().scheduler("nosuch".parse()?);
+    let error = refused(subject.client.add_service(&broken).await, EEXIST, "update it instead");
+    assert!(error.is_already_exists() && !error.is_module_not_found());
+    Ok(())
+}
+
+async fn an_unknown_scheduler(subject: &mut Subject) -> Outcome {
+    subject.client.add_service(&web()).await?;
+    let says = "scheduler nosuch is not available; load it with modprobe ip_vs_nosuch";
+    let other = Service::tcp(vip(), 81).scheduler("nosuch".parse()?);
+    let update = web().scheduler("nosuch".parse()?);
+    for error in [
+        refused(subject.client.add_service(&other).await, ENOENT, says),
+        refused(subject.client.update_service(&update).await, ENOENT, says),
+    ] {
+        assert!(error.is_module_not_found(), "{error}");
+        assert!(!error.is_not_found() && !error.is_ipvs_not_found(), "{error}");
+    }
+    assert_eq!(subject.client.service(web().key).await?.service, web());
+    Ok(())
+}
+
+async fn an_unknown_engine(subject: &mut Subject) -> Outcome {
+    subject.client.add_service(&web()).await?;
+    let engine = Persistence::new(Duration::from_secs(60)).engine("nosuch".parse()?);
+    let unbound = Service::tcp(vip(), 81).scheduler(Scheduler::Unbound).persistent(engine);
+    let says = "persistence engine nosuch is not available; load it with modprobe ip_vs_pe_nosuch";
+    refused(subject.client.add_service(&unbound).await, ENOENT, says);
+    // Which of the two it was the kernel does not tell.
+    let update = web().persistent(engine);
+    let says = "scheduler rr or persistence engine nosuch is not available";
+    let error = refused(subject.client.update_service(&update).await, ENOENT, says);
+    assert!(error.is_module_not_found(), "{error}");
+    Ok(())
+}
+
+async fn a_scheduler_that_is_newer_than_the_kernel(subject: &mut Subject) -> Outcome {
+    let service = web().scheduler(Scheduler::TwoChoices);
+    let added = subject.client.add_service(&service).await;
+    if subject.kernel.is_at_least(6, 5) {
+        added?;
+    } else {
+        let error = refused(added, ENOENT, "scheduler twos is not available");
+        assert!(error.is_module_not_found(), "{error}");
+    }
+    Ok(())
+}
+
+/// What a kernel without IPv6 says of an IPv6 service; here of a family that none has.
+async fn an_unknown_address_family(_: &mut Subject) -> Outcome {
+    let mut client = Tampered::client(|message| {
+        if is_command(message, 1) {
+            let family = message.windows(8).position(|window| window[..4] == [6, 0, 1, 0]);
+            message[family.unwrap() + 4] = 99;
+        }
+    })?;
+    refused(client.add_service(&web()), EAFNOSUPPORT, "built without that address family");
+    Ok(())
+}
+
+/// What a kernel would say that needs more than this crate knows of: its own words stay.
+async fn a_missing_attribute(_: &mut Subject) -> Outcome {
+    for attributes in [Vec::new(), attribute(1, &[]), attribute(1, &attribute(1, &[2, 0]))] {
+        let mut client = Tampered::client(move |message| {
+            if is_command(message, 1) {
+                set_attributes(message, &attributes);
+            }
+        })?;
+        let error = refused(client.add_service(&web()), EINVAL, "Invalid argument");
+        assert!(!error.is_not_found() && !error.is_module_not_found(), "{error}");
+    }
+    Ok(())
+}
+
+/// Only what no kernel takes may be refused without asking it.
+async fn what_is_refused_before_sending_the_kernel_refuses_too(_: &mut Subject) -> Outcome {
+    let prefix = |length: u32| {
+        Tampered::client(move |message| {
+            if is_command(message, 1) {
+                let mask = message.windows(4).position(|window| window == [8, 0, 9, 0]).unwrap();
+                message[mask + 4..mask + 8].copy_from_slice(&length.to_ne_bytes());
+            }
+        })
+    };
+    for length in [0, 129, u32::MAX] {
+        refused(prefix(length)?.add_service(&Service::tcp(vip6(), 80)), EINVAL, "");
+    }
+    prefix(1)?.add_service(&Service::tcp(vip6(), 80))?;
+    Ok(())
+}

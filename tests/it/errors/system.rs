@@ -1,0 +1,138 @@
+//! What the kernel refuses of sync daemons and timeouts.
+
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use ipvs_netlink::{DaemonRole, SyncDaemon, TimeoutsUpdate};
+
+use super::{EEXIST, EINVAL, ENETUNREACH, ENODEV, ERANGE, ESRCH, refused};
+use crate::case::{Outcome, cases};
+use crate::subject::{Subject, program};
+use crate::tampered::{Tampered, attribute, is_command, set_attributes};
+
+cases![
+    an_unknown_interface,
+    a_daemon_that_runs,
+    a_daemon_that_does_not_run,
+    an_interface_that_is_down,
+    a_timeout_of_too_many_ticks,
+    an_attribute_that_is_too_short,
+    a_sync_id_of_more_than_a_byte_is_cut_off_silently,
+    what_is_refused_before_sending_the_kernel_refuses_too,
+];
+
+async fn an_unknown_interface(subject: &mut Subject) -> Outcome {
+    for role in [DaemonRole::Master, DaemonRole::Backup] {
+        let daemon = SyncDaemon::new(role, "nosuch".parse()?);
+        let error = refused(
+            subject.client.start_daemon(&daemon).await,
+            ENODEV,
+            "there is no such interface",
+        );
+        assert!(!error.is_not_found(), "{error}");
+    }
+    Ok(())
+}
+
+async fn a_daemon_that_runs(subject: &mut Subject) -> Outcome {
+    let daemon = SyncDaemon::new(DaemonRole::Master, "lo".parse()?);
+    subject.client.start_daemon(&daemon).await?;
+    let again = subject.client.start_daemon(&daemon).await;
+    assert!(refused(again, EEXIST, "one runs already; stop it first").is_already_exists());
+    Ok(())
+}
+
+async fn a_daemon_that_does_not_run(subject: &mut Subject) -> Outcome {
+    let daemon = SyncDaemon::new(DaemonRole::Master, "lo".parse()?);
+    subject.client.start_daemon(&daemon).await?;
+    let stopped = subject.client.stop_daemon(DaemonRole::Backup).await;
+    let error = refused(stopped, ESRCH, "cannot stop the backup sync daemon: none runs");
+    assert!(error.is_not_found(), "{error}");
+    assert!(!error.is_service_not_found() && !error.is_destination_not_found(), "{error}");
+    Ok(())
+}
+
+async fn an_interface_that_is_down(subject: &mut Subject) -> Outcome {
+    program("ip", &["link", "add", "down0", "type", "dummy"])?;
+    let daemon = SyncDaemon::new(DaemonRole::Master, "down0".parse()?)
+        .group(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x81));
+    let started = subject.client.start_daemon(&daemon).await;
+    program("ip", &["link", "delete", "down0"])?;
+    refused(started, ENETUNREACH, "the interface is down or has no address of the group's family");
+    Ok(())
+}
+
+/// Nothing is applied then, not even the timeout that was fine.
+async fn a_timeout_of_too_many_ticks(subject: &mut Subject) -> Outcome {
+    let before = subject.client.timeouts().await?;
+    let minute = TimeoutsUpdate::default().tcp(Duration::from_secs(60));
+    let too_long = minute.udp(Duration::from_secs(8_589_935));
+    let says = "a timeout is too long: its clock ticks must fit 31 bits";
+    refused(subject.client.set_timeouts(too_long).await, EINVAL, says);
+    assert_eq!(subject.client.timeouts().await?, before);
+    Ok(())
+}
+
+/// The check before IPVS has words of its own, which the error carries.
+async fn an_attribute_that_is_too_short(subject: &mut Subject) -> Outcome {
+    let before = subject.client.timeouts().await?;
+    let mut client = Tampered::client(|message| {
+        if is_command(message, 12) {
+            set_attributes(message, &attribute(4, &[1, 0]));
+        }
+    })?;
+    let update = TimeoutsUpdate::default().tcp(Duration::from_secs(60));
+    let words = "Attribute failed policy validation";
+    let error = refused(client.set_timeouts(update), ERANGE, words);
+    assert_eq!(error.kernel_message(), Some(words));
+    assert_eq!(client.timeouts()?, before);
+    Ok(())
+}
+
+/// A message between directors has one byte for the sync id, and the kernel neither refuses nor
+/// tells it where more is asked for: master 257 speaks as 1, and backup 257 hears nobody.
+async fn a_sync_id_of_more_than_a_byte_is_cut_off_silently(subject: &mut Subject) -> Outcome {
+    let daemon = SyncDaemon::new(DaemonRole::Backup, "lo".parse()?);
+    let mut client = Tampered::client(|message| {
+        if is_command(message, 9) {
+            let at = message.windows(4).position(|window| window == [8, 0, 3, 0]).unwrap();
+            message[at + 4..at + 8].copy_from_slice(&257u32.to_ne_bytes());
+        }
+    })?;
+    client.start_daemon(&daemon)?;
+    let mut running = client.daemons()?.pop().unwrap();
+    assert_eq!(running.sync_id, 257);
+    // So the crate refuses it.
+    running.role = DaemonRole::Master;
+    let error = subject.client.start_daemon(&running).await.unwrap_err();
+    assert!(error.is_invalid() && error.to_string().contains("a sync id is 0 to 255"), "{error}");
+    Ok(())
+}
+
+const GROUP: u8 = 5;
+const STATE: u8 = 1;
+
+/// Only what no kernel takes may be refused without asking it.
+async fn what_is_refused_before_sending_the_kernel_refuses_too(_: &mut Subject) -> Outcome {
+    let start = |daemon: SyncDaemon, kind: u8, value: [u8; 4]| -> anyhow::Result<_> {
+        let mut client = Tampered::client(move |message| {
+            if is_command(message, 9) {
+                let at = message.windows(4).position(|window| window == [8, 0, kind, 0]).unwrap();
+                message[at + 4..at + 8].copy_from_slice(&value);
+            }
+        })?;
+        Ok(client.start_daemon(&daemon))
+    };
+    let daemon = SyncDaemon::new(DaemonRole::Backup, "lo".parse()?).group([224, 0, 0, 81]);
+    refused(start(daemon, GROUP, [10, 0, 0, 1])?, EINVAL, "");
+    refused(start(daemon, STATE, 3u32.to_ne_bytes())?, EINVAL, "");
+    // Too long at 100 clock ticks a second, the fewest there are.
+    let mut client = Tampered::client(|message| {
+        if is_command(message, 12) {
+            set_attributes(message, &attribute(6, &21_474_837u32.to_ne_bytes()));
+        }
+    })?;
+    let update = TimeoutsUpdate::default().udp(Duration::from_secs(60));
+    refused(client.set_timeouts(update), EINVAL, "a timeout is too long");
+    Ok(())
+}

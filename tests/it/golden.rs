@@ -1,0 +1,294 @@
+//! Golden bytes: one conversation, recorded on real kernels, stored, and replayed here.
+//!
+//! The files under `tests/golden` hold every datagram of [`conversation`] in hexadecimal: `>` what
+//! was sent, `<` what the kernel answered. A run on a kernel holds its own datagrams against the
+//! file of its version; on a difference it prints the whole of what it saw, as the file should be.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::io;
+use std::net::Ipv6Addr;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use ipvs_netlink::blocking::Client;
+use ipvs_netlink::transport::{NetlinkSocket, Received, Transport};
+use ipvs_netlink::wire::{Command, Message};
+use ipvs_netlink::{
+    DaemonRole, Destination, Error, Family, HashOptions, Netmask, Persistence, Scheduler, Service,
+    ServiceFlags, SyncDaemon, TimeoutsUpdate, Tunnel, TunnelChecksum,
+};
+use netlink_packet_core::Emitable;
+use netlink_packet_generic::GenlMessage;
+
+use crate::case::{Outcome, cases, trials};
+use crate::rules::{backend, real, real6, vip, vip6, web};
+use crate::subject::Subject;
+
+/// The files, by the kernels' versions.
+const FILES: [(&str, &str); 2] = [
+    ("6.1", include_str!("../golden/linux-6.1.txt")),
+    ("6.12", include_str!("../golden/linux-6.12.txt")),
+];
+
+trials![recorded_conversations_are_held_again, recorded_messages_survive_decoding_and_encoding,];
+
+cases![this_kernel_speaks_as_recorded];
+
+/// Everything that a client says and a kernel answers, once.
+fn conversation(client: &mut Client) -> Outcome {
+    let hour = Persistence::new(Duration::from_secs(3600));
+    let options = HashOptions::default().fallback(true).port(true);
+    let mark = NonZeroU32::new(0x0102_0304).context("a mark")?;
+    let services = [
+        Service::tcp(vip(), 80).scheduler(Scheduler::SourceHash(options)),
+        Service::udp(vip(), 5060).one_packet(true).persistent(
+            hour.netmask(Netmask::V4([255, 255, 255, 0].into())).engine("sip".parse()?),
+        ),
+        Service::sctp(vip6(), 0x0102).persistent(hour.netmask(Netmask::V6(64))),
+        Service::mark(mark, Family::V4).flags(ServiceFlags::SCHEDULER_3),
+        Service::mark(NonZeroU32::MAX, Family::V6).scheduler(Scheduler::Unbound),
+    ];
+    assert_eq!(client.info()?.version.to_string(), "1.2.1");
+    assert!(client.services()?.is_empty());
+    for service in &services {
+        client.add_service(service)?;
+        assert_eq!(client.service(service.key)?.service, *service);
+        client.remove_service(service.key)?;
+    }
+
+    client.add_service(&web())?;
+    client.update_service(&web().scheduler(Scheduler::WeightedRoundRobin))?;
+    assert_eq!(client.services()?.len(), 1);
+    let gue = Tunnel::Gue { port: 6080.try_into()?, checksum: TunnelChecksum::Remote };
+    let destinations = [
+        Destination::masquerade(real(1), 0x0102).weight(70_000).thresholds(70_001, 70_000),
+        Destination::direct_route(real(2), 80).weight(0),
+        Destination::tunnel(real(3), 80, gue),
+        Destination::tunnel(real6(4), 80, Tunnel::Gre { checksum: true }),
+        Destination::local(real(5), 80),
+        Destination::bypass(real(6), 80),
+    ];
+    for destination in &destinations {
+        client.add_destination(web().key, destination)?;
+    }
+    let listed = client.destinations(web().key)?;
+    assert!(listed.iter().rev().map(|entry| entry.destination).eq(destinations));
+    client.update_destination(web().key, &destinations[0].weight(1))?;
+    client.remove_destination(web().key, destinations[1].key)?;
+
+    let errno = |outcome: Result<(), Error>| outcome.unwrap_err().errno();
+    assert_eq!(errno(client.add_service(&web())), Some(17));
+    assert_eq!(errno(client.remove_service(services[2].key)), Some(3));
+    assert_eq!(errno(client.remove_destination(web().key, backend(99).key)), Some(2));
+    let nowhere = Destination::masquerade([0, 0, 0, 0], 80);
+    assert_eq!(errno(client.add_destination(web().key, &nowhere)), Some(22));
+    client.zero_service(web().key)?;
+    client.zero()?;
+    client.flush()?;
+    assert!(client.destinations(web().key).unwrap_err().is_service_not_found());
+
+    let minute = Duration::from_secs(60);
+    client.set_timeouts(TimeoutsUpdate::default().tcp(minute).udp(Duration::from_secs(0x0102)))?;
+    let timeouts = client.timeouts()?;
+    assert_eq!((timeouts.tcp, timeouts.udp.as_secs()), (minute, 0x0102));
+    let lo = "lo".parse()?;
+    let master = SyncDaemon::new(DaemonRole::Master, lo).group([224, 0, 0, 99]).port(0x0102);
+    let master = master.sync_id(7).ttl(3).max_length(1400);
+    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x81);
+    let backup = SyncDaemon::new(DaemonRole::Backup, lo).group(group).max_length(1400);
+    client.start_daemon(&master)?;
+    client.start_daemon(&backup)?;
+    let running = client.daemons()?;
+    assert_eq!((running[0], running[1].group), (master, backup.group));
+    for role in [DaemonRole::Master, DaemonRole::Backup] {
+        // Time for its thread to run once: until then the kernel may stop it without a word.
+        std::thread::sleep(Duration::from_millis(100));
+        client.stop_daemon(role)?;
+    }
+    Ok(())
+}
+
+async fn this_kernel_speaks_as_recorded(subject: &mut Subject) -> Outcome {
+    let record = Arc::<Mutex<String>>::default();
+    let recording = Recording { socket: NetlinkSocket::open()?, record: Arc::clone(&record) };
+    conversation(&mut Client::connect_with(recording)?)?;
+    let seen = record.lock().unwrap().clone();
+    let kernel = subject.kernel.to_string();
+    let Some((_, stored)) = FILES.iter().find(|(version, _)| *version == kernel) else {
+        return Ok(());
+    };
+    if comparable(&seen) != comparable(stored) {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+        println!("\n# Linux {}: recorded by `cargo xtask vm test golden`", release.trim());
+        println!("{seen}# end");
+        ensure!(false, "this is not what tests/golden/linux-{kernel}.txt has");
+    }
+    Ok(())
+}
+
+/// The datagrams without what differs from boot to boot: the family's number and the sockets'.
+fn comparable(text: &str) -> Vec<String> {
+    let datagrams = datagrams(text).into_iter().filter_map(|(sent, mut bytes)| {
+        if bytes[4..6] == CONTROLLER || (!sent && bytes.windows(5).any(|w| w == b"IPVS\0")) {
+            return None;
+        }
+        let mut at = 0;
+        while let Some(header) = bytes.get_mut(at..at + 16) {
+            if !CONTROL.contains(&header[4]) {
+                header[4..6].fill(0);
+            }
+            header[12..16].fill(0);
+            let length = u32::from_ne_bytes(header[..4].try_into().ok()?);
+            if header[4] == 2 {
+                // What an error echoes is a header, too.
+                bytes[at + 24..at + 26].fill(0);
+            }
+            at += usize::try_from(length).ok()?.max(16).next_multiple_of(4);
+        }
+        Some(line(sent, &bytes))
+    });
+    datagrams.collect()
+}
+
+const CONTROLLER: [u8; 2] = [0x10, 0];
+/// Message types below the families': errors and end marks.
+const CONTROL: [u8; 2] = [2, 3];
+
+fn line(sent: bool, bytes: &[u8]) -> String {
+    let mut line = String::from(if sent { ">" } else { "<" });
+    for byte in bytes {
+        write!(line, " {byte:02x}").unwrap();
+    }
+    line
+}
+
+/// The datagrams of a file: whether each was sent, and its bytes.
+fn datagrams(text: &str) -> Vec<(bool, Vec<u8>)> {
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    let datagram = |line: &str| {
+        let (direction, bytes) = line.split_at(1);
+        let bytes = bytes.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap());
+        (direction == ">", bytes.collect())
+    };
+    lines.map(datagram).collect()
+}
+
+/// A real socket whose datagrams are written down.
+struct Recording {
+    socket: NetlinkSocket,
+    record: Arc<Mutex<String>>,
+}
+
+impl Transport for Recording {
+    fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
+        writeln!(self.record.lock().unwrap(), "{}", line(true, datagram)).unwrap();
+        self.socket.send(datagram)
+    }
+
+    fn receive(&mut self, buffer: &mut Vec<u8>, deadline: Instant) -> io::Result<Received> {
+        let before = buffer.len();
+        let received = self.socket.receive(buffer, deadline)?;
+        writeln!(self.record.lock().unwrap(), "{}", line(false, &buffer[before..])).unwrap();
+        Ok(received)
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        self.socket.reopen()
+    }
+}
+
+/// A kernel that answers as recorded, to whom the same must be said again.
+struct Replay(VecDeque<(bool, Vec<u8>)>);
+
+impl Transport for Replay {
+    fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
+        // Answers that were not waited for.
+        while self.0.front().is_some_and(|(sent, _)| !sent) {
+            self.0.pop_front();
+        }
+        let (_, expected) = self.0.pop_front().expect("the recording goes on");
+        assert_eq!(line(true, datagram), line(true, &expected));
+        Ok(())
+    }
+
+    fn receive(&mut self, buffer: &mut Vec<u8>, _: Instant) -> io::Result<Received> {
+        match self.0.front() {
+            Some((false, datagram)) => buffer.extend_from_slice(datagram),
+            _ => return Err(io::ErrorKind::TimedOut.into()),
+        }
+        self.0.pop_front();
+        Ok(Received::Whole)
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The same is sent, byte for byte, and the same is read.
+fn recorded_conversations_are_held_again() {
+    if cfg!(target_endian = "big") {
+        return; // The recordings are of little-endian machines.
+    }
+    for (version, file) in FILES {
+        let replay = Replay(datagrams(file).into());
+        conversation(&mut Client::connect_with(replay).unwrap())
+            .unwrap_or_else(|error| panic!("Linux {version}: {error:#}"));
+    }
+}
+
+/// Decoded and encoded again every message is what it was, but for the mark on nested attributes,
+/// which the kernel leaves out.
+fn recorded_messages_survive_decoding_and_encoding() {
+    if cfg!(target_endian = "big") {
+        return;
+    }
+    for (version, file) in FILES {
+        let mut messages = 0;
+        for (sent, datagram) in datagrams(file) {
+            for payload in payloads(&datagram) {
+                let command = Command::try_from(payload[0]).unwrap();
+                let message = Message::decode(command, &payload[4..]).unwrap();
+                let generic = GenlMessage::from_payload(message);
+                let mut again = vec![0; generic.buffer_len()];
+                generic.emit(&mut again);
+                let unmarked = if sent { again } else { without_nested_marks(&again) };
+                assert_eq!(line(sent, &unmarked), line(sent, payload), "Linux {version}");
+                messages += 1;
+            }
+        }
+        assert!(messages > 60, "Linux {version} has {messages} messages");
+    }
+}
+
+/// What the IPVS family says in a datagram: generic-netlink headers with what follows.
+fn payloads(mut datagram: &[u8]) -> Vec<&[u8]> {
+    let mut payloads = Vec::new();
+    while datagram.len() >= 16 {
+        let length = u32::from_ne_bytes(datagram[..4].try_into().unwrap());
+        let (message, _) = datagram.split_at(usize::try_from(length).unwrap());
+        if message[4..6] != CONTROLLER && !CONTROL.contains(&message[4]) {
+            payloads.push(&message[16..]);
+        }
+        let aligned = message.len().next_multiple_of(4);
+        datagram = datagram.get(aligned..).unwrap_or_default();
+    }
+    payloads
+}
+
+fn without_nested_marks(payload: &[u8]) -> Vec<u8> {
+    const NESTED: u8 = 0x80;
+    let mut bytes = payload.to_vec();
+    let mut at = 4;
+    while at + 4 <= bytes.len() {
+        let nested = bytes[at + 3] & NESTED != 0;
+        bytes[at + 3] &= !NESTED;
+        let length = usize::from(u16::from_ne_bytes([bytes[at], bytes[at + 1]]));
+        // Into a nest, past anything else.
+        at += if nested { 4 } else { length.next_multiple_of(4) };
+    }
+    bytes
+}

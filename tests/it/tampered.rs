@@ -1,0 +1,85 @@
+//! A transport that changes what is sent: for requests that the crate itself never makes.
+
+use std::io;
+use std::time::Instant;
+
+use ipvs_netlink::blocking::Client;
+use ipvs_netlink::transport::{NetlinkSocket, Received, Transport};
+
+/// Changes a datagram before it is sent.
+type Edit = Box<dyn FnMut(&mut Vec<u8>) + Send>;
+
+/// A real socket behind an edit of what is sent.
+pub(crate) struct Tampered {
+    socket: NetlinkSocket,
+    edit: Edit,
+}
+
+impl Tampered {
+    /// A client whose requests are changed. The first asks for the family.
+    pub(crate) fn client(
+        edit: impl FnMut(&mut Vec<u8>) + Send + 'static,
+    ) -> anyhow::Result<Client> {
+        let socket = NetlinkSocket::open()?;
+        Ok(Client::connect_with(Self { socket, edit: Box::new(edit) })?)
+    }
+}
+
+impl Transport for Tampered {
+    fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
+        let mut datagram = datagram.to_vec();
+        (self.edit)(&mut datagram);
+        self.socket.send(&datagram)
+    }
+
+    fn receive(&mut self, buffer: &mut Vec<u8>, deadline: Instant) -> io::Result<Received> {
+        self.socket.receive(buffer, deadline)
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        self.socket.reopen()
+    }
+}
+
+/// Where a message's generic-netlink header begins: with the command.
+const COMMAND: usize = 16;
+/// Where its attributes begin.
+const ATTRIBUTES: usize = 20;
+
+/// Whether the message is one of the IPVS family, by this command.
+pub(crate) fn is_command(message: &[u8], command: u8) -> bool {
+    let controller = message[4..6] == 0x10u16.to_ne_bytes();
+    !controller && message[COMMAND] == command
+}
+
+/// Gives the message another command.
+pub(crate) fn set_command(message: &mut [u8], command: u8) {
+    message[COMMAND] = command;
+}
+
+/// Gives the message other attributes.
+pub(crate) fn set_attributes(message: &mut Vec<u8>, attributes: &[u8]) {
+    message.truncate(ATTRIBUTES);
+    message.extend_from_slice(attributes);
+    set_length(message);
+}
+
+/// Cuts the message off.
+pub(crate) fn truncate(message: &mut Vec<u8>, length: usize) {
+    message.truncate(length);
+    set_length(message);
+}
+
+fn set_length(message: &mut [u8]) {
+    let length = u32::try_from(message.len()).unwrap();
+    message[..4].copy_from_slice(&length.to_ne_bytes());
+}
+
+/// An attribute of any length.
+pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).unwrap();
+    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+    bytes.extend_from_slice(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}

@@ -1,0 +1,85 @@
+//! `cargo xtask soak`, and the smoke run of the tests: the fuzz targets under libFuzzer, without more than stable Rust.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+use cargo_metadata::Metadata;
+use clap::Args;
+
+use crate::cargo::{build, cargo, metadata};
+use crate::command::show;
+
+/// What the targets of `fuzz/Cargo.toml` are called.
+pub(crate) const TARGETS: [&str; 2] = ["decode", "rules"];
+/// How many inputs a smoke run has.
+const SMOKE: u64 = 200_000;
+/// Of this length are the longest inputs.
+const LONGEST: u32 = 1024;
+
+/// What libFuzzer needs of a program: counters of edges, and the values that are compared. `--target` keeps the flags
+/// away from build scripts.
+const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions -Coverflow-checks";
+const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+
+/// Feed a fuzz target a great many inputs
+///
+/// What it finds stays in target/fuzz, and a later run goes on from there.
+#[derive(Args)]
+pub(crate) struct Soak {
+    /// decode (a kernel's answers) or rules (rules files)
+    #[arg(default_value = "decode", value_parser = TARGETS)]
+    target: String,
+    /// How many inputs
+    #[arg(long, default_value_t = 100_000_000)]
+    inputs: u64,
+}
+
+impl Soak {
+    /// Returns whether nothing was found.
+    pub(crate) fn run(self) -> Result<bool> {
+        let metadata = metadata()?;
+        let program = program(&metadata, &self.target)?;
+        let folder = metadata.target_directory.join("fuzz").join(&self.target);
+        let corpus = folder.join("corpus");
+        std::fs::create_dir_all(&corpus)?;
+        let mut fuzz = fuzz(program, self.inputs);
+        fuzz.arg(format!("-artifact_prefix={folder}/")).arg(corpus);
+        Ok(run(&mut fuzz).inspect_err(|error| eprintln!("error: {error:#}")).is_ok())
+    }
+}
+
+/// A short run, of the same inputs every time.
+pub(crate) fn smoke(metadata: &Metadata, target: &str) -> Result<()> {
+    let folder = metadata.target_directory.join("fuzz").join(target);
+    std::fs::create_dir_all(&folder)?;
+    let mut fuzz = fuzz(program(metadata, target)?, SMOKE);
+    run(fuzz.arg("-seed=1").arg(format!("-artifact_prefix={folder}/")))
+}
+
+fn program(metadata: &Metadata, target: &str) -> Result<PathBuf> {
+    let mut cargo = cargo(metadata);
+    cargo.env("RUSTFLAGS", FLAGS).args(["build", "--release", "--target", TRIPLE]);
+    cargo.args(["--manifest-path", "fuzz/Cargo.toml", "--bin", target]);
+    cargo.arg("--target-dir").arg(metadata.target_directory.join("fuzz"));
+    let programs = build(cargo, |built| built.name == target)?;
+    Ok(programs.into_iter().next().unwrap_or_default())
+}
+
+fn fuzz(program: PathBuf, inputs: u64) -> Command {
+    let mut fuzz = Command::new(program);
+    fuzz.arg(format!("-runs={inputs}")).arg(format!("-max_len={LONGEST}"));
+    // A line at the start and at the end is enough.
+    fuzz.args(["-print_final_stats=1", "-report_slow_units=60"]);
+    fuzz
+}
+
+fn run(fuzz: &mut Command) -> Result<()> {
+    let status = fuzz.stdin(Stdio::null()).status()?;
+    if !status.success() {
+        bail!("`{}` found something ({status})", show(fuzz));
+    }
+    Ok(())
+}
