@@ -109,7 +109,7 @@ async fn all_of_5000_fail_and_none_is_lost(subject: &mut Subject) -> Outcome {
 }
 
 async fn a_small_window_gives_the_same_results(subject: &mut Subject) -> Outcome {
-    subject.client = Client::connect(subject.flavour, &Options::new().window(1)).await?;
+    subject.client = subject.connect(&Options::new().window(1)).await?;
     bad_operations_fail_alone(subject).await
 }
 

@@ -2,7 +2,8 @@
 //!
 //! On a real kernel they take over its whole IPVS table, so they run there only when told:
 //! `cargo xtask vm test` starts this binary in a guest and names the kernel in
-//! `IPVS_NETLINK_TEST_KERNEL`. Elsewhere those cases are listed as ignored.
+//! `IPVS_NETLINK_TEST_KERNEL`. Elsewhere they run on the fake kernel, and those that it cannot
+//! carry are listed as ignored.
 #![allow(clippy::unwrap_used)] // A test may fail by a panic.
 
 mod batches;
@@ -29,7 +30,7 @@ mod tampered;
 
 use libtest_mimic::{Arguments, Conclusion};
 
-use crate::subject::RealKernel;
+use crate::subject::Version;
 
 fn main() {
     if errors::run_as_child() {
@@ -42,7 +43,7 @@ fn run() -> Conclusion {
     let mut arguments = Arguments::from_args();
     // The cases share the kernel's one table.
     arguments.test_threads = Some(1);
-    let kernel = RealKernel::from_environment();
+    let kernel = Version::from_environment();
     let cases = [
         services::cases(),
         destinations::cases(),
