@@ -166,6 +166,14 @@ fn controller(random: &mut Random) -> Request {
     if random.once_in(4) {
         mutate(random, &mut request.attributes);
     }
+    // The real kernel has other families, too, with numbers below.
+    for attribute in &mut request.attributes {
+        if let Value::Bytes(bytes) = &mut attribute.value
+            && let (1, [low, high, ..]) = (attribute.kind & 0x3fff, &mut bytes[..])
+        {
+            *if cfg!(target_endian = "little") { high } else { low } |= 0x40;
+        }
+    }
     request
 }
 
