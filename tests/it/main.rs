@@ -15,6 +15,7 @@ mod family;
 mod faults;
 mod golden;
 mod host;
+mod listing;
 mod matrix;
 mod oracle;
 mod properties;
@@ -57,6 +58,7 @@ fn run() -> Conclusion {
         errors::cases(),
         faults::cases(),
         golden::cases(),
+        listing::cases(),
     ];
     let mut trials = host::trials();
     trials.extend(faults::trials());

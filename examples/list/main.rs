@@ -1,0 +1,59 @@
+//! The table as `ipvsadm -Ln` shows it.
+
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use ipvs_netlink::blocking::Client;
+
+use crate::table::{Listing, View};
+
+/// Lists the kernel's IPVS table, as ipvsadm -Ln does.
+#[derive(Parser)]
+#[allow(clippy::struct_excessive_bools)] // They are the options.
+struct Arguments {
+    /// What each service and destination has carried
+    #[arg(long, conflicts_with_all = ["rate", "thresholds"])]
+    stats: bool,
+    /// What each carries per second
+    #[arg(long, conflicts_with = "thresholds")]
+    rate: bool,
+    /// From how many connections on a destination gets no new ones, and below how many it does again
+    #[arg(long)]
+    thresholds: bool,
+    /// Numbers in full, however long
+    #[arg(long)]
+    exact: bool,
+    /// Everything, for programs
+    #[arg(long, conflicts_with_all = ["stats", "rate", "thresholds", "exact"])]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    match list(&Arguments::parse()) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn list(arguments: &Arguments) -> anyhow::Result<String> {
+    let mut ipvs = Client::connect()?;
+    let (info, table) = (ipvs.info()?, ipvs.table()?);
+    if arguments.json {
+        return Ok(serde_json::to_string_pretty(&table)? + "\n");
+    }
+    let view = match arguments {
+        Arguments { stats: true, .. } => View::Stats,
+        Arguments { rate: true, .. } => View::Rate,
+        Arguments { thresholds: true, .. } => View::Thresholds,
+        _ => View::Connections,
+    };
+    Ok(Listing { info, table, view, exact: arguments.exact }.to_string())
+}
