@@ -26,6 +26,7 @@ mod rules;
 mod scripted;
 mod services;
 mod subject;
+mod sync;
 mod system;
 mod tampered;
 
@@ -55,6 +56,7 @@ fn run() -> Conclusion {
         recovery::cases(),
         family::cases(),
         matrix::cases(),
+        sync::cases(),
         errors::cases(),
         faults::cases(),
         golden::cases(),

@@ -14,7 +14,7 @@ use super::{Action, Options, Session, Source, program, userland};
 use crate::cargo::{PACKAGE, build, cargo, metadata};
 
 /// Variables of the host that a program in the guest sees, too.
-const PASSED_ON: [&str; 2] = ["RUST_BACKTRACE", "RUST_LOG"];
+const PASSED_ON: [&str; 3] = ["IPVS_NETLINK_SOAK_SECONDS", "RUST_BACKTRACE", "RUST_LOG"];
 
 /// By this variable the integration tests know that they are in a guest, and which kernel to expect.
 const TEST_KERNEL: &str = "IPVS_NETLINK_TEST_KERNEL";
