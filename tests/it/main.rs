@@ -26,6 +26,7 @@ mod subject;
 mod sync;
 mod system;
 mod tampered;
+mod traffic;
 
 use libtest_mimic::{Arguments, Conclusion};
 
@@ -57,6 +58,7 @@ fn run() -> Conclusion {
         errors::cases(),
         faults::cases(),
         golden::cases(),
+        traffic::cases(),
     ];
     let mut trials = host::trials();
     trials.extend(faults::trials());
