@@ -29,6 +29,7 @@ mod subject;
 mod sync;
 mod system;
 mod tampered;
+mod traffic;
 
 use libtest_mimic::{Arguments, Conclusion};
 
@@ -61,6 +62,7 @@ fn run() -> Conclusion {
         faults::cases(),
         golden::cases(),
         listing::cases(),
+        traffic::cases(),
     ];
     let mut trials = host::trials();
     trials.extend(faults::trials());
