@@ -48,35 +48,10 @@ fn kernel_with(rules: &Ruleset) -> (Kernel, Client) {
     (kernel, client)
 }
 
-/// Random pairs that share services and destinations, as those of a controller do.
+/// Random pairs of rulesets.
 fn pairs(count: usize) -> impl Iterator<Item = (Ruleset, Ruleset)> {
-    let schedulers = Scheduler::KNOWN.to_vec();
-    let rulesets = || rulesets(Speaker::Crate, schedulers.clone());
-    samples((rulesets(), rulesets(), proptest::prelude::any::<u64>()), count).map(
-        |(actual, other, choice)| {
-            let mut wanted = other.clone();
-            let mut bits = choice;
-            let mut coin = || {
-                bits = bits.rotate_left(1);
-                bits & 1 == 1
-            };
-            for shared in actual.services() {
-                if coin() {
-                    continue;
-                }
-                let mut service = *shared.service();
-                if coin() {
-                    service.scheduler = Scheduler::WeightedRoundRobin;
-                }
-                wanted.insert_service(service).unwrap();
-                for destination in shared.destinations() {
-                    let weight = if coin() { destination.weight } else { 7 };
-                    let _ = wanted.insert_destination(service.key, destination.weight(weight));
-                }
-            }
-            (actual, wanted)
-        },
-    )
+    let rulesets = rulesets(Speaker::Crate, Scheduler::KNOWN.to_vec());
+    samples(random::pairs(rulesets), count)
 }
 
 #[test]

@@ -20,9 +20,12 @@ use ipvs_netlink::fake::{Host, Kernel, Version};
 use ipvs_netlink::transport::NetlinkSocket;
 
 use crate::random::Random;
-use crate::request::Step;
+use crate::request::{Step, ranges};
 use crate::side::{Answer, Side};
 use crate::traffic::Network;
+
+/// How long to look for smaller sequences that differ.
+const SHRINKING: Duration = Duration::from_secs(40);
 
 /// A sync daemon's thread needs a while before it can be stopped.
 const DAEMON_START: Duration = Duration::from_millis(20);
@@ -212,11 +215,12 @@ impl Bench {
 
     /// The smallest steps found that still differ.
     fn shrink(&mut self, mut steps: Vec<Step>) -> Result<Vec<Step>> {
+        let started = Instant::now();
         loop {
             let mut candidates = Vec::new();
-            for index in 0..steps.len() {
+            for range in ranges(steps.len()) {
                 let mut without = steps.clone();
-                without.remove(index);
+                without.drain(range);
                 candidates.push(without);
             }
             for (index, step) in steps.iter().enumerate() {
@@ -228,6 +232,9 @@ impl Bench {
             }
             let mut found = None;
             for candidate in candidates {
+                if started.elapsed() > SHRINKING {
+                    break;
+                }
                 if self.differs(&candidate)? {
                     found = Some(candidate);
                     break;

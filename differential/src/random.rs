@@ -1,6 +1,6 @@
 //! Random numbers that a seed repeats.
 
-/// The generator known as `SplitMix64`.
+/// The `SplitMix64` generator.
 pub(crate) struct Random {
     seed: u64,
     state: u64,

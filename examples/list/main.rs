@@ -1,15 +1,16 @@
 //! The table as `ipvsadm -Ln` shows it.
 
+#[path = "../support/mod.rs"]
+mod support;
 mod table;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use ipvs_netlink::blocking::Client;
 
 use crate::table::{Listing, View};
 
-/// Lists the kernel's IPVS table, as ipvsadm -Ln does.
+/// Lists the IPVS table, as ipvsadm -Ln does.
 #[derive(Parser)]
 #[allow(clippy::struct_excessive_bools)] // They are the options.
 struct Arguments {
@@ -28,23 +29,16 @@ struct Arguments {
     /// Everything, for programs
     #[arg(long, conflicts_with_all = ["stats", "rate", "thresholds", "exact"])]
     json: bool,
+    #[command(flatten)]
+    kernel: support::KernelOption,
 }
 
 fn main() -> ExitCode {
-    match list(&Arguments::parse()) {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    support::end(list(&Arguments::parse()).map(|text| print!("{text}")))
 }
 
 fn list(arguments: &Arguments) -> anyhow::Result<String> {
-    let mut ipvs = Client::connect()?;
+    let mut ipvs = arguments.kernel.connect()?;
     let (info, table) = (ipvs.info()?, ipvs.table()?);
     if arguments.json {
         return Ok(serde_json::to_string_pretty(&table)? + "\n");

@@ -130,6 +130,8 @@ const ON_REAL_KERNELS_ALONE: &[(&str, &str)] = &[
     ("family::", "another crate's sockets"),
     ("system::zeroes_counters", "traffic"),
     ("errors::privileges::", "users and namespaces"),
+    ("traffic::", "traffic"),
+    ("sync::", "ipvsadm, traffic"),
     ("faults::reading::numbers_are_those_that_procfs_shows", "procfs"),
     ("faults::reading::the_kernels_own_flag_is_no_difference", "ipvsadm"),
     ("faults::writing::", "ipvsadm"),

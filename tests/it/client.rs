@@ -4,8 +4,9 @@ use std::fmt;
 
 use ipvs_netlink::{
     Batch, DaemonRole, Destination, DestinationEntry, DestinationKey, Error, Info, Operation,
-    Options, Ruleset, Service, ServiceEntry, ServiceKey, SyncDaemon, Table, Timeouts,
-    TimeoutsUpdate, blocking, fake,
+    Options, Plan, Policy, Ruleset, Service, ServiceEntry, ServiceKey, SyncDaemon, Syncer, Table,
+    Timeouts, TimeoutsUpdate, blocking, fake,
+    sync::{Progress, Report},
 };
 
 /// Which of the crate's clients.
@@ -95,6 +96,11 @@ operations! {
     ) -> ();
     fn zero() -> ();
     fn zero_service(key: ServiceKey) -> ();
+    fn plan(wanted: &Ruleset, policy: &Policy) -> Plan;
+    fn apply(plan: Plan) -> Report;
+    fn apply_with(plan: Plan, progress: impl FnMut(Progress) + Send) -> Report;
+    fn sync(wanted: &Ruleset, policy: &Policy) -> Report;
+    fn pass(syncer: &mut Syncer) -> Report;
     fn flush() -> ();
     fn timeouts() -> Timeouts;
     fn set_timeouts(timeouts: TimeoutsUpdate) -> ();

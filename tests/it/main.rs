@@ -26,8 +26,10 @@ mod rules;
 mod scripted;
 mod services;
 mod subject;
+mod sync;
 mod system;
 mod tampered;
+mod traffic;
 
 use libtest_mimic::{Arguments, Conclusion};
 
@@ -56,10 +58,12 @@ fn run() -> Conclusion {
         recovery::cases(),
         family::cases(),
         matrix::cases(),
+        sync::cases(),
         errors::cases(),
         faults::cases(),
         once(golden::cases()),
         once(listing::cases()),
+        traffic::cases(),
     ];
     let mut trials = host::trials();
     trials.extend(faults::trials());

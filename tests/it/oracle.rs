@@ -32,7 +32,7 @@ fn sorted(text: &str) -> Vec<&str> {
 }
 
 /// Has the real program read a text.
-fn restore(text: &str) -> Outcome {
+pub(crate) fn restore(text: &str) -> Outcome {
     let mut ipvsadm = Command::new("ipvsadm").arg("-R").stdin(Stdio::piped()).spawn()?;
     ipvsadm.stdin.take().context("a pipe")?.write_all(text.as_bytes())?;
     ensure!(ipvsadm.wait()?.success(), "ipvsadm refused:\n{text}");
@@ -54,7 +54,7 @@ async fn write_all(subject: &mut Subject, rules: &Ruleset) -> Outcome {
 }
 
 /// The schedulers that the kernel has and ipvsadm can name.
-fn schedulers(subject: &Subject) -> Vec<Scheduler> {
+pub(crate) fn schedulers(subject: &Subject) -> Vec<Scheduler> {
     let mut schedulers = Scheduler::KNOWN.to_vec();
     schedulers.retain(|s| *s != Scheduler::TwoChoices || subject.kernel.is_at_least(6, 5));
     schedulers

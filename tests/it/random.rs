@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::{NonZeroU16, NonZeroU32};
+use std::ops::Range;
 use std::time::Duration;
 
 use ipvs_netlink::{
@@ -34,11 +35,20 @@ pub(crate) fn rulesets(
     speaker: Speaker,
     schedulers: Vec<Scheduler>,
 ) -> impl Strategy<Value = Ruleset> {
+    rulesets_of(0..8, speaker, schedulers)
+}
+
+/// Rulesets with this many services.
+pub(crate) fn rulesets_of(
+    count: Range<usize>,
+    speaker: Speaker,
+    schedulers: Vec<Scheduler>,
+) -> impl Strategy<Value = Ruleset> {
     let service = service(speaker, schedulers);
     let one = service.prop_flat_map(move |service| {
         (Just(service), vec(destination(speaker, service.key), 0..6))
     });
-    vec(one, 0..8).prop_map(|services| {
+    vec(one, count).prop_map(|services| {
         let mut rules = Ruleset::new();
         for (service, destinations) in services {
             rules.insert_service(service).unwrap();
@@ -48,6 +58,35 @@ pub(crate) fn rulesets(
             }
         }
         rules
+    })
+}
+
+/// A ruleset and another of the same size, which share services and destinations, as those of a
+/// controller do.
+pub(crate) fn pairs(
+    rulesets: impl Strategy<Value = Ruleset>,
+) -> impl Strategy<Value = (Ruleset, Ruleset)> {
+    let rulesets = std::rc::Rc::new(rulesets);
+    (rulesets.clone(), rulesets, any::<u64>()).prop_map(|(actual, mut wanted, mut bits)| {
+        let mut coin = || {
+            bits = bits.rotate_left(1);
+            bits & 1 == 1
+        };
+        for shared in actual.services() {
+            if coin() {
+                continue;
+            }
+            let mut service = *shared.service();
+            if coin() {
+                service.scheduler = Scheduler::WeightedRoundRobin;
+            }
+            wanted.insert_service(service).unwrap();
+            for destination in shared.destinations() {
+                let weight = if coin() { destination.weight } else { 7 };
+                let _ = wanted.insert_destination(service.key, destination.weight(weight));
+            }
+        }
+        (actual, wanted)
     })
 }
 

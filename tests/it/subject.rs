@@ -158,3 +158,10 @@ pub(crate) fn program(name: &str, arguments: &[&str]) -> anyhow::Result<String> 
     );
     Ok(String::from_utf8(output.stdout)?)
 }
+
+/// How long cases go on that find more the longer they run: no longer than they must, unless
+/// `cargo xtask soak` says so.
+pub(crate) fn soak() -> Duration {
+    let seconds = std::env::var("IPVS_NETLINK_SOAK_SECONDS").ok();
+    Duration::from_secs(seconds.and_then(|seconds| seconds.parse().ok()).unwrap_or(0))
+}

@@ -1,0 +1,248 @@
+//! Rule sync on real kernels: large tables, the real `ipvsadm` as witness and as rival, draining.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use ipvs_netlink::sync::Stage;
+use ipvs_netlink::{
+    Destination, DestinationKey, Draining, Plan, Policy, Ruleset, Scheduler, Service, Syncer,
+};
+
+use crate::case::{Outcome, cases};
+use crate::oracle::{restore, schedulers};
+use crate::random::{Speaker, pairs, rulesets, rulesets_of, samples};
+use crate::subject::{Subject, program, soak};
+
+cases![
+    what_was_applied_is_read_back,
+    the_commands_of_a_plan_do_what_applying_it_does,
+    what_ipvsadm_changes_meanwhile_is_mended,
+    a_drained_destination_keeps_its_connection_to_the_end,
+];
+
+async fn what_was_applied_is_read_back(subject: &mut Subject) -> Outcome {
+    let policy = Policy::new();
+    for (most, count) in [(8, 8), (150, 3)] {
+        // What a pair shares is in both, so the second has more.
+        let rulesets = rulesets_of(0..most + 1, Speaker::Crate, schedulers(subject));
+        for (actual, wanted) in samples(pairs(rulesets), count) {
+            subject.client.flush().await?;
+            for wanted in [actual, wanted] {
+                let plan = subject.client.plan(&wanted, &policy).await?;
+                let planned = plan.changes().len();
+                let report = subject.client.apply(plan).await?;
+                ensure!(report.is_success() && report.rounds == 0, "{report}");
+                assert_eq!(report.changed, planned);
+                assert_eq!(subject.client.ruleset().await?, wanted);
+                let plan = subject.client.plan(&wanted, &policy).await?;
+                ensure!(plan.is_empty(), "applied, and there is more:\n{plan}");
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn the_commands_of_a_plan_do_what_applying_it_does(subject: &mut Subject) -> Outcome {
+    let draining = Policy::new().draining(Draining::within(Duration::from_secs(1)));
+    let rulesets = rulesets(Speaker::Ipvsadm, schedulers(subject));
+    for (actual, wanted) in samples(pairs(rulesets), 8) {
+        for policy in [&Policy::new(), &draining] {
+            subject.client.flush().await?;
+            restore(&actual.to_string())?;
+            let plan = subject.client.plan(&wanted, policy).await?;
+            restore(&plan.commands().to_string())?;
+            assert_eq!(subject.client.ruleset().await?, wanted);
+        }
+    }
+    Ok(())
+}
+
+/// How long the real `ipvsadm` is at work beside us: longer where a soak says so.
+fn rivalry() -> Duration {
+    soak().max(Duration::from_secs(3))
+}
+
+/// The real `ipvsadm`, changing the table at random until it is told to stop.
+struct Rival {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<anyhow::Result<usize>>,
+}
+
+impl Rival {
+    fn start(lines: Vec<String>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut runs = 0;
+            // Any odd factor goes through all of the numbers.
+            let mut random = 1_u64;
+            while !stopped.load(Ordering::Relaxed) {
+                let mut text = String::new();
+                for _ in 0..10 {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let index = usize::try_from(random >> 33)? % lines.len();
+                    text.extend([lines[index].as_str(), "\n"]);
+                }
+                // Most of it fails, for want of what it would change.
+                let mut ipvsadm = Command::new("ipvsadm")
+                    .arg("-R")
+                    .stdin(Stdio::piped())
+                    .stderr(Stdio::null())
+                    .spawn()?;
+                let _ = ipvsadm.stdin.take().context("a pipe")?.write_all(text.as_bytes());
+                ipvsadm.wait()?;
+                runs += 1;
+            }
+            Ok(runs)
+        });
+        Self { stop, thread }
+    }
+
+    /// Stops it, and tells how often it was at work.
+    fn stop(self) -> anyhow::Result<usize> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the rival does not panic")
+    }
+}
+
+async fn what_ipvsadm_changes_meanwhile_is_mended(subject: &mut Subject) -> Outcome {
+    let policy = Policy::new();
+    let rulesets = || rulesets_of(1..40, Speaker::Ipvsadm, schedulers(subject));
+    let (one, other) = samples(pairs(rulesets()), 1).next().context("a pair")?;
+    let mut lines = vec!["-C".to_owned()];
+    for theirs in samples(rulesets(), 3).chain([one.clone(), other.clone(), Ruleset::new()]) {
+        for ours in [&one, &other] {
+            for plan in [Plan::new(ours, &theirs, &policy), Plan::new(&theirs, ours, &policy)] {
+                lines.extend(plan.commands().to_string().lines().map(str::to_owned));
+            }
+        }
+    }
+    let rival = Rival::start(lines);
+    let end = Instant::now() + rivalry();
+    let mut syncer = Syncer::new(policy.clone());
+    let mut mended = 0;
+    for wanted in [&one, &other].into_iter().cycle() {
+        let report = subject.client.sync(wanted, &policy).await?;
+        ensure!(report.error.is_none(), "{report}");
+        mended += report.rounds;
+        syncer.want(wanted.clone());
+        syncer.resync();
+        let report = subject.client.pass(&mut syncer).await?;
+        ensure!(report.error.is_none(), "{report}");
+        mended += report.rounds;
+        // Both are to have met, however slow the machine is.
+        let now = Instant::now();
+        if now >= end && mended > 0 || now >= end + Duration::from_secs(60) {
+            break;
+        }
+    }
+    let runs = rival.stop()?;
+    ensure!(runs > 0 && mended > 0, "{runs} runs of ipvsadm, {mended} rounds: nobody met");
+
+    for wanted in [&one, &other] {
+        let report = subject.client.sync(wanted, &policy).await?;
+        ensure!(report.is_success() && report.rounds == 0, "{report}");
+        assert_eq!(&subject.client.ruleset().await?, wanted);
+    }
+    // What is known is of before; what fails by that is read again.
+    syncer.want(one.clone());
+    syncer.resync();
+    let report = subject.client.pass(&mut syncer).await?;
+    ensure!(report.is_success() && report.draining == 0, "{report}");
+    assert_eq!(subject.client.ruleset().await?, one);
+    Ok(())
+}
+
+/// A server on an address of its own, which answers every byte by its number.
+fn serve(last: u8) -> anyhow::Result<SocketAddr> {
+    program("ip", &["address", "replace", &format!("10.9.9.{last}/32"), "dev", "lo"])?;
+    let listener = TcpListener::bind((Ipv4Addr::new(10, 9, 9, last), 0))?;
+    let address = listener.local_addr()?;
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream?;
+            std::thread::spawn(move || {
+                while let Ok(1) = stream.read(&mut [0]) {
+                    stream.write_all(&[last])?;
+                }
+                std::io::Result::Ok(())
+            });
+        }
+        std::io::Result::Ok(())
+    });
+    Ok(address)
+}
+
+/// Asks whose connection it is.
+fn ask(stream: &mut TcpStream) -> std::io::Result<u8> {
+    stream.write_all(b"?")?;
+    let mut answer = [0];
+    stream.read_exact(&mut answer)?;
+    Ok(answer[0])
+}
+
+fn connect() -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect((Ipv4Addr::new(10, 9, 9, 9), 2000))?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    Ok(stream)
+}
+
+async fn a_drained_destination_keeps_its_connection_to_the_end(subject: &mut Subject) -> Outcome {
+    program("ip", &["address", "replace", "10.9.9.9/32", "dev", "lo"])?;
+    let service = Service::tcp(Ipv4Addr::new(10, 9, 9, 9), 2000).scheduler(Scheduler::RoundRobin);
+    let mut wanted = Ruleset::new();
+    wanted.insert_service(service)?;
+    let [leaving, staying] = [serve(11)?, serve(12)?];
+    for server in [leaving, staying] {
+        wanted
+            .insert_destination(service.key, Destination::masquerade(server.ip(), server.port()))?;
+    }
+    let report = subject.client.sync(&wanted, &Policy::new()).await?;
+    ensure!(report.is_success(), "{report}");
+
+    let mut both = [connect()?, connect()?];
+    let mut answers = Vec::new();
+    for stream in &mut both {
+        answers.push(ask(stream)?);
+    }
+    let [first, second] = both;
+    let (mut held, _other) = match answers[..] {
+        [11, 12] => (Some(first), second),
+        [12, 11] => (Some(second), first),
+        _ => anyhow::bail!("not in turn: {answers:?}"),
+    };
+
+    let key = DestinationKey::from((leaving.ip(), leaving.port()));
+    wanted.remove_destination(service.key, key);
+    let draining = Draining::within(Duration::from_secs(60)).interval(Duration::from_millis(20));
+    let plan = subject.client.plan(&wanted, &Policy::new().draining(draining)).await?;
+    let (mut counted, mut after) = (0, 0);
+    let progress = subject.client.apply_with(plan, |progress| {
+        if progress.stage != Stage::Draining {
+            return;
+        }
+        counted += 1;
+        if let Some(stream) = &mut held {
+            assert_eq!(progress.done, 0, "it goes before its connection has ended");
+            assert_eq!(ask(stream).unwrap(), 11);
+            assert_eq!(ask(&mut connect().unwrap()).unwrap(), 12, "new ones go elsewhere");
+        } else {
+            after += 1;
+        }
+        if counted == 10 {
+            held = None;
+        }
+    });
+    let report = progress.await?;
+    ensure!(report.is_success(), "{report}");
+    assert_eq!((report.drained, report.cut_off), (1, 0), "{report}");
+    assert!(counted > 10 && after > 0);
+    assert_eq!(subject.client.ruleset().await?, wanted);
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Real traffic through the kernel: clients, a director and three real servers in network
+//! namespaces of the guest; by masquerade and direct route, IPv4 and IPv6.
+
+mod network;
+mod schedulers;
+mod server;
+mod stream;
+mod undisturbed;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use ipvs_netlink::{Destination, Family, Scheduler, Service};
+
+use crate::case::Case;
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = undisturbed::cases();
+    // How requests are spread is the kernel's doing, whoever wrote the rules.
+    cases.extend(schedulers::cases().into_iter().map(Case::long));
+    cases
+}
+
+/// The real servers, by their numbers.
+const SERVERS: [u8; 3] = [1, 2, 3];
+/// How many addresses the clients have in each lane, numbered from 1.
+const CLIENTS: u8 = 20;
+/// After this long something hangs, however slow the machine is.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A way from clients to the real servers, with a virtual address of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lane {
+    method: Method,
+    family: Family,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Method {
+    Masquerade,
+    DirectRoute,
+}
+
+impl Lane {
+    const ALL: [Self; 4] = [
+        Self { method: Method::Masquerade, family: Family::V4 },
+        Self { method: Method::Masquerade, family: Family::V6 },
+        Self { method: Method::DirectRoute, family: Family::V4 },
+        Self { method: Method::DirectRoute, family: Family::V6 },
+    ];
+
+    fn virtual_address(self) -> IpAddr {
+        self.method.network().host(self.family, 100)
+    }
+
+    fn client(self, number: u8) -> IpAddr {
+        assert!((1..=CLIENTS).contains(&number));
+        self.method.network().host(self.family, number)
+    }
+
+    fn service(self, scheduler: Scheduler) -> Service {
+        Service::tcp(self.virtual_address(), 80).scheduler(scheduler)
+    }
+
+    fn destination(self, server: u8) -> Destination {
+        let address = Network::SERVERS.host(self.family, server);
+        match self.method {
+            // Direct route changes no ports.
+            Method::DirectRoute => Destination::direct_route(address, 80),
+            Method::Masquerade => Destination::masquerade(address, 8080),
+        }
+    }
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} over {:?}", self.method, self.family)
+    }
+}
+
+impl Method {
+    /// Where its clients are: servers send replies to some through the director, to others straight.
+    fn network(self) -> Network {
+        match self {
+            Self::Masquerade => Network(50),
+            Self::DirectRoute => Network(51),
+        }
+    }
+}
+
+/// A network of 256 hosts on the one wire, of either family.
+#[derive(Clone, Copy)]
+struct Network(u8);
+
+impl Network {
+    const SERVERS: Self = Self(60);
+    const ALL: [Self; 3] = [Self(50), Self(51), Self::SERVERS];
+    const DIRECTOR: u8 = 254;
+
+    fn host(self, family: Family, number: u8) -> IpAddr {
+        match family {
+            Family::V4 => Ipv4Addr::new(10, self.0, 0, number).into(),
+            Family::V6 => Ipv6Addr::new(0xfd00, self.0.into(), 0, 0, 0, 0, 0, number.into()).into(),
+        }
+    }
+
+    fn prefix(self, family: Family) -> String {
+        let length = if family == Family::V4 { 24 } else { 64 };
+        format!("{}/{length}", self.host(family, 0))
+    }
+}
+
+/// Waits until something holds.
+fn wait_until(what: &str, mut holds: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let start = Instant::now();
+    while !holds()? {
+        anyhow::ensure!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}

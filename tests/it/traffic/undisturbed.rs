@@ -1,0 +1,149 @@
+//! No request fails while the rules change.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use ipvs_netlink::sync::{Report, Stage};
+use ipvs_netlink::{Draining, Policy, Ruleset, Scheduler};
+
+use super::network::Site;
+use super::stream::{Habit, Stream};
+use super::{Lane, wait_until};
+use crate::case::{Outcome, cases};
+use crate::client::Client;
+use crate::subject::Subject;
+
+cases![no_request_fails_while_rules_change];
+
+/// The same rules in every lane: a scheduler, and servers with their weights.
+fn rules(scheduler: Scheduler, servers: &[(u8, u32)]) -> anyhow::Result<Ruleset> {
+    let mut rules = Ruleset::new();
+    for lane in Lane::ALL {
+        let service = lane.service(scheduler);
+        rules.insert_service(service)?;
+        for (server, weight) in servers {
+            let destination = lane.destination(*server).weight(*weight);
+            rules.insert_destination(service.key, destination)?;
+        }
+    }
+    Ok(rules)
+}
+
+async fn sync(director: &mut Client, rules: &Ruleset) -> anyhow::Result<Report> {
+    let report = director.sync(rules, &Policy::new()).await?;
+    ensure!(report.is_success(), "{report}");
+    assert_eq!(&director.ruleset().await?, rules);
+    Ok(report)
+}
+
+/// Waits until every stream has made some more requests.
+fn more(streams: &[Stream]) -> Outcome {
+    let before: Vec<_> = streams.iter().map(Stream::done).collect();
+    wait_until("every stream has made more requests", || {
+        ensure!(!streams.iter().any(Stream::has_ended), "a request failed");
+        Ok(streams.iter().zip(&before).all(|(stream, before)| stream.done() >= before + 8))
+    })
+}
+
+fn start(client: u8, habit: Habit) -> Vec<Stream> {
+    Lane::ALL.map(|lane| Stream::start(lane, client, habit)).into()
+}
+
+/// Stops streams; each of their requests was answered.
+fn stop(streams: Vec<Stream>) -> anyhow::Result<usize> {
+    let stopped: Vec<_> = streams.into_iter().map(Stream::stop).collect();
+    stopped.into_iter().sum::<anyhow::Result<usize>>().context("a request failed")
+}
+
+async fn no_request_fails_while_rules_change(subject: &mut Subject) -> Outcome {
+    let site = Site::build()?;
+    let mut director = site.director(subject.flavour).await?;
+    let wrr = Scheduler::WeightedRoundRobin;
+    let two = rules(wrr, &[(1, 1), (2, 1)])?;
+    let three = rules(wrr, &[(1, 1), (2, 1), (3, 2)])?;
+    sync(&mut director, &two).await?;
+    let mut streams = start(1, Habit::Short);
+    streams.extend(start(2, Habit::Long));
+    let changed = change(&site, &mut director, &streams, &two, &three).await;
+    // What failed first is told first.
+    let requests = stop(streams)?;
+    changed?;
+
+    wait_until("all connections have ended", || {
+        Ok(site.servers.iter().all(|server| server.open() == 0))
+    })?;
+    assert!(site.servers.iter().all(|server| server.broken() == 0));
+    println!("{requests} requests, and none failed");
+    Ok(())
+}
+
+async fn change(
+    site: &Site,
+    director: &mut Client,
+    streams: &[Stream],
+    two: &Ruleset,
+    three: &Ruleset,
+) -> Outcome {
+    let wrr = Scheduler::WeightedRoundRobin;
+    more(streams)?;
+    for weights in [[5, 1], [5, 3], [1, 3], [0, 1], [1, 1]] {
+        let [one, other] = weights;
+        sync(director, &rules(wrr, &[(1, one), (2, other)])?).await?;
+        more(streams)?;
+    }
+
+    sync(director, three).await?;
+    let last = start(3, Habit::LongTo(3));
+    more(&last)?;
+    drain(director, two, streams, last).await?;
+    wait_until("the last connection has ended", || Ok(site.server(3).open() == 0))?;
+    assert_eq!(site.server(3).broken(), 0, "it ended by its client");
+    let accepted = site.server(3).accepted();
+    assert!(accepted > 0);
+
+    for _ in 0..10 {
+        let report = sync(director, two).await?;
+        assert_eq!((report.changed, report.rounds), (0, 0), "{report}");
+    }
+    more(streams)?;
+    for scheduler in [Scheduler::RoundRobin, Scheduler::LeastConnection, wrr] {
+        sync(director, &rules(scheduler, &[(1, 1), (2, 1)])?).await?;
+        more(streams)?;
+    }
+    assert_eq!(site.server(3).accepted(), accepted, "nothing goes where nobody is any more");
+    Ok(())
+}
+
+/// Drains a server in each lane, whose last connections stay for a while.
+async fn drain(
+    director: &mut Client,
+    rules: &Ruleset,
+    streams: &[Stream],
+    last: Vec<Stream>,
+) -> Outcome {
+    let draining = Draining::within(super::PATIENCE).interval(Duration::from_millis(20));
+    let plan = director.plan(rules, &Policy::new().draining(draining)).await?;
+    let (mut seen, mut counts) = (Ok(()), 0);
+    let report = director
+        .apply_with(plan, |progress| {
+            if progress.stage != Stage::Draining || counts == 3 {
+                return;
+            }
+            // Until its last connection ends, a server is counted again and again.
+            assert_eq!(progress.done, 0);
+            if seen.is_ok() {
+                seen = more(streams).and_then(|()| more(&last));
+            }
+            counts += 1;
+            if counts == 3 {
+                last.iter().for_each(Stream::leave);
+            }
+        })
+        .await?;
+    seen?;
+    stop(last)?;
+    ensure!(report.is_success(), "{report}");
+    assert_eq!((report.drained, report.cut_off), (Lane::ALL.len(), 0), "{report}");
+    assert_eq!(&director.ruleset().await?, rules);
+    Ok(())
+}
