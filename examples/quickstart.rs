@@ -1,28 +1,27 @@
 //! A service with three destinations: added, listed, removed again.
 
+mod support;
+
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
 use clap::Parser;
-use ipvs_netlink::{Destination, Error, Scheduler, Service, blocking::Client};
+use ipvs_netlink::{Destination, Error, Scheduler, Service};
 
-/// Adds a service with three destinations to the kernel's IPVS, lists it, and removes it again.
+/// Adds a service with three destinations to IPVS, lists it, and removes it again.
 #[derive(Parser)]
-struct Arguments {}
-
-fn main() -> ExitCode {
-    Arguments::parse();
-    match quickstart() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+struct Arguments {
+    #[command(flatten)]
+    kernel: support::KernelOption,
 }
 
-fn quickstart() -> Result<(), Error> {
-    let mut ipvs = Client::connect()?;
+fn main() -> ExitCode {
+    support::end(quickstart(&Arguments::parse()))
+}
+
+fn quickstart(arguments: &Arguments) -> Result<(), Error> {
+    // `blocking::Client::connect()`, or one to a fake kernel.
+    let mut ipvs = arguments.kernel.connect()?;
     println!("IPVS {}", ipvs.info()?.version);
 
     let web = Service::tcp(Ipv4Addr::new(203, 0, 113, 1), 80).scheduler(Scheduler::RoundRobin);

@@ -1,28 +1,27 @@
 //! The quickstart on smol: a service with three destinations, added, listed, removed again.
 
+mod support;
+
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
 use clap::Parser;
 use ipvs_netlink::{Client, Destination, Error, Scheduler, Service};
 
-/// Adds a service with three destinations to the kernel's IPVS, lists it, and removes it again.
+/// Adds a service with three destinations to IPVS, lists it, and removes it again.
 #[derive(Parser)]
-struct Arguments {}
-
-fn main() -> ExitCode {
-    Arguments::parse();
-    match smol::block_on(quickstart()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+struct Arguments {
+    #[command(flatten)]
+    kernel: support::KernelOption,
 }
 
-async fn quickstart() -> Result<(), Error> {
-    let ipvs = Client::connect_smol().await?;
+fn main() -> ExitCode {
+    support::end(smol::block_on(quickstart(&Arguments::parse())))
+}
+
+async fn quickstart(arguments: &Arguments) -> Result<(), Error> {
+    // `Client::connect_smol()`, or one to a fake kernel.
+    let ipvs = arguments.kernel.connect_async(Client::connect_smol()).await?;
     println!("IPVS {}", ipvs.info().await?.version);
 
     let web = Service::tcp(Ipv4Addr::new(203, 0, 113, 1), 80).scheduler(Scheduler::RoundRobin);

@@ -1,29 +1,28 @@
 //! The quickstart on tokio: a service with three destinations, added, listed, removed again.
 
+mod support;
+
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
 use clap::Parser;
 use ipvs_netlink::{Client, Destination, Error, Scheduler, Service};
 
-/// Adds a service with three destinations to the kernel's IPVS, lists it, and removes it again.
+/// Adds a service with three destinations to IPVS, lists it, and removes it again.
 #[derive(Parser)]
-struct Arguments {}
+struct Arguments {
+    #[command(flatten)]
+    kernel: support::KernelOption,
+}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    Arguments::parse();
-    match quickstart().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    support::end(quickstart(&Arguments::parse()).await)
 }
 
-async fn quickstart() -> Result<(), Error> {
-    let ipvs = Client::connect_tokio().await?;
+async fn quickstart(arguments: &Arguments) -> Result<(), Error> {
+    // `Client::connect_tokio()`, or one to a fake kernel.
+    let ipvs = arguments.kernel.connect_async(Client::connect_tokio()).await?;
     println!("IPVS {}", ipvs.info().await?.version);
 
     let web = Service::tcp(Ipv4Addr::new(203, 0, 113, 1), 80).scheduler(Scheduler::RoundRobin);

@@ -1,45 +1,35 @@
 //! A rules file into the kernel, all of it or nothing, then read back and compared.
 
+mod support;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use ipvs_netlink::{Ruleset, blocking::Client};
+use ipvs_netlink::{Batch, Operation, Ruleset, blocking::Client};
 
-/// Adds the services of a rules file to the kernel's IPVS, then reads them back and compares.
+/// Adds the services of a rules file to IPVS, then reads them back and compares.
 ///
-/// The file has the format of ipvsadm-save. What is in the table already stays; where anything
-/// goes wrong, what was added is removed again.
+/// What is in the table already stays; where anything goes wrong, what was added is removed again.
 #[derive(Parser)]
 struct Arguments {
-    /// The rules file, such as examples/rules/web.ipvs
+    /// The rules file, such as examples/rules/web.ipvs: in the format of ipvsadm-save, or as JSON
+    /// or YAML where its name ends so
     file: PathBuf,
+    #[command(flatten)]
+    kernel: support::KernelOption,
 }
 
 fn main() -> ExitCode {
-    match restore(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    support::end(restore(&Arguments::parse()))
 }
 
 fn restore(arguments: &Arguments) -> anyhow::Result<()> {
     let file = arguments.file.display();
-    let text = match std::fs::read_to_string(&arguments.file) {
-        Ok(text) => text,
-        Err(error) => bail!("cannot read {file}: {error}"),
-    };
-    let rules: Ruleset = match text.parse() {
-        Ok(rules) => rules,
-        Err(error) => bail!("{file}: {error}"),
-    };
-
-    let mut ipvs = Client::connect()?;
+    let rules = support::read_rules(&arguments.file)?;
+    let mut ipvs = arguments.kernel.connect()?;
     let before = ipvs.ruleset()?;
     for rules in rules.services() {
         let key = rules.service().key;
@@ -67,19 +57,24 @@ fn restore(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn write(ipvs: &mut Client, rules: &Ruleset) -> anyhow::Result<()> {
-    let steps = rules.services().len() + rules.destination_count();
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rules, {eta} left")?;
-    let progress = ProgressBar::new(steps as u64).with_style(style);
+    let mut operations = Vec::new();
     for rules in rules.services() {
-        ipvs.add_service(rules.service())?;
-        progress.inc(1);
-        for destination in rules.destinations() {
-            ipvs.add_destination(rules.service().key, destination)?;
-            progress.inc(1);
-        }
+        let service = *rules.service();
+        operations.push(Operation::AddService(service));
+        let destinations = rules.destinations();
+        operations.extend(destinations.map(|d| Operation::AddDestination(service.key, *d)));
     }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rules, {eta} left")?;
+    let progress = ProgressBar::new(operations.len() as u64).with_style(style);
+    let mut failed = None;
+    ipvs.batch_each(operations, Batch::default().stop_at_first_error(), |_, result| {
+        progress.inc(1);
+        if let Err(error) = result {
+            failed.get_or_insert(error);
+        }
+    })?;
     progress.finish_and_clear();
-    Ok(())
+    failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
 fn compare(ipvs: &mut Client, rules: &Ruleset) -> anyhow::Result<()> {

@@ -28,6 +28,8 @@ mod client;
 mod error;
 #[cfg(feature = "fake")]
 pub mod fake;
+#[cfg(feature = "serde")]
+mod forms;
 pub mod model;
 mod operations;
 mod options;

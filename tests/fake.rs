@@ -175,3 +175,17 @@ fn waiting_moves_the_clock_and_not_the_test() {
     let mut other = Client::connect_to(&kernel).unwrap();
     assert_eq!(other.services().unwrap().len(), 1);
 }
+
+/// No reactor is needed: the fake kernel has answered before anybody waits.
+#[test]
+fn the_asynchronous_client_runs_on_any_executor() {
+    let kernel = Kernel::new();
+    smol::block_on(async {
+        let ipvs = ipvs_netlink::Client::connect_to(&kernel).await.unwrap();
+        let web = Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80);
+        let add = [1, 2, 3].map(|last| Operation::AddDestination(web.key, backend(last)));
+        let all = [Operation::AddService(web)].into_iter().chain(add);
+        assert!(ipvs.batch(all).await.unwrap().iter().all(Result::is_ok));
+        assert_eq!(ipvs.destinations(web.key).await.unwrap().len(), 3);
+    });
+}

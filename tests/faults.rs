@@ -2,13 +2,15 @@
 //! a wrong success, and a client that works for the next call.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod support;
+
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use ipvs_netlink::blocking::Client;
 use ipvs_netlink::fake::{Fault, Kernel};
 use ipvs_netlink::transport::Transport;
-use ipvs_netlink::*;
+use ipvs_netlink::{Destination, Operation, Ruleset, Scheduler, Service, blocking};
+use support::{Client, KINDS, Kind};
 
 const EINTR: i32 = 4;
 const EAGAIN: i32 = 11;
@@ -61,8 +63,13 @@ fn service(port: u16) -> Service {
 
 /// Two services, one of them with more destinations than a part of a listing has room for.
 fn rules() -> Ruleset {
+    rules_of([(80, 250), (443, 2)])
+}
+
+/// Services of these ports with so many destinations.
+fn rules_of(services: [(u16, u8); 2]) -> Ruleset {
     let mut rules = Ruleset::new();
-    for (port, destinations) in [(80, 250), (443, 2)] {
+    for (port, destinations) in services {
         let service = service(port);
         rules.insert_service(service).unwrap();
         for last in 1..=destinations {
@@ -84,20 +91,10 @@ fn operations(rules: &Ruleset) -> Vec<Operation> {
     operations
 }
 
-fn run(client: &mut Client, operation: &Operation) -> Result<(), Error> {
-    match operation {
-        Operation::AddService(service) => client.add_service(service),
-        Operation::AddDestination(service, destination) => {
-            client.add_destination(*service, destination)
-        }
-        other => unreachable!("{other}"),
-    }
-}
-
 /// Adds all that is not there yet.
 fn restore(client: &mut Client, rules: &Ruleset) {
     for operation in operations(rules) {
-        match run(client, &operation) {
+        match client.run(&operation) {
             Err(error) if error.is_already_exists() => {}
             other => other.unwrap(),
         }
@@ -106,7 +103,7 @@ fn restore(client: &mut Client, rules: &Ruleset) {
 
 /// What the kernel holds, asked for by someone whom no fault strikes.
 fn truth(kernel: &Kernel) -> Ruleset {
-    Client::connect_with(kernel.observer()).unwrap().ruleset().unwrap()
+    blocking::Client::connect_with(kernel.observer()).unwrap().ruleset().unwrap()
 }
 
 fn holds(rules: &Ruleset, operation: &Operation) -> bool {
@@ -122,14 +119,15 @@ fn holds(rules: &Ruleset, operation: &Operation) -> bool {
 #[test]
 fn a_listing_is_right_or_fails() {
     let rules = rules();
-    for (number, make) in FAULTS.iter().enumerate() {
+    let faults = KINDS.into_iter().flat_map(|kind| FAULTS.iter().map(move |make| (kind, make)));
+    for (kind, make) in faults {
         let mut step = 1;
         loop {
             let kernel = Kernel::new();
-            restore(&mut Client::connect_to(&kernel).unwrap(), &rules);
-            let mut client = Client::connect_to(&kernel).unwrap();
+            restore(&mut Client::connect_to(&kernel, Kind::Blocking), &rules);
+            let mut client = Client::connect_to(&kernel, kind);
             let before = kernel.steps();
-            let story = format!("{:?} (number {number}) at step {step}", make());
+            let story = format!("{kind:?}: {:?} at step {step}", make());
             kernel.inject(step, make());
             let listed = client.ruleset();
             let taken = kernel.steps() - before;
@@ -158,14 +156,15 @@ fn what_a_restore_says_is_so() {
         .parse()
         .unwrap();
     let operations = operations(&rules);
-    for make in FAULTS {
+    let faults = KINDS.into_iter().flat_map(|kind| FAULTS.iter().map(move |make| (kind, make)));
+    for (kind, make) in faults {
         for step in 1..=20 {
             let kernel = Kernel::new();
-            let mut client = Client::connect_to(&kernel).unwrap();
-            let story = format!("{:?} at step {step}", make());
+            let mut client = Client::connect_to(&kernel, kind);
+            let story = format!("{kind:?}: {:?} at step {step}", make());
             kernel.inject(step, make());
             for operation in &operations {
-                let outcome = run(&mut client, operation);
+                let outcome = client.run(operation);
                 let held = holds(&truth(&kernel), operation);
                 if is_harmless(&make()) {
                     assert!(outcome.is_ok(), "{story}: {outcome:?}");
@@ -191,7 +190,7 @@ fn lost_answers_leave_exactly_their_own_outcomes_unknown() {
     // As many as errors fit the receive buffer.
     const WINDOW: usize = 208;
     let kernel = Kernel::new();
-    let mut client = Client::connect_to(&kernel).unwrap();
+    let mut client = blocking::Client::connect_to(&kernel).unwrap();
     let key = service(80).key;
     let add = |port| {
         let there = Destination::masquerade(Ipv4Addr::new(10, 0, 1, 1), port);
@@ -244,15 +243,18 @@ fn an_overflow_is_told_once_and_first() {
 
 #[test]
 fn what_a_batch_says_is_so() {
-    let rules = rules();
+    let rules = rules_of([(80, 250), (443, 248)]);
     let operations = operations(&rules);
-    for make in FAULTS {
-        for step in 1..=8 {
+    assert_eq!(operations.len(), 500);
+    let faults = KINDS.into_iter().flat_map(|kind| FAULTS.iter().map(move |make| (kind, make)));
+    for (kind, make) in faults {
+        // The smaller windows of the asynchronous client are eight, a send and a receive each.
+        for step in 1..=18 {
             let kernel = Kernel::new();
-            let mut client = Client::connect_to(&kernel).unwrap();
-            let story = format!("{:?} at step {step}", make());
+            let mut client = Client::connect_to(&kernel, kind);
+            let story = format!("{kind:?}: {:?} at step {step}", make());
             kernel.inject(step, make());
-            let results = client.batch(operations.iter().copied()).unwrap();
+            let results = client.batch(&operations).unwrap();
             let held = truth(&kernel);
             if is_harmless(&make()) {
                 assert!(results.iter().all(Result::is_ok), "{story}");
@@ -280,12 +282,12 @@ fn a_table_that_changes_meanwhile_is_still_listed() {
     let rules = rules();
     for step in 1..=12 {
         let kernel = Kernel::new();
-        restore(&mut Client::connect_to(&kernel).unwrap(), &rules);
-        let mut client = Client::connect_to(&kernel).unwrap();
+        restore(&mut Client::connect_to(&kernel, Kind::Blocking), &rules);
+        let mut client = blocking::Client::connect_to(&kernel).unwrap();
         kernel.inject(
             step,
             Fault::meanwhile(|kernel| {
-                let mut other = Client::connect_with(kernel.observer()).unwrap();
+                let mut other = blocking::Client::connect_with(kernel.observer()).unwrap();
                 other.remove_service(service(443).key).unwrap();
             }),
         );

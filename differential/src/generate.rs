@@ -11,6 +11,15 @@ const PORTS: [u16; 4] = [0, 80, 443, 65535];
 pub(crate) fn sequence(random: &mut Random) -> Vec<Step> {
     let count = 1 + random.below(30);
     let mut steps = Vec::new();
+    if !random.once_in(3) {
+        // Services that most of what follows is about.
+        for _ in 0..3 {
+            let key = any_key(&mut random.familiar(2));
+            let nest = Attribute::nest(1, service(random, key));
+            steps.push(send(vec![request(1, REQUEST | ACK, vec![nest])]));
+        }
+        steps.push(Step::Receive { datagrams: usize::MAX, room: 65536 });
+    }
     while steps.len() < count {
         step(random, &mut steps);
     }
@@ -157,6 +166,14 @@ fn controller(random: &mut Random) -> Request {
     if random.once_in(4) {
         mutate(random, &mut request.attributes);
     }
+    // The real kernel has other families, too, with numbers below.
+    for attribute in &mut request.attributes {
+        if let Value::Bytes(bytes) = &mut attribute.value
+            && let (1, [low, high, ..]) = (attribute.kind & 0x3fff, &mut bytes[..])
+        {
+            *if cfg!(target_endian = "little") { high } else { low } |= 0x40;
+        }
+    }
     request
 }
 
@@ -300,7 +317,11 @@ fn service(random: &mut Random, mut nest: Vec<Attribute>) -> Vec<Attribute> {
     nest.push(Attribute::new(7, flags));
     let timeout: u32 = random.pick(&[0, 1, 300, 17_179_869, 17_179_870, u32::MAX]);
     nest.push(Attribute::new(8, timeout.to_ne_bytes()));
-    let netmask: u32 = random.pick(&[128, 128, 128, 64, 1, 0, 129, u32::MAX, 0xffff]);
+    let netmask: u32 = if random.once_in(8) {
+        random.pick(&[0, 129, u32::MAX, 0xffff])
+    } else {
+        random.pick(&[128, 64, 1])
+    };
     nest.push(Attribute::new(9, netmask.to_ne_bytes()));
     if random.once_in(4) {
         let engine: &[u8] = random.pick(&[
@@ -318,8 +339,8 @@ fn service(random: &mut Random, mut nest: Vec<Attribute>) -> Vec<Attribute> {
 }
 
 fn destination_key(random: &mut Random) -> Vec<Attribute> {
-    let mut address: Vec<u8> = vec![10, 0, 1, random.pick(&[1, 1, 2, 3])];
-    if random.once_in(6) {
+    let mut address: Vec<u8> = vec![10, 0, 1, random.pick(&[1, 1, 2])];
+    if random.once_in(8) {
         address = random
             .pick(&[
                 [0; 4],
@@ -371,21 +392,22 @@ fn destination_key(random: &mut Random) -> Vec<Attribute> {
 fn destination(random: &mut Random) -> Vec<Attribute> {
     let mut nest = destination_key(random);
     let mut put = |kind, value: u32| nest.push(Attribute::new(kind, value.to_ne_bytes()));
-    put(3, random.pick(&[0, 0, 1, 2, 2, 3, 4, 5, 7, 8, 10, u32::MAX]));
-    put(4, random.pick(&[0, 1, 1, 100, 0x7fff_ffff, 0x8000_0000, u32::MAX]));
-    let (upper, lower) = random.pick(&[
-        (0, 0),
-        (0, 0),
-        (0, 0),
-        (10, 5),
-        (10, 10),
-        (5, 10),
-        (0, 1),
-        (0x7fff_ffff, 0),
-        (0x8000_0000, 0),
-        (u32::MAX, u32::MAX),
-        (1, 0x8000_0000),
-    ]);
+    // What is refused for one reason says nothing of the others.
+    let odd = random.once_in(8);
+    put(3, random.pick(&[0, 0, 1, 2, 2, 2, 3, 4, 5, 7, 8, 10, u32::MAX]));
+    put(
+        4,
+        if odd {
+            random.pick(&[0x8000_0000, u32::MAX])
+        } else {
+            random.pick(&[0, 1, 100, 0x7fff_ffff])
+        },
+    );
+    let (upper, lower) = if random.once_in(8) {
+        random.pick(&[(5, 10), (0, 1), (0x8000_0000, 0), (u32::MAX, u32::MAX), (1, 0x8000_0000)])
+    } else {
+        random.pick(&[(0, 0), (10, 5), (10, 10), (0x7fff_ffff, 0)])
+    };
     put(5, upper);
     put(6, lower);
     if random.once_in(4) {

@@ -6,6 +6,7 @@ mod generate;
 mod random;
 mod request;
 mod side;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -19,8 +20,12 @@ use ipvs_netlink::fake::{Host, Kernel, Version};
 use ipvs_netlink::transport::NetlinkSocket;
 
 use crate::random::Random;
-use crate::request::Step;
+use crate::request::{Step, ranges};
 use crate::side::{Answer, Side};
+use crate::traffic::Network;
+
+/// How long to look for smaller sequences that differ.
+const SHRINKING: Duration = Duration::from_secs(40);
 
 /// A sync daemon's thread needs a while before it can be stopped.
 const DAEMON_START: Duration = Duration::from_millis(20);
@@ -37,6 +42,9 @@ struct Arguments {
     /// Where to begin; each sequence has the seed after the one before it [default: from the clock]
     #[arg(long)]
     seed: Option<u64>,
+    /// In how many rounds to run connections through the schedulers
+    #[arg(long, default_value_t = 20)]
+    rounds: u64,
     /// How many sequences that differ to show before giving up
     #[arg(long, default_value_t = 1)]
     failures: u64,
@@ -79,6 +87,22 @@ fn main() -> Result<ExitCode> {
         arguments.sequences,
         started.elapsed()
     );
+    let rounds = if bench.host.privileged { arguments.rounds } else { 0 };
+    for number in 0..rounds {
+        let seed = seed.wrapping_add(number);
+        if let Some(story) = bench.traffic(seed)? {
+            failures += 1;
+            println!("seed {seed} differs in its connections:\n{story}");
+            if failures >= arguments.failures {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        if said.elapsed() > Duration::from_secs(20) {
+            said = Instant::now();
+            println!("{} rounds of connections", number + 1);
+        }
+    }
+    println!("{rounds} rounds of connections: {failures} differences in all");
     println!("what the real kernel answered, and how often:");
     for (errno, times) in &bench.heard {
         println!("  {times:8} {}", std::io::Error::from_raw_os_error(*errno));
@@ -99,6 +123,7 @@ struct Bench {
     host: Host,
     family: u16,
     cleaner: Client,
+    network: Network,
     /// Those that the kernel started with, where it may be asked.
     timeouts: Option<Timeouts>,
     /// How often the real kernel answered with each error number; 0 is success.
@@ -125,7 +150,15 @@ impl Bench {
             Err(error) => return Err(error.into()),
         }
         let timeouts = if host.privileged { Some(cleaner.timeouts()?) } else { None };
-        Ok(Self { release, host, family, cleaner, timeouts, heard: BTreeMap::new() })
+        Ok(Self {
+            release,
+            host,
+            family,
+            cleaner,
+            timeouts,
+            heard: BTreeMap::new(),
+            network: Network::new()?,
+        })
     }
 
     fn clean(&mut self) -> Result<()> {
@@ -165,13 +198,29 @@ impl Bench {
         Ok(true)
     }
 
+    /// How the kernels' schedulers differ, if they do.
+    fn traffic(&mut self, seed: u64) -> Result<Option<String>> {
+        let mut differs = None;
+        // The schedulers repeat themselves; what came of packets of before does not.
+        for _ in 0..3 {
+            self.clean()?;
+            let mut random = Random::new(seed);
+            differs = self.network.round(&mut random, &mut self.cleaner, &self.host)?;
+            if differs.is_none() {
+                break;
+            }
+        }
+        Ok(differs)
+    }
+
     /// The smallest steps found that still differ.
     fn shrink(&mut self, mut steps: Vec<Step>) -> Result<Vec<Step>> {
+        let started = Instant::now();
         loop {
             let mut candidates = Vec::new();
-            for index in 0..steps.len() {
+            for range in ranges(steps.len()) {
                 let mut without = steps.clone();
-                without.remove(index);
+                without.drain(range);
                 candidates.push(without);
             }
             for (index, step) in steps.iter().enumerate() {
@@ -183,6 +232,9 @@ impl Bench {
             }
             let mut found = None;
             for candidate in candidates {
+                if started.elapsed() > SHRINKING {
+                    break;
+                }
                 if self.differs(&candidate)? {
                     found = Some(candidate);
                     break;

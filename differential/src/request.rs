@@ -1,6 +1,7 @@
 //! Requests, in a form that can be made random and made smaller.
 
 use std::fmt;
+use std::ops::Range;
 
 /// A value, or attributes in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,12 +161,14 @@ impl Step {
             if *times > 1 {
                 all.push(with(requests.clone(), 1, tail));
             }
-            for (index, request) in requests.iter().enumerate() {
-                if requests.len() > 1 {
+            for range in ranges(requests.len()) {
+                if range.len() < requests.len() {
                     let mut without = requests.clone();
-                    without.remove(index);
+                    without.drain(range);
                     all.push(with(without, *times, tail));
                 }
+            }
+            for (index, request) in requests.iter().enumerate() {
                 for smaller in request.smaller() {
                     let mut replaced = requests.clone();
                     replaced[index] = smaller;
@@ -175,6 +178,18 @@ impl Step {
         }
         all
     }
+}
+
+/// What to leave out of so many things: large parts first.
+pub(crate) fn ranges(length: usize) -> Vec<Range<usize>> {
+    let mut ranges = Vec::new();
+    let mut size = length.div_ceil(2);
+    while size > 0 {
+        let starts = (0..length).step_by(size);
+        ranges.extend(starts.map(|start| start..length.min(start + size)));
+        size = if size == 1 { 0 } else { size.div_ceil(2) };
+    }
+    ranges
 }
 
 impl fmt::Display for Step {

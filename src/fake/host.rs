@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Version {
-    /// Linux 6.1, as 6.1.176: no `twos`, and more acknowledgements fit into a receive buffer.
+    /// Linux 6.1, as Debian's 6.1.192: no `twos`, and more acknowledgements fit into a receive buffer.
     Linux6_1,
     /// Linux 6.12, as 6.12.117.
     Linux6_12,

@@ -41,3 +41,14 @@ impl blocking::Client {
         Self::connect_with(kernel.link())
     }
 }
+
+#[cfg(any(feature = "tokio", feature = "smol"))]
+impl crate::Client {
+    /// Connects to a fake kernel, on any executor.
+    ///
+    /// # Errors
+    /// [`Error::is_ipvs_not_found`] where its host has no IPVS.
+    pub async fn connect_to(kernel: &Kernel) -> Result<Self, Error> {
+        Self::connect_with(kernel.link()).await
+    }
+}

@@ -184,11 +184,9 @@ impl Destination {
     }
 
     pub(super) fn write(&mut self, settings: Settings) {
-        let upper = settings.upper_threshold;
-        if upper == 0 || upper > self.settings.upper_threshold {
-            self.overloaded = false;
-        }
         self.settings = settings;
+        self.lost();
+        self.gained();
     }
 
     /// After a connection came.

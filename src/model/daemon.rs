@@ -7,6 +7,8 @@ use super::{InterfaceName, Invalid};
 
 /// What a sync daemon does. A host may run one of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum DaemonRole {
     /// Tells others of this host's connections.
     Master,
@@ -32,6 +34,8 @@ impl fmt::Display for DaemonRole {
 /// # Ok::<(), ipvs_netlink::Invalid>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub struct SyncDaemon {
     /// What it does.
@@ -40,16 +44,21 @@ pub struct SyncDaemon {
     pub interface: InterfaceName,
     /// Tells groups of directors on one link apart: 0 to 255. The kernel takes more and sends the
     /// lowest byte of it.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub sync_id: u32,
     /// The largest message, in bytes; unless set, or where 0, what fits the interface (1472 for
     /// IPv4 and 1452 for IPv6 on Ethernet). The kernel raises that of a backup to 1024, and lowers
     /// any to 65,507. 4.3 and later, as all that follows.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub max_length: Option<u16>,
     /// The multicast group; 224.0.0.81 unless set.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub group: Option<IpAddr>,
     /// The UDP port; 8848 unless set, or where 0.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub port: Option<u16>,
     /// The time to live of messages; 1 unless set, or where 0.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub ttl: Option<u8>,
 }
 

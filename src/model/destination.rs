@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 
 use super::{DestinationKey, Forwarding, Invalid, ServiceKey, Tunnel};
+#[cfg(feature = "serde")]
+use crate::forms;
 
 /// A destination (real server) of a service.
 ///
@@ -14,6 +16,8 @@ use super::{DestinationKey, Forwarding, Invalid, ServiceKey, Tunnel};
 /// assert_eq!(backend.key.to_string(), "10.0.1.1:8080");
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(into = "forms::Destination", from = "forms::Destination"))]
 #[non_exhaustive]
 pub struct Destination {
     /// Its address and port.

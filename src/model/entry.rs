@@ -4,6 +4,7 @@ use super::{Destination, Service, Stats};
 
 /// A service in the kernel's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ServiceEntry {
     /// Its configuration.
@@ -14,6 +15,7 @@ pub struct ServiceEntry {
 
 /// A destination in the kernel's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct DestinationEntry {
     /// Its configuration.
@@ -51,6 +53,7 @@ impl DestinationEntry {
 /// It is read in several steps and the kernel takes no snapshot: while others change the table, an
 /// entry may be missing or show twice.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Table {
     /// The services, in no order that the kernel promises.
@@ -59,6 +62,7 @@ pub struct Table {
 
 /// A service of a [`Table`] with its destinations.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct TableService {
     /// The service.

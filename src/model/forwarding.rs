@@ -3,8 +3,13 @@
 use std::fmt;
 use std::num::NonZeroU16;
 
+#[cfg(feature = "serde")]
+use crate::forms;
+
 /// The forwarding method: how packets reach a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(into = "forms::Forwarding", try_from = "forms::Forwarding"))]
 #[non_exhaustive]
 pub enum Forwarding {
     /// The address is rewritten, both ways (`-m`).
@@ -85,6 +90,8 @@ impl fmt::Display for Forwarding {
 /// What does not fit these shapes, such as the tunnel types of a newer kernel, is kept as
 /// [`Tunnel::Other`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(into = "forms::Tunnel", from = "forms::Tunnel"))]
 #[non_exhaustive]
 pub enum Tunnel {
     /// IP in IP.
@@ -108,6 +115,8 @@ pub enum Tunnel {
 
 /// The checksum of a GUE tunnel's outer header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum TunnelChecksum {
     /// None (`--tun-nocsum`).
     #[default]

@@ -4,6 +4,7 @@ use std::fmt;
 
 /// What the kernel says of its IPVS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Info {
     /// The version of IPVS, 1.2.1 since 2.6.

@@ -4,12 +4,18 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
+#[cfg(feature = "serde")]
+use crate::forms;
+
 /// An address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Family {
     /// IPv4.
+    #[cfg_attr(feature = "serde", serde(rename = "ipv4"))]
     V4,
     /// IPv6.
+    #[cfg_attr(feature = "serde", serde(rename = "ipv6"))]
     V6,
 }
 
@@ -59,6 +65,8 @@ impl fmt::Display for Protocol {
 ///
 /// Keys order by protocol, address and port, then marks; addresses order as numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(into = "forms::ServiceKey", try_from = "forms::ServiceKey"))]
 pub enum ServiceKey {
     /// Traffic to one address and port.
     Address {
@@ -126,6 +134,8 @@ impl fmt::Display for ServiceKey {
 
 /// What identifies a destination within its service: an address and a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct DestinationKey {
     /// The real server's address.
     pub address: IpAddr,

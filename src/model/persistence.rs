@@ -16,16 +16,21 @@ use super::{EngineName, Family, Invalid};
 /// assert_eq!(by_network.timeout(), Duration::from_secs(300));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Persistence {
     /// How long a client without connections is remembered, in seconds.
     ///
     /// The kernel keeps it in 32 bits of clock ticks: what is above 2³² ticks wraps (17,179,869 s
     /// at 250 ticks a second).
+    #[cfg_attr(feature = "serde", serde(rename = "timeout"))]
     pub seconds: u32,
     /// How much of a client's address counts; `None` is all of it.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub netmask: Option<Netmask>,
     /// The persistence engine, such as `sip`; `None` goes by the client's address.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub engine: Option<EngineName>,
 }
 

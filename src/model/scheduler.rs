@@ -63,6 +63,8 @@ pub struct OtherScheduler(SchedulerName);
 
 /// What [`Scheduler::SourceHash`] and [`Scheduler::MaglevHash`] can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct HashOptions {
     /// When the chosen destination is unavailable, choose another instead of refusing

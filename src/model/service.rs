@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use super::{Family, HashOptions, Invalid, Persistence, Protocol, Scheduler, ServiceKey};
+#[cfg(feature = "serde")]
+use crate::forms;
 
 /// A virtual service: what traffic is taken, and how it is spread.
 ///
@@ -18,6 +20,8 @@ use super::{Family, HashOptions, Invalid, Persistence, Protocol, Scheduler, Serv
 /// assert_eq!(web.key.to_string(), "tcp 10.0.0.1:80");
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(into = "forms::Service", try_from = "forms::Service"))]
 #[non_exhaustive]
 pub struct Service {
     /// What traffic is taken.

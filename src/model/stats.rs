@@ -5,6 +5,7 @@
 /// Counters move on the kernel's estimation tick, every 2 s (6.2 and later), and start anew with
 /// `zero`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Stats {
     /// Connections scheduled.
@@ -23,6 +24,7 @@ pub struct Stats {
 
 /// The kernel's running estimates, each per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Rates {
     /// Connections scheduled per second.

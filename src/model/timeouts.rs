@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use super::Invalid;
+#[cfg(feature = "serde")]
+use crate::forms;
 
 /// How long the kernel keeps idle connections, in whole seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(into = "forms::Timeouts", from = "forms::Timeouts"))]
 #[non_exhaustive]
 pub struct Timeouts {
     /// TCP connections; 900 s unless set.
@@ -35,6 +39,11 @@ impl Timeouts {
 /// let shorter = TimeoutsUpdate::default().udp(Duration::from_secs(30));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(into = "forms::TimeoutsUpdate", try_from = "forms::TimeoutsUpdate")
+)]
 #[non_exhaustive]
 pub struct TimeoutsUpdate {
     /// TCP connections.

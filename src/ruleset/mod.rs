@@ -8,6 +8,8 @@ mod words;
 
 use std::collections::BTreeMap;
 
+#[cfg(feature = "serde")]
+use crate::forms;
 use crate::model::{Destination, DestinationKey, Invalid, Service, ServiceKey, Table};
 
 pub use parse::ParseError;
@@ -41,6 +43,8 @@ pub use policy::{Allowed, Draining, Policy, Scope};
 /// # Ok::<(), ipvs_netlink::ruleset::ParseError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(into = "forms::Entries", try_from = "forms::Entries"))]
 pub struct Ruleset {
     services: BTreeMap<ServiceKey, ServiceRules>,
 }

@@ -102,13 +102,10 @@ impl fmt::Display for Report {
             }
         }
         let Times { read, write, verify, drain } = self.times;
-        write!(f, " (read {read:.1?}, wrote {write:.1?}")?;
-        for (time, what) in [(verify, "verified"), (drain, "drained")] {
-            if !time.is_zero() {
-                write!(f, ", {what} {time:.1?}")?;
-            }
+        let times = [(read, "read"), (write, "wrote"), (verify, "verified"), (drain, "drained")];
+        for (time, what) in times.into_iter().filter(|(time, _)| !time.is_zero()) {
+            write!(f, "; {what} in {time:.1?}")?;
         }
-        f.write_str(")")?;
         for Failed { error, .. } in &self.failed {
             write!(f, "\n{error}")?;
         }

@@ -1,11 +1,13 @@
 //! Batches: many operations in one send, a result for each.
 
-use ipvs_netlink::{Batch, Destination, Operation, Options, Service, ServiceKey};
+use std::collections::BTreeMap;
+
+use ipvs_netlink::{Batch, Destination, Operation, Options, Ruleset, Service, ServiceKey};
 
 use crate::case::{Outcome, cases};
 use crate::client::Client;
 use crate::rules::{backend, real, vip, web};
-use crate::subject::Subject;
+use crate::subject::{Subject, soak};
 
 cases![
     a_batch_does_all_of_it,
@@ -16,6 +18,7 @@ cases![
     a_small_window_gives_the_same_results,
     stopping_says_what_was_done,
     results_come_while_it_works,
+    two_clients_mix_nothing_up,
 ];
 
 /// `count` operations that add destinations to a service.
@@ -109,7 +112,7 @@ async fn all_of_5000_fail_and_none_is_lost(subject: &mut Subject) -> Outcome {
 }
 
 async fn a_small_window_gives_the_same_results(subject: &mut Subject) -> Outcome {
-    subject.client = Client::connect(subject.flavour, &Options::new().window(1)).await?;
+    subject.client = subject.connect(&Options::new().window(1)).await?;
     bad_operations_fail_alone(subject).await
 }
 
@@ -157,5 +160,74 @@ async fn results_come_while_it_works(subject: &mut Subject) -> Outcome {
         Client::Async(client) => client.batch_each(operations, Batch::default(), count).await?,
     }
     assert_eq!(known.load(order), 2001);
+    Ok(())
+}
+
+/// Two clients change and read one table at once, each its own services: each sees its own alone,
+/// as it left them. Of the asynchronous client they are clones, which share a socket.
+async fn two_clients_mix_nothing_up(subject: &mut Subject) -> Outcome {
+    let mut other = match &subject.client {
+        Client::Blocking(_) => subject.connect(&Options::new()).await?,
+        Client::Async(client) => Client::Async(client.clone()),
+    };
+    let one = &mut subject.client;
+    if matches!(one, Client::Async(_)) {
+        let (one, other) = tokio::join!(hammer(one, 1000), hammer(&mut other, 2000));
+        return one.and(other);
+    }
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| smol::block_on(hammer(&mut other, 2000)));
+        let one = smol::block_on(hammer(one, 1000));
+        one.and(other.join().unwrap())
+    })
+}
+
+/// Changes and reads services of its own, from this port on.
+async fn hammer(client: &mut Client, first: u16) -> Outcome {
+    let start = std::time::Instant::now();
+    let mut known = Ruleset::new();
+    for n in 0..10 {
+        let service = Service::tcp(vip(), first + n);
+        client.add_service(&service).await?;
+        known.insert_service(service)?;
+    }
+    let mut random = u64::from(first);
+    let mut rounds = 0;
+    while rounds < 20 || start.elapsed() < soak() {
+        rounds += 1;
+        let mut operations = Vec::new();
+        let mut expected = Vec::new();
+        for _ in 0..100 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let bytes = random.to_be_bytes();
+            let key = ServiceKey::tcp(vip(), first + u16::from(bytes[0] % 10));
+            let destination = backend((bytes[1] % 20).into()).weight(bytes[2].into());
+            let there = known.service(key).unwrap().destination(destination.key).is_some();
+            let (operation, done) = match bytes[3] % 3 {
+                0 => (Operation::AddDestination(key, destination), !there),
+                1 => (Operation::UpdateDestination(key, destination), there),
+                _ => (Operation::RemoveDestination(key, destination.key), there),
+            };
+            match operation {
+                Operation::RemoveDestination(..) => {
+                    known.remove_destination(key, destination.key);
+                }
+                _ if done => drop(known.insert_destination(key, destination)?),
+                _ => {}
+            }
+            operations.push(operation);
+            expected.push(done);
+        }
+        let results = client.batch(operations).await?;
+        let done: Vec<_> = results.iter().map(Result::is_ok).collect();
+        assert_eq!(done, expected, "in round {rounds} of {first}");
+        for rules in known.services() {
+            let listed = client.destinations(rules.service().key).await?;
+            let listed: BTreeMap<_, _> =
+                listed.into_iter().map(|e| (e.destination.key, e.destination)).collect();
+            let wanted = rules.destinations().map(|d| (d.key, *d)).collect();
+            assert_eq!(listed, wanted, "in round {rounds} of {first}");
+        }
+    }
     Ok(())
 }

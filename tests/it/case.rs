@@ -3,10 +3,11 @@
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ipvs_netlink::fake;
 use libtest_mimic::Trial;
 
 use crate::client::Flavour;
-use crate::subject::{RealKernel, Subject};
+use crate::subject::{Subject, Version};
 
 /// How many combinations of the matrix all cases have gone through.
 static COMBINATIONS: AtomicUsize = AtomicUsize::new(0);
@@ -67,35 +68,74 @@ impl Case {
         Self { is_long: true, ..self }
     }
 
-    /// The trials of this case on the real kernel; without one it is listed as ignored.
-    pub(crate) fn trials(self, index: usize, kernel: Option<RealKernel>) -> Vec<Trial> {
-        let name = self.name.trim_start_matches("it::");
-        let Some(kernel) = kernel else {
-            return vec![Trial::test(format!("{name} (real)"), || Ok(())).with_ignored_flag(true)];
-        };
+    /// The trials of this case: on the real kernel, or else on the fake one.
+    pub(crate) fn trials(self, index: usize, kernel: Option<Version>) -> Vec<Trial> {
         let mut flavours = vec![Flavour::Blocking, Flavour::Tokio];
         if self.is_long {
             flavours.truncate(1);
         }
         // What differs for smol is the socket alone: a tenth of the cases shows that it works.
-        if index.is_multiple_of(10) && !self.is_long {
+        if kernel.is_some() && index.is_multiple_of(10) && !self.is_long {
             flavours.push(Flavour::Smol);
         }
-        let trial = |flavour| {
-            Trial::test(format!("{name} (Linux {kernel}, {flavour})"), move || {
-                let outcome = run(async {
-                    let mut subject = Subject::real(kernel, flavour).await?;
-                    subject.reset().await?;
-                    (self.run)(&mut subject).await?;
-                    COMBINATIONS.fetch_add(subject.combinations, Ordering::Relaxed);
-                    Ok(())
-                });
-                outcome.map_err(|error| format!("{error:?}").into())
-            })
-        };
-        flavours.into_iter().map(trial).collect()
+        let name = self.name.trim_start_matches("it::");
+        let alone = ON_REAL_KERNELS_ALONE.iter().find(|(prefix, _)| name.starts_with(prefix));
+        match (kernel, alone) {
+            (Some(kernel), _) => flavours
+                .into_iter()
+                .map(|flavour| {
+                    let subject = move || Subject::real(kernel, flavour);
+                    self.trial(format!("{name} (Linux {kernel}, {flavour})"), subject)
+                })
+                .collect(),
+            (None, Some((_, why))) => {
+                let name = format!("{name} (real kernels alone: {why})");
+                vec![Trial::test(name, || Ok(())).with_ignored_flag(true)]
+            }
+            (None, None) => [fake::Version::Linux6_1, fake::Version::Linux6_12]
+                .into_iter()
+                .flat_map(|version| flavours.iter().map(move |flavour| (version, *flavour)))
+                .map(|(version, flavour)| {
+                    let subject = move || Subject::fake(version, flavour);
+                    self.trial(format!("{name} (fake {version:?}, {flavour})"), subject)
+                })
+                .collect(),
+        }
+    }
+
+    fn trial<F: Future<Output = anyhow::Result<Subject>>>(
+        self,
+        name: String,
+        subject: impl FnOnce() -> F + Send + 'static,
+    ) -> Trial {
+        Trial::test(name, move || {
+            let outcome = run(async {
+                let mut subject = subject().await?;
+                subject.reset().await?;
+                (self.run)(&mut subject).await?;
+                COMBINATIONS.fetch_add(subject.combinations, Ordering::Relaxed);
+                Ok(())
+            });
+            outcome.map_err(|error| format!("{error:?}").into())
+        })
     }
 }
+
+/// The cases that the fake kernel cannot carry, by the beginnings of their names, and why.
+const ON_REAL_KERNELS_ALONE: &[(&str, &str)] = &[
+    ("oracle::", "ipvsadm"),
+    ("listing::an_empty_table", "ipvsadm"),
+    ("listing::the_table", "ipvsadm"),
+    ("recovery::", "modules, network namespaces, socket buffers"),
+    ("family::", "another crate's sockets"),
+    ("system::zeroes_counters", "traffic"),
+    ("errors::privileges::", "users and namespaces"),
+    ("traffic::", "traffic"),
+    ("sync::", "ipvsadm, traffic"),
+    ("faults::reading::numbers_are_those_that_procfs_shows", "procfs"),
+    ("faults::reading::the_kernels_own_flag_is_no_difference", "ipvsadm"),
+    ("faults::writing::", "ipvsadm"),
+];
 
 /// Runs a case to its end.
 fn run(case: impl Future<Output = Outcome>) -> Outcome {

@@ -5,7 +5,7 @@ use std::fmt;
 use ipvs_netlink::{
     Batch, DaemonRole, Destination, DestinationEntry, DestinationKey, Error, Info, Operation,
     Options, Plan, Policy, Ruleset, Service, ServiceEntry, ServiceKey, SyncDaemon, Syncer, Table,
-    Timeouts, TimeoutsUpdate, blocking,
+    Timeouts, TimeoutsUpdate, blocking, fake,
     sync::{Progress, Report},
 };
 
@@ -34,6 +34,13 @@ pub(crate) enum Client {
 }
 
 impl Client {
+    pub(crate) async fn connect_to(kernel: &fake::Kernel, flavour: Flavour) -> Result<Self, Error> {
+        Ok(match flavour {
+            Flavour::Blocking => Self::Blocking(blocking::Client::connect_to(kernel)?),
+            _ => Self::Async(ipvs_netlink::Client::connect_to(kernel).await?),
+        })
+    }
+
     pub(crate) async fn connect(flavour: Flavour, options: &Options) -> Result<Self, Error> {
         Ok(match flavour {
             Flavour::Blocking => Self::Blocking(options.connect()?),

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use ipvs_netlink::blocking::Client;
-use ipvs_netlink::transport::{NetlinkSocket, Received, Transport};
+use ipvs_netlink::transport::{Received, Transport};
 use ipvs_netlink::wire::{Command, Message};
 use ipvs_netlink::{
     DaemonRole, Destination, Error, Family, HashOptions, Netmask, Persistence, Scheduler, Service,
@@ -113,7 +113,7 @@ fn conversation(client: &mut Client) -> Outcome {
 
 async fn this_kernel_speaks_as_recorded(subject: &mut Subject) -> Outcome {
     let record = Arc::<Mutex<String>>::default();
-    let recording = Recording { socket: NetlinkSocket::open()?, record: Arc::clone(&record) };
+    let recording = Recording { transport: subject.transport()?, record: Arc::clone(&record) };
     conversation(&mut Client::connect_with(recording)?)?;
     let seen = record.lock().unwrap().clone();
     let kernel = subject.kernel.to_string();
@@ -178,25 +178,25 @@ fn datagrams(text: &str) -> Vec<(bool, Vec<u8>)> {
 
 /// A real socket whose datagrams are written down.
 struct Recording {
-    socket: NetlinkSocket,
+    transport: Box<dyn Transport>,
     record: Arc<Mutex<String>>,
 }
 
 impl Transport for Recording {
     fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
         writeln!(self.record.lock().unwrap(), "{}", line(true, datagram)).unwrap();
-        self.socket.send(datagram)
+        self.transport.send(datagram)
     }
 
     fn receive(&mut self, buffer: &mut Vec<u8>, deadline: Instant) -> io::Result<Received> {
         let before = buffer.len();
-        let received = self.socket.receive(buffer, deadline)?;
+        let received = self.transport.receive(buffer, deadline)?;
         writeln!(self.record.lock().unwrap(), "{}", line(false, &buffer[before..])).unwrap();
         Ok(received)
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        self.socket.reopen()
+        self.transport.reopen()
     }
 }
 

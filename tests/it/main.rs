@@ -2,7 +2,8 @@
 //!
 //! On a real kernel they take over its whole IPVS table, so they run there only when told:
 //! `cargo xtask vm test` starts this binary in a guest and names the kernel in
-//! `IPVS_NETLINK_TEST_KERNEL`. Elsewhere those cases are listed as ignored.
+//! `IPVS_NETLINK_TEST_KERNEL`. Elsewhere they run on the fake kernel, and those that it cannot
+//! carry are listed as ignored.
 #![allow(clippy::unwrap_used)] // A test may fail by a panic.
 
 mod batches;
@@ -14,10 +15,12 @@ mod family;
 mod faults;
 mod golden;
 mod host;
+mod listing;
 mod matrix;
 mod oracle;
 mod properties;
 mod random;
+mod readable;
 mod recovery;
 mod rules;
 mod scripted;
@@ -30,7 +33,7 @@ mod traffic;
 
 use libtest_mimic::{Arguments, Conclusion};
 
-use crate::subject::RealKernel;
+use crate::subject::Version;
 
 fn main() {
     if errors::run_as_child() {
@@ -43,7 +46,7 @@ fn run() -> Conclusion {
     let mut arguments = Arguments::from_args();
     // The cases share the kernel's one table.
     arguments.test_threads = Some(1);
-    let kernel = RealKernel::from_environment();
+    let kernel = Version::from_environment();
     let cases = [
         services::cases(),
         destinations::cases(),
@@ -58,12 +61,14 @@ fn run() -> Conclusion {
         errors::cases(),
         faults::cases(),
         golden::cases(),
+        listing::cases(),
         traffic::cases(),
     ];
     let mut trials = host::trials();
     trials.extend(faults::trials());
     trials.extend(golden::trials());
     trials.extend(properties::trials());
+    trials.extend(readable::trials());
     let cases = cases.into_iter().flatten().enumerate();
     trials.extend(cases.flat_map(|(index, case)| case.trials(index, kernel)));
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -5,19 +5,20 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use ipvs_netlink::{Options, TimeoutsUpdate};
+use ipvs_netlink::transport::{NetlinkSocket, Transport};
+use ipvs_netlink::{Error, Options, TimeoutsUpdate, fake};
 
 use crate::client::{Client, Flavour};
 
-/// A real kernel whose table the tests may take over.
+/// The version of a kernel.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct RealKernel {
+pub(crate) struct Version {
     pub(crate) major: u32,
     pub(crate) minor: u32,
 }
 
-impl RealKernel {
-    /// The kernel named in the environment, if one is.
+impl Version {
+    /// The real kernel whose table the tests may take over, if one is named in the environment.
     pub(crate) fn from_environment() -> Option<Self> {
         let name = std::env::var("IPVS_NETLINK_TEST_KERNEL").ok()?;
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs");
@@ -36,7 +37,7 @@ impl RealKernel {
     }
 }
 
-impl fmt::Display for RealKernel {
+impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.major, self.minor)
     }
@@ -45,16 +46,87 @@ impl fmt::Display for RealKernel {
 /// A kernel and a client to it.
 pub(crate) struct Subject {
     pub(crate) client: Client,
-    pub(crate) kernel: RealKernel,
+    pub(crate) kernel: Version,
+    /// The kernel itself, where it is the fake one.
+    pub(crate) fake: Option<fake::Kernel>,
     pub(crate) flavour: Flavour,
     /// How many combinations of the matrix the case has gone through.
     pub(crate) combinations: usize,
 }
 
 impl Subject {
-    pub(crate) async fn real(kernel: RealKernel, flavour: Flavour) -> anyhow::Result<Self> {
+    pub(crate) async fn real(kernel: Version, flavour: Flavour) -> anyhow::Result<Self> {
         let client = Client::connect(flavour, &Options::new()).await?;
-        Ok(Self { client, kernel, flavour, combinations: 0 })
+        Ok(Self { client, kernel, fake: None, flavour, combinations: 0 })
+    }
+
+    pub(crate) async fn fake(version: fake::Version, flavour: Flavour) -> anyhow::Result<Self> {
+        let fake = fake::Kernel::of_version(version);
+        let client = Client::connect_to(&fake, flavour).await?;
+        let kernel = match version {
+            fake::Version::Linux6_1 => Version { major: 6, minor: 1 },
+            _ => Version { major: 6, minor: 12 },
+        };
+        Ok(Self { client, kernel, fake: Some(fake), flavour, combinations: 0 })
+    }
+
+    /// A connection to the kernel below any client.
+    pub(crate) fn transport(&self) -> std::io::Result<Box<dyn Transport>> {
+        Ok(match &self.fake {
+            None => Box::new(NetlinkSocket::open()?),
+            Some(fake) => Box::new(fake.link()),
+        })
+    }
+
+    /// Adds an interface to the kernel's host: up and with addresses of both families, or neither.
+    pub(crate) fn add_interface(&self, name: &str, up: bool) -> anyhow::Result<()> {
+        if let Some(fake) = &self.fake {
+            let mut interface = fake::Interface::new(name);
+            (interface.up, interface.has_address) = (up, up);
+            fake.configure(|host| host.interfaces.push(interface));
+            return Ok(());
+        }
+        program("ip", &["link", "add", name, "type", "dummy"])?;
+        if up {
+            program("ip", &["link", "set", name, "up"])?;
+            program("ip", &["address", "add", "10.9.8.1/24", "dev", name])?;
+            program("ip", &["address", "add", "2001:db8:9::1/64", "dev", name, "nodad"])?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn remove_interface(&self, name: &str) -> anyhow::Result<()> {
+        if let Some(fake) = &self.fake {
+            fake.configure(|host| host.interfaces.retain(|interface| interface.name != name));
+            return Ok(());
+        }
+        program("ip", &["link", "delete", name]).map(drop)
+    }
+
+    /// Gives the kernel's host an address in 10.7.7.0/24, whose broadcast address is 10.7.7.255.
+    pub(crate) fn add_network(&self) -> anyhow::Result<()> {
+        if let Some(fake) = &self.fake {
+            fake.configure(|host| host.broadcast.push([10, 7, 7, 255].into()));
+            return Ok(());
+        }
+        let address = ["address", "add", "10.7.7.1/24", "broadcast", "10.7.7.255", "dev", "lo"];
+        program("ip", &address).map(drop)
+    }
+
+    pub(crate) fn remove_network(&self) -> anyhow::Result<()> {
+        if let Some(fake) = &self.fake {
+            fake.configure(|host| host.broadcast.retain(|it| it.octets()[0] != 10));
+            return Ok(());
+        }
+        program("ip", &["address", "delete", "10.7.7.1/24", "dev", "lo"]).map(drop)
+    }
+
+    /// Another client to the same kernel.
+    pub(crate) async fn connect(&self, options: &Options) -> Result<Client, Error> {
+        match &self.fake {
+            None => Client::connect(self.flavour, options).await,
+            Some(fake) => Client::connect_to(fake, self.flavour).await,
+        }
     }
 
     /// Puts the kernel into the state that every case starts from.
@@ -85,4 +157,11 @@ pub(crate) fn program(name: &str, arguments: &[&str]) -> anyhow::Result<String> 
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// How long cases go on that find more the longer they run: no longer than they must, unless
+/// `cargo xtask soak` says so.
+pub(crate) fn soak() -> Duration {
+    let seconds = std::env::var("IPVS_NETLINK_SOAK_SECONDS").ok();
+    Duration::from_secs(seconds.and_then(|seconds| seconds.parse().ok()).unwrap_or(0))
 }

@@ -17,7 +17,7 @@ use ipvs_netlink::{
 use crate::case::{Outcome, cases};
 use crate::oracle::{restore, schedulers};
 use crate::random::{Speaker, pairs, rulesets, rulesets_of, samples};
-use crate::subject::{Subject, program};
+use crate::subject::{Subject, program, soak};
 
 cases![
     what_was_applied_is_read_back,
@@ -65,8 +65,7 @@ async fn the_commands_of_a_plan_do_what_applying_it_does(subject: &mut Subject) 
 
 /// How long the real `ipvsadm` is at work beside us: longer where a soak says so.
 fn rivalry() -> Duration {
-    let seconds = std::env::var("IPVS_NETLINK_SOAK_SECONDS").ok();
-    Duration::from_secs(seconds.and_then(|seconds| seconds.parse().ok()).unwrap_or(3))
+    soak().max(Duration::from_secs(3))
 }
 
 /// The real `ipvsadm`, changing the table at random until it is told to stop.

@@ -4,24 +4,27 @@ use std::io;
 use std::time::Instant;
 
 use ipvs_netlink::blocking::Client;
-use ipvs_netlink::transport::{NetlinkSocket, Received, Transport};
+use ipvs_netlink::transport::{Received, Transport};
+
+use crate::subject::Subject;
 
 /// Changes a datagram before it is sent.
 type Edit = Box<dyn FnMut(&mut Vec<u8>) + Send>;
 
-/// A real socket behind an edit of what is sent.
+/// A connection to a kernel behind an edit of what is sent.
 pub(crate) struct Tampered {
-    socket: NetlinkSocket,
+    transport: Box<dyn Transport>,
     edit: Edit,
 }
 
 impl Tampered {
     /// A client whose requests are changed. The first asks for the family.
     pub(crate) fn client(
+        subject: &Subject,
         edit: impl FnMut(&mut Vec<u8>) + Send + 'static,
     ) -> anyhow::Result<Client> {
-        let socket = NetlinkSocket::open()?;
-        Ok(Client::connect_with(Self { socket, edit: Box::new(edit) })?)
+        let transport = subject.transport()?;
+        Ok(Client::connect_with(Self { transport, edit: Box::new(edit) })?)
     }
 }
 
@@ -29,15 +32,15 @@ impl Transport for Tampered {
     fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
         let mut datagram = datagram.to_vec();
         (self.edit)(&mut datagram);
-        self.socket.send(&datagram)
+        self.transport.send(&datagram)
     }
 
     fn receive(&mut self, buffer: &mut Vec<u8>, deadline: Instant) -> io::Result<Received> {
-        self.socket.receive(buffer, deadline)
+        self.transport.receive(buffer, deadline)
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        self.socket.reopen()
+        self.transport.reopen()
     }
 }
 

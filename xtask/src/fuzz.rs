@@ -1,11 +1,10 @@
-//! `cargo xtask soak`, and the smoke run of the tests: the fuzz targets under libFuzzer, without more than stable Rust.
+//! The fuzz targets under libFuzzer, without more than stable Rust: short for the tests, long for `cargo xtask soak`.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 use cargo_metadata::Metadata;
-use clap::Args;
 
 use crate::cargo::{build, cargo, metadata};
 use crate::command::show;
@@ -24,31 +23,16 @@ const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions -Coverflow-checks";
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
-/// Feed a fuzz target a great many inputs
-///
-/// What it finds stays in target/fuzz, and a later run goes on from there.
-#[derive(Args)]
-pub(crate) struct Soak {
-    /// decode (a kernel's answers) or rules (rules files)
-    #[arg(default_value = "decode", value_parser = TARGETS)]
-    target: String,
-    /// How many inputs
-    #[arg(long, default_value_t = 100_000_000)]
-    inputs: u64,
-}
-
-impl Soak {
-    /// Returns whether nothing was found.
-    pub(crate) fn run(self) -> Result<bool> {
-        let metadata = metadata()?;
-        let program = program(&metadata, &self.target)?;
-        let folder = metadata.target_directory.join("fuzz").join(&self.target);
-        let corpus = folder.join("corpus");
-        std::fs::create_dir_all(&corpus)?;
-        let mut fuzz = fuzz(program, self.inputs);
-        fuzz.arg(format!("-artifact_prefix={folder}/")).arg(corpus);
-        Ok(run(&mut fuzz).inspect_err(|error| eprintln!("error: {error:#}")).is_ok())
-    }
+/// A long run, which goes on from what earlier ones have found. Returns whether nothing was found.
+pub(crate) fn soak(target: &str, inputs: u64) -> Result<bool> {
+    let metadata = metadata()?;
+    let program = program(&metadata, target)?;
+    let folder = metadata.target_directory.join("fuzz").join(target);
+    let corpus = folder.join("corpus");
+    std::fs::create_dir_all(&corpus)?;
+    let mut fuzz = fuzz(program, inputs);
+    fuzz.arg(format!("-artifact_prefix={folder}/")).arg(corpus);
+    Ok(run(&mut fuzz).inspect_err(|error| eprintln!("error: {error:#}")).is_ok())
 }
 
 /// A short run, of the same inputs every time.

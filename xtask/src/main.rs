@@ -5,6 +5,7 @@ mod command;
 mod fuzz;
 mod progress;
 mod report;
+mod soak;
 mod test;
 mod vm;
 
@@ -20,7 +21,7 @@ const NO_VERDICT: u8 = 125;
 #[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
 enum Xtask {
     Test(test::Test),
-    Soak(fuzz::Soak),
+    Soak(soak::Soak),
     Vm(vm::Vm),
 }
 

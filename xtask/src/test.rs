@@ -49,6 +49,8 @@ impl Test {
         for source in &self.kernel.0 {
             let name = format!("integration tests on {source}");
             run.tests(&name, on_kernels.or(broken), |out| on_kernel(source, out))?;
+            let name = format!("the fake kernel against {source}");
+            run.step(&name, on_kernels.or(broken), |out| differential(source, out))?;
         }
         Ok(report::print(&run.rows, &mut io::stdout())?)
     }
@@ -120,6 +122,15 @@ fn on_kernel(source: &Source, out: &mut (dyn Write + Send)) -> Result<()> {
     match Job::tests([])?.run(source, &options, out)? {
         0 => Ok(()),
         status => bail!("the tests ended with status {status}"),
+    }
+}
+
+/// Far fewer requests than a soak, but others each time.
+fn differential(source: &Source, out: &mut (dyn Write + Send)) -> Result<()> {
+    let arguments = ["--rounds".into(), "5".into()];
+    match Job::differential(500, arguments)?.run(source, &Options::within(TIMEOUT), out)? {
+        0 => Ok(()),
+        _ => bail!("the fake kernel differs from {source}"),
     }
 }
 

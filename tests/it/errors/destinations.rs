@@ -7,7 +7,7 @@ use ipvs_netlink::{DaemonRole, Destination, Service, SyncDaemon, Tunnel};
 use super::{EEXIST, EINVAL, ENOENT, ERANGE, refused};
 use crate::case::{Outcome, cases};
 use crate::rules::{backend, real, real6, vip6, web};
-use crate::subject::{Subject, program};
+use crate::subject::Subject;
 use crate::tampered::{Tampered, is_command};
 
 cases![
@@ -49,14 +49,14 @@ async fn a_destination_that_is_there(subject: &mut Subject) -> Outcome {
 async fn an_ipv4_address_of_no_host(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
     let says = "the address must be local or unicast by the routing table";
-    program("ip", &["address", "add", "10.7.7.1/24", "broadcast", "10.7.7.255", "dev", "lo"])?;
+    subject.add_network()?;
     for address in ["0.0.0.0", "224.0.0.1", "239.1.1.1", "255.255.255.255", "127.255.255.255"] {
         let nowhere = Destination::masquerade(address.parse::<IpAddr>()?, 80);
         refused(subject.client.add_destination(web().key, &nowhere).await, EINVAL, says);
     }
     let broadcast = Destination::masquerade([10, 7, 7, 255], 80);
     let added = subject.client.add_destination(web().key, &broadcast).await;
-    program("ip", &["address", "delete", "10.7.7.1/24", "dev", "lo"])?;
+    subject.remove_network()?;
     refused(added, EINVAL, says);
     // What looks as odd and is taken.
     for address in ["0.0.0.1", "127.0.0.1", "240.0.0.1"] {
@@ -138,7 +138,7 @@ const LOWER_THRESHOLD: u8 = 6;
 async fn what_is_refused_before_sending_the_kernel_refuses_too(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
     let add = |kind: u8, value: u32| -> anyhow::Result<_> {
-        let mut client = Tampered::client(move |message| {
+        let mut client = Tampered::client(subject, move |message| {
             if is_command(message, 5) {
                 let header = [8, 0, kind, 0];
                 // Within the destination: the service's attributes come first.
@@ -153,7 +153,7 @@ async fn what_is_refused_before_sending_the_kernel_refuses_too(subject: &mut Sub
     // Above the upper one, which is 0.
     refused(add(LOWER_THRESHOLD, 1)?, ERANGE, "");
     // Another family without a tunnel.
-    let mut client = Tampered::client(|message| {
+    let mut client = Tampered::client(subject, |message| {
         if is_command(message, 5) {
             let at = message.windows(4).rposition(|window| window == [6, 0, 11, 0]).unwrap();
             message[at + 4] = 10;

@@ -16,8 +16,8 @@ cases![
 ];
 
 /// What a kernel without IPVS says. Others report an empty table, and remember it for good.
-async fn an_unknown_family(_: &mut Subject) -> Outcome {
-    let outcome = Tampered::client(|message| {
+async fn an_unknown_family(subject: &mut Subject) -> Outcome {
+    let outcome = Tampered::client(subject, |message| {
         if let Some(at) = message.windows(5).position(|window| window == b"IPVS\0") {
             message[at + 3] = b'X';
         }
@@ -30,8 +30,8 @@ async fn an_unknown_family(_: &mut Subject) -> Outcome {
 }
 
 /// What an older kernel says of a command that came after it.
-async fn an_unknown_command(_: &mut Subject) -> Outcome {
-    let mut client = Tampered::client(|message| {
+async fn an_unknown_command(subject: &mut Subject) -> Outcome {
+    let mut client = Tampered::client(subject, |message| {
         if is_command(message, 17) {
             set_command(message, 99);
         }
@@ -40,8 +40,8 @@ async fn an_unknown_command(_: &mut Subject) -> Outcome {
     Ok(())
 }
 
-async fn a_message_that_is_too_short(_: &mut Subject) -> Outcome {
-    let mut client = Tampered::client(|message| {
+async fn a_message_that_is_too_short(subject: &mut Subject) -> Outcome {
+    let mut client = Tampered::client(subject, |message| {
         if is_command(message, 17) {
             truncate(message, 18);
         }
@@ -58,7 +58,7 @@ async fn a_second_listing_on_a_socket(subject: &mut Subject) -> Outcome {
     }
     subject.client.add_service(&web()).await.unwrap_err();
     subject.client.add_destination(web().key, &Destination::masquerade(real(1), 80)).await?;
-    let mut client = Tampered::client(|message| {
+    let mut client = Tampered::client(subject, |message| {
         if is_command(message, 4) {
             // Another listing in the same send, with a number that is not waited for.
             let mut other = message.clone();

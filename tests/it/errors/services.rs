@@ -101,8 +101,8 @@ async fn a_scheduler_that_is_newer_than_the_kernel(subject: &mut Subject) -> Out
 }
 
 /// What a kernel without IPv6 says of an IPv6 service; here of a family that none has.
-async fn an_unknown_address_family(_: &mut Subject) -> Outcome {
-    let mut client = Tampered::client(|message| {
+async fn an_unknown_address_family(subject: &mut Subject) -> Outcome {
+    let mut client = Tampered::client(subject, |message| {
         if is_command(message, 1) {
             let family = message.windows(8).position(|window| window[..4] == [6, 0, 1, 0]);
             message[family.unwrap() + 4] = 99;
@@ -113,9 +113,9 @@ async fn an_unknown_address_family(_: &mut Subject) -> Outcome {
 }
 
 /// What a kernel would say that needs more than this crate knows of: its own words stay.
-async fn a_missing_attribute(_: &mut Subject) -> Outcome {
+async fn a_missing_attribute(subject: &mut Subject) -> Outcome {
     for attributes in [Vec::new(), attribute(1, &[]), attribute(1, &attribute(1, &[2, 0]))] {
-        let mut client = Tampered::client(move |message| {
+        let mut client = Tampered::client(subject, move |message| {
             if is_command(message, 1) {
                 set_attributes(message, &attributes);
             }
@@ -127,9 +127,9 @@ async fn a_missing_attribute(_: &mut Subject) -> Outcome {
 }
 
 /// Only what no kernel takes may be refused without asking it.
-async fn what_is_refused_before_sending_the_kernel_refuses_too(_: &mut Subject) -> Outcome {
+async fn what_is_refused_before_sending_the_kernel_refuses_too(subject: &mut Subject) -> Outcome {
     let prefix = |length: u32| {
-        Tampered::client(move |message| {
+        Tampered::client(subject, move |message| {
             if is_command(message, 1) {
                 let mask = message.windows(4).position(|window| window == [8, 0, 9, 0]).unwrap();
                 message[mask + 4..mask + 8].copy_from_slice(&length.to_ne_bytes());

@@ -7,7 +7,7 @@ use ipvs_netlink::{DaemonRole, SyncDaemon, TimeoutsUpdate};
 
 use super::{EEXIST, EINVAL, ENETUNREACH, ENODEV, ERANGE, ESRCH, refused};
 use crate::case::{Outcome, cases};
-use crate::subject::{Subject, program};
+use crate::subject::Subject;
 use crate::tampered::{Tampered, attribute, is_command, set_attributes};
 
 cases![
@@ -53,11 +53,11 @@ async fn a_daemon_that_does_not_run(subject: &mut Subject) -> Outcome {
 }
 
 async fn an_interface_that_is_down(subject: &mut Subject) -> Outcome {
-    program("ip", &["link", "add", "down0", "type", "dummy"])?;
+    subject.add_interface("down0", false)?;
     let daemon = SyncDaemon::new(DaemonRole::Master, "down0".parse()?)
         .group(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x81));
     let started = subject.client.start_daemon(&daemon).await;
-    program("ip", &["link", "delete", "down0"])?;
+    subject.remove_interface("down0")?;
     refused(started, ENETUNREACH, "the interface is down or has no address of the group's family");
     Ok(())
 }
@@ -76,7 +76,7 @@ async fn a_timeout_of_too_many_ticks(subject: &mut Subject) -> Outcome {
 /// The check before IPVS has words of its own, which the error carries.
 async fn an_attribute_that_is_too_short(subject: &mut Subject) -> Outcome {
     let before = subject.client.timeouts().await?;
-    let mut client = Tampered::client(|message| {
+    let mut client = Tampered::client(subject, |message| {
         if is_command(message, 12) {
             set_attributes(message, &attribute(4, &[1, 0]));
         }
@@ -93,7 +93,7 @@ async fn an_attribute_that_is_too_short(subject: &mut Subject) -> Outcome {
 /// tells it where more is asked for: master 257 speaks as 1, and backup 257 hears nobody.
 async fn a_sync_id_of_more_than_a_byte_is_cut_off_silently(subject: &mut Subject) -> Outcome {
     let daemon = SyncDaemon::new(DaemonRole::Backup, "lo".parse()?);
-    let mut client = Tampered::client(|message| {
+    let mut client = Tampered::client(subject, |message| {
         if is_command(message, 9) {
             let at = message.windows(4).position(|window| window == [8, 0, 3, 0]).unwrap();
             message[at + 4..at + 8].copy_from_slice(&257u32.to_ne_bytes());
@@ -113,9 +113,9 @@ const GROUP: u8 = 5;
 const STATE: u8 = 1;
 
 /// Only what no kernel takes may be refused without asking it.
-async fn what_is_refused_before_sending_the_kernel_refuses_too(_: &mut Subject) -> Outcome {
+async fn what_is_refused_before_sending_the_kernel_refuses_too(subject: &mut Subject) -> Outcome {
     let start = |daemon: SyncDaemon, kind: u8, value: [u8; 4]| -> anyhow::Result<_> {
-        let mut client = Tampered::client(move |message| {
+        let mut client = Tampered::client(subject, move |message| {
             if is_command(message, 9) {
                 let at = message.windows(4).position(|window| window == [8, 0, kind, 0]).unwrap();
                 message[at + 4..at + 8].copy_from_slice(&value);
@@ -127,7 +127,7 @@ async fn what_is_refused_before_sending_the_kernel_refuses_too(_: &mut Subject) 
     refused(start(daemon, GROUP, [10, 0, 0, 1])?, EINVAL, "");
     refused(start(daemon, STATE, 3u32.to_ne_bytes())?, EINVAL, "");
     // Too long at 100 clock ticks a second, the fewest there are.
-    let mut client = Tampered::client(|message| {
+    let mut client = Tampered::client(subject, |message| {
         if is_command(message, 12) {
             set_attributes(message, &attribute(6, &21_474_837u32.to_ne_bytes()));
         }

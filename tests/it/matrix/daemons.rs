@@ -6,7 +6,7 @@ use anyhow::Context;
 use ipvs_netlink::{DaemonRole, SyncDaemon};
 
 use crate::case::{Outcome, cases};
-use crate::subject::{Subject, program};
+use crate::subject::Subject;
 
 cases![each_daemon_with_each_group, a_backup_receives_at_least_1024_bytes];
 
@@ -14,7 +14,7 @@ cases![each_daemon_with_each_group, a_backup_receives_at_least_1024_bytes];
 const INTERFACE: &str = "sync0";
 
 async fn each_daemon_with_each_group(subject: &mut Subject) -> Outcome {
-    add_interface()?;
+    subject.add_interface(INTERFACE, true)?;
     let outcome = each_daemon(subject).await;
     remove_interface(subject).await?;
     outcome
@@ -22,7 +22,7 @@ async fn each_daemon_with_each_group(subject: &mut Subject) -> Outcome {
 
 /// The kernel raises a shorter length, so that no message of another master is cut off.
 async fn a_backup_receives_at_least_1024_bytes(subject: &mut Subject) -> Outcome {
-    add_interface()?;
+    subject.add_interface(INTERFACE, true)?;
     for (role, held) in [(DaemonRole::Master, 576), (DaemonRole::Backup, 1024)] {
         let daemon = SyncDaemon::new(role, INTERFACE.parse()?).max_length(576);
         subject.client.start_daemon(&daemon).await?;
@@ -33,20 +33,11 @@ async fn a_backup_receives_at_least_1024_bytes(subject: &mut Subject) -> Outcome
     remove_interface(subject).await
 }
 
-fn add_interface() -> Outcome {
-    program("ip", &["link", "add", INTERFACE, "type", "dummy"])?;
-    program("ip", &["link", "set", INTERFACE, "up"])?;
-    program("ip", &["address", "add", "10.9.8.1/24", "dev", INTERFACE])?;
-    program("ip", &["address", "add", "2001:db8:9::1/64", "dev", INTERFACE, "nodad"])?;
-    Ok(())
-}
-
 async fn remove_interface(subject: &mut Subject) -> Outcome {
     for daemon in subject.client.daemons().await? {
         subject.client.stop_daemon(daemon.role).await?;
     }
-    program("ip", &["link", "delete", INTERFACE])?;
-    Ok(())
+    subject.remove_interface(INTERFACE)
 }
 
 async fn each_daemon(subject: &mut Subject) -> Outcome {

@@ -51,16 +51,8 @@ impl Job {
                 ..Self::default()
             },
             Action::Differential { sequences, seed, arguments } => {
-                let mut words: Vec<OsString> =
-                    vec!["--sequences".into(), sequences.to_string().into()];
-                if let Some(seed) = seed {
-                    words.extend(["--seed".into(), seed.to_string().into()]);
-                }
-                Self {
-                    programs: differential()?,
-                    arguments: words.into_iter().chain(arguments).collect(),
-                    ..Self::default()
-                }
+                let seed = seed.map(|seed| ["--seed".into(), seed.to_string().into()]);
+                Self::differential(sequences, seed.into_iter().flatten().chain(arguments))?
             }
             Action::Shell => return Ok(None),
         };
@@ -76,6 +68,19 @@ impl Job {
         Ok(Self {
             programs: build(cargo, |target| target.is_test() && target.name == "it")?,
             arguments: std::iter::once(one_by_one).chain(arguments).collect(),
+            ..Self::default()
+        })
+    }
+
+    /// The program that holds the fake kernel against the real one.
+    pub(crate) fn differential(
+        sequences: u64,
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<Self> {
+        let words = ["--sequences".into(), sequences.to_string().into()];
+        Ok(Self {
+            programs: differential()?,
+            arguments: words.into_iter().chain(arguments).collect(),
             ..Self::default()
         })
     }

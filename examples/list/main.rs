@@ -1,0 +1,53 @@
+//! The table as `ipvsadm -Ln` shows it.
+
+#[path = "../support/mod.rs"]
+mod support;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::table::{Listing, View};
+
+/// Lists the IPVS table, as ipvsadm -Ln does.
+#[derive(Parser)]
+#[allow(clippy::struct_excessive_bools)] // They are the options.
+struct Arguments {
+    /// What each service and destination has carried
+    #[arg(long, conflicts_with_all = ["rate", "thresholds"])]
+    stats: bool,
+    /// What each carries per second
+    #[arg(long, conflicts_with = "thresholds")]
+    rate: bool,
+    /// From how many connections on a destination gets no new ones, and below how many it does again
+    #[arg(long)]
+    thresholds: bool,
+    /// Numbers in full, however long
+    #[arg(long)]
+    exact: bool,
+    /// Everything, for programs
+    #[arg(long, conflicts_with_all = ["stats", "rate", "thresholds", "exact"])]
+    json: bool,
+    #[command(flatten)]
+    kernel: support::KernelOption,
+}
+
+fn main() -> ExitCode {
+    support::end(list(&Arguments::parse()).map(|text| print!("{text}")))
+}
+
+fn list(arguments: &Arguments) -> anyhow::Result<String> {
+    let mut ipvs = arguments.kernel.connect()?;
+    let (info, table) = (ipvs.info()?, ipvs.table()?);
+    if arguments.json {
+        return Ok(serde_json::to_string_pretty(&table)? + "\n");
+    }
+    let view = match arguments {
+        Arguments { stats: true, .. } => View::Stats,
+        Arguments { rate: true, .. } => View::Rate,
+        Arguments { thresholds: true, .. } => View::Thresholds,
+        _ => View::Connections,
+    };
+    Ok(Listing { info, table, view, exact: arguments.exact }.to_string())
+}

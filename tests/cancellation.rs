@@ -1,0 +1,175 @@
+//! Futures that are dropped at any await: the next call is right.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[allow(dead_code)] // The tests of faults use all of it.
+mod support;
+
+use std::future::Future;
+use std::net::Ipv4Addr;
+use std::pin::Pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use ipvs_netlink::fake::Kernel;
+use ipvs_netlink::*;
+use support::Pausing;
+
+type Conversation<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+fn service(port: u16) -> Service {
+    Service::tcp(Ipv4Addr::new(10, 0, 0, 1), port).scheduler(Scheduler::RoundRobin)
+}
+
+fn backend(last: u8) -> Destination {
+    Destination::masquerade(Ipv4Addr::new(10, 0, 1, last), 80)
+}
+
+/// Enough for listings of several parts.
+fn rules() -> Ruleset {
+    let mut rules = Ruleset::new();
+    for port in 1..=3 {
+        rules.insert_service(service(port)).unwrap();
+        for last in 0..100 {
+            rules.insert_destination(service(port).key, backend(last)).unwrap();
+        }
+    }
+    rules
+}
+
+/// A conversation of a client's, whose outcome is of no interest.
+fn conversation<'a, T: 'a, F>(future: F) -> Conversation<'a>
+where
+    F: Future<Output = Result<T, Error>> + Send + 'a,
+{
+    Box::pin(async move { drop(future.await) })
+}
+
+/// Every operation of a client.
+fn operations(client: &Client) -> Vec<(&'static str, Conversation<'_>)> {
+    let key = service(1).key;
+    let daemon = SyncDaemon::new(DaemonRole::Master, "lo".parse().unwrap());
+    let hour = TimeoutsUpdate::default().udp(Duration::from_secs(3600));
+    let many = (0..300).map(move |n| match n % 3 {
+        0 => Operation::RemoveDestination(key, backend(99).key),
+        1 => Operation::AddDestination(key, backend(99)),
+        _ => Operation::UpdateDestination(key, backend(99).weight(n)),
+    });
+    let wanted = Ruleset::new();
+    let policy = Policy::new().draining(Draining::within(Duration::from_secs(2)));
+    vec![
+        ("info", conversation(client.info())),
+        ("services", conversation(client.services())),
+        ("service", conversation(client.service(key))),
+        ("destinations", conversation(client.destinations(key))),
+        ("destination", conversation(client.destination(key, backend(5).key))),
+        ("table", conversation(client.table())),
+        ("ruleset", conversation(client.ruleset())),
+        ("add_service", conversation(async { client.add_service(&service(9)).await })),
+        ("update_service", conversation(async { client.update_service(&service(1)).await })),
+        ("modify_service", conversation(client.modify_service(key, |s| s.one_packet = true))),
+        ("remove_service", conversation(client.remove_service(service(3).key))),
+        (
+            "add_destination",
+            conversation(async { client.add_destination(service(1).key, &backend(200)).await }),
+        ),
+        (
+            "update_destination",
+            conversation(async {
+                client.update_destination(service(1).key, &backend(1).weight(7)).await
+            }),
+        ),
+        (
+            "modify_destination",
+            conversation(client.modify_destination(key, backend(2).key, |d| d.weight = 9)),
+        ),
+        ("remove_destination", conversation(client.remove_destination(key, backend(3).key))),
+        ("batch", conversation(client.batch(many))),
+        (
+            "plan",
+            conversation(async {
+                let (wanted, policy) = (Ruleset::new(), Policy::new());
+                client.plan(&wanted, &policy).await
+            }),
+        ),
+        ("sync", conversation(async move { client.sync(&wanted, &policy).await })),
+        (
+            "pass",
+            conversation(async {
+                let mut syncer = Syncer::new(Policy::new());
+                syncer.want(rules());
+                client.pass(&mut syncer).await
+            }),
+        ),
+        ("zero", conversation(client.zero())),
+        ("zero_service", conversation(client.zero_service(key))),
+        ("timeouts", conversation(client.timeouts())),
+        ("set_timeouts", conversation(client.set_timeouts(hour))),
+        ("daemons", conversation(client.daemons())),
+        ("start_daemon", conversation(async move { client.start_daemon(&daemon).await })),
+        ("stop_daemon", conversation(client.stop_daemon(DaemonRole::Master))),
+        ("flush", conversation(client.flush())),
+    ]
+}
+
+fn poll(future: &mut Conversation<'_>) -> bool {
+    future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
+#[test]
+fn a_future_dropped_at_any_await_disturbs_nothing_after_it() {
+    let names = {
+        let kernel = Kernel::new();
+        let client = smol::block_on(Client::connect_with(Pausing::new(kernel.link()))).unwrap();
+        operations(&client).iter().map(|(name, _)| *name).collect::<Vec<_>>()
+    };
+    for (index, name) in names.into_iter().enumerate() {
+        for awaits in 0.. {
+            let kernel = Kernel::new();
+            blocking::Client::connect_to(&kernel).unwrap().sync(&rules(), &Policy::new()).unwrap();
+            let client = smol::block_on(Client::connect_with(Pausing::new(kernel.link()))).unwrap();
+            let (_, mut future) = operations(&client).swap_remove(index);
+            let finished = (0..=awaits).any(|_| poll(&mut future));
+            drop(future);
+
+            let mut observer = blocking::Client::connect_with(kernel.observer()).unwrap();
+            let truth = observer.table().unwrap();
+            let story = format!("{name}, dropped at await {awaits}");
+            let table = smol::block_on(client.table()).unwrap_or_else(|e| panic!("{story}: {e}"));
+            assert_eq!(table, truth, "{story}");
+            let added = smol::block_on(client.add_service(&service(77)));
+            assert!(added.is_ok(), "{story}: {added:?}");
+            if finished {
+                break;
+            }
+        }
+    }
+}
+
+/// One that waits for its turn is dropped as well, and nobody waits for it.
+#[test]
+fn clones_take_turns_and_a_dropped_one_gives_up_its_own() {
+    let kernel = Kernel::new();
+    let client = smol::block_on(Client::connect_with(Pausing::new(kernel.link()))).unwrap();
+    let (other, third) = (client.clone(), client.clone());
+    let mut first = conversation(async { client.add_service(&service(1)).await });
+    let mut second = conversation(async { other.add_service(&service(2)).await });
+    let mut last = conversation(async { third.add_service(&service(3)).await });
+    assert!(!poll(&mut first) && !poll(&mut second) && !poll(&mut last));
+    drop(second);
+    smol::block_on(async {
+        first.await;
+        last.await;
+    });
+    let services = smol::block_on(client.ruleset()).unwrap();
+    let keys: Vec<_> = services.services().map(|rules| rules.service().key).collect();
+    assert_eq!(keys, [service(1).key, service(3).key]);
+}
+
+#[test]
+fn futures_are_send() {
+    fn send<T: Send>(_: T) {}
+    let kernel = Kernel::new();
+    let client = smol::block_on(Client::connect_to(&kernel)).unwrap();
+    send(operations(&client));
+    send(client);
+}

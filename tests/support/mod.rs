@@ -1,0 +1,123 @@
+//! Clients to the fake kernel of both kinds, driven alike.
+
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use ipvs_netlink::fake::{Kernel, Link};
+use ipvs_netlink::transport::{AsyncTransport, Received};
+use ipvs_netlink::{Error, Operation, Ruleset, blocking};
+
+/// A link that has every call wait for a wake-up first, as a socket may.
+pub(crate) struct Pausing {
+    link: Link,
+    paused: bool,
+}
+
+impl Pausing {
+    pub(crate) fn new(link: Link) -> Self {
+        Self { link, paused: false }
+    }
+
+    fn pause(&mut self, context: &mut Context<'_>) -> bool {
+        self.paused = !self.paused;
+        if self.paused {
+            context.waker().wake_by_ref();
+        }
+        self.paused
+    }
+}
+
+impl AsyncTransport for Pausing {
+    fn poll_send(&mut self, context: &mut Context<'_>, datagram: &[u8]) -> Poll<io::Result<()>> {
+        if self.pause(context) { Poll::Pending } else { self.link.poll_send(context, datagram) }
+    }
+
+    fn poll_receive(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+        deadline: Instant,
+    ) -> Poll<io::Result<Received>> {
+        if self.pause(context) {
+            return Poll::Pending;
+        }
+        self.link.poll_receive(context, buffer, deadline)
+    }
+
+    fn poll_sleep(&mut self, context: &mut Context<'_>, until: Instant) -> Poll<()> {
+        if self.pause(context) { Poll::Pending } else { self.link.poll_sleep(context, until) }
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        AsyncTransport::reopen(&mut self.link)
+    }
+
+    fn now(&self) -> Instant {
+        AsyncTransport::now(&self.link)
+    }
+}
+
+/// Which client.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Blocking,
+    Asynchronous,
+}
+
+/// Both kinds.
+pub(crate) const KINDS: [Kind; 2] = [Kind::Blocking, Kind::Asynchronous];
+
+/// A client of either kind, whose operations are waited for.
+pub(crate) enum Client {
+    Blocking(blocking::Client),
+    Asynchronous(ipvs_netlink::Client),
+}
+
+impl Client {
+    pub(crate) fn connect_to(kernel: &Kernel, kind: Kind) -> Self {
+        match kind {
+            Kind::Blocking => Self::Blocking(blocking::Client::connect_to(kernel).unwrap()),
+            Kind::Asynchronous => {
+                let link = Pausing::new(kernel.link());
+                let client = smol::block_on(ipvs_netlink::Client::connect_with(link));
+                Self::Asynchronous(client.unwrap())
+            }
+        }
+    }
+
+    pub(crate) fn ruleset(&mut self) -> Result<Ruleset, Error> {
+        match self {
+            Self::Blocking(client) => client.ruleset(),
+            Self::Asynchronous(client) => smol::block_on(client.ruleset()),
+        }
+    }
+
+    pub(crate) fn batch(
+        &mut self,
+        operations: &[Operation],
+    ) -> Result<Vec<Result<(), Error>>, Error> {
+        let operations = operations.iter().copied();
+        match self {
+            Self::Blocking(client) => client.batch(operations),
+            Self::Asynchronous(client) => smol::block_on(client.batch(operations)),
+        }
+    }
+
+    /// Runs an operation that adds something, by itself.
+    pub(crate) fn run(&mut self, operation: &Operation) -> Result<(), Error> {
+        match (operation, self) {
+            (Operation::AddService(service), Self::Blocking(client)) => client.add_service(service),
+            (Operation::AddService(service), Self::Asynchronous(client)) => {
+                smol::block_on(client.add_service(service))
+            }
+            (Operation::AddDestination(key, destination), Self::Blocking(client)) => {
+                client.add_destination(*key, destination)
+            }
+            (Operation::AddDestination(key, destination), Self::Asynchronous(client)) => {
+                smol::block_on(client.add_destination(*key, destination))
+            }
+            (other, _) => unreachable!("{other}"),
+        }
+    }
+}
