@@ -119,14 +119,18 @@ async fn change_schedulers(
     is_seamless: bool,
 ) -> Outcome {
     let gone = site.server(3).accepted();
-    streams.iter().for_each(|stream| stream.forgive_refusals(!is_seamless));
+    for stream in streams {
+        stream.forgive_refusals(!is_seamless);
+    }
     let schedulers =
         [Scheduler::RoundRobin, Scheduler::LeastConnection, Scheduler::WeightedRoundRobin];
     for scheduler in schedulers {
         sync(director, &rules(scheduler, &[(1, 1), (2, 1)])?).await?;
         more(streams)?;
     }
-    streams.iter().for_each(|stream| stream.forgive_refusals(false));
+    for stream in streams {
+        stream.forgive_refusals(false);
+    }
     more(streams)?;
     assert!(gone > 0);
     assert_eq!(site.server(3).accepted(), gone, "nothing goes to a server that is gone");
