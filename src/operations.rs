@@ -53,6 +53,9 @@ macro_rules! operations {
             /// in the kernel. To change one field of what is there, see
             /// [`modify_service`](Self::modify_service).
             ///
+            /// While Linux 6.1 gives a service another scheduler, some tens of milliseconds, it
+            /// refuses new connections; those that are open go on. Linux 6.12 was not seen to.
+            ///
             /// # Errors
             /// [`Error::is_service_not_found`], [`Error::is_module_not_found`],
             /// [`Error::is_invalid`].

@@ -14,7 +14,8 @@ use crate::protocol::Operation;
 pub enum Change {
     /// A service is added.
     AddService(Service),
-    /// A service gets another configuration.
+    /// A service gets another configuration. Another scheduler makes some kernels refuse new
+    /// connections for a moment; see [`update_service`](crate::blocking::Client::update_service).
     UpdateService {
         /// The configuration it has.
         from: Service,

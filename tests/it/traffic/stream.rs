@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
@@ -68,6 +69,7 @@ pub(super) enum Habit {
 /// Requests that one client makes until it is told to stop.
 pub(super) struct Stream {
     stop: Arc<AtomicBool>,
+    is_forgiving: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
     thread: JoinHandle<anyhow::Result<()>>,
 }
@@ -78,8 +80,10 @@ const MOST: usize = 20_000;
 impl Stream {
     pub(super) fn start(lane: Lane, client: u8, habit: Habit) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
+        let is_forgiving = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicUsize::new(0));
         let (stopped, count) = (Arc::clone(&stop), Arc::clone(&done));
+        let forgives = Arc::clone(&is_forgiving);
         let thread = std::thread::spawn(move || {
             CLIENT.enter()?;
             let mut held = match habit {
@@ -93,7 +97,12 @@ impl Stream {
                 }
                 match &mut held {
                     Some(connection) => connection.ask()?,
-                    None => Connection::open(lane, client)?.ask()?,
+                    None => match Connection::open(lane, client) {
+                        Err(error) if is_refusal(&error) && forgives.load(Ordering::Relaxed) => {
+                            continue;
+                        }
+                        connection => connection?.ask()?,
+                    },
                 }
                 count.fetch_add(1, Ordering::Relaxed);
                 // There are others, and the machine is slow.
@@ -101,7 +110,7 @@ impl Stream {
             }
             bail!("{MOST} requests, and nobody stopped it")
         });
-        Self { stop, done, thread }
+        Self { stop, is_forgiving, done, thread }
     }
 
     /// How many requests were answered.
@@ -112,6 +121,11 @@ impl Stream {
     /// Whether it has failed.
     pub(super) fn has_ended(&self) -> bool {
         self.thread.is_finished()
+    }
+
+    /// Whether it tries again where a connection is refused. One that is open must not end.
+    pub(super) fn forgive_refusals(&self, forgive: bool) {
+        self.is_forgiving.store(forgive, Ordering::Relaxed);
     }
 
     /// Has it close its connection after the request it is at, without waiting for that.
@@ -125,6 +139,10 @@ impl Stream {
         self.thread.join().expect("a stream does not panic")?;
         Ok(self.done.load(Ordering::Relaxed))
     }
+}
+
+fn is_refusal(error: &anyhow::Error) -> bool {
+    error.downcast_ref() == Some(&Errno::CONNREFUSED)
 }
 
 /// Connects until it is this server that answers.

@@ -64,7 +64,11 @@ async fn no_request_fails_while_rules_change(subject: &mut Subject) -> Outcome {
     sync(&mut director, &two).await?;
     let mut streams = start(1, Habit::Short);
     streams.extend(start(2, Habit::Long));
-    let changed = change(&site, &mut director, &streams, &two, &three).await;
+    let mut changed = change(&site, &mut director, &streams, &two, &three).await;
+    if changed.is_ok() {
+        let is_seamless = subject.kernel.is_at_least(6, 12);
+        changed = change_schedulers(&site, &mut director, &streams, is_seamless).await;
+    }
     // What failed first is told first.
     let requests = stop(streams)?;
     changed?;
@@ -73,7 +77,7 @@ async fn no_request_fails_while_rules_change(subject: &mut Subject) -> Outcome {
         Ok(site.servers.iter().all(|server| server.open() == 0))
     })?;
     assert!(site.servers.iter().all(|server| server.broken() == 0));
-    println!("{requests} requests, and none failed");
+    assert!(requests > 1000, "{requests} requests are too few to show anything");
     Ok(())
 }
 
@@ -98,19 +102,38 @@ async fn change(
     drain(director, two, streams, last).await?;
     wait_until("the last connection has ended", || Ok(site.server(3).open() == 0))?;
     assert_eq!(site.server(3).broken(), 0, "it ended by its client");
-    let accepted = site.server(3).accepted();
-    assert!(accepted > 0);
-
     for _ in 0..10 {
         let report = sync(director, two).await?;
         assert_eq!((report.changed, report.rounds), (0, 0), "{report}");
     }
     more(streams)?;
-    for scheduler in [Scheduler::RoundRobin, Scheduler::LeastConnection, wrr] {
+    more(streams)
+}
+
+/// While Linux 6.1 changes a scheduler, a service has none for some tens of milliseconds: who
+/// connects then is refused, and nothing that is written can help it. Open connections go on.
+async fn change_schedulers(
+    site: &Site,
+    director: &mut Client,
+    streams: &[Stream],
+    is_seamless: bool,
+) -> Outcome {
+    let gone = site.server(3).accepted();
+    for stream in streams {
+        stream.forgive_refusals(!is_seamless);
+    }
+    let schedulers =
+        [Scheduler::RoundRobin, Scheduler::LeastConnection, Scheduler::WeightedRoundRobin];
+    for scheduler in schedulers {
         sync(director, &rules(scheduler, &[(1, 1), (2, 1)])?).await?;
         more(streams)?;
     }
-    assert_eq!(site.server(3).accepted(), accepted, "nothing goes where nobody is any more");
+    for stream in streams {
+        stream.forgive_refusals(false);
+    }
+    more(streams)?;
+    assert!(gone > 0);
+    assert_eq!(site.server(3).accepted(), gone, "nothing goes to a server that is gone");
     Ok(())
 }
 
