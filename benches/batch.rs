@@ -11,9 +11,9 @@ use ipvs_netlink::{Client, Destination, Error, Operation, Scheduler, Service, bl
 
 use support::floor::Floor;
 use support::namespace::Namespace;
-use support::{Row, medians, ratio, time};
+use support::{Row, run, time};
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 15;
 const WINDOWS: [usize; 7] = [16, 32, 64, 96, 128, 192, 256];
 
 /// 1,000 services by rr with 10 destinations each.
@@ -38,16 +38,17 @@ fn main() -> anyhow::Result<()> {
 
     println!("| window | floor, {} rules |\n|---|---|", operations.len());
     let mut rows = WINDOWS.map(|window| Row::new("floor", move || floor(operations, window)));
-    let swept = medians(&mut rows, 3)?;
-    for (window, time) in WINDOWS.iter().zip(&swept) {
-        println!("| {window} | {time:.1?} |");
+    let swept = run(&mut rows, 5)?;
+    for (row, window) in WINDOWS.iter().enumerate() {
+        println!("| {window} | {:.1?} |", swept.median(row));
     }
-    let (best, _) = WINDOWS.iter().zip(&swept).min_by_key(|(_, time)| **time).unwrap();
+    let best = (0..WINDOWS.len()).min_by_key(|row| swept.median(*row)).map(|row| WINDOWS[row]);
+    let best = best.unwrap();
     println!("\nthe best window of the floor: {best} operations\n");
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut rows = [
-        Row::new("floor", || floor(operations, *best)),
+        Row::new("floor", || floor(operations, best)),
         Row::new("floor, one by one", || floor(operations, 1)),
         Row::new("batch, blocking", || {
             let _fresh = Namespace::fresh()?;
@@ -70,10 +71,11 @@ fn main() -> anyhow::Result<()> {
             time(|| one_by_one(&mut client, operations))
         }),
     ];
-    let times = medians(&mut rows, ROUNDS)?;
+    let times = run(&mut rows, ROUNDS)?;
     println!("| row | {} rules, median of {ROUNDS} | each |\n|---|---|---|", operations.len());
-    for (row, time) in rows.iter().zip(&times) {
-        let each = *time / u32::try_from(operations.len())?;
+    for (index, row) in rows.iter().enumerate() {
+        let time = times.median(index);
+        let each = time / u32::try_from(operations.len())?;
         println!("| {} | {time:.1?} | {each:.1?} |", row.name);
     }
     let _fresh = Namespace::fresh()?;
@@ -81,12 +83,12 @@ fn main() -> anyhow::Result<()> {
     let held = longest_hold(&runtime, &client, operations)?;
     println!("\nthe longest that the executor was held by a batch on tokio: {held:.1?}\n");
 
-    let [floor, floor_single, batch, tokio, smol, single] = times[..] else { unreachable!() };
-    ratio("batch/floor", batch, floor);
-    ratio("one-by-one/floor-one-by-one", single, floor_single);
-    ratio("tokio/blocking", tokio, batch);
-    ratio("smol/blocking", smol, batch);
-    ratio("batch/one-by-one", batch, single);
+    let [floor, floor_single, batch, tokio, smol, single] = [0, 1, 2, 3, 4, 5];
+    times.print_ratio("batch/floor", batch, floor);
+    times.print_ratio("one-by-one/floor-one-by-one", single, floor_single);
+    times.print_ratio("tokio/blocking", tokio, batch);
+    times.print_ratio("smol/blocking", smol, batch);
+    times.print_ratio("batch/one-by-one", batch, single);
     Ok(())
 }
 

@@ -206,6 +206,19 @@ fn a_plan_prints_as_a_list_and_as_commands() {
     );
 }
 
+#[test]
+fn a_plan_is_written_in_words() {
+    let policy = Policy::new().allowed(Allowed::all() - Allowed::REMOVE_DESTINATIONS);
+    let plan = Plan::new(&web_with(&[backend(1)]), &web_with(&[backend(2)]), &policy);
+    let written = serde_json::to_value(&plan).unwrap();
+    assert_eq!(
+        written["changes"],
+        serde_json::json!([{ "add_destination": [web().key, backend(2)] }])
+    );
+    assert_eq!(written["left"][0]["why"], "not_allowed");
+    assert_eq!(written.as_object().unwrap().len(), 2, "{written}");
+}
+
 /// A before and an after with something of every change.
 fn before_and_after() -> (Ruleset, Ruleset) {
     let before = rules(

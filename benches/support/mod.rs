@@ -28,9 +28,11 @@ pub(crate) fn time(run: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<D
     Ok(start.elapsed())
 }
 
-/// Runs the rows in turns, so that what disturbs the machine disturbs all of them, and gives the
-/// median of each.
-pub(crate) fn medians(rows: &mut [Row<'_>], rounds: usize) -> anyhow::Result<Vec<Duration>> {
+/// What rows took, round for round.
+pub(crate) struct Times(Vec<Vec<Duration>>);
+
+/// Runs the rows in turns, so that what disturbs the machine disturbs all of them.
+pub(crate) fn run(rows: &mut [Row<'_>], rounds: usize) -> anyhow::Result<Times> {
     let mut times = vec![Vec::with_capacity(rounds); rows.len()];
     for round in 0..rounds {
         eprintln!("round {} of {rounds}", round + 1);
@@ -38,16 +40,23 @@ pub(crate) fn medians(rows: &mut [Row<'_>], rounds: usize) -> anyhow::Result<Vec
             times.push((row.run)()?);
         }
     }
-    Ok(times
-        .into_iter()
-        .map(|mut times| {
-            times.sort_unstable();
-            times[times.len() / 2]
-        })
-        .collect())
+    Ok(Times(times))
 }
 
-/// A line that scripts read: how many times as fast the first is as the second.
-pub(crate) fn ratio(name: &str, first: Duration, second: Duration) {
-    println!("ratio {name} {:.2}", second.as_secs_f64() / first.as_secs_f64());
+impl Times {
+    pub(crate) fn median(&self, row: usize) -> Duration {
+        let mut times = self.0[row].clone();
+        times.sort_unstable();
+        times[times.len() / 2]
+    }
+
+    /// Prints a line that scripts read: how many times as fast the first row is as the second. It
+    /// is the median of what each round says, since a round's rows ran close to each other.
+    pub(crate) fn print_ratio(&self, name: &str, first: usize, second: usize) {
+        let rounds = self.0[first].iter().zip(&self.0[second]);
+        let mut ratios: Vec<_> =
+            rounds.map(|(first, second)| second.as_secs_f64() / first.as_secs_f64()).collect();
+        ratios.sort_unstable_by(f64::total_cmp);
+        println!("ratio {name} {:.2}", ratios[ratios.len() / 2]);
+    }
 }

@@ -10,6 +10,8 @@ use crate::protocol::Operation;
 
 /// A change of a [`Plan`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Change {
     /// A service is added.
@@ -80,6 +82,7 @@ impl Change {
 
 /// Something that is not as wanted, and that a plan leaves so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Left {
     /// The service.
@@ -92,6 +95,8 @@ pub struct Left {
 
 /// What is not as wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Difference {
     /// The service is not wanted.
@@ -110,6 +115,8 @@ pub enum Difference {
 
 /// Why something is left as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Reason {
     /// The service is outside of the scope.
     OutOfScope,
@@ -123,7 +130,9 @@ pub enum Reason {
 /// changes that raise weights, other changes, and what goes away last. There is at most one change
 /// for each service and destination, and one more where a destination is drained.
 ///
-/// It prints as a list of changes for people; [`commands`](Self::commands) are `ipvsadm`'s.
+/// It prints as a list of changes for people; [`commands`](Self::commands) are `ipvsadm`'s. With
+/// the feature `serde` its changes and what it leaves are written, to be reviewed and kept; they
+/// are not read back, since a plan is of use to the table it was made for alone.
 ///
 /// ```
 /// use ipvs_netlink::{Plan, Policy, Ruleset};
@@ -139,14 +148,19 @@ pub enum Reason {
 /// # Ok::<(), ipvs_netlink::ruleset::ParseError>(())
 /// ```
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Plan {
     changes: Vec<Change>,
     /// From where on changes wait for destinations to be drained.
+    #[cfg_attr(feature = "serde", serde(skip))]
     deferred: usize,
     left: Vec<Left>,
     /// The services that are changed, as they are and as they are wanted.
+    #[cfg_attr(feature = "serde", serde(skip))]
     actual: Ruleset,
+    #[cfg_attr(feature = "serde", serde(skip))]
     wanted: Ruleset,
+    #[cfg_attr(feature = "serde", serde(skip))]
     policy: Policy,
 }
 

@@ -229,6 +229,10 @@ impl Default for Allowed {
 /// weight 0 or not, unless the sysctl `expire_quiescent_template` is 1, so set that. Templates hold
 /// no traffic and are not waited for, unless [`templates`](Self::templates) says so.
 ///
+/// The kernel counts a TCP connection as inactive from its first FIN on, so a client that closes its
+/// half early and waits for a long answer is not waited for, unless [`inactive`](Self::inactive)
+/// says so.
+///
 /// UDP has no end of a connection to wait for, and one-packet services have no connections: they
 /// are not drained, unless [`udp`](Self::udp) says so of UDP. The default is at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
