@@ -248,7 +248,7 @@ fn what_a_batch_says_is_so() {
     assert_eq!(operations.len(), 500);
     let faults = KINDS.into_iter().flat_map(|kind| FAULTS.iter().map(move |make| (kind, make)));
     for (kind, make) in faults {
-        // The smaller windows of the asynchronous client are eight, a send and a receive each.
+        // Of either client the windows are fewer, with a send and a receive each.
         for step in 1..=18 {
             let kernel = Kernel::new();
             let mut client = Client::connect_to(&kernel, kind);
