@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use ipvs_netlink::{Batch, Operation, Ruleset, blocking::Client};
+use ipvs_netlink::{Batch, Change, Plan, Policy, Ruleset, blocking::Client};
 
 /// Adds the services of a rules file to IPVS, then reads them back and compares.
 ///
@@ -57,13 +57,8 @@ fn restore(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn write(ipvs: &mut Client, rules: &Ruleset) -> anyhow::Result<()> {
-    let mut operations = Vec::new();
-    for rules in rules.services() {
-        let service = *rules.service();
-        operations.push(Operation::AddService(service));
-        let destinations = rules.destinations();
-        operations.extend(destinations.map(|d| Operation::AddDestination(service.key, *d)));
-    }
+    let plan = Plan::new(&Ruleset::new(), rules, &Policy::new());
+    let operations: Vec<_> = plan.changes().iter().filter_map(Change::operation).collect();
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rules, {eta} left")?;
     let progress = ProgressBar::new(operations.len() as u64).with_style(style);
     let mut failed = None;

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use ipvs_netlink::fake::{Fault, Kernel};
 use ipvs_netlink::transport::Transport;
-use ipvs_netlink::{Destination, Operation, Ruleset, Scheduler, Service, blocking};
+use ipvs_netlink::{
+    Change, Destination, Operation, Plan, Policy, Ruleset, Scheduler, Service, blocking,
+};
 use support::{Client, KINDS, Kind};
 
 const EINTR: i32 = 4;
@@ -81,14 +83,8 @@ fn rules_of(services: [(u16, u8); 2]) -> Ruleset {
 }
 
 fn operations(rules: &Ruleset) -> Vec<Operation> {
-    let mut operations = Vec::new();
-    for rules in rules.services() {
-        let service = *rules.service();
-        operations.push(Operation::AddService(service));
-        let destinations = rules.destinations();
-        operations.extend(destinations.map(|d| Operation::AddDestination(service.key, *d)));
-    }
-    operations
+    let plan = Plan::new(&Ruleset::new(), rules, &Policy::new());
+    plan.changes().iter().filter_map(Change::operation).collect()
 }
 
 /// Adds all that is not there yet.

@@ -68,7 +68,8 @@ impl ServiceFlags {
         flags
     }
 
-    fn options(self) -> HashOptions {
+    /// What these flags are to `sh` and `mh`.
+    pub(crate) fn options(self) -> HashOptions {
         HashOptions::default()
             .fallback(self.contains(Self::FALLBACK))
             .port(self.contains(Self::PORT))

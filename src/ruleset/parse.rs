@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::Ruleset;
 use super::words::{Word, WordError, words};
 use crate::model::{
-    Destination, DestinationKey, EngineName, Family, Forwarding, HashOptions, Netmask, Persistence,
-    Protocol, Scheduler, Service, ServiceFlags, ServiceKey, Tunnel,
+    Destination, DestinationKey, EngineName, Family, Forwarding, Netmask, Persistence, Protocol,
+    Scheduler, Service, ServiceFlags, ServiceKey, Tunnel,
 };
 
 /// Where a text is no ruleset, and what was expected there.
@@ -101,10 +101,7 @@ fn add_service(line: &Line<'_>, rules: &mut Ruleset) -> Result<(), WordError> {
         }
     }
     // Two of the flags are options of sh and mh.
-    let options = HashOptions::default()
-        .fallback(service.flags.contains(ServiceFlags::FALLBACK))
-        .port(service.flags.contains(ServiceFlags::PORT));
-    service.scheduler = service.scheduler.with_hash_options(options);
+    service.scheduler = service.scheduler.with_hash_options(service.flags.options());
     rules
         .insert_service(service)
         .map_err(|invalid| netmask.or(persistence).unwrap_or(word).error(invalid.to_string()))?;

@@ -1,7 +1,6 @@
 //! Batches: windows of operations, one after the other.
 
-use rustix::io::Errno;
-
+use super::exchange::NOT_THERE;
 use super::{Session, trace};
 use crate::error::{Cause, Error};
 use crate::protocol::{Batch, Operation, Progress, Request, Window};
@@ -84,10 +83,10 @@ impl Session {
     async fn run_window(&mut self, taken: &[(Operation, Option<Cause>)]) {
         self.send_window().await;
         // The last of a window that met another family, or none, failed as all since then did.
-        if !self.window.ended_with(Errno::NOENT.raw_os_error()) {
+        if !self.window.ended_with(NOT_THERE) {
             return;
         }
-        let failed = |window: &mut Window| window.take_last_failed(Errno::NOENT.raw_os_error());
+        let failed = |window: &mut Window| window.take_last_failed(NOT_THERE);
         match self.family_has_changed().await {
             Ok(false) => {}
             Ok(true) => {

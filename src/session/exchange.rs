@@ -13,7 +13,7 @@ use crate::transport::Received;
 use crate::wire::{DecodeError, Message};
 
 /// The kernel's number both for what a request is about and for a family that is not there.
-const NOT_THERE: i32 = Errno::NOENT.raw_os_error();
+pub(super) const NOT_THERE: i32 = Errno::NOENT.raw_os_error();
 
 impl Session {
     /// Asks the kernel for the number of the family, so that a missing one shows at once.
