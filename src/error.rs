@@ -61,6 +61,11 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
+    /// Whether nothing of the request has reached the kernel.
+    pub(crate) fn is_not_sent(&self) -> bool {
+        matches!(self, Self::Invalid(_) | Self::NotSent(_) | Self::Stopped)
+    }
+
     /// The same cause for another request.
     pub(crate) fn repeated(&self) -> Self {
         match self {
@@ -176,7 +181,7 @@ impl Error {
     /// Nothing of the request has reached the kernel: it was invalid, it could not be sent, or it
     /// was not sent since an operation before it failed.
     pub fn is_not_sent(&self) -> bool {
-        matches!(self.0.cause, Cause::Invalid(_) | Cause::NotSent(_) | Cause::Stopped)
+        self.0.cause.is_not_sent()
     }
 
     /// The kernel did not answer in time.

@@ -4,23 +4,24 @@ use byteorder::{ByteOrder, NativeEndian};
 use netlink_packet_core::{
     Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_NOOP, NLMSG_OVERRUN, NetlinkBuffer,
 };
+use netlink_packet_generic::GenlMessage;
 use netlink_packet_generic::ctrl::nlas::GenlCtrlAttrs;
 use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd};
-use netlink_packet_generic::{GenlHeader, GenlMessage};
 
 use super::frame::{Content, Frames, HEADER_LENGTH};
 use super::{Operation, Request};
 use crate::error::Cause;
 use crate::wire::uapi::{FAMILY_NAME, FAMILY_VERSION};
-use crate::wire::{DecodeError, Payload, Sink, Slice, for_each_attribute};
+use crate::wire::{Command, DecodeError, Payload, Sink, Slice, for_each_attribute};
 
 /// The controller of generic netlink, which knows all families: `GENL_ID_CTRL`.
 const CONTROLLER: u16 = 0x10;
 /// `CTRL_ATTR_FAMILY_ID`
 const FAMILY_ID: u16 = 1;
 const GENERIC_HEADER_LENGTH: usize = 4;
-/// A destination with a tunnel under a service, the longest of all, has 232 bytes.
-const LONGEST_REQUEST: usize = 256;
+/// A service of a long name and a long persistence engine, or a destination with a tunnel under a
+/// service, has below 256 bytes with all headers.
+const LONGEST_MESSAGE: usize = 256;
 
 /// Encodes requests and numbers them.
 ///
@@ -30,20 +31,21 @@ const LONGEST_REQUEST: usize = 256;
 pub(crate) struct Engine {
     family: Option<u16>,
     sequence: u32,
-    outgoing: Vec<u8>,
-    /// Where the last message of `outgoing` starts.
+    /// Kept from request to request, and as long as the longest datagram so far.
+    buffer: Vec<u8>,
+    /// How much of the buffer is to be sent.
+    length: usize,
+    /// Where the last message starts.
     last: usize,
     last_may_stay_unanswered: bool,
 }
 
-/// A request under way.
+/// A question under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Exchange {
     sequence: u32,
     message_type: u16,
     dump: bool,
-    /// The number of a question behind the request, whose answer ends the exchange, too.
-    barrier: Option<u32>,
 }
 
 /// How far an exchange has come.
@@ -70,27 +72,24 @@ impl Engine {
         self.family = family;
     }
 
-    /// Encodes a request; the datagram is [`Engine::outgoing`]. The family must be known, except
+    /// Encodes a question; the datagram is [`Engine::outgoing`]. The family must be known, except
     /// to ask for it.
     pub(crate) fn begin(&mut self, request: &Request) -> Exchange {
-        self.outgoing.clear();
-        let message_type = match request {
-            Request::Family => CONTROLLER,
-            _ => self.family.unwrap_or_default(),
+        self.length = 0;
+        let dump = request.is_dump();
+        let flags = NLM_F_REQUEST | NLM_F_ACK | if dump { NLM_F_DUMP } else { 0 };
+        let message_type = match request.payload() {
+            Some(payload) => self.append(flags, &payload),
+            None => self.append_family_query(flags),
         };
-        let kind = if request.is_dump() { NLM_F_DUMP } else { 0 };
-        let sequence =
-            self.append(message_type, NLM_F_REQUEST | NLM_F_ACK | kind, request.payload());
-        let unanswered =
-            matches!(request, Request::Operation(operation) if may_stay_unanswered(operation));
-        let barrier = unanswered.then(|| self.append_barrier());
-        Exchange { sequence, message_type, dump: request.is_dump(), barrier }
+        Exchange { sequence: self.sequence, message_type, dump }
     }
 
     /// Starts encoding a window of operations, whose sequence numbers follow each other from the
     /// one returned.
     pub(crate) fn begin_window(&mut self) -> u32 {
-        self.outgoing.clear();
+        self.length = 0;
+        self.last_may_stay_unanswered = false;
         // Starts over early, so that the numbers of no window reach the end.
         if self.sequence > u32::MAX / 2 {
             self.sequence = 0;
@@ -99,68 +98,86 @@ impl Engine {
     }
 
     /// Encodes one more operation of a window.
+    #[inline]
     pub(crate) fn append_operation(&mut self, operation: &Operation) {
-        let family = self.family.unwrap_or_default();
-        self.append(family, NLM_F_REQUEST, Some(operation.payload()));
+        self.append(NLM_F_REQUEST, &operation.payload());
         self.last_may_stay_unanswered = may_stay_unanswered(operation);
+    }
+
+    /// Leaves out an operation of a window, and the number it would have had.
+    pub(crate) fn leave_out(&mut self) {
+        self.sequence += 1;
     }
 
     /// Has the last operation of a window acknowledged; the kernel reports the others if they fail.
     pub(crate) fn end_window(&mut self) {
-        let mut header = NetlinkBuffer::new(&mut self.outgoing[self.last..]);
+        let mut header = NetlinkBuffer::new(&mut self.buffer[self.last..]);
         header.set_flags(NLM_F_REQUEST | NLM_F_ACK);
         if self.last_may_stay_unanswered {
-            self.append_barrier();
+            // A question of one answer, after which all before it is done.
+            self.append(NLM_F_REQUEST, &Payload::new(Command::GetInfo));
         }
-    }
-
-    /// Appends a question of one answer, after which all before it is done.
-    fn append_barrier(&mut self) -> u32 {
-        let family = self.family.unwrap_or_default();
-        self.append(family, NLM_F_REQUEST, Request::Info.payload())
     }
 
     /// What is to be sent.
+    #[inline]
     pub(crate) fn outgoing(&self) -> &[u8] {
-        &self.outgoing
+        &self.buffer[..self.length]
     }
 
-    fn append(&mut self, message_type: u16, flags: u16, payload: Option<Payload<'_>>) -> u32 {
-        // 0 is what the kernel's own notifications carry.
-        self.sequence = self.sequence.checked_add(1).unwrap_or(1);
-        self.last = self.outgoing.len();
-        let mut header = [0; HEADER_LENGTH];
-        NativeEndian::write_u16(&mut header[4..6], message_type);
-        NativeEndian::write_u16(&mut header[6..8], flags);
-        NativeEndian::write_u32(&mut header[8..12], self.sequence);
-        self.outgoing.extend_from_slice(&header);
-        match payload {
-            Some(payload) => {
-                let mut header = [0; GENERIC_HEADER_LENGTH];
-                let cmd = payload.command.number();
-                GenlHeader { cmd, version: FAMILY_VERSION }.emit(&mut header);
-                self.outgoing.extend_from_slice(&header);
-                let mut buffer = [0; LONGEST_REQUEST];
-                let mut slice = Slice::new(&mut buffer);
-                payload.encode(&mut slice);
-                let length = slice.position();
-                self.outgoing.extend_from_slice(&buffer[..length]);
-            }
-            None => self.append_family_query(),
-        }
-        let length = u32::try_from(self.outgoing.len() - self.last).unwrap_or(u32::MAX);
-        NativeEndian::write_u32(&mut self.outgoing[self.last..], length);
-        self.sequence
+    /// Appends a message of the family; returns the family's number.
+    #[inline]
+    fn append(&mut self, flags: u16, payload: &Payload<'_>) -> u16 {
+        let family = self.family.unwrap_or_default();
+        self.append_message(family, flags, |slice| {
+            slice.put([payload.command.number(), FAMILY_VERSION, 0, 0]);
+            payload.encode(slice);
+        });
+        family
     }
 
-    fn append_family_query(&mut self) {
+    fn append_family_query(&mut self, flags: u16) -> u16 {
         let query = GenlMessage::from_payload(GenlCtrl {
             cmd: GenlCtrlCmd::GetFamily,
             nlas: vec![GenlCtrlAttrs::FamilyName(FAMILY_NAME.to_owned())],
         });
-        let start = self.outgoing.len();
-        self.outgoing.resize(start + query.buffer_len(), 0);
-        query.emit(&mut self.outgoing[start..]);
+        let mut bytes = vec![0; query.buffer_len()];
+        query.emit(&mut bytes);
+        self.append_message(CONTROLLER, flags, |slice| slice.put_slice(&bytes));
+        CONTROLLER
+    }
+
+    #[inline]
+    fn append_message(
+        &mut self,
+        message_type: u16,
+        flags: u16,
+        encode: impl FnOnce(&mut Slice<'_>),
+    ) {
+        // 0 is what the kernel's own notifications carry.
+        self.sequence = self.sequence.checked_add(1).unwrap_or(1);
+        self.last = self.length;
+        if self.buffer.len() - self.length < LONGEST_MESSAGE {
+            self.grow();
+        }
+        let (header, rest) = self.buffer[self.length..].split_at_mut(HEADER_LENGTH);
+        let room = rest.len();
+        let mut slice = Slice::new(rest);
+        encode(&mut slice);
+        let length = HEADER_LENGTH + room - slice.left();
+        // Every message has whole words, so the next one is aligned.
+        NativeEndian::write_u32(&mut header[..4], u32::try_from(length).unwrap_or(u32::MAX));
+        NativeEndian::write_u16(&mut header[4..6], message_type);
+        NativeEndian::write_u16(&mut header[6..8], flags);
+        NativeEndian::write_u32(&mut header[8..12], self.sequence);
+        NativeEndian::write_u32(&mut header[12..16], 0);
+        self.length += length;
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let length = (2 * self.buffer.len()).max(self.length + LONGEST_MESSAGE);
+        self.buffer.resize(length, 0);
     }
 }
 
@@ -179,9 +196,6 @@ impl Exchange {
         let mut progress = Progress::None;
         for frame in Frames::new(datagram) {
             let frame = frame?;
-            if Some(frame.sequence) == self.barrier {
-                return Ok(Progress::Finished);
-            }
             if frame.sequence != self.sequence {
                 continue;
             }

@@ -3,7 +3,6 @@
 use byteorder::{ByteOrder, NativeEndian};
 use netlink_packet_core::{
     NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP_INTR, NLMSG_ALIGNTO, NLMSG_DONE, NLMSG_ERROR,
-    NetlinkBuffer,
 };
 
 use crate::wire::{DecodeError, for_each_attribute};
@@ -102,17 +101,18 @@ impl<'a> Iterator for Frames<'a> {
             return None;
         }
         let bytes = std::mem::take(&mut self.rest);
-        let buffer = match NetlinkBuffer::new_checked(bytes) {
-            Ok(buffer) => buffer,
-            Err(error) => return Some(Err(DecodeError::Framing(error.to_string()))),
+        let header = bytes.first_chunk::<HEADER_LENGTH>();
+        let length = header.map_or(0, |header| NativeEndian::read_u32(&header[..4]) as usize);
+        let (Some(header), Some(payload)) = (header, bytes.get(HEADER_LENGTH..length)) else {
+            let text = format!("a message of {length} bytes, where {} were received", bytes.len());
+            return Some(Err(DecodeError::Framing(text)));
         };
-        let length = buffer.length() as usize;
         self.rest = bytes.get(length.next_multiple_of(NLMSG_ALIGN)..).unwrap_or_default();
         Some(Ok(Frame {
-            sequence: buffer.sequence_number(),
-            message_type: buffer.message_type(),
-            flags: buffer.flags(),
-            payload: &bytes[HEADER_LENGTH..length],
+            message_type: NativeEndian::read_u16(&header[4..6]),
+            flags: NativeEndian::read_u16(&header[6..8]),
+            sequence: NativeEndian::read_u32(&header[8..12]),
+            payload,
         }))
     }
 }

@@ -32,32 +32,58 @@ impl Batch {
 /// the last alone; one of which nothing is heard, but something of a later one, has succeeded.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
+    /// The sequence number of the first; the others follow.
     first: u32,
-    results: Vec<Option<Result<(), Cause>>>,
+    count: usize,
+    /// How many there are up to the last that is sent.
+    sent: usize,
     /// How many of the operations are known to have been answered, or to need no answer.
     settled: usize,
+    /// Those that failed or are not sent, by their place.
+    failures: Vec<(usize, Cause)>,
 }
 
 impl Window {
     /// Starts encoding a window.
     pub(crate) fn begin(&mut self, engine: &mut Engine) {
+        self.failures.clear();
+        (self.count, self.sent, self.settled) = (0, 0, 0);
         self.first = engine.begin_window();
-        self.results.clear();
-        self.settled = 0;
     }
 
     /// Encodes one more operation.
+    #[inline]
     pub(crate) fn push(&mut self, operation: &Operation, engine: &mut Engine) {
         engine.append_operation(operation);
-        self.results.push(None);
+        self.count += 1;
+        self.sent = self.count;
     }
 
+    /// Takes one more operation that is not to be sent.
+    pub(crate) fn refuse(&mut self, cause: Cause, engine: &mut Engine) {
+        engine.leave_out();
+        self.failures.push((self.count, cause));
+        self.count += 1;
+    }
+
+    /// Encodes anew the operations from this place on, which were sent in vain.
+    pub(crate) fn repeat(&mut self, from: usize, operations: &[Operation], engine: &mut Engine) {
+        let at = self.failures.partition_point(|(index, _)| *index < from);
+        let mut failures = self.failures.split_off(at).into_iter().peekable();
+        let first = engine.begin_window();
+        (self.count, self.sent, self.settled) = (from, from, from);
+        for (index, operation) in operations.iter().enumerate().skip(from) {
+            match failures.next_if(|(failed, _)| *failed == index) {
+                Some((_, cause)) if cause.is_not_sent() => self.refuse(cause, engine),
+                _ => self.push(operation, engine),
+            }
+        }
+        self.first = first.wrapping_sub(u32::try_from(from).unwrap_or_default());
+    }
+
+    /// Whether nothing of it is to be sent.
     pub(crate) fn is_empty(&self) -> bool {
-        self.results.is_empty()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.results.len()
+        self.sent == 0
     }
 
     /// Takes a datagram; [`Progress::Finished`] once the last operation has been answered.
@@ -69,21 +95,25 @@ impl Window {
         for frame in Frames::new(datagram) {
             let frame = frame?;
             let index = frame.sequence.wrapping_sub(self.first) as usize;
-            if index == self.results.len() {
+            if index == self.count {
                 // The question behind an operation that may stay unanswered.
-                self.settled = index;
+                self.settled = self.sent;
+            }
+            if index >= self.sent {
                 continue;
             }
-            let Some(result) = self.results.get_mut(index) else { continue };
             progress = Progress::Some;
             let Content::Status { errno, message } = frame.content()? else { continue };
-            *result = Some(match errno {
-                0 => Ok(()),
-                errno => Err(Cause::Kernel { errno, message }),
-            });
+            if errno != 0 {
+                self.failures.push((index, Cause::Kernel { errno, message }));
+            }
             self.settled = self.settled.max(index + 1);
         }
-        if self.settled == self.results.len() { Ok(Progress::Finished) } else { Ok(progress) }
+        if self.settled < self.sent {
+            return Ok(progress);
+        }
+        self.sort();
+        Ok(Progress::Finished)
     }
 
     /// Gives all operations of which nothing is known this cause.
@@ -91,41 +121,48 @@ impl Window {
     /// What the kernel drops it drops to the end of the send. So an operation before one that was
     /// answered would have been heard of, had it failed.
     pub(crate) fn give_up(&mut self, cause: &Cause) {
-        for result in &mut self.results[self.settled..] {
-            *result = Some(Err(cause.repeated()));
+        for index in self.settled..self.sent {
+            self.failures.push((index, cause.repeated()));
         }
-        self.settled = self.results.len();
+        self.settled = self.sent;
+        self.sort();
     }
 
-    /// Whether the last operation, and so each that failed like it, failed with this error number.
-    pub(crate) fn ended_with(&self, wanted: i32) -> bool {
-        matches!(
-            self.results.last(),
-            Some(Some(Err(Cause::Kernel { errno, .. }))) if *errno == wanted
-        )
+    /// Puts the failures in the order of the operations. The first word on one counts: one that is
+    /// not sent has nothing to be told by the kernel.
+    fn sort(&mut self) {
+        self.failures.sort_by_key(|(index, _)| *index);
+        self.failures.dedup_by_key(|(index, _)| *index);
     }
 
-    /// Takes the operations at the end that all failed with this error number; returns how many are
-    /// before them.
-    pub(crate) fn take_last_failed(&mut self, wanted: i32) -> usize {
-        while self.ended_with(wanted) {
-            self.results.pop();
+    /// From which place on all that were sent failed with this error number, if the last did.
+    pub(crate) fn failed_from(&self, wanted: i32) -> Option<usize> {
+        let mut from = None;
+        let mut next = self.count;
+        for (index, cause) in self.failures.iter().rev() {
+            if index + 1 != next {
+                break;
+            }
+            match cause {
+                Cause::Kernel { errno, .. } if *errno == wanted => from = Some(*index),
+                cause if cause.is_not_sent() => {}
+                _ => break,
+            }
+            next = *index;
         }
-        self.results.len()
+        from
     }
 
-    /// Appends the results of another window.
-    pub(crate) fn append(&mut self, other: &mut Self) {
-        self.results.append(&mut other.results);
+    /// Gives another cause to the operations from this place on that were sent.
+    pub(crate) fn fail_from(&mut self, from: usize, cause: &Cause) {
+        let sent = self.failures.iter_mut().filter(|(_, cause)| !cause.is_not_sent());
+        for (_, failure) in sent.filter(|(index, _)| *index >= from) {
+            *failure = cause.repeated();
+        }
     }
 
-    /// Appends operations that failed for this cause.
-    pub(crate) fn append_failures(&mut self, cause: &Cause, count: usize) {
-        self.results.extend((0..count).map(|_| Some(Err(cause.repeated()))));
-    }
-
-    /// The results, in the order of the operations.
-    pub(crate) fn results(&mut self) -> impl Iterator<Item = Result<(), Cause>> {
-        self.results.drain(..).map(|result| result.unwrap_or(Ok(())))
+    /// The operations that failed or were not sent, in their order, by their place.
+    pub(crate) fn failures(&mut self) -> impl Iterator<Item = (usize, Cause)> {
+        self.failures.drain(..)
     }
 }

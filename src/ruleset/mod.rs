@@ -7,6 +7,7 @@ mod print;
 mod words;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 #[cfg(feature = "serde")]
 use crate::forms;
@@ -46,7 +47,8 @@ pub use policy::{Allowed, Draining, Policy, Scope};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(into = "forms::Entries", try_from = "forms::Entries"))]
 pub struct Ruleset {
-    services: BTreeMap<ServiceKey, ServiceRules>,
+    /// Plans and copies share what is the same in them.
+    services: BTreeMap<ServiceKey, Arc<ServiceRules>>,
 }
 
 /// A service of a [`Ruleset`] with its destinations.
@@ -88,10 +90,9 @@ impl Ruleset {
         service.check()?;
         let service = service.normalized();
         Ok(match self.services.get_mut(&service.key) {
-            Some(rules) => Some(std::mem::replace(&mut rules.service, service)),
+            Some(rules) => Some(std::mem::replace(&mut Arc::make_mut(rules).service, service)),
             None => {
-                let rules = ServiceRules { service, destinations: BTreeMap::new() };
-                self.services.insert(service.key, rules);
+                self.services.insert(service.key, Arc::new(ServiceRules::new(service)));
                 None
             }
         })
@@ -113,12 +114,12 @@ impl Ruleset {
             .services
             .get_mut(&service)
             .ok_or_else(|| Invalid::new(format!("there is no service {service}")))?;
-        Ok(rules.destinations.insert(destination.key, destination))
+        Ok(Arc::make_mut(rules).destinations.insert(destination.key, destination))
     }
 
     /// Takes a service out, with its destinations.
     pub fn remove_service(&mut self, key: ServiceKey) -> Option<ServiceRules> {
-        self.services.remove(&key)
+        self.services.remove(&key).map(Arc::unwrap_or_clone)
     }
 
     /// Takes a destination out.
@@ -127,17 +128,17 @@ impl Ruleset {
         service: ServiceKey,
         key: impl Into<DestinationKey>,
     ) -> Option<Destination> {
-        self.services.get_mut(&service)?.destinations.remove(&key.into())
+        Arc::make_mut(self.services.get_mut(&service)?).destinations.remove(&key.into())
     }
 
     /// The services, by their keys.
     pub fn services(&self) -> impl ExactSizeIterator<Item = &ServiceRules> {
-        self.services.values()
+        self.services.values().map(Arc::as_ref)
     }
 
     /// One of the services.
     pub fn service(&self, key: ServiceKey) -> Option<&ServiceRules> {
-        self.services.get(&key)
+        self.services.get(&key).map(Arc::as_ref)
     }
 
     /// Whether there are no services.
@@ -160,10 +161,9 @@ impl Ruleset {
     pub(crate) fn record(&mut self, change: &Change) {
         match *change {
             Change::AddService(service) | Change::UpdateService { to: service, .. } => {
-                self.services
-                    .entry(service.key)
-                    .or_insert(ServiceRules { service, destinations: BTreeMap::new() })
-                    .service = service;
+                let new = || Arc::new(ServiceRules::new(service));
+                let rules = self.services.entry(service.key).or_insert_with(new);
+                Arc::make_mut(rules).service = service;
             }
             Change::RemoveService(service) => {
                 self.services.remove(&service.key);
@@ -183,20 +183,24 @@ impl Ruleset {
 
     fn set_destination(&mut self, service: ServiceKey, destination: Destination) {
         if let Some(rules) = self.services.get_mut(&service) {
-            rules.destinations.insert(destination.key, destination);
+            Arc::make_mut(rules).destinations.insert(destination.key, destination);
         }
     }
 
     /// Puts a service as it was read in the place of what was known of it.
     pub(crate) fn set_read(&mut self, key: ServiceKey, read: Option<ServiceRules>) {
         match read {
-            Some(rules) => self.services.insert(key, rules),
+            Some(rules) => self.services.insert(key, Arc::new(rules)),
             None => self.services.remove(&key),
         };
     }
 }
 
 impl ServiceRules {
+    fn new(service: Service) -> Self {
+        Self { service, destinations: BTreeMap::new() }
+    }
+
     pub(crate) fn read(
         service: Service,
         destinations: impl IntoIterator<Item = Destination>,
@@ -213,7 +217,7 @@ impl From<&Table> for Ruleset {
         let rules = table.services.iter().map(|entry| {
             let destinations = entry.destinations.iter().map(|d| d.destination);
             let rules = ServiceRules::read(entry.service.service, destinations);
-            (rules.service.key, rules)
+            (rules.service.key, Arc::new(rules))
         });
         Self { services: rules.collect() }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use super::print::{AsOptions, Configuration};
 use super::{Allowed, Policy, Ruleset, ServiceRules};
@@ -57,6 +58,11 @@ impl Change {
         }
     }
 
+    /// Whether the kernel has nothing to do for it.
+    pub(crate) fn is_so_already(&self) -> bool {
+        matches!(self, Self::DrainDestination(_, Destination { weight: 0, .. }))
+    }
+
     /// What asks the kernel for it; `None` where it is so already.
     pub fn operation(&self) -> Option<Operation> {
         Some(match *self {
@@ -69,7 +75,7 @@ impl Change {
             Self::UpdateDestination { service, to, .. } => {
                 Operation::UpdateDestination(service, to)
             }
-            Self::DrainDestination(_, Destination { weight: 0, .. }) => return None,
+            _ if self.is_so_already() => return None,
             Self::DrainDestination(service, destination) => {
                 Operation::UpdateDestination(service, destination.weight(0))
             }
@@ -183,9 +189,9 @@ impl Plan {
         let (mut from, mut to) = (Ruleset::new(), Ruleset::new());
         for key in keys {
             let (actual, wanted) = (actual.services.get(&key), wanted.services.get(&key));
-            if planner.service(key, actual, wanted) {
-                from.services.extend(actual.map(|rules| (key, rules.clone())));
-                to.services.extend(wanted.map(|rules| (key, rules.clone())));
+            if planner.service(key, actual.map(Arc::as_ref), wanted.map(Arc::as_ref)) {
+                from.services.extend(actual.map(|rules| (key, Arc::clone(rules))));
+                to.services.extend(wanted.map(|rules| (key, Arc::clone(rules))));
             }
         }
         let Planner { new, added, raised, changed, removed, drained, deferred, left, .. } = planner;
@@ -228,9 +234,14 @@ impl Plan {
         &self.changes[self.deferred..]
     }
 
-    /// The services that are changed, as they are; as they are wanted; and how that comes about.
-    pub(crate) fn into_parts(self) -> (Ruleset, Ruleset, Policy) {
-        (self.actual, self.wanted, self.policy)
+    /// The services that are changed, as they are wanted.
+    pub(crate) fn wanted(&self) -> &Ruleset {
+        &self.wanted
+    }
+
+    /// Takes what is known of the services that are changed.
+    pub(crate) fn take_actual(&mut self) -> Ruleset {
+        std::mem::take(&mut self.actual)
     }
 
     pub(crate) fn policy(&self) -> &Policy {

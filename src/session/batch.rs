@@ -3,7 +3,7 @@
 use super::exchange::NOT_THERE;
 use super::{Session, trace};
 use crate::error::{Cause, Error};
-use crate::protocol::{Batch, Operation, Progress, Request, Window};
+use crate::protocol::{Batch, Operation, Progress, Request};
 
 /// More in one send gained nothing, and a send is at most the send buffer.
 const WINDOW_BYTES: usize = 64 * 1024;
@@ -31,25 +31,18 @@ impl Session {
         self.prepare(Request::Family).await?;
         let (most, most_bytes) = self.window_limits();
         let mut operations = operations.into_iter();
-        // Those of one window, each with what is wrong with it where it is not to be sent.
-        let mut taken: Vec<(Operation, Option<Cause>)> = Vec::with_capacity(most);
+        let mut taken = Vec::with_capacity(most.min(operations.size_hint().0));
         let mut stopped = false;
         loop {
-            taken.clear();
             self.window.begin(&mut self.engine);
             while taken.len() < most && self.engine.outgoing().len() < most_bytes {
                 let Some(operation) = operations.next() else { break };
-                let refused = match operation.check() {
-                    _ if stopped => Some(Cause::Stopped),
-                    Err(invalid) => Some(Cause::Invalid(invalid)),
-                    Ok(()) => {
-                        trace::sent(&operation.into());
-                        self.window.push(&operation, &mut self.engine);
-                        None
-                    }
-                };
-                stopped |= refused.is_some() && batch.stop_at_first_error;
-                taken.push((operation, refused));
+                let checked = if stopped { Err(Cause::Stopped) } else { self.push(&operation) };
+                if let Err(cause) = checked {
+                    self.window.refuse(cause, &mut self.engine);
+                    stopped |= batch.stop_at_first_error;
+                }
+                taken.push(operation);
             }
             if taken.is_empty() {
                 return Ok(());
@@ -57,17 +50,46 @@ impl Session {
             if !self.window.is_empty() {
                 trace::in_span(&"batch", self.run_window(&taken)).await;
             }
-            let mut results = self.window.results();
-            for (operation, refused) in taken.drain(..) {
-                let result = match refused {
-                    Some(cause) => Err(cause),
-                    None => results.next().unwrap_or(Ok(())),
+            let mut failures = self.window.failures().peekable();
+            for (index, operation) in taken.drain(..).enumerate() {
+                let result = match failures.next_if(|(failed, _)| *failed == index) {
+                    Some((_, cause)) => {
+                        stopped |= batch.stop_at_first_error;
+                        let error = Error::new(operation.into(), cause);
+                        trace::failed(&error);
+                        Err(error)
+                    }
+                    None => Ok(()),
                 };
-                stopped |= result.is_err() && batch.stop_at_first_error;
-                let result = result.map_err(|cause| Error::new(operation.into(), cause));
-                each(&operation, result.inspect_err(trace::failed));
+                each(&operation, result);
             }
         }
+    }
+
+    /// A window of one operation.
+    pub(super) async fn change(&mut self, operation: Operation) -> Result<(), Error> {
+        let request = Request::Operation(operation);
+        let conversation = async {
+            operation.check().map_err(|invalid| Error::new(request, invalid))?;
+            self.prepare(request).await?;
+            trace::sent(&request);
+            self.window.begin(&mut self.engine);
+            self.window.push(&operation, &mut self.engine);
+            self.run_window(&[operation]).await;
+            match self.window.failures().next() {
+                Some((_, cause)) => Err(Error::new(request, cause)),
+                None => Ok(()),
+            }
+        };
+        trace::in_span(&request, conversation).await.inspect_err(trace::failed)
+    }
+
+    /// Encodes one more operation of the window, where it is valid.
+    fn push(&mut self, operation: &Operation) -> Result<(), Cause> {
+        operation.check()?;
+        trace::sent(&(*operation).into());
+        self.window.push(operation, &mut self.engine);
+        Ok(())
     }
 
     /// The most operations in one window: as many as the answers fit the receive buffer, should
@@ -80,30 +102,17 @@ impl Session {
     }
 
     /// Sends a window and gives each of its operations a result.
-    async fn run_window(&mut self, taken: &[(Operation, Option<Cause>)]) {
+    async fn run_window(&mut self, taken: &[Operation]) {
         self.send_window().await;
         // The last of a window that met another family, or none, failed as all since then did.
-        if !self.window.ended_with(NOT_THERE) {
-            return;
-        }
-        let failed = |window: &mut Window| window.take_last_failed(NOT_THERE);
+        let Some(from) = self.window.failed_from(NOT_THERE) else { return };
         match self.family_has_changed().await {
             Ok(false) => {}
             Ok(true) => {
-                let mut before = std::mem::take(&mut self.window);
-                let sent = taken.iter().filter(|(_, refused)| refused.is_none());
-                self.window.begin(&mut self.engine);
-                for (operation, _) in sent.skip(failed(&mut before)) {
-                    self.window.push(operation, &mut self.engine);
-                }
+                self.window.repeat(from, taken, &mut self.engine);
                 self.send_window().await;
-                before.append(&mut self.window);
-                self.window = before;
             }
-            Err(error) => {
-                let gone = self.window.len() - failed(&mut self.window);
-                self.window.append_failures(error.cause(), gone);
-            }
+            Err(error) => self.window.fail_from(from, error.cause()),
         }
     }
 

@@ -10,7 +10,7 @@ use super::{RECEIVE_BUFFER, Session, trace};
 use crate::error::{Cause, Error};
 use crate::protocol::{Exchange, Progress, Request, family_id};
 use crate::transport::Received;
-use crate::wire::{DecodeError, Message};
+use crate::wire::{Command, DecodeError};
 
 /// The kernel's number both for what a request is about and for a family that is not there.
 pub(super) const NOT_THERE: i32 = Errno::NOENT.raw_os_error();
@@ -38,7 +38,7 @@ impl Session {
     pub(super) async fn ask<T: Send>(
         &mut self,
         request: Request,
-        decode: impl FnMut(&Message) -> Result<T, DecodeError> + Send,
+        decode: impl FnMut(Command, &[u8]) -> Result<T, DecodeError> + Send,
     ) -> Result<T, Error> {
         let answers = self.list(request, decode).await?;
         answers.into_iter().next_back().ok_or_else(|| Error::new(request, Cause::NoAnswer))
@@ -48,13 +48,13 @@ impl Session {
     pub(super) async fn list<T: Send>(
         &mut self,
         request: Request,
-        mut decode: impl FnMut(&Message) -> Result<T, DecodeError> + Send,
+        mut decode: impl FnMut(Command, &[u8]) -> Result<T, DecodeError> + Send,
     ) -> Result<Vec<T>, Error> {
         let mut answers = Vec::new();
         self.exchange(request, |command, attributes| {
-            let message = Message::decode(command.try_into()?, attributes)?;
-            trace::received(&message);
-            answers.push(decode(&message)?);
+            let command = command.try_into()?;
+            trace::received(command, attributes);
+            answers.push(decode(command, attributes)?);
             Ok(())
         })
         .await?;

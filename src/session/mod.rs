@@ -20,9 +20,12 @@ use crate::model::{
 };
 use crate::options::Conversation;
 use crate::protocol::{Engine, Exchange, Operation, Request, Window};
-use crate::ruleset::Ruleset;
+use crate::ruleset::{Ruleset, ServiceRules};
 use crate::transport::AsyncTransport;
-use crate::wire::{DecodeError, Message};
+use crate::wire::{
+    Command, Counters, DaemonAttributes, DecodeError, DestinationAttributes, Message,
+    ServiceAttributes,
+};
 
 /// The kernel's parts of a dump end at 32,448 bytes.
 const RECEIVE_BUFFER: usize = 64 * 1024;
@@ -54,7 +57,10 @@ impl Session {
     }
 
     pub(crate) async fn info(&mut self) -> Result<Info, Error> {
-        self.ask(Request::Info, |message| Info::try_from(message)).await
+        self.ask(Request::Info, |command, answer| {
+            Info::try_from(&Message::decode(command, answer)?)
+        })
+        .await
     }
 
     pub(crate) async fn services(&mut self) -> Result<Vec<ServiceEntry>, Error> {
@@ -81,11 +87,19 @@ impl Session {
         &mut self,
         service: ServiceKey,
     ) -> Result<Vec<DestinationEntry>, Error> {
-        self.list(Request::Destinations(service), |message| {
-            let destination = message.destination.ok_or(DecodeError::Missing("DEST"))?;
-            destination.entry(service.family())
+        self.list(Request::Destinations(service), |_, answer| {
+            DestinationAttributes::of_answer(answer, Counters::Widest)?.entry(service.family())
         })
         .await
+    }
+
+    /// A service with its destinations, without counters.
+    pub(crate) async fn rules(&mut self, service: Service) -> Result<ServiceRules, Error> {
+        let family = service.key.family();
+        let destinations = self.list(Request::Destinations(service.key), |_, answer| {
+            DestinationAttributes::of_answer(answer, Counters::None)?.destination(family)
+        });
+        Ok(ServiceRules::read(service, destinations.await?))
     }
 
     pub(crate) async fn destination(
@@ -111,7 +125,11 @@ impl Session {
     }
 
     pub(crate) async fn ruleset(&mut self) -> Result<Ruleset, Error> {
-        Ok(Ruleset::from(&self.table().await?))
+        let mut rules = Ruleset::new();
+        for entry in self.services().await? {
+            rules.set_read(entry.service.key, Some(self.rules(entry.service).await?));
+        }
+        Ok(rules)
     }
 
     pub(crate) async fn add_service(&mut self, service: &Service) -> Result<(), Error> {
@@ -189,7 +207,10 @@ impl Session {
     }
 
     pub(crate) async fn timeouts(&mut self) -> Result<Timeouts, Error> {
-        self.ask(Request::Timeouts, |message| Timeouts::try_from(message)).await
+        self.ask(Request::Timeouts, |command, answer| {
+            Timeouts::try_from(&Message::decode(command, answer)?)
+        })
+        .await
     }
 
     pub(crate) async fn set_timeouts(
@@ -200,8 +221,8 @@ impl Session {
     }
 
     pub(crate) async fn daemons(&mut self) -> Result<Vec<SyncDaemon>, Error> {
-        self.list(Request::Daemons, |message| {
-            SyncDaemon::try_from(&message.daemon.ok_or(DecodeError::Missing("DAEMON"))?)
+        self.list(Request::Daemons, |_, answer| {
+            SyncDaemon::try_from(&DaemonAttributes::of_answer(answer)?)
         })
         .await
     }
@@ -222,14 +243,8 @@ impl Session {
     pub(crate) async fn sleep(&mut self, until: Instant) {
         poll_fn(|context| self.transport.poll_sleep(context, until)).await;
     }
-
-    async fn change(&mut self, operation: Operation) -> Result<(), Error> {
-        let request = Request::Operation(operation);
-        operation.check().map_err(|invalid| Error::new(request, invalid))?;
-        self.exchange(request, |_, _| Ok(())).await
-    }
 }
 
-fn service_entry(message: &Message) -> Result<ServiceEntry, DecodeError> {
-    ServiceEntry::try_from(&message.service.ok_or(DecodeError::Missing("SERVICE"))?)
+fn service_entry(_: Command, answer: &[u8]) -> Result<ServiceEntry, DecodeError> {
+    ServiceEntry::try_from(&ServiceAttributes::of_answer(answer, Counters::Widest)?)
 }

@@ -12,7 +12,7 @@ mod on {
 
     use crate::error::Error;
     use crate::protocol::Request;
-    use crate::wire::Message;
+    use crate::wire::{Command, Message};
 
     /// Runs a conversation in a span of its own.
     pub(in crate::session) fn in_span<F: Future>(
@@ -26,8 +26,8 @@ mod on {
         tracing::trace!(message = ?request.payload().map(Message::from), "sent: {request}");
     }
 
-    pub(in crate::session) fn received(message: &Message) {
-        tracing::trace!(?message, "received");
+    pub(in crate::session) fn received(command: Command, attributes: &[u8]) {
+        tracing::trace!(message = ?Message::decode(command, attributes), "received");
     }
 
     pub(in crate::session) fn failed(error: &Error) {
@@ -39,7 +39,7 @@ mod on {
 mod off {
     use crate::error::Error;
     use crate::protocol::Request;
-    use crate::wire::Message;
+    use crate::wire::Command;
 
     pub(in crate::session) fn in_span<F: Future>(_: &dyn std::fmt::Display, conversation: F) -> F {
         conversation
@@ -47,7 +47,7 @@ mod off {
 
     pub(in crate::session) fn sent(_: &Request) {}
 
-    pub(in crate::session) fn received(_: &Message) {}
+    pub(in crate::session) fn received(_: Command, _: &[u8]) {}
 
     pub(in crate::session) fn failed(_: &Error) {}
 }

@@ -1,13 +1,14 @@
 //! Carrying out a plan.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::drain::Drainer;
+use super::steps::{Operations, Part, Step, Steps};
 use super::{Failed, Progress, Report, Stage};
 use crate::error::Error;
 use crate::model::ServiceKey;
-use crate::protocol::Batch;
-use crate::ruleset::{Change, Plan, Policy, Ruleset, ServiceRules};
+use crate::protocol::{Batch, Operation};
+use crate::ruleset::{Change, Plan, Policy, Ruleset};
 use crate::session::Session;
 
 /// How often what others change meanwhile is read and planned again.
@@ -19,6 +20,8 @@ const MANY: usize = 64;
 pub(super) struct Work<'a> {
     pub(super) wanted: &'a Ruleset,
     pub(super) known: &'a mut Ruleset,
+    /// Whether what is known is of use afterwards, and so what is done is recorded in it.
+    pub(super) recorded: bool,
     pub(super) policy: &'a Policy,
     pub(super) report: &'a mut Report,
 }
@@ -26,6 +29,13 @@ pub(super) struct Work<'a> {
 impl Work<'_> {
     fn plan(&self, keys: &BTreeSet<ServiceKey>) -> Plan {
         Plan::of_services(keys.iter().copied(), self.known, self.wanted, self.policy)
+    }
+
+    /// Takes note of what is now so.
+    pub(super) fn record(&mut self, change: &Change) {
+        if self.recorded {
+            self.known.record(change);
+        }
     }
 }
 
@@ -57,25 +67,31 @@ impl Session {
         mut progress: impl FnMut(Progress) + Send,
     ) -> Result<Report, Error> {
         let mut report = Report { left: plan.take_left(), ..Report::default() };
-        report.error = self.carry_out(plan, &mut report, &mut progress).await.err();
+        report.error = self.carry_out(&mut plan, &mut report, &mut progress).await.err();
         Ok(report)
     }
 
     async fn carry_out(
         &mut self,
-        plan: Plan,
+        plan: &mut Plan,
         report: &mut Report,
         progress: &mut (impl FnMut(Progress) + Send),
     ) -> Result<(), Error> {
+        let mut known = plan.take_actual();
+        let policy = plan.policy();
         let mut drainer = Drainer::default();
-        drainer.begin(&plan, self.now());
-        let touched: BTreeSet<_> = plan.changes().iter().map(Change::service).collect();
-        let changes = plan.immediate().to_vec();
-        let (mut known, wanted, policy) = plan.into_parts();
-        let mut work = Work { wanted: &wanted, known: &mut known, policy: &policy, report };
+        drainer.begin(plan, self.now());
+        let mut work = Work {
+            wanted: plan.wanted(),
+            known: &mut known,
+            // What is planned again later is read again before.
+            recorded: false,
+            policy,
+            report,
+        };
 
         let start = self.now();
-        let disturbed = self.make(&changes, &mut work, progress).await;
+        let disturbed = self.make(plan.immediate(), &mut work, progress).await;
         let settled = match disturbed {
             Ok(disturbed) => self.settle(disturbed, &mut work).await,
             Err(error) => Err(error),
@@ -84,6 +100,7 @@ impl Session {
         settled?;
         if !policy.unverified {
             let start = self.now();
+            let touched = plan.changes().iter().map(Change::service).collect();
             let verified = self.verify(touched, &mut work, progress).await;
             work.report.times.verify = self.now() - start;
             verified?;
@@ -111,37 +128,46 @@ impl Session {
         work: &mut Work<'_>,
         progress: &mut (impl FnMut(Progress) + Send),
     ) -> Result<Vec<Failed>, Error> {
-        let mut disturbed = Vec::new();
-        let mut refused = BTreeSet::new();
-        let mut sent = changes.iter().filter(|change| change.operation().is_some());
-        let total = changes.len();
+        let total = changes.iter().filter(|change| !change.is_so_already()).count();
+        let made = self.take_steps(Steps::new(changes), total, work, progress).await?;
+        let Made { mut disturbed, unbound, .. } = made;
+        if unbound.is_empty() {
+            return Ok(disturbed);
+        }
+        // Nothing is left half done; the plain way then tells what is wrong, change for change.
+        let added = unbound.iter().filter(|(_, added)| **added);
+        let removals: Vec<_> = added.map(|(key, _)| Operation::RemoveService(*key)).collect();
+        self.batch(removals).await?;
+        disturbed.retain(|failed| !unbound.contains_key(&failed.change.service()));
+        let changes = changes.iter().filter(|change| unbound.contains_key(&change.service()));
+        let changes: Vec<_> = changes.copied().collect();
+        let again = Steps::plain(&changes);
+        let again = self.take_steps(again, changes.len(), work, &mut |_| ()).await?;
+        disturbed.extend(again.disturbed);
+        Ok(disturbed)
+    }
+
+    async fn take_steps(
+        &mut self,
+        steps: Steps<'_>,
+        total: usize,
+        work: &mut Work<'_>,
+        progress: &mut (impl FnMut(Progress) + Send),
+    ) -> Result<Made, Error> {
+        let mut made = Made::default();
         let mut done = 0;
-        let operations: Vec<_> = changes.iter().filter_map(Change::operation).collect();
+        let mut sent = steps.clone();
+        let operations = Operations(steps);
         let each = |_: &_, result: Result<(), Error>| {
-            done += 1;
-            progress(Progress { stage: Stage::Writing, done, total });
-            let Some(change) = sent.next() else { return };
-            match result {
-                Ok(()) => {
-                    work.known.record(change);
-                    work.report.changed += 1;
-                }
-                Err(error) => {
-                    let failed = Failed { change: *change, error };
-                    // Where a service could not be added, its destinations have nowhere to go.
-                    if failed.is_disturbance() && !refused.contains(&change.service()) {
-                        disturbed.push(failed);
-                    } else {
-                        if matches!(change, Change::AddService(_)) {
-                            refused.insert(change.service());
-                        }
-                        work.report.failed.push(failed);
-                    }
-                }
+            let Some(step) = sent.next() else { return };
+            if step.part != Part::Unbound {
+                done += 1;
+                progress(Progress { stage: Stage::Writing, done, total });
             }
+            made.take(step, result, work);
         };
         self.batch_each(operations, Batch::default(), each).await?;
-        Ok(disturbed)
+        Ok(made)
     }
 
     /// Reads again what others have changed, plans again and makes that, some rounds at most.
@@ -232,10 +258,66 @@ impl Session {
         service: crate::model::Service,
         known: &mut Ruleset,
     ) -> Result<(), Error> {
-        let destinations = self.list_destinations(service.key).await?;
-        let destinations = destinations.into_iter().map(|entry| entry.destination);
-        known.set_read(service.key, Some(ServiceRules::read(service, destinations)));
+        known.set_read(service.key, Some(self.rules(service).await?));
         Ok(())
+    }
+}
+
+/// What came of steps, beside what is reported.
+#[derive(Default)]
+struct Made {
+    /// What others were in the way of, or came to an unknown end.
+    disturbed: Vec<Failed>,
+    /// The services that could not be added: their destinations have nowhere to go.
+    refused: BTreeSet<ServiceKey>,
+    /// How many destinations the new service has that has no scheduler yet.
+    begun: Option<usize>,
+    /// The new services that did not get their scheduler, and whether they are there without it.
+    unbound: BTreeMap<ServiceKey, bool>,
+}
+
+impl Made {
+    fn take(
+        &mut self,
+        Step { change, part }: Step<'_>,
+        result: Result<(), Error>,
+        work: &mut Work<'_>,
+    ) {
+        let failed = match result {
+            Ok(()) => return self.done(change, part, work),
+            Err(error) => Failed { change: *change, error },
+        };
+        let service = change.service();
+        let begun = if part == Part::Bind { self.begun.take() } else { None };
+        match part {
+            // Its first part has failed, and told why.
+            Part::Bind if begun.is_none() => {}
+            _ if failed.is_disturbance() && !self.refused.contains(&service) => {
+                work.report.changed += begun.unwrap_or_default();
+                self.disturbed.push(failed);
+            }
+            Part::Unbound | Part::Bind => {
+                self.unbound.insert(service, part == Part::Bind);
+            }
+            Part::Whole => {
+                if matches!(change, Change::AddService(_)) {
+                    self.refused.insert(service);
+                }
+                work.report.failed.push(failed);
+            }
+        }
+    }
+
+    fn done(&mut self, change: &Change, part: Part, work: &mut Work<'_>) {
+        match (part, &mut self.begun) {
+            (Part::Unbound, begun) => *begun = Some(0),
+            (Part::Whole, Some(destinations)) => *destinations += 1,
+            (Part::Whole, None) => work.report.changed += 1,
+            (Part::Bind, begun) => {
+                work.report.changed += begun.take().map_or(0, |destinations| destinations + 1);
+            }
+        }
+        work.record(change);
     }
 }
 

@@ -154,8 +154,8 @@ impl Work<'_> {
                 false
             }
             result => {
-                self.known.record(&change);
                 self.report.changed += usize::from(result.is_ok());
+                self.record(&change);
                 true
             }
         }

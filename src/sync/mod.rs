@@ -6,6 +6,7 @@
 mod apply;
 mod drain;
 mod report;
+mod steps;
 mod syncer;
 
 pub use report::{Failed, Progress, Report, Stage, Times};

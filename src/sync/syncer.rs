@@ -170,8 +170,13 @@ impl Session {
         // Until the end is known, all of it is in doubt: a pass that is dropped is no pass.
         let changed: Vec<_> = plan.immediate().iter().map(Change::service).collect();
         syncer.doubtful.extend(changed);
-        let mut work =
-            Work { wanted: &syncer.wanted, known, policy: &syncer.policy, report: &mut *report };
+        let mut work = Work {
+            wanted: &syncer.wanted,
+            known,
+            recorded: true,
+            policy: &syncer.policy,
+            report: &mut *report,
+        };
         if !plan.immediate().is_empty() {
             let start = self.now();
             let disturbed = self.make(plan.immediate(), &mut work, &mut |_| ()).await?;

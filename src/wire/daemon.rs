@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::DecodeError;
-use super::reader::{Value, for_each_attribute};
-use super::uapi::daemon as attribute;
+use super::reader::{Value, for_each_attribute, nested};
+use super::uapi::{daemon as attribute, top};
 use super::writer::Attributes;
 use crate::model::{DaemonRole, InterfaceName, SyncDaemon};
 
@@ -31,7 +31,7 @@ pub struct DaemonAttributes {
 }
 
 impl DaemonAttributes {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn encode<S: Attributes>(&self, sink: &mut S) {
         if let Some(state) = self.state {
             sink.u32_native(attribute::STATE, state);
@@ -59,7 +59,12 @@ impl DaemonAttributes {
         }
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    /// Decodes the daemon of an answer.
+    pub(crate) fn of_answer(answer: &[u8]) -> Result<Self, DecodeError> {
+        Self::decode(nested(answer, top::DAEMON, "DAEMON")?)
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut daemon = Self::default();
         for_each_attribute(bytes, |kind, bytes| {
             let value = |name| Value::new(name, bytes);

@@ -1,10 +1,10 @@
 //! The attributes of a destination.
 
 use super::DecodeError;
-use super::reader::{Value, for_each_attribute};
+use super::reader::{Value, for_each_attribute, nested};
 use super::service::{address_bytes, address_of, family_number, family_of};
-use super::stats::{self, Width};
-use super::uapi::destination as attribute;
+use super::stats::{self, Both, Counters, Width};
+use super::uapi::{destination as attribute, top};
 use super::writer::Attributes;
 use crate::model::{
     Destination, DestinationEntry, DestinationKey, Family, Forwarding, Stats, Tunnel,
@@ -95,8 +95,14 @@ impl DestinationAttributes {
         }
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    /// Decodes the destination of an answer, with these of its counters.
+    pub(crate) fn of_answer(answer: &[u8], counters: Counters) -> Result<Self, DecodeError> {
+        Self::decode(nested(answer, top::DESTINATION, "DEST")?, counters)
+    }
+
+    pub(super) fn decode(bytes: &[u8], counters: Counters) -> Result<Self, DecodeError> {
         let mut destination = Self::default();
+        let mut stats = Both::new(counters);
         for_each_attribute(bytes, |kind, bytes| {
             let value = |name| Value::new(name, bytes);
             let to = &mut destination;
@@ -122,9 +128,9 @@ impl DestinationAttributes {
                 attribute::PERSISTENT_CONNECTIONS => {
                     to.persistent_connections = Some(value("PERSIST_CONNS").u32_native()?);
                 }
-                attribute::STATS => to.stats = Some(stats::decode(bytes, Width::Narrow)?),
+                attribute::STATS => stats.set(Width::Narrow, bytes),
                 attribute::ADDRESS_FAMILY => to.family = Some(value("ADDR_FAMILY").u16_native()?),
-                attribute::STATS64 => to.stats64 = Some(stats::decode(bytes, Width::Wide)?),
+                attribute::STATS64 => stats.set(Width::Wide, bytes),
                 attribute::TUNNEL_TYPE => to.tunnel_type = Some(value("TUN_TYPE").u8()?),
                 attribute::TUNNEL_PORT => to.tunnel_port = Some(value("TUN_PORT").u16_network()?),
                 attribute::TUNNEL_FLAGS => to.tunnel_flags = Some(value("TUN_FLAGS").u16_native()?),
@@ -132,6 +138,7 @@ impl DestinationAttributes {
             }
             Ok(())
         })?;
+        (destination.stats, destination.stats64) = stats.decode()?;
         Ok(destination)
     }
 

@@ -32,4 +32,5 @@ pub use service::ServiceAttributes;
 
 pub(crate) use payload::{About, Payload};
 pub(crate) use reader::for_each_attribute;
+pub(crate) use stats::Counters;
 pub(crate) use writer::{Sink, Slice};

@@ -1,22 +1,43 @@
 //! Reading attributes, as leniently as the kernel does.
 
 use byteorder::{ByteOrder, NativeEndian, NetworkEndian};
-use netlink_packet_core::NlasIterator;
+use netlink_packet_core::{NLA_ALIGNTO, NLA_HEADER_SIZE, NLA_TYPE_MASK};
 
 use super::DecodeError;
 use crate::model::Name;
 
 /// Calls `each` with the number and value of every attribute, and stops quietly at bytes that are
 /// none, as the kernel does.
-pub(crate) fn for_each_attribute<E>(
-    bytes: &[u8],
-    mut each: impl FnMut(u16, &[u8]) -> Result<(), E>,
+#[inline]
+pub(crate) fn for_each_attribute<'a, E>(
+    mut bytes: &'a [u8],
+    mut each: impl FnMut(u16, &'a [u8]) -> Result<(), E>,
 ) -> Result<(), E> {
-    for attribute in NlasIterator::new(bytes) {
-        let Ok(attribute) = attribute else { break };
-        each(attribute.kind(), attribute.value())?;
+    while let Some((header, rest)) = bytes.split_first_chunk::<NLA_HEADER_SIZE>() {
+        let length = usize::from(NativeEndian::read_u16(&header[..2]));
+        let kind = NativeEndian::read_u16(&header[2..]) & NLA_TYPE_MASK;
+        let Some(value) = length.checked_sub(NLA_HEADER_SIZE).and_then(|end| rest.get(..end))
+        else {
+            break;
+        };
+        each(kind, value)?;
+        bytes = rest.get(value.len().next_multiple_of(NLA_ALIGNTO)..).unwrap_or_default();
     }
     Ok(())
+}
+
+/// The attributes that a message holds in one of its attributes; of duplicates the last one counts.
+pub(crate) fn nested<'a>(
+    bytes: &'a [u8],
+    wanted: u16,
+    name: &'static str,
+) -> Result<&'a [u8], DecodeError> {
+    let mut nest = None;
+    for_each_attribute(bytes, |kind, value| {
+        nest = if kind == wanted { Some(value) } else { nest };
+        Ok::<_, DecodeError>(())
+    })?;
+    nest.ok_or(DecodeError::Missing(name))
 }
 
 /// The value of an attribute, with the attribute's name for the error message.

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use super::DecodeError;
-use super::reader::{Value, for_each_attribute};
-use super::stats::{self, Width};
-use super::uapi::{AF_INET, AF_INET6, service as attribute};
+use super::reader::{Value, for_each_attribute, nested};
+use super::stats::{self, Both, Counters, Width};
+use super::uapi::{AF_INET, AF_INET6, service as attribute, top};
 use super::writer::Attributes;
 use crate::model::{
     EngineName, Family, Netmask, Persistence, Protocol, Scheduler, SchedulerName, Service,
@@ -92,8 +92,14 @@ impl ServiceAttributes {
         }
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    /// Decodes the service of an answer, with these of its counters.
+    pub(crate) fn of_answer(answer: &[u8], counters: Counters) -> Result<Self, DecodeError> {
+        Self::decode(nested(answer, top::SERVICE, "SERVICE")?, counters)
+    }
+
+    pub(super) fn decode(bytes: &[u8], counters: Counters) -> Result<Self, DecodeError> {
         let mut service = Self::default();
+        let mut stats = Both::new(counters);
         let mut mask = None;
         for_each_attribute(bytes, |kind, bytes| {
             match kind {
@@ -118,13 +124,14 @@ impl ServiceAttributes {
                     service.timeout = Some(Value::new("TIMEOUT", bytes).u32_native()?);
                 }
                 attribute::NETMASK => mask = Some(Value::new("NETMASK", bytes).take()?),
-                attribute::STATS => service.stats = Some(stats::decode(bytes, Width::Narrow)?),
+                attribute::STATS => stats.set(Width::Narrow, bytes),
                 attribute::PE_NAME => service.engine = Value::new("PE_NAME", bytes).name()?,
-                attribute::STATS64 => service.stats64 = Some(stats::decode(bytes, Width::Wide)?),
+                attribute::STATS64 => stats.set(Width::Wide, bytes),
                 _ => {}
             }
             Ok(())
         })?;
+        (service.stats, service.stats64) = stats.decode()?;
         service.netmask = mask.map(|bytes| netmask(service.family, bytes)).transpose()?;
         Ok(service)
     }

@@ -15,6 +15,51 @@ pub(crate) enum Width {
     Wide,
 }
 
+/// Which counters are decoded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counters {
+    /// None: the configuration is all that is asked for.
+    None,
+    /// Those of `STATS64`, or of `STATS` where a kernel has no others.
+    Widest,
+    /// All that are in the message.
+    All,
+}
+
+/// The counters of a message, until it is known which of them are decoded.
+pub(crate) struct Both<'a> {
+    which: Counters,
+    narrow: Option<&'a [u8]>,
+    wide: Option<&'a [u8]>,
+}
+
+impl<'a> Both<'a> {
+    pub(crate) fn new(which: Counters) -> Self {
+        Self { which, narrow: None, wide: None }
+    }
+
+    pub(crate) fn set(&mut self, width: Width, bytes: &'a [u8]) {
+        match width {
+            Width::Narrow => self.narrow = Some(bytes),
+            Width::Wide => self.wide = Some(bytes),
+        }
+    }
+
+    /// `STATS` and `STATS64`.
+    pub(crate) fn decode(self) -> Result<(Option<Stats>, Option<Stats>), DecodeError> {
+        let wide = self.wide.filter(|_| self.which != Counters::None);
+        let narrow = self.narrow.filter(|_| match self.which {
+            Counters::None => false,
+            Counters::Widest => wide.is_none(),
+            Counters::All => true,
+        });
+        Ok((
+            narrow.map(|bytes| decode(bytes, Width::Narrow)).transpose()?,
+            wide.map(|bytes| decode(bytes, Width::Wide)).transpose()?,
+        ))
+    }
+}
+
 pub(crate) fn encode<S: Attributes>(stats: &Stats, width: Width, sink: &mut S) {
     let mut counter = |kind, value: u64| match width {
         // The kernel, too, shows the low half of what has outgrown the field.
@@ -34,7 +79,7 @@ pub(crate) fn encode<S: Attributes>(stats: &Stats, width: Width, sink: &mut S) {
     counter(attribute::OUTGOING_BYTE_RATE, stats.rates.outgoing_bytes);
 }
 
-pub(crate) fn decode(bytes: &[u8], width: Width) -> Result<Stats, DecodeError> {
+fn decode(bytes: &[u8], width: Width) -> Result<Stats, DecodeError> {
     let mut stats = Stats::default();
     for_each_attribute(bytes, |kind, value| {
         let field = match kind {

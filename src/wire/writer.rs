@@ -1,30 +1,14 @@
-//! Writing attributes: one encoding for a growing buffer, a given slice, or the length alone.
+//! Writing attributes: one encoding for a given slice, or the length alone.
 
 use byteorder::{ByteOrder, NativeEndian, NetworkEndian};
 use netlink_packet_core::{NLA_ALIGNTO, NLA_F_NESTED, NLA_HEADER_SIZE};
 
 /// Where encoded bytes go.
-pub(crate) trait Sink {
-    fn put(&mut self, bytes: &[u8]);
-    /// The number of bytes put so far.
-    fn position(&self) -> usize;
-    /// Overwrites bytes put before.
-    fn patch(&mut self, at: usize, bytes: [u8; 2]);
-}
-
-impl Sink for Vec<u8> {
-    #[inline(always)]
-    fn put(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
-    }
-
-    fn position(&self) -> usize {
-        self.len()
-    }
-
-    fn patch(&mut self, at: usize, bytes: [u8; 2]) {
-        self[at..at + 2].copy_from_slice(&bytes);
-    }
+pub(crate) trait Sink: Sized {
+    fn put<const N: usize>(&mut self, bytes: [u8; N]);
+    fn put_slice(&mut self, bytes: &[u8]);
+    /// An attribute that holds attributes; its length is set once they are written.
+    fn nest(&mut self, kind: u16, content: impl FnOnce(&mut Self));
 }
 
 /// Counts instead of writing.
@@ -32,89 +16,122 @@ impl Sink for Vec<u8> {
 pub(crate) struct Length(pub(crate) usize);
 
 impl Sink for Length {
-    #[inline(always)]
-    fn put(&mut self, bytes: &[u8]) {
+    fn put<const N: usize>(&mut self, _: [u8; N]) {
+        self.0 += N;
+    }
+
+    fn put_slice(&mut self, bytes: &[u8]) {
         self.0 += bytes.len();
     }
 
-    fn position(&self) -> usize {
-        self.0
+    fn nest(&mut self, _: u16, content: impl FnOnce(&mut Self)) {
+        self.0 += NLA_HEADER_SIZE;
+        content(self);
     }
-
-    fn patch(&mut self, _: usize, _: [u8; 2]) {}
 }
 
 /// Writes into a slice, which must be long enough.
 pub(crate) struct Slice<'a> {
-    bytes: &'a mut [u8],
-    position: usize,
+    rest: &'a mut [u8],
 }
 
 impl<'a> Slice<'a> {
     pub(crate) fn new(bytes: &'a mut [u8]) -> Self {
-        Self { bytes, position: 0 }
+        Self { rest: bytes }
+    }
+
+    /// The number of bytes that are not written yet.
+    #[inline(always)]
+    pub(crate) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
+    #[inline(always)]
+    fn take<const N: usize>(&mut self) -> &'a mut [u8; N] {
+        let (taken, rest) =
+            std::mem::take(&mut self.rest).split_first_chunk_mut().expect(LONG_ENOUGH);
+        self.rest = rest;
+        taken
     }
 }
 
+/// The length is asked for before, or the longest message fits.
+const LONG_ENOUGH: &str = "a message is written into a slice that holds it";
+
 impl Sink for Slice<'_> {
     #[inline(always)]
-    fn put(&mut self, bytes: &[u8]) {
-        let end = self.position + bytes.len();
-        self.bytes[self.position..end].copy_from_slice(bytes);
-        self.position = end;
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        *self.take() = bytes;
     }
 
-    fn position(&self) -> usize {
-        self.position
+    #[inline(always)]
+    fn put_slice(&mut self, bytes: &[u8]) {
+        let (to, rest) =
+            std::mem::take(&mut self.rest).split_at_mut_checked(bytes.len()).expect(LONG_ENOUGH);
+        to.copy_from_slice(bytes);
+        self.rest = rest;
     }
 
-    fn patch(&mut self, at: usize, bytes: [u8; 2]) {
-        self.bytes[at..at + 2].copy_from_slice(&bytes);
+    #[inline(always)]
+    fn nest(&mut self, kind: u16, content: impl FnOnce(&mut Self)) {
+        let to = self.take();
+        let before = self.left();
+        content(self);
+        *to = header(kind | NLA_F_NESTED, before - self.left());
     }
 }
 
 /// Writes attributes; a field's byte order shows in the name of the method.
-pub(crate) trait Attributes: Sink + Sized {
+pub(crate) trait Attributes: Sink {
     /// A string with the terminating NUL that the kernel's policy asks for.
     #[inline(always)]
     fn string(&mut self, kind: u16, value: &str) {
-        self.header(kind, NLA_HEADER_SIZE + value.len() + 1);
-        self.put(value.as_bytes());
-        self.put(&[0]);
-        self.pad(value.len() + 1);
+        let length = value.len() + 1;
+        self.put(header(kind, length));
+        self.put_slice(value.as_bytes());
+        self.put_slice(&[0; NLA_ALIGNTO][..=length.next_multiple_of(NLA_ALIGNTO) - length]);
     }
 
-    /// A value of known length, put at once with its header and padding.
+    /// A value that needs no padding.
     #[inline(always)]
     fn array<const N: usize>(&mut self, kind: u16, value: [u8; N]) {
-        const LONGEST: usize = NLA_HEADER_SIZE + 16;
-        let mut bytes = [0; LONGEST];
-        NativeEndian::write_u16(&mut bytes[..2], attribute_length(NLA_HEADER_SIZE + N));
-        NativeEndian::write_u16(&mut bytes[2..4], kind);
-        bytes[NLA_HEADER_SIZE..NLA_HEADER_SIZE + N].copy_from_slice(&value);
-        self.put(&bytes[..(NLA_HEADER_SIZE + N).next_multiple_of(NLA_ALIGNTO)]);
+        const { assert!(N.is_multiple_of(NLA_ALIGNTO), "this value would need padding") }
+        self.put(header(kind, N));
+        self.put(value);
     }
 
+    #[inline(always)]
     fn u8(&mut self, kind: u16, value: u8) {
-        self.array(kind, [value]);
+        self.word(kind, 1, [value, 0, 0, 0]);
     }
 
+    #[inline(always)]
     fn u16_native(&mut self, kind: u16, value: u16) {
-        let mut bytes = [0; 2];
+        let mut bytes = [0; NLA_ALIGNTO];
         NativeEndian::write_u16(&mut bytes, value);
-        self.array(kind, bytes);
+        self.word(kind, 2, bytes);
     }
 
+    #[inline(always)]
     fn u16_network(&mut self, kind: u16, value: u16) {
-        let mut bytes = [0; 2];
+        let mut bytes = [0; NLA_ALIGNTO];
         NetworkEndian::write_u16(&mut bytes, value);
-        self.array(kind, bytes);
+        self.word(kind, 2, bytes);
     }
 
+    #[inline(always)]
     fn u32_native(&mut self, kind: u16, value: u32) {
-        let mut bytes = [0; 4];
+        let mut bytes = [0; NLA_ALIGNTO];
         NativeEndian::write_u32(&mut bytes, value);
-        self.array(kind, bytes);
+        self.word(kind, 4, bytes);
+    }
+
+    /// A value of at most four bytes, put at once with its header and padding.
+    #[inline(always)]
+    fn word(&mut self, kind: u16, length: usize, value: [u8; NLA_ALIGNTO]) {
+        let [a, b, c, d] = header(kind, length);
+        let [e, f, g, h] = value;
+        self.put([a, b, c, d, e, f, g, h]);
     }
 
     fn u64_native(&mut self, kind: u16, value: u64) {
@@ -122,35 +139,19 @@ pub(crate) trait Attributes: Sink + Sized {
         NativeEndian::write_u64(&mut bytes, value);
         self.array(kind, bytes);
     }
-
-    /// An attribute that holds attributes; its length is set once they are written.
-    #[inline(always)]
-    fn nest(&mut self, kind: u16, content: impl FnOnce(&mut Self)) {
-        let start = self.position();
-        self.header(kind | NLA_F_NESTED, 0);
-        content(self);
-        let mut length = [0; 2];
-        NativeEndian::write_u16(&mut length, attribute_length(self.position() - start));
-        self.patch(start, length);
-    }
-
-    fn header(&mut self, kind: u16, length: usize) {
-        let mut header = [0; NLA_HEADER_SIZE];
-        NativeEndian::write_u16(&mut header[..2], attribute_length(length));
-        NativeEndian::write_u16(&mut header[2..], kind);
-        self.put(&header);
-    }
-
-    fn pad(&mut self, length: usize) {
-        self.put(&[0; NLA_ALIGNTO][..length.next_multiple_of(NLA_ALIGNTO) - length]);
-    }
 }
 
 impl<S: Sink> Attributes for S {}
 
-/// Every attribute of the family is of bounded size; the largest message has below 1 KiB.
-fn attribute_length(length: usize) -> u16 {
-    u16::try_from(length).expect("an attribute of the family is far below 64 KiB")
+/// The header of an attribute whose value has this length.
+#[inline(always)]
+fn header(kind: u16, length: usize) -> [u8; NLA_HEADER_SIZE] {
+    let length = u16::try_from(NLA_HEADER_SIZE + length);
+    let mut header = [0; NLA_HEADER_SIZE];
+    // The largest message of the family has below 1 KiB.
+    NativeEndian::write_u16(&mut header[..2], length.expect("an attribute is below 64 KiB"));
+    NativeEndian::write_u16(&mut header[2..], kind);
+    header
 }
 
 #[cfg(test)]
@@ -159,8 +160,8 @@ mod tests {
 
     #[test]
     fn attributes_are_aligned_and_nests_know_their_length() {
-        let mut buffer = Vec::new();
-        buffer.nest(1, |nest| {
+        let mut buffer = [0xaa; 20];
+        Slice::new(&mut buffer).nest(1, |nest| {
             nest.u16_network(4, 80);
             nest.string(6, "wrr");
         });
@@ -174,6 +175,6 @@ mod tests {
             expected.extend(u16::to_ne_bytes(native));
         }
         expected.extend(*b"wrr\0");
-        assert_eq!(buffer, expected);
+        assert_eq!(buffer, expected[..]);
     }
 }

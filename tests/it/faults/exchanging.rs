@@ -132,13 +132,21 @@ fn a_change_whose_answer_cannot_be_read_is_not_certain() {
 
 /// A full receive buffer drops answers, while the kernel does all that was asked.
 fn lost_answers_are_never_success() {
-    let mut client = Scripted::client(|request| {
-        vec![Err(io::Error::from_raw_os_error(ENOBUFS)), request.error(0)]
+    let lost = || Err(io::Error::from_raw_os_error(ENOBUFS));
+    // What is still queued may be of a request before.
+    let mut client = Scripted::client(move |request| {
+        vec![lost(), request.error_of(request.sequence().wrapping_sub(1), 0)]
     });
     let error = client.add_service(&web()).unwrap_err();
     assert!(error.is_outcome_unknown(), "{error}");
-    // What was still queued is not the next one's.
     assert!(client.update_service(&web()).unwrap_err().is_outcome_unknown());
+    assert!(client.services().is_err());
+
+    // Or it is the answer itself, and then it counts.
+    let mut client = Scripted::client(move |request| vec![lost(), request.error(0)]);
+    client.add_service(&web()).unwrap();
+    let mut client = Scripted::client(move |request| vec![lost(), request.error(ESRCH)]);
+    assert!(client.update_service(&web()).unwrap_err().is_service_not_found());
 }
 
 /// Both were one error, and controllers added services for want of a destination.
