@@ -137,8 +137,11 @@ fn a_future_dropped_at_any_await_disturbs_nothing_after_it() {
             let mut observer = blocking::Client::connect_with(kernel.observer()).unwrap();
             let truth = observer.table().unwrap();
             let story = format!("{name}, dropped at await {awaits}");
+            let before = kernel.now();
             let table = smol::block_on(client.table()).unwrap_or_else(|e| panic!("{story}: {e}"));
             assert_eq!(table, truth, "{story}");
+            // Where a listing was dropped before it was sent, its end was waited for until the deadline.
+            assert_eq!(kernel.now(), before, "{story}: it waited for what never comes");
             let added = smol::block_on(client.add_service(&service(77)));
             assert!(added.is_ok(), "{story}: {added:?}");
             if finished {

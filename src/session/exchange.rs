@@ -124,11 +124,12 @@ impl Session {
             self.leave_unfinished_dump().await?;
         }
         let exchange = self.engine.begin(&request);
+        trace::sent(&request);
+        self.send().await?;
+        // Not before: one that is dropped before its send has no end to be read.
         if exchange.is_dump() {
             self.unfinished_dump = Some(exchange);
         }
-        trace::sent(&request);
-        self.send().await?;
         self.receive_all(exchange, each).await
     }
 
