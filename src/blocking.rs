@@ -57,7 +57,7 @@ impl Client {
         conversation: Conversation,
     ) -> Result<Self, Error> {
         let mut session = Session::new(Box::new(Immediate(Box::new(transport))), conversation);
-        run(session.resolve_family())?;
+        run(trace::in_operation("connect", session.resolve_family()))?;
         Ok(Self { session })
     }
 }

@@ -68,7 +68,7 @@ impl Client {
     ) -> Result<Self, Error> {
         conversation.window.get_or_insert(WINDOW);
         let mut session = Session::new(Box::new(transport), conversation);
-        session.resolve_family().await?;
+        trace::in_operation("connect", session.resolve_family()).await?;
         Ok(Self { session: Arc::new(Mutex::new(session)) })
     }
 }

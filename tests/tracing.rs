@@ -113,6 +113,17 @@ fn requests_and_replies_are_decoded_at_trace_level() {
     assert!(received[0].contains(r#"scheduler: Some("rr")"#), "{lines:#?}");
 }
 
+#[test]
+fn connecting_is_an_operation_too() {
+    let lines = logged(LevelFilter::TRACE, || {
+        blocking::Client::connect_to(&Kernel::new()).unwrap();
+        smol::block_on(Client::connect_to(&Kernel::new())).unwrap();
+    });
+    let span = r#"ipvs{operation="connect"}: "#;
+    assert_eq!(lines_in(&lines, &format!("DEBUG {span}"), "new").len(), 2, "{lines:#?}");
+    assert_eq!(lines_in(&lines, &format!("TRACE {span}"), "sent: find IPVS").len(), 2);
+}
+
 /// The requests of a batch, and what failed of it, were outside of any span: nobody saw whose they
 /// were.
 #[test]
