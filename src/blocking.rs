@@ -12,7 +12,7 @@ use crate::operations::operations;
 use crate::options::{Conversation, Options};
 use crate::protocol::{Batch, Operation};
 use crate::ruleset::{Plan, Policy, Ruleset};
-use crate::session::Session;
+use crate::session::{Session, trace};
 use crate::sync::{Progress, Report, Syncer};
 use crate::transport::{Immediate, Transport};
 
@@ -57,7 +57,7 @@ impl Client {
         conversation: Conversation,
     ) -> Result<Self, Error> {
         let mut session = Session::new(Box::new(Immediate(Box::new(transport))), conversation);
-        run(session.resolve_family())?;
+        run(trace::in_operation("connect", session.resolve_family()))?;
         Ok(Self { session })
     }
 }
@@ -72,7 +72,8 @@ macro_rules! blocking_methods {
             $(
                 $(#[$doc])*
                 pub fn $name(&mut self, $($argument: $type),*) -> Result<$output, Error> {
-                    run(self.session.$name($($argument),*))
+                    let operation = self.session.$name($($argument),*);
+                    run(trace::in_operation(stringify!($name), operation))
                 }
             )*
         }

@@ -13,7 +13,7 @@ use crate::operations::operations;
 use crate::options::Conversation;
 use crate::protocol::{Batch, Operation};
 use crate::ruleset::{Plan, Policy, Ruleset};
-use crate::session::Session;
+use crate::session::{Session, trace};
 use crate::sync::{Progress, Report, Syncer};
 use crate::transport::AsyncTransport;
 
@@ -68,7 +68,7 @@ impl Client {
     ) -> Result<Self, Error> {
         conversation.window.get_or_insert(WINDOW);
         let mut session = Session::new(Box::new(transport), conversation);
-        session.resolve_family().await?;
+        trace::in_operation("connect", session.resolve_family()).await?;
         Ok(Self { session: Arc::new(Mutex::new(session)) })
     }
 }
@@ -86,7 +86,9 @@ macro_rules! asynchronous_methods {
             $(
                 $(#[$doc])*
                 pub async fn $name(&self, $($argument: $type),*) -> Result<$output, Error> {
-                    self.session.lock().await.$name($($argument),*).await
+                    let operation =
+                        async { self.session.lock().await.$name($($argument),*).await };
+                    trace::in_operation(stringify!($name), operation).await
                 }
             )*
         }

@@ -142,3 +142,49 @@ impl Options {
             .map_err(|error| Error::new(Request::Open, Cause::Socket(error)))
     }
 }
+
+#[cfg(all(test, feature = "fake"))]
+mod tests {
+    use super::*;
+    use crate::fake::{Fault, Kernel};
+    use crate::protocol::Operation;
+    use crate::transport::Transport;
+
+    fn connect(options: &Options, kernel: &Kernel) -> blocking::Client {
+        blocking::Client::connect_over(kernel.link(), options.conversation).unwrap()
+    }
+
+    #[test]
+    fn a_request_ends_at_its_deadline() {
+        let seconds = Duration::from_secs;
+        for (deadline, silence, in_time) in [(2, 3, false), (4, 3, true), (20, 15, true)] {
+            let kernel = Kernel::new();
+            let mut client = connect(&Options::new().deadline(seconds(deadline)), &kernel);
+            kernel.inject(2, Fault::Delay(seconds(silence)));
+            let outcome = client.info().map(drop);
+            assert_eq!(outcome.is_ok(), in_time, "{deadline} s: {outcome:?}");
+            assert!(outcome.err().is_none_or(|error| error.is_timed_out()), "{deadline} s");
+        }
+    }
+
+    /// Each window is a send and a receive.
+    #[test]
+    fn a_window_has_as_many_operations_as_were_asked_for() {
+        for (window, windows) in [(0, 10), (1, 10), (3, 4), (10, 1), (1000, 1)] {
+            let kernel = Kernel::new();
+            let mut client = connect(&Options::new().window(window), &kernel);
+            let before = kernel.steps();
+            assert_eq!(client.batch([Operation::Zero; 10]).unwrap().len(), 10);
+            assert_eq!(kernel.steps() - before, 2 * windows, "windows of {window}");
+        }
+    }
+
+    /// The kernel doubles what it is asked for.
+    #[test]
+    fn buffers_are_as_large_as_was_asked_for() {
+        let options = Options::new().receive_buffer(10_000).send_buffer(20_000);
+        let socket = options.open(NetlinkSocket::from_origin).unwrap();
+        assert_eq!(socket.receive_capacity(), 20_000);
+        assert!((39_000..=40_000).contains(&socket.send_capacity()));
+    }
+}

@@ -1,7 +1,7 @@
 //! Futures that are dropped at any await: the next call is right.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-#[allow(dead_code)] // The tests of faults use all of it.
+#[allow(dead_code)] // Other tests use all of it.
 mod support;
 
 use std::future::Future;
@@ -13,12 +13,9 @@ use std::time::Duration;
 use ipvs_netlink::fake::Kernel;
 use ipvs_netlink::*;
 use support::Pausing;
+use support::rules::{kernel_with, service};
 
 type Conversation<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
-
-fn service(port: u16) -> Service {
-    Service::tcp(Ipv4Addr::new(10, 0, 0, 1), port).scheduler(Scheduler::RoundRobin)
-}
 
 fn backend(last: u8) -> Destination {
     Destination::masquerade(Ipv4Addr::new(10, 0, 1, last), 80)
@@ -44,7 +41,13 @@ where
     Box::pin(async move { drop(future.await) })
 }
 
-/// Every operation of a client.
+/// The names of a client's operations, as they are defined.
+fn names() -> Vec<&'static str> {
+    let lines = include_str!("../src/operations.rs").lines();
+    lines.filter_map(|line| line.trim().strip_prefix("fn ")?.split('(').next()).collect()
+}
+
+/// Every operation of a client, in the order of their definition.
 fn operations(client: &Client) -> Vec<(&'static str, Conversation<'_>)> {
     let key = service(1).key;
     let daemon = SyncDaemon::new(DaemonRole::Master, "lo".parse().unwrap());
@@ -56,6 +59,7 @@ fn operations(client: &Client) -> Vec<(&'static str, Conversation<'_>)> {
     });
     let wanted = Ruleset::new();
     let policy = Policy::new().draining(Draining::within(Duration::from_secs(2)));
+    let plan = || Plan::new(&rules(), &wanted, &policy);
     vec![
         ("info", conversation(client.info())),
         ("services", conversation(client.services())),
@@ -83,7 +87,10 @@ fn operations(client: &Client) -> Vec<(&'static str, Conversation<'_>)> {
             conversation(client.modify_destination(key, backend(2).key, |d| d.weight = 9)),
         ),
         ("remove_destination", conversation(client.remove_destination(key, backend(3).key))),
-        ("batch", conversation(client.batch(many))),
+        ("batch", conversation(client.batch(many.clone()))),
+        ("batch_each", conversation(client.batch_each(many, Batch::default(), |_, _| ()))),
+        ("zero", conversation(client.zero())),
+        ("zero_service", conversation(client.zero_service(key))),
         (
             "plan",
             conversation(async {
@@ -91,6 +98,8 @@ fn operations(client: &Client) -> Vec<(&'static str, Conversation<'_>)> {
                 client.plan(&wanted, &policy).await
             }),
         ),
+        ("apply", conversation(client.apply(plan()))),
+        ("apply_with", conversation(client.apply_with(plan(), |_| ()))),
         ("sync", conversation(async move { client.sync(&wanted, &policy).await })),
         (
             "pass",
@@ -100,14 +109,12 @@ fn operations(client: &Client) -> Vec<(&'static str, Conversation<'_>)> {
                 client.pass(&mut syncer).await
             }),
         ),
-        ("zero", conversation(client.zero())),
-        ("zero_service", conversation(client.zero_service(key))),
+        ("flush", conversation(client.flush())),
         ("timeouts", conversation(client.timeouts())),
         ("set_timeouts", conversation(client.set_timeouts(hour))),
         ("daemons", conversation(client.daemons())),
         ("start_daemon", conversation(async move { client.start_daemon(&daemon).await })),
         ("stop_daemon", conversation(client.stop_daemon(DaemonRole::Master))),
-        ("flush", conversation(client.flush())),
     ]
 }
 
@@ -117,15 +124,11 @@ fn poll(future: &mut Conversation<'_>) -> bool {
 
 #[test]
 fn a_future_dropped_at_any_await_disturbs_nothing_after_it() {
-    let names = {
-        let kernel = Kernel::new();
-        let client = smol::block_on(Client::connect_with(Pausing::new(kernel.link()))).unwrap();
-        operations(&client).iter().map(|(name, _)| *name).collect::<Vec<_>>()
-    };
-    for (index, name) in names.into_iter().enumerate() {
+    for (index, name) in names().into_iter().enumerate() {
         for awaits in 0.. {
-            let kernel = Kernel::new();
-            blocking::Client::connect_to(&kernel).unwrap().sync(&rules(), &Policy::new()).unwrap();
+            let kernel = kernel_with(&rules());
+            // Something for draining to wait for.
+            kernel.set_connections(service(1).key, backend(1).key, 1, 0, 0);
             let client = smol::block_on(Client::connect_with(Pausing::new(kernel.link()))).unwrap();
             let (_, mut future) = operations(&client).swap_remove(index);
             let finished = (0..=awaits).any(|_| poll(&mut future));
@@ -134,8 +137,11 @@ fn a_future_dropped_at_any_await_disturbs_nothing_after_it() {
             let mut observer = blocking::Client::connect_with(kernel.observer()).unwrap();
             let truth = observer.table().unwrap();
             let story = format!("{name}, dropped at await {awaits}");
+            let before = kernel.now();
             let table = smol::block_on(client.table()).unwrap_or_else(|e| panic!("{story}: {e}"));
             assert_eq!(table, truth, "{story}");
+            // Where a listing was dropped before it was sent, its end was waited for until the deadline.
+            assert_eq!(kernel.now(), before, "{story}: it waited for what never comes");
             let added = smol::block_on(client.add_service(&service(77)));
             assert!(added.is_ok(), "{story}: {added:?}");
             if finished {
@@ -165,11 +171,19 @@ fn clones_take_turns_and_a_dropped_one_gives_up_its_own() {
     assert_eq!(keys, [service(1).key, service(3).key]);
 }
 
+/// As those that connect on tokio and on smol are, and the client itself. `Conversation` asks it of
+/// the operations.
 #[test]
 fn futures_are_send() {
-    fn send<T: Send>(_: T) {}
+    fn send(_: impl Send) {}
+    fn shared(_: impl Send + Sync + Clone + 'static) {}
     let kernel = Kernel::new();
     let client = smol::block_on(Client::connect_to(&kernel)).unwrap();
+    let listed: Vec<_> = operations(&client).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(listed, names());
     send(operations(&client));
-    send(client);
+    let options = Options::new();
+    send((Client::connect_tokio(), options.connect_tokio()));
+    send((Client::connect_smol(), options.connect_smol()));
+    shared(client);
 }

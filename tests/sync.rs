@@ -335,6 +335,19 @@ fn a_missing_scheduler_fails_its_service_alone() {
     assert_eq!(client.ruleset().unwrap(), web_with(&[backend(1)]));
 }
 
+/// What the kernel refuses was reported again each time that others' changes had been mended.
+#[test]
+fn what_is_refused_is_reported_once_though_others_meddle() {
+    let (kernel, mut client) = kernel_with(&web_with(&[]));
+    let refused = Destination::masquerade(Ipv4Addr::new(224, 0, 0, 1), 80);
+    let plan = client.plan(&web_with(&[backend(1), refused]), &Policy::new()).unwrap();
+    Client::connect_to(&kernel).unwrap().add_destination(web().key, &backend(1).weight(9)).unwrap();
+    let report = client.apply(plan).unwrap();
+    let failed: Vec<_> = report.failed.iter().map(|failed| failed.change).collect();
+    assert_eq!(failed, [Change::AddDestination(web().key, refused)], "{report}");
+    assert_eq!(client.ruleset().unwrap(), web_with(&[backend(1)]));
+}
+
 #[test]
 fn progress_is_told_to_its_end() {
     let (_kernel, mut client) = kernel_with(&Ruleset::new());

@@ -89,14 +89,19 @@ impl Session {
 
     /// Makes sure of a socket that works and of the family's number.
     pub(super) async fn prepare(&mut self, request: Request) -> Result<(), Error> {
-        if self.broken {
-            let reopened = self.transport.reopen();
-            reopened.map_err(|error| Error::new(request, Cause::NotSent(error)))?;
-            self.broken = false;
-            self.unfinished_dump = None;
-        }
+        self.replace_broken().map_err(|cause| Error::new(request, cause))?;
         if self.engine.family().is_none() {
             self.resolve_family().await?;
+        }
+        Ok(())
+    }
+
+    /// Opens a socket that has failed anew, and leaves behind what it still held.
+    fn replace_broken(&mut self) -> Result<(), Cause> {
+        if self.broken {
+            self.transport.reopen().map_err(Cause::NotSent)?;
+            self.broken = false;
+            self.unfinished_dump = None;
         }
         Ok(())
     }
@@ -119,11 +124,12 @@ impl Session {
             self.leave_unfinished_dump().await?;
         }
         let exchange = self.engine.begin(&request);
+        trace::sent(&request);
+        self.send().await?;
+        // Not before: one that is dropped before its send has no end to be read.
         if exchange.is_dump() {
             self.unfinished_dump = Some(exchange);
         }
-        trace::sent(&request);
-        self.send().await?;
         self.receive_all(exchange, each).await
     }
 
@@ -132,13 +138,18 @@ impl Session {
         let Some(dump) = self.unfinished_dump else { return Ok(()) };
         match self.receive_all(dump, &mut |_, _| Ok(())).await {
             Ok(()) | Err(Cause::Kernel { .. }) => {}
-            Err(_) => self.transport.reopen().map_err(Cause::NotSent)?,
+            Err(_) => {
+                self.broken = true;
+                self.replace_broken()?;
+            }
         }
         self.unfinished_dump = None;
         Ok(())
     }
 
     pub(super) async fn send(&mut self) -> Result<(), Cause> {
+        // A window of a batch before this one may have broken it.
+        self.replace_broken()?;
         loop {
             let Self { transport, engine, .. } = self;
             match poll_fn(|context| transport.poll_send(context, engine.outgoing())).await {

@@ -6,7 +6,7 @@
 
 mod batch;
 mod exchange;
-mod trace;
+pub(crate) mod trace;
 
 use std::future::poll_fn;
 use std::time::Instant;

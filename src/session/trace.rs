@@ -1,8 +1,12 @@
 //! What `tracing` is told, where the feature is on; nothing otherwise.
 
 #[cfg(feature = "tracing")]
+pub(crate) use on::in_operation;
+#[cfg(feature = "tracing")]
 pub(super) use on::{failed, in_span, received, sent};
 
+#[cfg(not(feature = "tracing"))]
+pub(crate) use off::in_operation;
 #[cfg(not(feature = "tracing"))]
 pub(super) use off::{failed, in_span, received, sent};
 
@@ -14,12 +18,21 @@ mod on {
     use crate::protocol::Request;
     use crate::wire::{Command, Message};
 
-    /// Runs a conversation in a span of its own.
+    /// Runs a client's operation in a span of its own, so that all it comes to is seen to belong
+    /// to it.
+    pub(crate) fn in_operation<F: Future>(
+        name: &'static str,
+        operation: F,
+    ) -> impl Future<Output = F::Output> {
+        operation.instrument(tracing::debug_span!("ipvs", operation = name))
+    }
+
+    /// Runs an exchange in a span of its own.
     pub(in crate::session) fn in_span<F: Future>(
         what: &dyn std::fmt::Display,
         conversation: F,
     ) -> impl Future<Output = F::Output> {
-        conversation.instrument(tracing::debug_span!("ipvs", request = %what))
+        conversation.instrument(tracing::debug_span!("exchange", request = %what))
     }
 
     pub(in crate::session) fn sent(request: &Request) {
@@ -40,6 +53,10 @@ mod off {
     use crate::error::Error;
     use crate::protocol::Request;
     use crate::wire::Command;
+
+    pub(crate) fn in_operation<F: Future>(_: &'static str, operation: F) -> F {
+        operation
+    }
 
     pub(in crate::session) fn in_span<F: Future>(_: &dyn std::fmt::Display, conversation: F) -> F {
         conversation

@@ -186,6 +186,8 @@ impl Session {
             work.report.rounds += 1;
             let keys = disturbed.iter().map(|failed| failed.change.service()).collect();
             self.read_again(&keys, work.known).await?;
+            // All of these services is planned again, what had failed for good included.
+            work.report.failed.retain(|failed| !keys.contains(&failed.change.service()));
             disturbed = self.make(work.plan(&keys).immediate(), work, &mut |_| ()).await?;
         }
         Ok(())

@@ -164,16 +164,15 @@ async fn results_come_while_it_works(subject: &mut Subject) -> Outcome {
 }
 
 /// Two clients change and read one table at once, each its own services: each sees its own alone,
-/// as it left them. Of the asynchronous client they are clones, which share a socket.
+/// as it left them. Of the asynchronous client there is a clone as well, which shares its socket.
 async fn two_clients_mix_nothing_up(subject: &mut Subject) -> Outcome {
-    let mut other = match &subject.client {
-        Client::Blocking(_) => subject.connect(&Options::new()).await?,
-        Client::Async(client) => Client::Async(client.clone()),
-    };
+    let mut other = subject.connect(&Options::new()).await?;
     let one = &mut subject.client;
-    if matches!(one, Client::Async(_)) {
-        let (one, other) = tokio::join!(hammer(one, 1000), hammer(&mut other, 2000));
-        return one.and(other);
+    if let Client::Async(client) = one {
+        let mut clone = Client::Async(client.clone());
+        let (one, other, clone) =
+            tokio::join!(hammer(one, 1000), hammer(&mut other, 2000), hammer(&mut clone, 3000));
+        return one.and(other).and(clone);
     }
     std::thread::scope(|scope| {
         let other = scope.spawn(|| smol::block_on(hammer(&mut other, 2000)));

@@ -126,7 +126,9 @@ const ON_REAL_KERNELS_ALONE: &[(&str, &str)] = &[
     ("oracle::", "ipvsadm"),
     ("listing::an_empty_table", "ipvsadm"),
     ("listing::the_table", "ipvsadm"),
-    ("recovery::", "modules, network namespaces, socket buffers"),
+    ("recovery::", "modules, socket buffers"),
+    ("namespaces::", "network namespaces"),
+    ("asynchronous::", "sockets on a reactor"),
     ("family::", "another crate's sockets"),
     ("system::zeroes_counters", "traffic"),
     ("errors::privileges::", "users and namespaces"),
@@ -138,6 +140,6 @@ const ON_REAL_KERNELS_ALONE: &[(&str, &str)] = &[
 ];
 
 /// Runs a case to its end.
-fn run(case: impl Future<Output = Outcome>) -> Outcome {
+pub(crate) fn run(case: impl Future<Output = Outcome>) -> Outcome {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(case)
 }

@@ -6,6 +6,7 @@
 //! carry are listed as ignored.
 #![allow(clippy::unwrap_used)] // A test may fail by a panic.
 
+mod asynchronous;
 mod batches;
 mod case;
 mod client;
@@ -17,6 +18,7 @@ mod golden;
 mod host;
 mod listing;
 mod matrix;
+mod namespaces;
 mod oracle;
 mod properties;
 mod random;
@@ -56,6 +58,8 @@ fn run() -> Conclusion {
         rules::cases(),
         once(oracle::cases()),
         recovery::cases(),
+        namespaces::cases(),
+        once(asynchronous::cases()),
         family::cases(),
         matrix::cases(),
         sync::cases(),

@@ -1,4 +1,4 @@
-//! What goes stale is found again: the family, the socket, the network namespace.
+//! What goes stale is found again, and what buffers there are is enough.
 
 use std::time::Duration;
 
@@ -12,8 +12,6 @@ use crate::subject::{Subject, program};
 cases![
     a_reloaded_module_is_found_again,
     a_batch_survives_a_reloaded_module,
-    a_network_namespace_has_a_table_of_its_own,
-    a_missing_network_namespace_is_named,
     small_buffers_lose_nothing,
 ];
 
@@ -57,36 +55,6 @@ async fn a_batch_survives_a_reloaded_module(subject: &mut Subject) -> Outcome {
     assert!(results.pop().unwrap().unwrap_err().is_destination_not_found());
     assert!(results.iter().all(Result::is_ok));
     assert_eq!(subject.client.destinations(web().key).await?.len(), 500);
-    Ok(())
-}
-
-async fn a_network_namespace_has_a_table_of_its_own(subject: &mut Subject) -> Outcome {
-    let _ = program("ip", &["netns", "delete", "blue"]);
-    program("ip", &["netns", "add", "blue"])?;
-    let options = Options::new().namespace("/run/netns/blue");
-    let mut blue = Client::connect(subject.flavour, &options).await?;
-    subject.client.add_service(&web()).await?;
-    assert!(blue.services().await?.is_empty());
-    blue.add_service(&web()).await?;
-
-    // Without an IPv4 address no destination is unicast there.
-    let error = blue.add_destination(web().key, &backend(1)).await.unwrap_err();
-    assert!(error.to_string().contains("bring up its loopback"), "{error}");
-    program("ip", &["-netns", "blue", "link", "set", "lo", "up"])?;
-    blue.add_destination(web().key, &backend(1)).await?;
-    assert!(subject.client.destinations(web().key).await?.is_empty());
-    program("ip", &["netns", "delete", "blue"])?;
-
-    let own = Options::new().namespace_of(std::process::id());
-    let mut own = Client::connect(subject.flavour, &own).await?;
-    assert_eq!(own.services().await?.len(), 1);
-    Ok(())
-}
-
-async fn a_missing_network_namespace_is_named(subject: &mut Subject) -> Outcome {
-    let options = Options::new().namespace("/run/netns/nosuch");
-    let error = Client::connect(subject.flavour, &options).await.err().unwrap();
-    assert!(error.to_string().contains("/run/netns/nosuch"), "{error}");
     Ok(())
 }
 

@@ -1,12 +1,16 @@
 //! Clients to the fake kernel of both kinds, driven alike.
 
+pub(crate) mod rules;
+
 use std::io;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use ipvs_netlink::fake::{Kernel, Link};
+use ipvs_netlink::sync::Report;
 use ipvs_netlink::transport::{AsyncTransport, Received};
-use ipvs_netlink::{Error, Operation, Ruleset, blocking};
+use ipvs_netlink::{Error, Operation, Policy, Ruleset, blocking};
+use tokio::runtime::{self, Runtime};
 
 /// A link that has every call wait for a wake-up first, as a socket may.
 pub(crate) struct Pausing {
@@ -62,26 +66,27 @@ impl AsyncTransport for Pausing {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Blocking,
-    Asynchronous,
+    Tokio,
 }
 
 /// Both kinds.
-pub(crate) const KINDS: [Kind; 2] = [Kind::Blocking, Kind::Asynchronous];
+pub(crate) const KINDS: [Kind; 2] = [Kind::Blocking, Kind::Tokio];
 
 /// A client of either kind, whose operations are waited for.
 pub(crate) enum Client {
     Blocking(blocking::Client),
-    Asynchronous(ipvs_netlink::Client),
+    Tokio(ipvs_netlink::Client, Runtime),
 }
 
 impl Client {
     pub(crate) fn connect_to(kernel: &Kernel, kind: Kind) -> Self {
         match kind {
             Kind::Blocking => Self::Blocking(blocking::Client::connect_to(kernel).unwrap()),
-            Kind::Asynchronous => {
+            Kind::Tokio => {
+                let runtime = runtime::Builder::new_current_thread().build().unwrap();
                 let link = Pausing::new(kernel.link());
-                let client = smol::block_on(ipvs_netlink::Client::connect_with(link));
-                Self::Asynchronous(client.unwrap())
+                let client = runtime.block_on(ipvs_netlink::Client::connect_with(link));
+                Self::Tokio(client.unwrap(), runtime)
             }
         }
     }
@@ -89,7 +94,15 @@ impl Client {
     pub(crate) fn ruleset(&mut self) -> Result<Ruleset, Error> {
         match self {
             Self::Blocking(client) => client.ruleset(),
-            Self::Asynchronous(client) => smol::block_on(client.ruleset()),
+            Self::Tokio(client, runtime) => runtime.block_on(client.ruleset()),
+        }
+    }
+
+    pub(crate) fn sync(&mut self, wanted: &Ruleset) -> Result<Report, Error> {
+        let policy = Policy::new();
+        match self {
+            Self::Blocking(client) => client.sync(wanted, &policy),
+            Self::Tokio(client, runtime) => runtime.block_on(client.sync(wanted, &policy)),
         }
     }
 
@@ -100,7 +113,7 @@ impl Client {
         let operations = operations.iter().copied();
         match self {
             Self::Blocking(client) => client.batch(operations),
-            Self::Asynchronous(client) => smol::block_on(client.batch(operations)),
+            Self::Tokio(client, runtime) => runtime.block_on(client.batch(operations)),
         }
     }
 
@@ -108,14 +121,14 @@ impl Client {
     pub(crate) fn run(&mut self, operation: &Operation) -> Result<(), Error> {
         match (operation, self) {
             (Operation::AddService(service), Self::Blocking(client)) => client.add_service(service),
-            (Operation::AddService(service), Self::Asynchronous(client)) => {
-                smol::block_on(client.add_service(service))
+            (Operation::AddService(service), Self::Tokio(client, runtime)) => {
+                runtime.block_on(client.add_service(service))
             }
             (Operation::AddDestination(key, destination), Self::Blocking(client)) => {
                 client.add_destination(*key, destination)
             }
-            (Operation::AddDestination(key, destination), Self::Asynchronous(client)) => {
-                smol::block_on(client.add_destination(*key, destination))
+            (Operation::AddDestination(key, destination), Self::Tokio(client, runtime)) => {
+                runtime.block_on(client.add_destination(*key, destination))
             }
             (other, _) => unreachable!("{other}"),
         }

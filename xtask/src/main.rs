@@ -2,6 +2,7 @@
 
 mod cargo;
 mod command;
+mod features;
 mod fuzz;
 mod progress;
 mod report;

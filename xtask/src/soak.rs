@@ -24,6 +24,9 @@ pub(crate) struct Soak {
     /// How long each of the cases on real kernels goes on that can
     #[arg(long, default_value_t = 30)]
     seconds: u64,
+    /// Of the cases on real kernels only those whose name contains this
+    #[arg(long)]
+    filter: Option<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -48,7 +51,10 @@ impl Soak {
                 let (sequences, seed) = (self.sequences.to_string(), self.seed.to_string());
                 again(&["differential", "--sequences", &sequences, "--seed", &seed], None)
             }
-            Target::Kernels => again(&["test"], Some(self.seconds)),
+            Target::Kernels => {
+                let cases: Vec<_> = ["test"].into_iter().chain(self.filter.as_deref()).collect();
+                again(&cases, Some(self.seconds))
+            }
         }
     }
 }

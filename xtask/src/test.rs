@@ -4,14 +4,14 @@ use std::io::{self, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use cargo_metadata::Metadata;
 use clap::Args;
 
 use crate::cargo::{PACKAGE, cargo, metadata};
-use crate::fuzz;
 use crate::report::{self, Counting, Counts, Row};
 use crate::vm::{Choice, Job, Options, Source};
+use crate::{features, fuzz};
 
 /// How long the integration tests may take on one kernel, in seconds.
 const TIMEOUT: u64 = 1500;
@@ -67,12 +67,13 @@ fn checks(run: &mut Run, metadata: &Metadata, left_out: Option<&'static str>) ->
         doc.env("RUSTDOCFLAGS", "-D warnings");
         succeeds(doc.args(["doc", "-p", PACKAGE, "--no-deps", "--all-features"]))
     })?;
-    for (name, features) in feature_sets(metadata)? {
+    for (name, features) in features::sets(metadata)? {
         run.step(&format!("features: {name}"), left_out, |_| {
             let mut check = cargo(metadata);
             check.env("RUSTFLAGS", "-D warnings");
             check.args(["check", "-p", PACKAGE, "--lib"]);
-            succeeds(check.args(features))
+            succeeds(check.args(&features))?;
+            features::brings_its_runtime_alone(metadata, &name, &features)
         })?;
     }
     run.step("features: as a crate that depends on ours has it", left_out, |_| {
@@ -81,23 +82,6 @@ fn checks(run: &mut Run, metadata: &Metadata, left_out: Option<&'static str>) ->
         succeeds(check.arg("--target-dir").arg(metadata.target_directory.join("consumer")))
     })?;
     Ok(())
-}
-
-/// A feature must work without the others, and all must work together.
-fn feature_sets(metadata: &Metadata) -> Result<Vec<(String, Vec<String>)>> {
-    let package = metadata
-        .packages
-        .iter()
-        .find(|package| package.name == PACKAGE)
-        .with_context(|| format!("the workspace has no package {PACKAGE}"))?;
-    let none = || "--no-default-features".to_owned();
-    let mut sets = vec![("none".to_owned(), vec![none()])];
-    for feature in package.features.keys().filter(|feature| *feature != "default") {
-        let arguments = vec![none(), "--features".into(), feature.clone()];
-        sets.push((feature.clone(), arguments));
-    }
-    sets.push(("all".to_owned(), vec!["--all-features".into()]));
-    Ok(sets)
 }
 
 fn host_tests(run: &mut Run, metadata: &Metadata, left_out: Option<&'static str>) -> Result<()> {

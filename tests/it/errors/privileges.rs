@@ -25,6 +25,7 @@ pub(crate) fn run_as_child() -> bool {
     match std::env::var(CHILD).as_deref() {
         Ok("everything") => print_everything(),
         Ok("namespace") => print_namespace(),
+        Ok("namespaces") => crate::namespaces::print_refusals(),
         _ => return false,
     }
     true
@@ -83,7 +84,7 @@ fn print_namespace() {
 }
 
 /// This program as a child, started by another or by itself.
-fn child(command: &mut Command, what: &str) -> anyhow::Result<String> {
+pub(crate) fn child(command: &mut Command, what: &str) -> anyhow::Result<String> {
     let output = command.env(CHILD, what).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?} ended with {}: {said}", output.status);
