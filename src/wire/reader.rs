@@ -13,15 +13,13 @@ pub(crate) fn for_each_attribute<'a, E>(
     mut bytes: &'a [u8],
     mut each: impl FnMut(u16, &'a [u8]) -> Result<(), E>,
 ) -> Result<(), E> {
-    while let Some((header, rest)) = bytes.split_first_chunk::<NLA_HEADER_SIZE>() {
+    while let Some(header) = bytes.first_chunk::<NLA_HEADER_SIZE>() {
         let length = usize::from(NativeEndian::read_u16(&header[..2]));
         let kind = NativeEndian::read_u16(&header[2..]) & NLA_TYPE_MASK;
-        let Some(value) = length.checked_sub(NLA_HEADER_SIZE).and_then(|end| rest.get(..end))
-        else {
-            break;
-        };
+        let Some(value) = bytes.get(NLA_HEADER_SIZE..length) else { break };
         each(kind, value)?;
-        bytes = rest.get(value.len().next_multiple_of(NLA_ALIGNTO)..).unwrap_or_default();
+        let aligned = (length + NLA_ALIGNTO - 1) & !(NLA_ALIGNTO - 1);
+        bytes = bytes.get(aligned..).unwrap_or_default();
     }
     Ok(())
 }

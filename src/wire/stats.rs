@@ -4,7 +4,7 @@ use super::DecodeError;
 use super::reader::{Value, for_each_attribute};
 use super::uapi::stats as attribute;
 use super::writer::Attributes;
-use crate::model::Stats;
+use crate::model::{Rates, Stats};
 
 /// How wide the counters of packets and the rates are.
 #[derive(Clone, Copy)]
@@ -80,29 +80,33 @@ pub(crate) fn encode<S: Attributes>(stats: &Stats, width: Width, sink: &mut S) {
 }
 
 fn decode(bytes: &[u8], width: Width) -> Result<Stats, DecodeError> {
-    let mut stats = Stats::default();
+    let mut counters = [0; attribute::OUTGOING_BYTE_RATE as usize];
     for_each_attribute(bytes, |kind, value| {
-        let field = match kind {
-            attribute::CONNECTIONS => &mut stats.connections,
-            attribute::INCOMING_PACKETS => &mut stats.incoming_packets,
-            attribute::OUTGOING_PACKETS => &mut stats.outgoing_packets,
-            attribute::INCOMING_BYTES => &mut stats.incoming_bytes,
-            attribute::OUTGOING_BYTES => &mut stats.outgoing_bytes,
-            attribute::CONNECTION_RATE => &mut stats.rates.connections,
-            attribute::INCOMING_PACKET_RATE => &mut stats.rates.incoming_packets,
-            attribute::OUTGOING_PACKET_RATE => &mut stats.rates.outgoing_packets,
-            attribute::INCOMING_BYTE_RATE => &mut stats.rates.incoming_bytes,
-            attribute::OUTGOING_BYTE_RATE => &mut stats.rates.outgoing_bytes,
-            _ => return Ok(()),
-        };
-        let value = Value::new("STATS", value);
-        *field = match width {
-            Width::Narrow if !is_bytes(kind) => value.u32_native()?.into(),
-            _ => value.u64_native()?,
-        };
+        let index = usize::from(kind).wrapping_sub(attribute::CONNECTIONS.into());
+        if let Some(counter) = counters.get_mut(index) {
+            let value = Value::new("STATS", value);
+            *counter = match width {
+                Width::Narrow if !is_bytes(kind) => value.u32_native()?.into(),
+                _ => value.u64_native()?,
+            };
+        }
         Ok(())
     })?;
-    Ok(stats)
+    let counter = |kind: u16| counters[usize::from(kind - attribute::CONNECTIONS)];
+    Ok(Stats {
+        connections: counter(attribute::CONNECTIONS),
+        incoming_packets: counter(attribute::INCOMING_PACKETS),
+        outgoing_packets: counter(attribute::OUTGOING_PACKETS),
+        incoming_bytes: counter(attribute::INCOMING_BYTES),
+        outgoing_bytes: counter(attribute::OUTGOING_BYTES),
+        rates: Rates {
+            connections: counter(attribute::CONNECTION_RATE),
+            incoming_packets: counter(attribute::INCOMING_PACKET_RATE),
+            outgoing_packets: counter(attribute::OUTGOING_PACKET_RATE),
+            incoming_bytes: counter(attribute::INCOMING_BYTE_RATE),
+            outgoing_bytes: counter(attribute::OUTGOING_BYTE_RATE),
+        },
+    })
 }
 
 /// Bytes are counted in 64 bits even in `STATS`; the rates of bytes are not.
