@@ -11,7 +11,7 @@ use cargo_metadata::Target;
 use super::guest::{FILES, Task};
 use super::initramfs::Tree;
 use super::{Action, Options, Session, Source, program, userland};
-use crate::cargo::{PACKAGE, build, cargo, metadata};
+use crate::cargo::{BENCHMARKS, PACKAGE, build, cargo, metadata};
 
 /// Variables of the host that a program in the guest sees, too.
 const PASSED_ON: [&str; 3] = ["IPVS_NETLINK_SOAK_SECONDS", "RUST_BACKTRACE", "RUST_LOG"];
@@ -148,7 +148,8 @@ fn differential() -> Result<Vec<PathBuf>> {
 
 fn benches(name: Option<&str>) -> Result<Vec<PathBuf>> {
     let mut cargo = cargo(&metadata()?);
-    cargo.args(["bench", "-p", PACKAGE, "--all-features", "--no-run"]);
+    // Without all features: tracing would be measured, too.
+    cargo.args(["bench", "-p", PACKAGE, "-p", BENCHMARKS, "--no-run"]);
     match name {
         Some(name) => cargo.args(["--bench", name]),
         None => cargo.args(["--bench", "*"]),
