@@ -1,6 +1,7 @@
 //! Running the host's programs: finding them, and saying what went wrong when they fail.
 
 use std::ffi::OsStr;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -27,6 +28,21 @@ pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
         bail!("`{shown}` failed ({}):\n{}", output.status, tail(&said, 20));
     }
     Ok(output.stdout)
+}
+
+/// Runs to the end with standard output passed on as it comes; returns the exit status.
+pub(crate) fn copied(command: &mut Command, mut stdout: &mut dyn Write) -> Result<u8> {
+    let shown = show(command);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("`{shown}` could not be started"))?;
+    if let Some(mut output) = child.stdout.take() {
+        io::copy(&mut output, &mut stdout)?;
+    }
+    let status = child.wait()?.code();
+    Ok(status.and_then(|status| u8::try_from(status).ok()).unwrap_or(1))
 }
 
 /// The command as a person would type it.

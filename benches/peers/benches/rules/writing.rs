@@ -16,11 +16,11 @@ use crate::Figures;
 /// What needs a round trip for each rule.
 const SLOW: [&dyn Peer; 3] = [&Ipvsadm, &Nlrs, &NetlinkPacketIpvs];
 
-/// Runs the rows for one ruleset. Those of `SLOW` and one by one take part only if `slow`.
+/// Runs the rows for one ruleset; not `all` are those that ratios to the floor are made of.
 pub(crate) fn measure(
     rules: &Ruleset,
     window: usize,
-    slow: bool,
+    all: bool,
     rounds: Rounds,
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
@@ -39,9 +39,11 @@ pub(crate) fn measure(
         row("verified", rules, |rules| writing::sync(rules, verified))
             .note("with reading, planning and reading back"),
         row("batch", rules, writing::batch).note("blocking"),
-        row("tokio", rules, |rules| writing::tokio(runtime, rules)).note("a batch on tokio"),
     ];
-    if slow {
+    if all {
+        rows.push(
+            row("tokio", rules, |rules| writing::tokio(runtime, rules)).note("a batch on tokio"),
+        );
         rows.push(row("one-by-one", rules, writing::one_by_one).note("a round trip each"));
         rows.extend(
             SLOW.map(|peer| row(peer.name(), rules, |rules| peer.write(rules)).note(peer.note())),
