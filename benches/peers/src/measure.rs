@@ -76,9 +76,8 @@ pub struct RowTimes {
 impl RowTimes {
     /// The time in the middle.
     pub fn median(&self) -> Duration {
-        let mut times = self.each.clone();
-        times.sort_unstable();
-        times.get(times.len() / 2).copied().unwrap_or_default()
+        let times = self.each.iter().map(Duration::as_secs_f64).collect();
+        median(times).map(Duration::from_secs_f64).unwrap_or_default()
     }
 
     /// How many rules a second that is, where a run went through a table of this size.
@@ -145,10 +144,9 @@ impl Times {
     /// There is no such row.
     pub fn ratio(&self, first: &str, second: &str) -> anyhow::Result<f64> {
         let rounds = self.row(first)?.each.iter().zip(&self.row(second)?.each);
-        let mut ratios: Vec<_> =
-            rounds.map(|(first, second)| second.as_secs_f64() / first.as_secs_f64()).collect();
-        ratios.sort_unstable_by(f64::total_cmp);
-        ratios.get(ratios.len() / 2).copied().context("no round was run")
+        let ratio =
+            |(first, second): (&Duration, &Duration)| second.as_secs_f64() / first.as_secs_f64();
+        median(rounds.map(ratio).collect()).context("no round was run")
     }
 
     /// Prints the rows as a table in Markdown; each went through a table of this size.
@@ -169,6 +167,14 @@ impl Times {
             );
         }
     }
+}
+
+/// The number in the middle, or between the two there.
+fn median(mut numbers: Vec<f64>) -> Option<f64> {
+    numbers.sort_unstable_by(f64::total_cmp);
+    let upper = *numbers.get(numbers.len() / 2)?;
+    let lower = numbers[(numbers.len() - 1) / 2];
+    Some(f64::midpoint(lower, upper))
 }
 
 /// Prints a ratio in the form that scripts read.

@@ -29,6 +29,16 @@ impl Rate {
     }
 }
 
+/// What is not ours, each in a colour of its own.
+const OTHERS: [(&str, RGBColor); 4] = [
+    ("floor", RGBColor(130, 130, 130)),
+    ("ipvsadm", RGBColor(200, 60, 40)),
+    ("nlrs", RGBColor(240, 150, 30)),
+    ("netlink-packet-ipvs", RGBColor(225, 195, 60)),
+];
+
+/// The part of the chart's width that is left to the legend.
+const LEGEND: f64 = 0.2;
 /// The part of a group's width that its bars take.
 const FILLED: f64 = 0.9;
 
@@ -54,7 +64,10 @@ fn draw_on(area: &DrawingArea<SVGBackend<'_>, Shift>, rates: &[Rate]) -> Result<
         .margin(12)
         .x_label_area_size(50)
         .y_label_area_size(90)
-        .build_cartesian_2d(0.0..position(sizes.len()), (lowest..highest).log_scale())
+        .build_cartesian_2d(
+            0.0..position(sizes.len()) * (1.0 + LEGEND),
+            (lowest..highest).log_scale(),
+        )
         .map_err(failed)?;
     chart
         .configure_mesh()
@@ -72,7 +85,7 @@ fn draw_on(area: &DrawingArea<SVGBackend<'_>, Shift>, rates: &[Rate]) -> Result<
     let left =
         |group: usize, bar: usize| position(group) + (1.0 - FILLED) / 2.0 + position(bar) * width;
     for (bar, row) in rows.iter().enumerate() {
-        let color = Palette99::pick(bar).to_rgba();
+        let color = color(row, bar);
         let of_row = rates.iter().filter(|rate| rate.row == *row);
         let bars = of_row.filter_map(|rate| {
             let start = left(sizes.iter().position(|size| *size == rate.size)?, bar);
@@ -105,6 +118,13 @@ fn draw_on(area: &DrawingArea<SVGBackend<'_>, Shift>, rates: &[Rate]) -> Result<
         .label_font(("sans-serif", 14))
         .draw()
         .map_err(failed)
+}
+
+/// Ours are blue, the later the lighter.
+fn color(row: &str, bar: usize) -> RGBColor {
+    let other = OTHERS.iter().find(|(name, _)| *name == row);
+    let lighter = u8::try_from(bar * 30).unwrap_or(u8::MAX).min(190);
+    other.map_or(RGBColor(lighter, 70 + lighter / 2, 180), |(_, color)| *color)
 }
 
 /// Each text once, in the order of their first appearances.

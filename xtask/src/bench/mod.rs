@@ -41,7 +41,7 @@ pub(crate) struct Bench {
     /// Can be repeated [default: rr, wrr and mh]
     #[arg(long = "scheduler", value_name = "NAME")]
     schedulers: Vec<String>,
-    /// Two rounds at the first size, by the first scheduler: some minutes instead of half an hour
+    /// Three rounds at the first size, by the first scheduler: some minutes instead of half an hour
     #[arg(long)]
     quick: bool,
     /// Put the tables into docs/performance.md, in the place of those that are there

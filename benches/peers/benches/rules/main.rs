@@ -34,14 +34,14 @@ struct Options {
 }
 
 /// A row that took this long in all is not run again.
-const LIMIT: Duration = Duration::from_secs(12);
+const LIMIT: Duration = Duration::from_secs(10);
 
 fn main() -> anyhow::Result<()> {
     let mut options = Options::parse();
     if options.quick {
         options.sizes.truncate(1);
         options.schedulers.truncate(1);
-        options.rounds = options.rounds.min(2);
+        options.rounds = options.rounds.min(3);
     }
     let rounds = Rounds { rounds: options.rounds, limit: LIMIT };
     let first_size = *options.sizes.first().context("no size")?;
