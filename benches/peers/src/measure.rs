@@ -49,7 +49,8 @@ pub fn time(run: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Duration
 pub struct Rounds {
     /// How many rounds there are.
     pub rounds: usize,
-    /// A row that took this long in all is left out of further rounds.
+    /// A row that took this long in all, with what is around its time, is left out of further
+    /// rounds.
     pub limit: Duration,
 }
 
@@ -105,16 +106,18 @@ pub fn run(what: &str, rows: Vec<Row<'_>>, rounds: Rounds) -> anyhow::Result<Tim
         each: Vec::with_capacity(rounds.rounds),
     };
     let mut times: Vec<_> = rows.iter().map(named).collect();
-    let mut rows = rows;
+    let mut rows: Vec<_> = rows.into_iter().map(|row| (row, Duration::ZERO)).collect();
     for round in 1..=rounds.rounds {
         let mut before = ": ";
         eprint!("{what}, round {round} of {}", rounds.rounds);
-        for (row, times) in rows.iter_mut().zip(&mut times) {
-            if times.each.iter().sum::<Duration>() < rounds.limit {
+        for ((row, spent), times) in rows.iter_mut().zip(&mut times) {
+            if *spent < rounds.limit {
+                let start = Instant::now();
                 eprint!("{before}{}", row.name);
                 std::io::stderr().flush()?;
                 before = ", ";
                 times.each.push((row.run)().with_context(|| row.name.clone())?);
+                *spent += start.elapsed();
             }
         }
         eprintln!();

@@ -11,8 +11,8 @@ use clap::Args;
 
 use self::report::Report;
 use crate::cargo::{BENCHMARKS, PACKAGE, cargo, metadata};
-use crate::command::copied;
-use crate::vm::{self, Choice, Job, Options, Source};
+use crate::command::{code, copied};
+use crate::vm::{self, Choice, Job, Options};
 
 /// Measure writing, reading and changing rules beside the floor and other clients
 ///
@@ -27,14 +27,17 @@ pub(crate) struct Bench {
     #[arg(long, conflicts_with_all = ["host", "kernel", "memory", "timeout"])]
     local: bool,
     /// What needs no kernel instead: encoding and decoding, planning, the fake kernel
-    #[arg(long, conflicts_with_all = ["kernel", "memory", "timeout", "rounds", "sizes", "schedulers", "quick"])]
+    #[arg(long, conflicts_with_all = ["kernel", "memory", "timeout", "rounds", "limit", "sizes", "schedulers", "quick"])]
     host: bool,
     /// 6.1 or 6.12 (Debian's), or the path of a bzImage
     #[arg(long, default_value = "6.12")]
     kernel: Choice,
-    /// How often each row is run; slow ones are run less often [default: 5]
+    /// How often each row is run [default: 9]
     #[arg(long)]
     rounds: Option<usize>,
+    /// A row that took this long in all, with what is around its time, is not run again [default: 12]
+    #[arg(long, value_name = "SECONDS")]
+    limit: Option<u64>,
     /// Services x destinations of each; can be repeated [default: 1000x10, 10000x10 and 1000x100]
     #[arg(long = "size", value_name = "SIZE")]
     sizes: Vec<String>,
@@ -60,44 +63,39 @@ impl Bench {
     pub(crate) fn run(self) -> Result<u8> {
         let mut output = Captured::default();
         let (name, machine, status) = if self.host {
-            ("host", "this machine, without a kernel's part".to_owned(), on_host(&mut output)?)
+            ("host", "on the host".to_owned(), on_host(&mut output)?)
         } else if self.local {
-            let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-            let machine = format!("Linux {}", release.trim());
-            ("kernel", machine, self.job()?.run_here(&mut output)?)
+            ("kernel", release()?, self.here(&mut output)?)
         } else {
             let [source] = &self.kernel.0[..] else { bail!("one kernel at a time") };
-            let machine = vm::machine(source, &self.options())?;
-            ("kernel", machine, self.in_vm(source, &mut output)?)
+            let options = Options::within(self.timeout).with_memory(self.memory);
+            let machine = vm::machine(source, &options)?;
+            ("kernel", machine, self.job()?.run(source, &options, &mut output)?)
         };
-        if status != 0 {
-            return Ok(status);
+        if status == 0 {
+            let output = String::from_utf8_lossy(&output.text);
+            Report::new(name, machine, &output).write(self.keep)?;
         }
-        let report = Report::new(name, machine, &String::from_utf8_lossy(&output.text));
-        report.write(self.keep)?;
-        Ok(0)
+        Ok(status)
     }
 
-    fn options(&self) -> Options {
-        Options::within(self.timeout).with_memory(self.memory)
-    }
-
-    fn in_vm(&self, source: &Source, output: &mut Captured) -> Result<u8> {
-        self.job()?.run(source, &self.options(), output)
+    fn here(&self, output: &mut Captured) -> Result<u8> {
+        if !rustix::process::geteuid().is_root() {
+            bail!("--local needs root, to change the kernel's tables; else it runs in QEMU");
+        }
+        self.job()?.run_here(output)
     }
 
     fn job(&self) -> Result<Job> {
-        if self.local && !rustix::process::geteuid().is_root() {
-            bail!(
-                "--local changes the kernel's tables, which takes root; without it the kernel runs in QEMU"
-            );
-        }
         let mut arguments = Vec::<OsString>::new();
         let mut option = |name: &str, value: &str| {
             arguments.extend([name.into(), value.into()]);
         };
         if let Some(rounds) = self.rounds {
             option("--rounds", &rounds.to_string());
+        }
+        if let Some(limit) = self.limit {
+            option("--limit", &limit.to_string());
         }
         self.sizes.iter().for_each(|size| option("--size", size));
         self.schedulers.iter().for_each(|scheduler| option("--scheduler", scheduler));
@@ -114,7 +112,13 @@ fn on_host(output: &mut Captured) -> Result<u8> {
     for bench in ["allocations", "codec", "plan", "fake"] {
         cargo.args(["--bench", bench]);
     }
-    copied(&mut cargo, output)
+    Ok(code(copied(&mut cargo, output)?))
+}
+
+/// What this machine runs.
+fn release() -> Result<String> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    Ok(format!("Linux {}", release.trim()))
 }
 
 /// Standard output, which also keeps what is written to it.

@@ -13,7 +13,7 @@ use super::guest::{FILES, Task};
 use super::initramfs::Tree;
 use super::{Action, Options, Session, Source, program, userland};
 use crate::cargo::{BENCHMARKS, PACKAGE, build, cargo, metadata};
-use crate::command::copied;
+use crate::command::{code, copied};
 
 /// Variables of the host that a program in the guest sees, too.
 const PASSED_ON: [&str; 3] = ["IPVS_NETLINK_SOAK_SECONDS", "RUST_BACKTRACE", "RUST_LOG"];
@@ -116,7 +116,7 @@ impl Job {
         let mut first = 0;
         for program in &self.programs {
             let mut command = Command::new(program);
-            let status = copied(command.args(&self.arguments), stdout)?;
+            let status = code(copied(command.args(&self.arguments), stdout)?);
             first = if first == 0 { status } else { first };
         }
         Ok(first)

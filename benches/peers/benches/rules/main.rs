@@ -18,8 +18,11 @@ use peers::rules::{Size, ruleset};
 #[derive(Parser)]
 struct Options {
     /// How often each row is run; slow ones less often
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 9)]
     rounds: usize,
+    /// A row that took this long in all, with what is around its time, is not run again
+    #[arg(long, value_name = "SECONDS", default_value_t = 12)]
+    limit: u64,
     /// Services x destinations of each; the first gets all rows by each scheduler
     #[arg(long = "size", value_name = "SIZE", default_values = ["1000x10", "10000x10", "1000x100"])]
     sizes: Vec<Size>,
@@ -33,9 +36,6 @@ struct Options {
     bench: bool,
 }
 
-/// A row that took this long in all is not run again.
-const LIMIT: Duration = Duration::from_secs(10);
-
 fn main() -> anyhow::Result<()> {
     let mut options = Options::parse();
     if options.quick {
@@ -43,13 +43,13 @@ fn main() -> anyhow::Result<()> {
         options.schedulers.truncate(1);
         options.rounds = options.rounds.min(3);
     }
-    let rounds = Rounds { rounds: options.rounds, limit: LIMIT };
+    let rounds = Rounds { rounds: options.rounds, limit: Duration::from_secs(options.limit) };
     let first_size = *options.sizes.first().context("no size")?;
     let first_scheduler = *options.schedulers.first().context("no scheduler")?;
     let mut figures = Figures::default();
 
     let smallest = ruleset(first_size, first_scheduler, 0)?;
-    let window = peers::writing::best_window(&smallest, rounds)?;
+    let window = peers::writing::best_window(&smallest, Rounds::of(rounds.rounds.min(3)))?;
     for scheduler in &options.schedulers {
         for size in &options.sizes {
             // A big table by another scheduler shows no more of the others than a small one.

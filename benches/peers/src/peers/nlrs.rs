@@ -1,10 +1,10 @@
 //! The crate nlrs, whose client it is.
 //!
 //! It sends one message at a time here. It can put several into one send, but its message for a
-//! destination has 24 bytes behind the length that it tells, so the kernel takes only the first of
+//! destination has 20 bytes behind the length that it tells, so the kernel takes only the first of
 //! them and drops the rest of the send.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
@@ -116,10 +116,9 @@ pub struct NlrsCodec {
 
 impl Default for NlrsCodec {
     fn default() -> Self {
-        let service_address = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 80);
         let destination = rules::destination();
         Self {
-            service: IpvsService { service_address, protocol: Protocol::TCP },
+            service: service_of(rules::service().key).expect("a service by its address"),
             destination: address_of(destination.key),
             weight: destination.weight,
             bytes: Vec::with_capacity(512),
