@@ -10,6 +10,8 @@ use crate::command::show;
 
 /// The package that all this is for.
 pub(crate) const PACKAGE: &str = "ipvs-netlink";
+/// The package of what is measured on real kernels and against others.
+pub(crate) const BENCHMARKS: &str = "peers";
 
 pub(crate) fn metadata() -> Result<Metadata> {
     MetadataCommand::new()

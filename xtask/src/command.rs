@@ -1,8 +1,10 @@
 //! Running the host's programs: finding them, and saying what went wrong when they fail.
 
 use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -27,6 +29,26 @@ pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
         bail!("`{shown}` failed ({}):\n{}", output.status, tail(&said, 20));
     }
     Ok(output.stdout)
+}
+
+/// Runs to the end with standard output passed on as it comes.
+pub(crate) fn copied(command: &mut Command, mut stdout: &mut dyn Write) -> Result<ExitStatus> {
+    let shown = show(command);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("`{shown}` could not be started"))?;
+    if let Some(mut output) = child.stdout.take() {
+        io::copy(&mut output, &mut stdout)?;
+    }
+    Ok(child.wait()?)
+}
+
+/// The status as a shell has it: 128 and the signal's number where a signal was the end.
+pub(crate) fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| Some(128 + status.signal()?));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
 /// The command as a person would type it.

@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask --help`.
 
+mod bench;
 mod cargo;
 mod command;
 mod features;
@@ -23,6 +24,7 @@ const NO_VERDICT: u8 = 125;
 enum Xtask {
     Test(test::Test),
     Soak(soak::Soak),
+    Bench(bench::Bench),
     Vm(vm::Vm),
 }
 
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
     let (status, failure) = match Xtask::parse() {
         Xtask::Test(test) => (test.run().map(|good| u8::from(!good)), 1),
         Xtask::Soak(soak) => (soak.run().map(|good| u8::from(!good)), 1),
+        Xtask::Bench(bench) => (bench.run(), NO_VERDICT),
         Xtask::Vm(vm) => (vm.run(), NO_VERDICT),
     };
     match status {

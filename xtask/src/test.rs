@@ -9,6 +9,7 @@ use cargo_metadata::Metadata;
 use clap::Args;
 
 use crate::cargo::{PACKAGE, cargo, metadata};
+use crate::command::copied;
 use crate::report::{self, Counting, Counts, Row};
 use crate::vm::{Choice, Job, Options, Source};
 use crate::{features, fuzz};
@@ -202,11 +203,7 @@ fn succeeds(command: &mut Command) -> Result<()> {
 
 /// Runs with standard output passed on as it comes.
 fn streams(command: &mut Command, out: &mut Output) -> Result<()> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    if let Some(mut stdout) = child.stdout.take() {
-        io::copy(&mut stdout, out)?;
-    }
-    let status = child.wait()?;
+    let status = copied(command, out)?;
     ended(command, status)
 }
 

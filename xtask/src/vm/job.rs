@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Result;
 use cargo_metadata::Target;
@@ -11,7 +12,8 @@ use cargo_metadata::Target;
 use super::guest::{FILES, Task};
 use super::initramfs::Tree;
 use super::{Action, Options, Session, Source, program, userland};
-use crate::cargo::{PACKAGE, build, cargo, metadata};
+use crate::cargo::{BENCHMARKS, PACKAGE, build, cargo, metadata};
+use crate::command::{code, copied};
 
 /// Variables of the host that a program in the guest sees, too.
 const PASSED_ON: [&str; 3] = ["IPVS_NETLINK_SOAK_SECONDS", "RUST_BACKTRACE", "RUST_LOG"];
@@ -45,11 +47,7 @@ impl Job {
             Action::Exec { stdin, program, arguments } => {
                 Self { programs: vec![program], arguments, files: Vec::new(), stdin }
             }
-            Action::Bench { name, arguments } => Self {
-                programs: benches(name.as_deref())?,
-                arguments: std::iter::once("--bench".into()).chain(arguments).collect(),
-                ..Self::default()
-            },
+            Action::Bench { name, arguments } => Self::bench(name.as_deref(), arguments)?,
             Action::Differential { sequences, seed, arguments } => {
                 let seed = seed.map(|seed| ["--seed".into(), seed.to_string().into()]);
                 Self::differential(sequences, seed.into_iter().flatten().chain(arguments))?
@@ -68,6 +66,15 @@ impl Job {
         Ok(Self {
             programs: build(cargo, |target| target.is_test() && target.name == "it")?,
             arguments: std::iter::once(one_by_one).chain(arguments).collect(),
+            ..Self::default()
+        })
+    }
+
+    /// The benchmarks, or one of them.
+    pub(crate) fn bench(name: Option<&str>, arguments: Vec<OsString>) -> Result<Self> {
+        Ok(Self {
+            programs: benches(name)?,
+            arguments: std::iter::once("--bench".into()).chain(arguments).collect(),
             ..Self::default()
         })
     }
@@ -99,6 +106,17 @@ impl Job {
         for program in &self.programs {
             let tree = self.tree(program, &session.kernel.name, options)?;
             let status = session.guest(tree).run(&task, stdout, &mut std::io::stderr())?;
+            first = if first == 0 { status } else { first };
+        }
+        Ok(first)
+    }
+
+    /// Runs the programs on this machine instead; returns the first exit status that is not 0.
+    pub(crate) fn run_here(&self, stdout: &mut dyn Write) -> Result<u8> {
+        let mut first = 0;
+        for program in &self.programs {
+            let mut command = Command::new(program);
+            let status = code(copied(command.args(&self.arguments), stdout)?);
             first = if first == 0 { status } else { first };
         }
         Ok(first)
@@ -148,7 +166,8 @@ fn differential() -> Result<Vec<PathBuf>> {
 
 fn benches(name: Option<&str>) -> Result<Vec<PathBuf>> {
     let mut cargo = cargo(&metadata()?);
-    cargo.args(["bench", "-p", PACKAGE, "--all-features", "--no-run"]);
+    // Without all features: tracing would be measured, too.
+    cargo.args(["bench", "-p", PACKAGE, "-p", BENCHMARKS, "--no-run"]);
     match name {
         Some(name) => cargo.args(["--bench", name]),
         None => cargo.args(["--bench", "*"]),

@@ -83,6 +83,17 @@ impl Options {
             files: Vec::new(),
         }
     }
+
+    /// The same with so much memory, in MiB.
+    pub(crate) fn with_memory(self, memory: u32) -> Self {
+        Self { memory, ..self }
+    }
+}
+
+/// What a program would run on, in words.
+pub(crate) fn machine(source: &Source, options: &Options) -> Result<String> {
+    let session = Session::open(source, options)?;
+    Ok(format!("{} in QEMU {}", session.kernel, session.accelerator))
 }
 
 #[derive(Subcommand)]
@@ -112,7 +123,7 @@ enum Action {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Run the benchmarks, or one of them
+    /// Run the benchmarks, or one of them; `cargo xtask bench` is the one that takes long, with a report
     Bench {
         name: Option<String>,
         /// More for the benchmark

@@ -1,5 +1,6 @@
 //! QEMU itself: how it is called, and whether KVM works here or every instruction must be translated.
 
+use std::fmt;
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
@@ -16,6 +17,15 @@ use crate::command::which;
 pub(super) enum Accelerator {
     Kvm,
     Tcg,
+}
+
+impl fmt::Display for Accelerator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kvm => "with KVM",
+            Self::Tcg => "without KVM (TCG)",
+        })
+    }
 }
 
 /// The parts of a machine that differ from run to run.

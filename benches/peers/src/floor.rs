@@ -1,31 +1,38 @@
-//! The floor: messages encoded beforehand, sent in windows with one acknowledgement each, and
-//! nothing parsed but the end. What the kernel itself costs.
+//! The floor, which is what the kernel itself costs: requests encoded beforehand, and of answers
+//! nothing parsed but their ends. Operations go in windows with one acknowledgement each.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use ipvs_netlink::Operation;
 use ipvs_netlink::transport::{NetlinkSocket, Transport};
-use netlink_packet_core::{Emitable, NLM_F_ACK, NLM_F_REQUEST, NetlinkBuffer};
+use ipvs_netlink::wire::{Command, Message};
+use ipvs_netlink::{Operation, Ruleset};
+use netlink_packet_core::{
+    Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
+};
 use netlink_packet_generic::GenlMessage;
 
 const HEADER: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A socket with requests that are ready to be sent.
-pub(crate) struct Floor {
+pub struct Floor {
     socket: NetlinkSocket,
     family: u16,
     answer: Vec<u8>,
 }
 
-/// Requests as bytes, cut into windows.
-pub(crate) struct Encoded {
+/// Operations as bytes, cut into windows.
+pub struct Encoded {
     windows: Vec<(Vec<u8>, u32)>,
 }
 
 impl Floor {
-    pub(crate) fn open() -> anyhow::Result<Self> {
+    /// Opens a socket and asks for the number of the family.
+    ///
+    /// # Errors
+    /// There is no IPVS here.
+    pub fn open() -> anyhow::Result<Self> {
         let socket = NetlinkSocket::open()?;
         let mut floor = Self { socket, family: 0x10, answer: Vec::with_capacity(64 * 1024) };
         let name = [&11u16.to_ne_bytes()[..], &2u16.to_ne_bytes(), b"IPVS\0\0\0\0"].concat();
@@ -46,19 +53,15 @@ impl Floor {
     }
 
     /// Encodes operations, `window` of them for each send.
-    pub(crate) fn encode(&self, operations: &[Operation], window: usize) -> Encoded {
+    pub fn encode(&self, operations: &[Operation], window: usize) -> Encoded {
         let mut sequence = 100;
         let windows = operations.chunks(window).map(|operations| {
             let mut bytes = Vec::new();
             for (index, operation) in operations.iter().enumerate() {
                 sequence += 1;
-                let message = GenlMessage::from_payload(operation.message());
-                let start = bytes.len();
-                bytes.resize(start + HEADER + message.buffer_len(), 0);
-                message.emit(&mut bytes[start + HEADER..]);
                 let last = index + 1 == operations.len();
                 let flags = if last { NLM_F_REQUEST | NLM_F_ACK } else { NLM_F_REQUEST };
-                header(&mut bytes[start..], self.family, flags, sequence);
+                append(&mut bytes, &operation.message(), self.family, flags, sequence);
             }
             (bytes, sequence)
         });
@@ -66,7 +69,10 @@ impl Floor {
     }
 
     /// Sends what was encoded; everything must succeed.
-    pub(crate) fn run(&mut self, encoded: &Encoded) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// An operation failed.
+    pub fn run(&mut self, encoded: &Encoded) -> anyhow::Result<()> {
         for (bytes, last) in &encoded.windows {
             self.socket.send(bytes)?;
             self.receive()?;
@@ -77,11 +83,59 @@ impl Floor {
         Ok(())
     }
 
+    /// Encodes what reads a whole table that holds these rules: the services, and the destinations
+    /// of each.
+    pub fn encode_dumps(&self, rules: &Ruleset) -> Vec<Vec<u8>> {
+        let destinations = |key| Message::new(Command::GetDest).service(key);
+        let keys = rules.services().map(|rules| &rules.service().key);
+        let messages =
+            std::iter::once(Message::new(Command::GetService)).chain(keys.map(destinations));
+        let encode = |(sequence, message)| {
+            let mut bytes = Vec::new();
+            append(&mut bytes, &message, self.family, NLM_F_REQUEST | NLM_F_DUMP, sequence);
+            bytes
+        };
+        (100..).zip(messages).map(encode).collect()
+    }
+
+    /// Runs dumps to their ends. Returns how many messages came.
+    ///
+    /// # Errors
+    /// A dump failed.
+    pub fn dump(&mut self, dumps: &[Vec<u8>]) -> anyhow::Result<usize> {
+        let mut messages = 0;
+        for request in dumps {
+            self.socket.send(request)?;
+            let mut done = false;
+            while !done {
+                self.receive()?;
+                let mut rest = &self.answer[..];
+                while !rest.is_empty() {
+                    let message = NetlinkBuffer::new_checked(rest)?;
+                    ensure!(message.message_type() != NLMSG_ERROR, "a dump failed");
+                    done = message.message_type() == NLMSG_DONE;
+                    messages += usize::from(!done);
+                    let length = usize::try_from(message.length())?.next_multiple_of(4);
+                    rest = rest.get(length..).unwrap_or_default();
+                }
+            }
+        }
+        Ok(messages)
+    }
+
     fn receive(&mut self) -> anyhow::Result<()> {
         self.answer.clear();
         self.socket.receive(&mut self.answer, Instant::now() + PATIENCE)?;
         Ok(())
     }
+}
+
+fn append(bytes: &mut Vec<u8>, message: &Message, family: u16, flags: u16, sequence: u32) {
+    let message = GenlMessage::from_payload(*message);
+    let start = bytes.len();
+    bytes.resize(start + HEADER + message.buffer_len(), 0);
+    message.emit(&mut bytes[start + HEADER..]);
+    header(&mut bytes[start..], family, flags, sequence);
 }
 
 fn header(message: &mut [u8], message_type: u16, flags: u16, sequence: u32) {

@@ -1,0 +1,186 @@
+//! How rows are timed: in turns, round for round, with medians and ratios of what they took.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use crate::rules::Size;
+
+type Run<'a> = Box<dyn FnMut() -> anyhow::Result<Duration> + 'a>;
+
+/// A row: something that is timed, over and over.
+pub struct Row<'a> {
+    /// What it is called in tables and ratios.
+    pub name: String,
+    /// What it does, where that needs a word.
+    pub note: String,
+    run: Run<'a>,
+}
+
+impl<'a> Row<'a> {
+    /// A row by what runs it once and says how long that took.
+    pub fn new(
+        name: impl Into<String>,
+        run: impl FnMut() -> anyhow::Result<Duration> + 'a,
+    ) -> Self {
+        Self { name: name.into(), note: String::new(), run: Box::new(run) }
+    }
+
+    /// The same row with a word about what it does.
+    #[must_use]
+    pub fn note(self, note: impl Into<String>) -> Self {
+        Self { note: note.into(), ..self }
+    }
+}
+
+/// How long something takes.
+///
+/// # Errors
+/// Those of what is run.
+pub fn time(run: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Duration> {
+    let start = Instant::now();
+    run()?;
+    Ok(start.elapsed())
+}
+
+/// How often rows are run.
+#[derive(Debug, Clone, Copy)]
+pub struct Rounds {
+    /// How many rounds there are.
+    pub rounds: usize,
+    /// A row that took this long in all, with what is around its time, is left out of further
+    /// rounds.
+    pub limit: Duration,
+}
+
+impl Rounds {
+    /// So many rounds of all rows.
+    pub fn of(rounds: usize) -> Self {
+        Self { rounds, limit: Duration::MAX }
+    }
+}
+
+/// What the rows took, round for round.
+pub struct Times(Vec<RowTimes>);
+
+/// What a row took.
+pub struct RowTimes {
+    /// The row's name.
+    pub name: String,
+    /// The row's note.
+    pub note: String,
+    /// What each round took.
+    pub each: Vec<Duration>,
+}
+
+impl RowTimes {
+    /// The time in the middle.
+    pub fn median(&self) -> Duration {
+        let times = self.each.iter().map(Duration::as_secs_f64).collect();
+        median(times).map(Duration::from_secs_f64).unwrap_or_default()
+    }
+
+    /// How many rules a second that is, where a run went through a table of this size.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn rate(&self, size: Size) -> f64 {
+        size.rules() as f64 / self.median().as_secs_f64()
+    }
+
+    /// The shortest time and the longest.
+    pub fn spread(&self) -> (Duration, Duration) {
+        let lowest = self.each.iter().min().copied().unwrap_or_default();
+        (lowest, self.each.iter().max().copied().unwrap_or_default())
+    }
+}
+
+/// Runs the rows in turns, so that what disturbs the machine disturbs all of them, and says on
+/// standard error which one runs.
+///
+/// # Errors
+/// A row failed.
+pub fn run(what: &str, rows: Vec<Row<'_>>, rounds: Rounds) -> anyhow::Result<Times> {
+    let named = |row: &Row<'_>| RowTimes {
+        name: row.name.clone(),
+        note: row.note.clone(),
+        each: Vec::with_capacity(rounds.rounds),
+    };
+    let mut times: Vec<_> = rows.iter().map(named).collect();
+    let mut rows: Vec<_> = rows.into_iter().map(|row| (row, Duration::ZERO)).collect();
+    for round in 1..=rounds.rounds {
+        let mut before = ": ";
+        eprint!("{what}, round {round} of {}", rounds.rounds);
+        for ((row, spent), times) in rows.iter_mut().zip(&mut times) {
+            if *spent < rounds.limit {
+                let start = Instant::now();
+                eprint!("{before}{}", row.name);
+                std::io::stderr().flush()?;
+                before = ", ";
+                times.each.push((row.run)().with_context(|| row.name.clone())?);
+                *spent += start.elapsed();
+            }
+        }
+        eprintln!();
+    }
+    Ok(Times(times))
+}
+
+impl Times {
+    /// What each row took, in the order of the rows.
+    pub fn rows(&self) -> &[RowTimes] {
+        &self.0
+    }
+
+    /// What a row took.
+    ///
+    /// # Errors
+    /// There is no such row.
+    pub fn row(&self, name: &str) -> anyhow::Result<&RowTimes> {
+        let row = self.0.iter().find(|row| row.name == name);
+        row.with_context(|| format!("there is no row {name}"))
+    }
+
+    /// How many times as fast the first row is as the second: the median of what each round says,
+    /// since a round's rows ran close to each other.
+    ///
+    /// # Errors
+    /// There is no such row.
+    pub fn ratio(&self, first: &str, second: &str) -> anyhow::Result<f64> {
+        let rounds = self.row(first)?.each.iter().zip(&self.row(second)?.each);
+        let ratio =
+            |(first, second): (&Duration, &Duration)| second.as_secs_f64() / first.as_secs_f64();
+        median(rounds.map(ratio).collect()).context("no round was run")
+    }
+
+    /// Prints the rows as a table in Markdown; each went through a table of this size.
+    pub fn print(&self, title: &str, size: Size) {
+        println!("\n### {title}: {size}, {} rules\n", size.rules());
+        println!("| row | median | lowest to highest | a rule | rules a second | rounds | how |");
+        println!("|---|---:|---:|---:|---:|---:|---|");
+        for row in &self.0 {
+            let (lowest, highest) = row.spread();
+            println!(
+                "| {} | {:.1?} | {lowest:.1?} to {highest:.1?} | {:.1?} | {:.0} | {} | {} |",
+                row.name,
+                row.median(),
+                Duration::from_secs(1).div_f64(row.rate(size)),
+                row.rate(size),
+                row.each.len(),
+                row.note,
+            );
+        }
+    }
+}
+
+/// The number in the middle, or between the two there.
+fn median(mut numbers: Vec<f64>) -> Option<f64> {
+    numbers.sort_unstable_by(f64::total_cmp);
+    let upper = *numbers.get(numbers.len() / 2)?;
+    let lower = numbers[(numbers.len() - 1) / 2];
+    Some(f64::midpoint(lower, upper))
+}
+
+/// Prints a ratio in the form that scripts read.
+pub fn print_ratio(name: &str, ratio: f64) {
+    println!("ratio {name} {ratio:.2}");
+}

@@ -1,0 +1,98 @@
+//! This crate.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use ipvs_netlink::blocking::Client;
+use ipvs_netlink::sync::Report;
+use ipvs_netlink::wire::Message;
+use ipvs_netlink::{Destination, Operation, Policy, Ruleset, Service};
+use netlink_packet_core::{
+    Emitable, NLM_F_ACK, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_generic::GenlMessage;
+
+use crate::measure::time;
+use crate::rules::{self, Size};
+use crate::{Codec, Peer};
+
+/// The client.
+pub struct Ours;
+
+impl Peer for Ours {
+    fn name(&self) -> &'static str {
+        "ipvs-netlink"
+    }
+
+    fn note(&self) -> &'static str {
+        "a plan made beforehand"
+    }
+
+    fn write(&self, rules: &Ruleset) -> anyhow::Result<Duration> {
+        let mut client = Client::connect()?;
+        let plan = client.plan(rules, &Policy::new().unverified())?;
+        time(|| succeeded(&client.apply(plan)?))
+    }
+
+    fn read(&self) -> anyhow::Result<(Duration, Size)> {
+        let mut client = Client::connect()?;
+        let start = Instant::now();
+        let table = client.table()?;
+        let took = start.elapsed();
+        let destinations = table.services.iter().map(|entry| entry.destinations.len()).sum();
+        Ok((took, Size { services: table.services.len(), destinations }))
+    }
+}
+
+/// Takes a report in which something failed for an error.
+///
+/// # Errors
+/// Something failed.
+pub fn succeeded(report: &Report) -> anyhow::Result<()> {
+    ensure!(report.is_success(), "{report}");
+    Ok(())
+}
+
+/// The messages of [`ipvs_netlink::wire`], with the headers of the crates below it.
+pub struct Wire {
+    service: Service,
+    destination: Destination,
+    bytes: Vec<u8>,
+}
+
+impl Default for Wire {
+    fn default() -> Self {
+        let (service, destination) = (rules::service(), rules::destination());
+        Self { service, destination, bytes: vec![0; 512] }
+    }
+}
+
+impl Codec for Wire {
+    const NAME: &'static str = "ipvs-netlink";
+
+    fn encode(&mut self) -> &[u8] {
+        const HEADER: usize = 16;
+        let operation = Operation::AddDestination(self.service.key, self.destination);
+        let message = GenlMessage::from_payload(operation.message());
+        let length = HEADER + message.buffer_len();
+        let bytes = &mut self.bytes[..length];
+        let mut header = NetlinkBuffer::new(&mut *bytes);
+        header.set_length(u32::try_from(length).unwrap_or(u32::MAX));
+        header.set_message_type(0x20);
+        header.set_flags(NLM_F_REQUEST | NLM_F_ACK);
+        header.set_sequence_number(1);
+        header.set_port_number(0);
+        message.emit(&mut bytes[HEADER..]);
+        bytes
+    }
+
+    fn decode(&self, message: &[u8]) -> anyhow::Result<(u32, u32)> {
+        let message = NetlinkMessage::<GenlMessage<Message>>::deserialize(message)?;
+        let NetlinkPayload::InnerMessage(message) = message.payload else {
+            bail!("no message of the family");
+        };
+        let destination = message.payload.destination.context("no destination")?;
+        let entry = destination.entry(self.service.key.family())?;
+        Ok((entry.destination.weight, entry.active_connections))
+    }
+}
