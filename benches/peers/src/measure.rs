@@ -116,7 +116,8 @@ pub fn run(what: &str, rows: Vec<Row<'_>>, rounds: Rounds) -> anyhow::Result<Tim
                 eprint!("{before}{}", row.name);
                 std::io::stderr().flush()?;
                 before = ", ";
-                times.each.push((row.run)().with_context(|| row.name.clone())?);
+                let took = (row.run)().inspect_err(|_| eprintln!());
+                times.each.push(took.with_context(|| row.name.clone())?);
                 *spent += start.elapsed();
             }
         }

@@ -70,7 +70,7 @@ pub fn filled(
 fn enter(namespace: &File) -> anyhow::Result<()> {
     let kind = Some(LinkNameSpaceType::Network);
     move_into_link_name_space(std::os::fd::AsFd::as_fd(namespace), kind)
-        .context("entering a network namespace needs root: cargo xtask vm bench")
+        .context("entering a network namespace needs root; in QEMU: cargo xtask bench")
 }
 
 fn ip(arguments: &[&str]) -> anyhow::Result<()> {
