@@ -68,6 +68,7 @@ fn measure<T>(mut run: impl FnMut() -> T) -> (Duration, usize) {
 }
 
 fn main() {
+    println!("\n### Planning\n");
     println!(
         "| what | services x destinations | median | per destination | bytes per destination |"
     );

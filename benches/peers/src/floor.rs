@@ -47,7 +47,7 @@ impl Floor {
         let attributes = floor.answer.get(HEADER + 4..).context("no answer")?;
         let mark = [&6u16.to_ne_bytes()[..], &1u16.to_ne_bytes()].concat();
         let at = attributes.windows(4).position(|window| window == mark);
-        let at = at.context("this kernel has no IPVS: cargo xtask vm bench")?;
+        let at = at.context("this kernel has no IPVS; in QEMU: cargo xtask bench")?;
         floor.family = u16::from_ne_bytes([attributes[at + 4], attributes[at + 5]]);
         Ok(floor)
     }

@@ -116,7 +116,8 @@ pub fn run(what: &str, rows: Vec<Row<'_>>, rounds: Rounds) -> anyhow::Result<Tim
                 eprint!("{before}{}", row.name);
                 std::io::stderr().flush()?;
                 before = ", ";
-                times.each.push((row.run)().with_context(|| row.name.clone())?);
+                let took = (row.run)().inspect_err(|_| eprintln!());
+                times.each.push(took.with_context(|| row.name.clone())?);
                 *spent += start.elapsed();
             }
         }
@@ -160,7 +161,7 @@ impl Times {
         for row in &self.0 {
             let (lowest, highest) = row.spread();
             println!(
-                "| {} | {:.1?} | {lowest:.1?} to {highest:.1?} | {:.1?} | {:.0} | {} | {} |",
+                "| {} | {:.2?} | {lowest:.2?} to {highest:.2?} | {:.1?} | {:.0} | {} | {} |",
                 row.name,
                 row.median(),
                 Duration::from_secs(1).div_f64(row.rate(size)),
@@ -183,4 +184,33 @@ fn median(mut numbers: Vec<f64>) -> Option<f64> {
 /// Prints a ratio in the form that scripts read.
 pub fn print_ratio(name: &str, ratio: f64) {
     println!("ratio {name} {ratio:.2}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, milliseconds: &[u64]) -> RowTimes {
+        let each = milliseconds.iter().copied().map(Duration::from_millis).collect();
+        RowTimes { name: name.to_owned(), note: String::new(), each }
+    }
+
+    #[test]
+    fn a_ratio_is_the_median_of_the_rounds() -> anyhow::Result<()> {
+        let times = Times(vec![row("a", &[1, 100, 2]), row("b", &[2, 400, 2, 9])]);
+        assert!((times.ratio("a", "b")? - 2.0).abs() < 1e-9);
+        assert_eq!(times.row("b")?.median(), Duration::from_micros(5500));
+        assert!(times.ratio("a", "c").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn a_row_past_its_limit_is_left_out() -> anyhow::Result<()> {
+        let nothing = || Ok(Duration::ZERO);
+        let rows = || vec![Row::new("row", nothing)];
+        let rounds = Rounds { rounds: 3, limit: Duration::ZERO };
+        assert_eq!(run("none", rows(), rounds)?.rows()[0].each.len(), 0);
+        assert_eq!(run("all", rows(), Rounds::of(3))?.rows()[0].each.len(), 3);
+        Ok(())
+    }
 }

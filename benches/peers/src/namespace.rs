@@ -29,7 +29,8 @@ impl Namespace {
     /// There are no privileges for it, or no iproute2.
     pub fn fresh() -> anyhow::Result<Self> {
         let before = File::open("/proc/thread-self/ns/net")?;
-        let name = format!("ipvs-bench-{}", MADE.fetch_add(1, Ordering::Relaxed));
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ipvs-bench-{}-{number}", std::process::id());
         ip(&["netns", "add", &name])?;
         let namespace = Self { name, before };
         // Without it no IPv4 address is unicast.
@@ -69,7 +70,7 @@ pub fn filled(
 fn enter(namespace: &File) -> anyhow::Result<()> {
     let kind = Some(LinkNameSpaceType::Network);
     move_into_link_name_space(std::os::fd::AsFd::as_fd(namespace), kind)
-        .context("entering a network namespace needs root: cargo xtask vm bench")
+        .context("entering a network namespace needs root; in QEMU: cargo xtask bench")
 }
 
 fn ip(arguments: &[&str]) -> anyhow::Result<()> {

@@ -88,3 +88,19 @@ pub fn service() -> Service {
 pub fn destination() -> Destination {
     Destination::masquerade(Ipv4Addr::new(10, 1, 0, 1), 8080).weight(7)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_have_the_size_that_was_asked_for() -> anyhow::Result<()> {
+        let size: Size = "7x3".parse()?;
+        let rules = ruleset(size, Scheduler::RoundRobin, 0)?;
+        assert_eq!(Size::of(&rules), size);
+        assert_eq!(size.to_string(), "7x3");
+        assert_eq!(operations(&rules).len(), size.rules());
+        assert!("7".parse::<Size>().is_err());
+        Ok(())
+    }
+}

@@ -139,7 +139,8 @@ fn distinct<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 }
 
 fn thousands(value: f64) -> String {
-    format!("{:.1}k", value / 1000.0)
+    let value = value / 1000.0;
+    if value < 10.0 { format!("{value:.1}k") } else { format!("{value:.0}k") }
 }
 
 /// A small number on an axis.

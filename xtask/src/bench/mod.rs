@@ -12,7 +12,7 @@ use clap::Args;
 use self::report::Report;
 use crate::cargo::{BENCHMARKS, PACKAGE, cargo, metadata};
 use crate::command::{code, copied};
-use crate::vm::{self, Choice, Job, Options};
+use crate::vm::{self, Choice, Job, Options, RULES};
 
 /// Measure writing, reading and changing rules beside the floor and other clients
 ///
@@ -102,7 +102,7 @@ impl Bench {
         if self.quick {
             arguments.push("--quick".into());
         }
-        Job::bench(Some("rules"), arguments)
+        Job::bench(Some(RULES), arguments)
     }
 }
 

@@ -21,6 +21,9 @@ const PASSED_ON: [&str; 3] = ["IPVS_NETLINK_SOAK_SECONDS", "RUST_BACKTRACE", "RU
 /// By this variable the integration tests know that they are in a guest, and which kernel to expect.
 const TEST_KERNEL: &str = "IPVS_NETLINK_TEST_KERNEL";
 
+/// The benchmark of `cargo xtask bench`, which takes longer than a guest may that was not told so.
+pub(crate) const RULES: &str = "rules";
+
 /// Programs to run one after another, each in a guest of its own.
 #[derive(Default)]
 pub(crate) struct Job {
@@ -70,7 +73,7 @@ impl Job {
         })
     }
 
-    /// The benchmarks, or one of them.
+    /// The benchmarks but `RULES`, or one of them.
     pub(crate) fn bench(name: Option<&str>, arguments: Vec<OsString>) -> Result<Self> {
         Ok(Self {
             programs: benches(name)?,
@@ -172,7 +175,8 @@ fn benches(name: Option<&str>) -> Result<Vec<PathBuf>> {
         Some(name) => cargo.args(["--bench", name]),
         None => cargo.args(["--bench", "*"]),
     };
-    build(cargo, Target::is_bench)
+    let wanted = |target: &Target| name.is_some() || target.name != RULES;
+    build(cargo, |target| target.is_bench() && wanted(target))
 }
 
 /// A script of the guest's shell, which becomes the program.

@@ -21,7 +21,7 @@ use clap::{Args, Subcommand};
 
 use self::guest::{Guest, Task};
 use self::initramfs::Tree;
-pub(crate) use self::job::Job;
+pub(crate) use self::job::{Job, RULES};
 use self::kernel::Kernel;
 pub(crate) use self::kernel::{Choice, Source};
 use self::qemu::Accelerator;
@@ -123,7 +123,7 @@ enum Action {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Run the benchmarks, or one of them; `cargo xtask bench` is the one that takes long, with a report
+    /// Run the benchmarks, or one of them; `cargo xtask bench` runs the one that takes long, with a report
     Bench {
         name: Option<String>,
         /// More for the benchmark

@@ -68,7 +68,7 @@ fn print(title: &str, times: &Times) {
         let (lowest, highest) = row.spread();
         let (median, rounds) = (row.median(), row.each.len());
         println!(
-            "| {} | {median:.1?} | {lowest:.1?} to {highest:.1?} | {rounds} | {} |",
+            "| {} | {median:.2?} | {lowest:.2?} to {highest:.2?} | {rounds} | {} |",
             row.name, row.note,
         );
     }
