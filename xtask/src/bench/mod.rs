@@ -32,6 +32,9 @@ pub(crate) struct Bench {
     /// 6.1 or 6.12 (Debian's), or the path of a bzImage
     #[arg(long, default_value = "6.12")]
     kernel: Choice,
+    /// By a clock that counts instructions, a nanosecond each, on one CPU: no load on this machine disturbs it
+    #[arg(long, conflicts_with_all = ["local", "host"])]
+    instructions: bool,
     /// How often each row is run [default: 9]
     #[arg(long)]
     rounds: Option<usize>,
@@ -68,7 +71,9 @@ impl Bench {
             ("kernel", release()?, self.here(&mut output)?)
         } else {
             let [source] = &self.kernel.0[..] else { bail!("one kernel at a time") };
-            let options = Options::within(self.timeout).with_memory(self.memory);
+            let options = Options::within(self.timeout)
+                .with_memory(self.memory)
+                .by_instructions(self.instructions);
             let machine = vm::machine(source, &options)?;
             ("kernel", machine, self.job()?.run(source, &options, &mut output)?)
         };

@@ -65,6 +65,9 @@ pub(crate) struct Options {
     /// The guest's memory
     #[arg(long, global = true, value_name = "MIB", default_value_t = MEMORY)]
     memory: u32,
+    /// Have the guest's clock count instructions, a nanosecond each, on one CPU: benchmarks that no load on this machine disturbs
+    #[arg(long, global = true)]
+    instructions: bool,
     /// A file or folder for the program's working directory, under the same relative path; can be repeated
     #[arg(long = "file", global = true, value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -80,6 +83,7 @@ impl Options {
             user: false,
             timeout,
             memory: MEMORY,
+            instructions: false,
             files: Vec::new(),
         }
     }
@@ -87,6 +91,11 @@ impl Options {
     /// The same with so much memory, in MiB.
     pub(crate) fn with_memory(self, memory: u32) -> Self {
         Self { memory, ..self }
+    }
+
+    /// The same by a clock that counts instructions, or by the host's.
+    pub(crate) fn by_instructions(self, instructions: bool) -> Self {
+        Self { instructions, ..self }
     }
 }
 
@@ -182,7 +191,11 @@ impl<'a> Session<'a> {
         std::fs::create_dir_all(&cache)?;
         packages::ensure_host_programs()?;
         let kernel = kernel::find(source, options.modules.as_deref(), &cache.join("kernels"))?;
-        let accelerator = accelerator::choose(&kernel, &cache)?;
+        let accelerator = if options.instructions {
+            Accelerator::Counting
+        } else {
+            accelerator::choose(&kernel, &cache)?
+        };
         Ok(Self { options, kernel, accelerator, cache })
     }
 

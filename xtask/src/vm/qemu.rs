@@ -17,6 +17,8 @@ use crate::command::which;
 pub(super) enum Accelerator {
     Kvm,
     Tcg,
+    /// Translated on one CPU, by a clock that goes on by a nanosecond with every instruction.
+    Counting,
 }
 
 impl fmt::Display for Accelerator {
@@ -24,6 +26,7 @@ impl fmt::Display for Accelerator {
         f.write_str(match self {
             Self::Kvm => "with KVM",
             Self::Tcg => "without KVM (TCG)",
+            Self::Counting => "by a clock that counts instructions (TCG)",
         })
     }
 }
@@ -101,15 +104,19 @@ impl Machine<'_> {
     fn command(&self, verbosity: &str) -> Result<Command> {
         let qemu = which("qemu-system-x86_64").context("qemu-system-x86_64 is not here")?;
         let mut command = Command::new(qemu);
-        match self.accelerator {
-            Accelerator::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
-            Accelerator::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),
+        let arguments: &[&str] = match self.accelerator {
+            Accelerator::Kvm => &["-accel", "kvm", "-cpu", "host", "-smp", "2"],
+            Accelerator::Tcg => &["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"],
+            Accelerator::Counting => {
+                &["-accel", "tcg", "-cpu", "max", "-smp", "1", "-icount", "shift=0,sleep=off"]
+            }
         };
+        command.args(arguments);
         command
             .args(["-nodefaults", "-no-user-config", "-display", "none"])
             // A panic asks for a reboot at once, which here is the end.
             .arg("-no-reboot")
-            .args(["-smp", "2", "-m", &format!("{}M", self.memory)])
+            .args(["-m", &format!("{}M", self.memory)])
             .arg("-kernel")
             .arg(self.image)
             .arg("-initrd")
