@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipvs_netlink::fake::Kernel;
 use ipvs_netlink::{Client, Destination, Operation, Scheduler, Service, blocking};
@@ -23,6 +23,12 @@ impl Write for Log {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// `tracing` remembers for the whole process who wants to hear of what, so the tests take turns.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The lines that are logged up to this level while `act` runs, and the spans as they begin.
@@ -75,6 +81,7 @@ fn lines_in<'a>(lines: &'a [String], beginning: &str, kind: &str) -> Vec<&'a str
 
 #[test]
 fn every_operation_is_a_span_with_its_exchanges_in_it() {
+    let _turn = turn();
     let expected = [
         r#"DEBUG ipvs{operation="add_destination"}: new"#,
         r#"DEBUG ipvs{operation="add_destination"}:exchange{request=add destination 10.0.1.1:8080 to tcp 10.0.0.1:80}: new"#,
@@ -101,6 +108,7 @@ fn every_operation_is_a_span_with_its_exchanges_in_it() {
 
 #[test]
 fn requests_and_replies_are_decoded_at_trace_level() {
+    let _turn = turn();
     let mut client = connected();
     let lines = logged(LevelFilter::TRACE, || drop(client.services().unwrap()));
     let span = r#"TRACE ipvs{operation="services"}:exchange{request=list services}: "#;
@@ -115,6 +123,7 @@ fn requests_and_replies_are_decoded_at_trace_level() {
 
 #[test]
 fn connecting_is_an_operation_too() {
+    let _turn = turn();
     let lines = logged(LevelFilter::TRACE, || {
         blocking::Client::connect_to(&Kernel::new()).unwrap();
         smol::block_on(Client::connect_to(&Kernel::new())).unwrap();
@@ -128,6 +137,7 @@ fn connecting_is_an_operation_too() {
 /// were.
 #[test]
 fn each_request_of_a_batch_is_decoded_in_its_span() {
+    let _turn = turn();
     let mut client = connected();
     let lines = logged(LevelFilter::TRACE, || {
         assert!(client.batch(two()).unwrap()[1].is_err());
@@ -140,6 +150,7 @@ fn each_request_of_a_batch_is_decoded_in_its_span() {
 
 #[test]
 fn what_failed_is_told_at_debug_level_with_the_reason() {
+    let _turn = turn();
     let mut client = connected();
     let lines = logged(LevelFilter::DEBUG, || {
         client.add_service(&web()).unwrap_err();

@@ -6,11 +6,21 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::{RECEIVE_BUFFER, Session, trace};
+use super::{Session, trace};
 use crate::error::{Cause, Error};
 use crate::protocol::{Exchange, Progress, Request, family_id};
 use crate::transport::Received;
 use crate::wire::{Command, DecodeError};
+
+/// The size of the receive buffer.
+///
+/// The kernel makes the parts of a dump as long as the longest buffer that a socket has received
+/// into, up to 32,448 bytes. Where it clears the memory that it hands out, as Debian's does, long
+/// parts cost more than half of the time of short dumps. A byte more than any part has tells a
+/// whole part from one that was cut.
+pub(super) const RECEIVE_BUFFER: usize = 4096 + 1;
+/// Its size once a part was cut: where a page has more than 4 KiB, the shortest part has more, too.
+const LARGE_RECEIVE_BUFFER: usize = 64 * 1024;
 
 /// The kernel's number both for what a request is about and for a family that is not there.
 pub(super) const NOT_THERE: i32 = Errno::NOENT.raw_os_error();
@@ -51,14 +61,20 @@ impl Session {
         mut decode: impl FnMut(Command, &[u8]) -> Result<T, DecodeError> + Send,
     ) -> Result<Vec<T>, Error> {
         let mut answers = Vec::new();
-        self.exchange(request, |command, attributes| {
-            let command = command.try_into()?;
-            trace::received(command, attributes);
-            answers.push(decode(command, attributes)?);
-            Ok(())
-        })
-        .await?;
-        Ok(answers)
+        loop {
+            let buffer = self.incoming.capacity();
+            let outcome = self.exchange(request, |command, attributes| {
+                let command = command.try_into()?;
+                trace::received(command, attributes);
+                answers.push(decode(command, attributes)?);
+                Ok(())
+            });
+            match outcome.await {
+                // What was cut is asked for again, into a larger buffer.
+                Err(_) if self.incoming.capacity() > buffer => answers.clear(),
+                outcome => return outcome.map(|()| answers),
+            }
+        }
     }
 
     /// Sends a request and takes its answers, until the kernel says that this was all.
@@ -206,7 +222,9 @@ impl Session {
             return match received {
                 Ok(Received::Whole) => Ok(()),
                 Ok(Received::Truncated) => {
-                    let text = format!("a datagram of more than {RECEIVE_BUFFER} bytes");
+                    let text = format!("a datagram of more than {} bytes", incoming.capacity());
+                    incoming.clear();
+                    incoming.reserve(LARGE_RECEIVE_BUFFER);
                     Err(DecodeError::Framing(text).into())
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

@@ -23,12 +23,10 @@ use crate::protocol::{Engine, Exchange, Operation, Request, Window};
 use crate::ruleset::{Ruleset, ServiceRules};
 use crate::transport::AsyncTransport;
 use crate::wire::{
-    Command, Counters, DaemonAttributes, DecodeError, DestinationAttributes, Message,
+    Command, DaemonAttributes, DecodeError, DestinationAttributes, Message, OfDestination,
     ServiceAttributes,
 };
 
-/// The kernel's parts of a dump end at 32,448 bytes.
-const RECEIVE_BUFFER: usize = 64 * 1024;
 /// A client's state, whatever drives it.
 pub(crate) struct Session {
     transport: Box<dyn AsyncTransport>,
@@ -48,7 +46,7 @@ impl Session {
         Self {
             transport,
             engine: Engine::default(),
-            incoming: Vec::with_capacity(RECEIVE_BUFFER),
+            incoming: Vec::with_capacity(exchange::RECEIVE_BUFFER),
             unfinished_dump: None,
             broken: false,
             window: Window::default(),
@@ -83,23 +81,21 @@ impl Session {
         Ok(destinations)
     }
 
-    pub(crate) async fn list_destinations(
+    /// The destinations of a service, with what is asked for of them.
+    pub(crate) async fn list_destinations<T: OfDestination + Send>(
         &mut self,
         service: ServiceKey,
-    ) -> Result<Vec<DestinationEntry>, Error> {
+    ) -> Result<Vec<T>, Error> {
+        let family = service.family();
         self.list(Request::Destinations(service), |_, answer| {
-            DestinationAttributes::of_answer(answer, Counters::Widest)?.entry(service.family())
+            DestinationAttributes::of_answer(answer, family)
         })
         .await
     }
 
     /// A service with its destinations, without counters.
     pub(crate) async fn rules(&mut self, service: Service) -> Result<ServiceRules, Error> {
-        let family = service.key.family();
-        let destinations = self.list(Request::Destinations(service.key), |_, answer| {
-            DestinationAttributes::of_answer(answer, Counters::None)?.destination(family)
-        });
-        Ok(ServiceRules::read(service, destinations.await?))
+        Ok(ServiceRules::read(service, self.list_destinations(service.key).await?))
     }
 
     pub(crate) async fn destination(
@@ -246,5 +242,5 @@ impl Session {
 }
 
 fn service_entry(_: Command, answer: &[u8]) -> Result<ServiceEntry, DecodeError> {
-    ServiceEntry::try_from(&ServiceAttributes::of_answer(answer, Counters::Widest)?)
+    ServiceEntry::try_from(&ServiceAttributes::of_answer(answer)?)
 }

@@ -86,7 +86,7 @@ impl Session {
         drains.counted = Some(self.now());
         let keys: Vec<_> = drains.services.keys().copied().collect();
         for key in keys {
-            let entries = self.list_destinations(key).await?;
+            let entries: Vec<DestinationEntry> = self.list_destinations(key).await?;
             let now = self.now();
             let Some(service) = drains.services.get_mut(&key) else { continue };
             let mut removals = Vec::new();

@@ -197,8 +197,7 @@ impl Message {
                     message.service = Some(ServiceAttributes::decode(bytes, Counters::All)?);
                 }
                 top::DESTINATION => {
-                    message.destination =
-                        Some(DestinationAttributes::decode(bytes, Counters::All)?);
+                    message.destination = Some(DestinationAttributes::decode(bytes)?);
                 }
                 top::DAEMON => message.daemon = Some(DaemonAttributes::decode(bytes)?),
                 top::TIMEOUT_TCP => message.tcp_timeout = Some(number("TIMEOUT_TCP")?),

@@ -30,7 +30,7 @@ pub use error::DecodeError;
 pub use message::{Command, Message};
 pub use service::ServiceAttributes;
 
+pub(crate) use destination::OfDestination;
 pub(crate) use payload::{About, Payload};
 pub(crate) use reader::for_each_attribute;
-pub(crate) use stats::Counters;
 pub(crate) use writer::{Sink, Slice};

@@ -4,6 +4,7 @@ use byteorder::{ByteOrder, NativeEndian, NetworkEndian};
 use netlink_packet_core::{NLA_ALIGNTO, NLA_HEADER_SIZE, NLA_TYPE_MASK};
 
 use super::DecodeError;
+use super::writer::header;
 use crate::model::Name;
 
 /// Calls `each` with the number and value of every attribute, and stops quietly at bytes that are
@@ -22,6 +23,62 @@ pub(crate) fn for_each_attribute<'a, E>(
         bytes = bytes.get(aligned..).unwrap_or_default();
     }
     Ok(())
+}
+
+/// Attributes in an order that is expected, which takes far fewer steps than any order does.
+pub(crate) struct InOrder<'a>(pub(crate) &'a [u8]);
+
+impl<'a> InOrder<'a> {
+    #[inline(always)]
+    pub(crate) fn u16_native(&mut self, kind: u16) -> Option<u16> {
+        Some(NativeEndian::read_u16(&self.array::<2>(kind)?))
+    }
+
+    #[inline(always)]
+    pub(crate) fn u16_network(&mut self, kind: u16) -> Option<u16> {
+        Some(NetworkEndian::read_u16(&self.array::<2>(kind)?))
+    }
+
+    #[inline(always)]
+    pub(crate) fn u32_native(&mut self, kind: u16) -> Option<u32> {
+        Some(NativeEndian::read_u32(&self.array::<4>(kind)?))
+    }
+
+    #[inline(always)]
+    pub(crate) fn u64_native(&mut self, kind: u16) -> Option<u64> {
+        Some(NativeEndian::read_u64(&self.array::<8>(kind)?))
+    }
+
+    /// The value of the next attribute, where it is this one and has this length.
+    #[inline(always)]
+    pub(crate) fn array<const N: usize>(&mut self, kind: u16) -> Option<[u8; N]> {
+        let (expected, rest) = self.0.split_first_chunk()?;
+        if *expected != header(kind, N) {
+            return None;
+        }
+        let (value, rest) = rest.split_at_checked(N.next_multiple_of(NLA_ALIGNTO))?;
+        self.0 = rest;
+        value.first_chunk().copied()
+    }
+
+    /// What the next attribute holds, where it is this one.
+    #[inline(always)]
+    pub(crate) fn next_nest(&mut self, kind: u16) -> Option<&'a [u8]> {
+        let (start, _) = self.0.split_first_chunk::<NLA_HEADER_SIZE>()?;
+        let length = usize::from(NativeEndian::read_u16(&start[..2]));
+        let is_it = NativeEndian::read_u16(&start[2..]) & NLA_TYPE_MASK == kind;
+        if !is_it || !length.is_multiple_of(NLA_ALIGNTO) {
+            return None;
+        }
+        let (nest, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        nest.get(NLA_HEADER_SIZE..)
+    }
+
+    /// Whether nothing is left.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// The attributes that a message holds in one of its attributes; of duplicates the last one counts.

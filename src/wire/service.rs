@@ -92,9 +92,9 @@ impl ServiceAttributes {
         }
     }
 
-    /// Decodes the service of an answer, with these of its counters.
-    pub(crate) fn of_answer(answer: &[u8], counters: Counters) -> Result<Self, DecodeError> {
-        Self::decode(nested(answer, top::SERVICE, "SERVICE")?, counters)
+    /// Decodes the service of an answer, with its widest counters.
+    pub(crate) fn of_answer(answer: &[u8]) -> Result<Self, DecodeError> {
+        Self::decode(nested(answer, top::SERVICE, "SERVICE")?, Counters::Widest)
     }
 
     pub(super) fn decode(bytes: &[u8], counters: Counters) -> Result<Self, DecodeError> {

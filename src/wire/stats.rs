@@ -1,10 +1,12 @@
 //! Statistics in both widths.
 
 use super::DecodeError;
-use super::reader::{Value, for_each_attribute};
+use super::reader::{InOrder, Value, for_each_attribute};
 use super::uapi::stats as attribute;
 use super::writer::Attributes;
 use crate::model::{Rates, Stats};
+
+const COUNTERS: usize = attribute::OUTGOING_BYTE_RATE as usize;
 
 /// How wide the counters of packets and the rates are.
 #[derive(Clone, Copy)]
@@ -46,6 +48,7 @@ impl<'a> Both<'a> {
     }
 
     /// `STATS` and `STATS64`.
+    #[inline(always)]
     pub(crate) fn decode(self) -> Result<(Option<Stats>, Option<Stats>), DecodeError> {
         let wide = self.wide.filter(|_| self.which != Counters::None);
         let narrow = self.narrow.filter(|_| match self.which {
@@ -80,7 +83,10 @@ pub(crate) fn encode<S: Attributes>(stats: &Stats, width: Width, sink: &mut S) {
 }
 
 fn decode(bytes: &[u8], width: Width) -> Result<Stats, DecodeError> {
-    let mut counters = [0; attribute::OUTGOING_BYTE_RATE as usize];
+    if let (Width::Wide, Some(counters)) = (width, wide_in_order(bytes)) {
+        return Ok(of_counters(counters));
+    }
+    let mut counters = [0; COUNTERS];
     for_each_attribute(bytes, |kind, value| {
         let index = usize::from(kind).wrapping_sub(attribute::CONNECTIONS.into());
         if let Some(counter) = counters.get_mut(index) {
@@ -92,8 +98,24 @@ fn decode(bytes: &[u8], width: Width) -> Result<Stats, DecodeError> {
         }
         Ok(())
     })?;
+    Ok(of_counters(counters))
+}
+
+#[inline(always)]
+fn wide_in_order(bytes: &[u8]) -> Option<[u64; COUNTERS]> {
+    let mut attributes = InOrder(bytes);
+    let mut counters = [0; COUNTERS];
+    for (kind, counter) in (attribute::CONNECTIONS..).zip(&mut counters) {
+        *counter = attributes.u64_native(kind)?;
+    }
+    attributes.is_at_end().then_some(counters)
+}
+
+/// The counters by their numbers, from that of connections on.
+#[inline(always)]
+fn of_counters(counters: [u64; COUNTERS]) -> Stats {
     let counter = |kind: u16| counters[usize::from(kind - attribute::CONNECTIONS)];
-    Ok(Stats {
+    Stats {
         connections: counter(attribute::CONNECTIONS),
         incoming_packets: counter(attribute::INCOMING_PACKETS),
         outgoing_packets: counter(attribute::OUTGOING_PACKETS),
@@ -106,7 +128,7 @@ fn decode(bytes: &[u8], width: Width) -> Result<Stats, DecodeError> {
             incoming_bytes: counter(attribute::INCOMING_BYTE_RATE),
             outgoing_bytes: counter(attribute::OUTGOING_BYTE_RATE),
         },
-    })
+    }
 }
 
 /// Bytes are counted in 64 bits even in `STATS`; the rates of bytes are not.

@@ -145,7 +145,7 @@ impl<S: Sink> Attributes for S {}
 
 /// The header of an attribute whose value has this length.
 #[inline(always)]
-fn header(kind: u16, length: usize) -> [u8; NLA_HEADER_SIZE] {
+pub(super) fn header(kind: u16, length: usize) -> [u8; NLA_HEADER_SIZE] {
     let length = u16::try_from(NLA_HEADER_SIZE + length);
     let mut header = [0; NLA_HEADER_SIZE];
     // The largest message of the family has below 1 KiB.
