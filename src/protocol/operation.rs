@@ -3,13 +3,30 @@
 use std::fmt;
 use std::time::Duration;
 
+use netlink_packet_core::Emitable;
+use netlink_packet_generic::GenlFamily;
+
 use crate::model::{
     DaemonRole, Destination, DestinationKey, Invalid, Service, ServiceKey, SyncDaemon,
     TimeoutsUpdate,
 };
-use crate::wire::{About, Command, Message, Payload};
+use crate::wire::uapi::{FAMILY_NAME, FAMILY_VERSION};
+use crate::wire::{About, Command, Length, Message, Payload, Slice};
 
 /// A change to the kernel's state.
+///
+/// It is also a payload for the crates of the rust-netlink family, encoded in one pass:
+///
+/// ```
+/// use ipvs_netlink::Operation;
+/// use netlink_packet_core::Emitable;
+/// use netlink_packet_generic::GenlMessage;
+///
+/// let flush = GenlMessage::from_payload(Operation::Flush);
+/// let mut bytes = vec![0; flush.buffer_len()];
+/// flush.emit(&mut bytes);
+/// assert_eq!(bytes, [17, 1, 0, 0]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Operation {
@@ -98,6 +115,32 @@ impl Operation {
                 Payload { daemon: Some(About::Key(*role)), ..new(Command::DelDaemon) }
             }
         }
+    }
+}
+
+impl GenlFamily for Operation {
+    fn family_name() -> &'static str {
+        FAMILY_NAME
+    }
+
+    fn command(&self) -> u8 {
+        self.payload().command.number()
+    }
+
+    fn version(&self) -> u8 {
+        FAMILY_VERSION
+    }
+}
+
+impl Emitable for Operation {
+    fn buffer_len(&self) -> usize {
+        let mut length = Length::default();
+        self.payload().encode(&mut length);
+        length.0
+    }
+
+    fn emit(&self, buffer: &mut [u8]) {
+        self.payload().encode(&mut Slice::new(buffer));
     }
 }
 

@@ -113,7 +113,8 @@ impl DestinationAttributes {
 
     /// Decodes all that there is.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        Self::decode_in_any_order(bytes, Counters::All)
+        Self::decode_in_order(bytes, Counters::All)
+            .unwrap_or_else(|| Self::decode_in_any_order(bytes, Counters::All))
     }
 
     /// Decodes what has the order in which kernels since 5.3 answer, in far fewer steps.

@@ -33,4 +33,4 @@ pub use service::ServiceAttributes;
 pub(crate) use destination::OfDestination;
 pub(crate) use payload::{About, Payload};
 pub(crate) use reader::for_each_attribute;
-pub(crate) use writer::{Sink, Slice};
+pub(crate) use writer::{Length, Sink, Slice};

@@ -83,7 +83,7 @@ pub(crate) fn encode<S: Attributes>(stats: &Stats, width: Width, sink: &mut S) {
 }
 
 fn decode(bytes: &[u8], width: Width) -> Result<Stats, DecodeError> {
-    if let (Width::Wide, Some(counters)) = (width, wide_in_order(bytes)) {
+    if let Some(counters) = in_order(bytes, width) {
         return Ok(of_counters(counters));
     }
     let mut counters = [0; COUNTERS];
@@ -101,12 +101,16 @@ fn decode(bytes: &[u8], width: Width) -> Result<Stats, DecodeError> {
     Ok(of_counters(counters))
 }
 
+/// The counters, where they have the order in which kernels write them.
 #[inline(always)]
-fn wide_in_order(bytes: &[u8]) -> Option<[u64; COUNTERS]> {
+fn in_order(bytes: &[u8], width: Width) -> Option<[u64; COUNTERS]> {
     let mut attributes = InOrder(bytes);
     let mut counters = [0; COUNTERS];
     for (kind, counter) in (attribute::CONNECTIONS..).zip(&mut counters) {
-        *counter = attributes.u64_native(kind)?;
+        *counter = match width {
+            Width::Narrow if !is_bytes(kind) => attributes.u32_native(kind)?.into(),
+            _ => attributes.u64_native(kind)?,
+        };
     }
     attributes.is_at_end().then_some(counters)
 }

@@ -13,6 +13,8 @@ use netlink_packet_core::{
 use netlink_packet_generic::GenlMessage;
 
 const HEADER: usize = 16;
+/// The kernel makes parts of this length; longer ones take it more time (docs/performance.md).
+const RECEIVE_BUFFER: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A socket with requests that are ready to be sent.
@@ -34,7 +36,7 @@ impl Floor {
     /// There is no IPVS here.
     pub fn open() -> anyhow::Result<Self> {
         let socket = NetlinkSocket::open()?;
-        let mut floor = Self { socket, family: 0x10, answer: Vec::with_capacity(64 * 1024) };
+        let mut floor = Self { socket, family: 0x10, answer: Vec::with_capacity(RECEIVE_BUFFER) };
         let name = [&11u16.to_ne_bytes()[..], &2u16.to_ne_bytes(), b"IPVS\0\0\0\0"].concat();
         let name = [&9u16.to_ne_bytes()[..], &name[2..]].concat();
         let query = [&[3, 1, 0, 0], &name[..]].concat();

@@ -3,13 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use byteorder::{ByteOrder, NativeEndian};
 use ipvs_netlink::blocking::Client;
 use ipvs_netlink::sync::Report;
 use ipvs_netlink::wire::Message;
-use ipvs_netlink::{Destination, Operation, Policy, Ruleset, Service};
-use netlink_packet_core::{
-    Emitable, NLM_F_ACK, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage, NetlinkPayload,
-};
+use ipvs_netlink::{Operation, Policy, Ruleset, ServiceKey};
+use netlink_packet_core::{Emitable, NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_generic::GenlMessage;
 
 use crate::measure::time;
@@ -55,15 +54,16 @@ pub fn succeeded(report: &Report) -> anyhow::Result<()> {
 
 /// The messages of [`ipvs_netlink::wire`], with the headers of the crates below it.
 pub struct Wire {
-    service: Service,
-    destination: Destination,
+    service: ServiceKey,
+    operation: Operation,
     bytes: Vec<u8>,
 }
 
 impl Default for Wire {
     fn default() -> Self {
-        let (service, destination) = (rules::service(), rules::destination());
-        Self { service, destination, bytes: vec![0; 512] }
+        let service = rules::service().key;
+        let operation = Operation::AddDestination(service, rules::destination());
+        Self { service, operation, bytes: vec![0; 512] }
     }
 }
 
@@ -72,16 +72,14 @@ impl Codec for Wire {
 
     fn encode(&mut self) -> &[u8] {
         const HEADER: usize = 16;
-        let operation = Operation::AddDestination(self.service.key, self.destination);
-        let message = GenlMessage::from_payload(operation.message());
+        let message = GenlMessage::from_payload(self.operation);
         let length = HEADER + message.buffer_len();
         let bytes = &mut self.bytes[..length];
-        let mut header = NetlinkBuffer::new(&mut *bytes);
-        header.set_length(u32::try_from(length).unwrap_or(u32::MAX));
-        header.set_message_type(0x20);
-        header.set_flags(NLM_F_REQUEST | NLM_F_ACK);
-        header.set_sequence_number(1);
-        header.set_port_number(0);
+        NativeEndian::write_u32(&mut bytes[..4], u32::try_from(length).unwrap_or(u32::MAX));
+        NativeEndian::write_u16(&mut bytes[4..6], 0x20);
+        NativeEndian::write_u16(&mut bytes[6..8], NLM_F_REQUEST | NLM_F_ACK);
+        NativeEndian::write_u32(&mut bytes[8..12], 1);
+        NativeEndian::write_u32(&mut bytes[12..16], 0);
         message.emit(&mut bytes[HEADER..]);
         bytes
     }
@@ -92,7 +90,7 @@ impl Codec for Wire {
             bail!("no message of the family");
         };
         let destination = message.payload.destination.context("no destination")?;
-        let entry = destination.entry(self.service.key.family())?;
+        let entry = destination.entry(self.service.family())?;
         Ok((entry.destination.weight, entry.active_connections))
     }
 }
