@@ -90,6 +90,7 @@ impl Destination {
     /// # Errors
     /// When the weight is above 2,147,483,647, the lower threshold above the upper one, or the
     /// address of another family than the service's without a tunnel.
+    #[inline]
     pub fn check(&self, service: &ServiceKey) -> Result<(), Invalid> {
         if self.weight > i32::MAX.cast_unsigned() {
             return Err(Invalid::new(format!(

@@ -40,6 +40,7 @@ impl<'a> Frame<'a> {
         self.flags & NLM_F_DUMP_INTR != 0
     }
 
+    #[inline]
     pub(super) fn content(&self) -> Result<Content<'a>, DecodeError> {
         let errno = || match self.payload.first_chunk::<4>() {
             Some(bytes) => NativeEndian::read_i32(bytes).saturating_neg(),
@@ -96,6 +97,7 @@ impl<'a> Frames<'a> {
 impl<'a> Iterator for Frames<'a> {
     type Item = Result<Frame<'a>, DecodeError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;

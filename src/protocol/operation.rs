@@ -62,6 +62,7 @@ impl Operation {
     /// # Errors
     /// Those of [`Service::check`], [`Destination::check`], [`TimeoutsUpdate::check`] and
     /// [`SyncDaemon::check`].
+    #[inline]
     pub fn check(&self) -> Result<(), Invalid> {
         match self {
             Self::AddService(service) | Self::UpdateService(service) => service.check(),
@@ -78,6 +79,7 @@ impl Operation {
         self.payload().into()
     }
 
+    #[inline]
     pub(super) fn payload(&self) -> Payload<'_> {
         let new = Payload::new;
         match self {

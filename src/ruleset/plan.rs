@@ -59,11 +59,13 @@ impl Change {
     }
 
     /// Whether the kernel has nothing to do for it.
+    #[inline]
     pub(crate) fn is_so_already(&self) -> bool {
         matches!(self, Self::DrainDestination(_, Destination { weight: 0, .. }))
     }
 
     /// What asks the kernel for it; `None` where it is so already.
+    #[inline]
     pub fn operation(&self) -> Option<Operation> {
         Some(match *self {
             Self::AddService(service) => Operation::AddService(service),

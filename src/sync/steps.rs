@@ -23,6 +23,7 @@ pub(super) enum Part {
 }
 
 impl Step<'_> {
+    #[inline]
     pub(super) fn operation(&self) -> Option<Operation> {
         match (self.part, *self.change) {
             (Part::Unbound, Change::AddService(service)) => {
@@ -59,6 +60,7 @@ impl<'a> Steps<'a> {
     }
 
     /// Whether the service is better added without its scheduler.
+    #[inline]
     fn is_better_unbound(&self, change: &Change) -> bool {
         let Change::AddService(service) = change else { return false };
         let hashes = matches!(
@@ -73,6 +75,7 @@ impl<'a> Steps<'a> {
 impl<'a> Iterator for Steps<'a> {
     type Item = Step<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Step<'a>> {
         while self.changes.first().is_some_and(Change::is_so_already) {
             self.changes = &self.changes[1..];
@@ -100,6 +103,7 @@ pub(super) struct Operations<'a>(pub(super) Steps<'a>);
 impl Iterator for Operations<'_> {
     type Item = Operation;
 
+    #[inline]
     fn next(&mut self) -> Option<Operation> {
         self.0.next()?.operation()
     }

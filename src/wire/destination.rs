@@ -1,7 +1,7 @@
 //! The attributes of a destination.
 
 use super::DecodeError;
-use super::reader::{InOrder, Value, for_each_attribute, nested};
+use super::reader::{InOrder, Value, for_each_attribute, nested, required};
 use super::service::{address_bytes, address_of, family_number, family_of};
 use super::stats::{self, Both, Counters, Width};
 use super::uapi::{destination as attribute, top};
@@ -9,6 +9,9 @@ use super::writer::Attributes;
 use crate::model::{
     Destination, DestinationEntry, DestinationKey, Family, Forwarding, Stats, Tunnel,
 };
+
+/// The length of an answer's attributes up to the counters: an address, and twelve of a word.
+const NUMBERS_LENGTH: usize = 20 + 12 * 8;
 
 /// A destination's attributes, each as the kernel has it; what is `None` is not in the message.
 ///
@@ -88,10 +91,14 @@ impl DestinationAttributes {
             sink.u16_native(attribute::ADDRESS_FAMILY, family);
         }
         if let Some(stats) = &self.stats {
-            sink.nest(attribute::STATS, |nest| stats::encode(stats, Width::Narrow, nest));
+            let nest = sink.begin_nest();
+            stats::encode(stats, Width::Narrow, sink);
+            sink.end_nest(attribute::STATS, nest);
         }
         if let Some(stats) = &self.stats64 {
-            sink.nest(attribute::STATS64, |nest| stats::encode(stats, Width::Wide, nest));
+            let nest = sink.begin_nest();
+            stats::encode(stats, Width::Wide, sink);
+            sink.end_nest(attribute::STATS64, nest);
         }
     }
 
@@ -120,7 +127,9 @@ impl DestinationAttributes {
     /// Decodes what has the order in which kernels since 5.3 answer, in far fewer steps.
     #[inline(always)]
     fn decode_in_order(bytes: &[u8], counters: Counters) -> Option<Result<Self, DecodeError>> {
-        let mut next = InOrder(bytes);
+        // Of a known length, what follows needs no look at it.
+        let (numbers, counts) = bytes.split_first_chunk::<NUMBERS_LENGTH>()?;
+        let mut next = InOrder(numbers);
         let mut destination = Self {
             address: Some(next.array(attribute::ADDRESS)?),
             port: Some(next.u16_network(attribute::PORT)?),
@@ -138,6 +147,7 @@ impl DestinationAttributes {
             stats: None,
             stats64: None,
         };
+        let mut next = InOrder(counts);
         let mut stats = Both::new(counters);
         stats.set(Width::Narrow, next.next_nest(attribute::STATS)?);
         stats.set(Width::Wide, next.next_nest(attribute::STATS64)?);
@@ -204,8 +214,8 @@ impl DestinationAttributes {
             None | Some(0) => service,
             Some(number) => family_of(number)?,
         };
-        let address = self.address.ok_or(DecodeError::Missing("ADDR"))?;
-        let port = self.port.ok_or(DecodeError::Missing("PORT"))?;
+        let address = required(self.address, "ADDR")?;
+        let port = required(self.port, "PORT")?;
         Ok(DestinationKey::new(address_of(family, address), port))
     }
 
@@ -220,13 +230,13 @@ impl DestinationAttributes {
             self.tunnel_port.unwrap_or(0),
             self.tunnel_flags.unwrap_or(0),
         );
-        let method = self.forwarding.ok_or(DecodeError::Missing("FWD_METHOD"))?;
+        let method = required(self.forwarding, "FWD_METHOD")?;
         Ok(Destination {
             key: self.key(service)?,
             forwarding: Forwarding::from_number(method, tunnel),
-            weight: self.weight.ok_or(DecodeError::Missing("WEIGHT"))?,
-            upper_threshold: self.upper_threshold.ok_or(DecodeError::Missing("U_THRESH"))?,
-            lower_threshold: self.lower_threshold.ok_or(DecodeError::Missing("L_THRESH"))?,
+            weight: required(self.weight, "WEIGHT")?,
+            upper_threshold: required(self.upper_threshold, "U_THRESH")?,
+            lower_threshold: required(self.lower_threshold, "L_THRESH")?,
         })
     }
 

@@ -147,10 +147,14 @@ impl Message {
 
     pub(crate) fn encode<S: Attributes>(&self, sink: &mut S) {
         if let Some(service) = &self.service {
-            sink.nest(top::SERVICE, |nest| service.encode(nest));
+            let nest = sink.begin_nest();
+            service.encode(sink);
+            sink.end_nest(top::SERVICE, nest);
         }
         if let Some(destination) = &self.destination {
-            sink.nest(top::DESTINATION, |nest| destination.encode(nest));
+            let nest = sink.begin_nest();
+            destination.encode(sink);
+            sink.end_nest(top::DESTINATION, nest);
         }
         self.encode_system(sink);
     }
@@ -159,7 +163,9 @@ impl Message {
     #[inline(always)]
     pub(super) fn encode_system<S: Attributes>(&self, sink: &mut S) {
         if let Some(daemon) = &self.daemon {
-            sink.nest(top::DAEMON, |nest| daemon.encode(nest));
+            let nest = sink.begin_nest();
+            daemon.encode(sink);
+            sink.end_nest(top::DAEMON, nest);
         }
         for (kind, value) in [
             (top::TIMEOUT_TCP, self.tcp_timeout),

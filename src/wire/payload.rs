@@ -34,23 +34,21 @@ impl<'a> Payload<'a> {
 
     #[inline(always)]
     pub(crate) fn encode<S: Attributes>(&self, sink: &mut S) {
-        match self.service {
-            Some(About::Key(key)) => {
-                sink.nest(top::SERVICE, |nest| ServiceAttributes::from(key).encode(nest));
+        if let Some(service) = self.service {
+            let nest = sink.begin_nest();
+            match service {
+                About::Key(key) => ServiceAttributes::from(key).encode(sink),
+                About::Whole(service) => ServiceAttributes::from(service).encode(sink),
             }
-            Some(About::Whole(service)) => {
-                sink.nest(top::SERVICE, |nest| ServiceAttributes::from(service).encode(nest));
-            }
-            None => {}
+            sink.end_nest(top::SERVICE, nest);
         }
-        match self.destination {
-            Some(About::Key(key)) => {
-                sink.nest(top::DESTINATION, |nest| DestinationAttributes::from(key).encode(nest));
+        if let Some(destination) = self.destination {
+            let nest = sink.begin_nest();
+            match destination {
+                About::Key(key) => DestinationAttributes::from(key).encode(sink),
+                About::Whole(destination) => DestinationAttributes::from(destination).encode(sink),
             }
-            Some(About::Whole(destination)) => sink.nest(top::DESTINATION, |nest| {
-                DestinationAttributes::from(destination).encode(nest);
-            }),
-            None => {}
+            sink.end_nest(top::DESTINATION, nest);
         }
         if self.daemon.is_some() || self.timeouts != [None; 3] {
             Message::from(*self).encode_system(sink);

@@ -92,7 +92,16 @@ pub(crate) fn nested<'a>(
         nest = if kind == wanted { Some(value) } else { nest };
         Ok::<_, DecodeError>(())
     })?;
-    nest.ok_or(DecodeError::Missing(name))
+    required(nest, name)
+}
+
+/// What must be there.
+#[inline(always)]
+pub(crate) fn required<T>(value: Option<T>, name: &'static str) -> Result<T, DecodeError> {
+    match value {
+        Some(value) => Ok(value),
+        None => Err(DecodeError::Missing(name)),
+    }
 }
 
 /// The value of an attribute, with the attribute's name for the error message.

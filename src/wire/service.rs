@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use super::DecodeError;
-use super::reader::{Value, for_each_attribute, nested};
+use super::reader::{Value, for_each_attribute, nested, required};
 use super::stats::{self, Both, Counters, Width};
 use super::uapi::{AF_INET, AF_INET6, service as attribute, top};
 use super::writer::Attributes;
@@ -85,10 +85,14 @@ impl ServiceAttributes {
             None => {}
         }
         if let Some(stats) = &self.stats {
-            sink.nest(attribute::STATS, |nest| stats::encode(stats, Width::Narrow, nest));
+            let nest = sink.begin_nest();
+            stats::encode(stats, Width::Narrow, sink);
+            sink.end_nest(attribute::STATS, nest);
         }
         if let Some(stats) = &self.stats64 {
-            sink.nest(attribute::STATS64, |nest| stats::encode(stats, Width::Wide, nest));
+            let nest = sink.begin_nest();
+            stats::encode(stats, Width::Wide, sink);
+            sink.end_nest(attribute::STATS64, nest);
         }
     }
 
@@ -231,14 +235,14 @@ impl TryFrom<&ServiceAttributes> for ServiceKey {
     type Error = DecodeError;
 
     fn try_from(attributes: &ServiceAttributes) -> Result<Self, DecodeError> {
-        let family = family_of(attributes.family.ok_or(DecodeError::Missing("AF"))?)?;
+        let family = family_of(required(attributes.family, "AF")?)?;
         // A mark wins over an address, and one of zero is no mark.
         if let Some(mark) = attributes.mark.and_then(NonZeroU32::new) {
             return Ok(Self::Mark { mark, family });
         }
-        let protocol = attributes.protocol.ok_or(DecodeError::Missing("PROTOCOL"))?;
-        let address = attributes.address.ok_or(DecodeError::Missing("ADDR"))?;
-        let port = attributes.port.ok_or(DecodeError::Missing("PORT"))?;
+        let protocol = required(attributes.protocol, "PROTOCOL")?;
+        let address = required(attributes.address, "ADDR")?;
+        let port = required(attributes.port, "PORT")?;
         Ok(Self::address(Protocol(protocol), address_of(family, address), port))
     }
 }
@@ -248,10 +252,10 @@ impl TryFrom<&ServiceAttributes> for Service {
 
     fn try_from(attributes: &ServiceAttributes) -> Result<Self, DecodeError> {
         let key = ServiceKey::try_from(attributes)?;
-        let scheduler = attributes.scheduler.ok_or(DecodeError::Missing("SCHED_NAME"))?;
+        let scheduler = required(attributes.scheduler, "SCHED_NAME")?;
         let scheduler = Scheduler::named(scheduler.as_str()).unwrap_or_default();
-        let (flags, mask) = attributes.flags.ok_or(DecodeError::Missing("FLAGS"))?;
-        let timeout = attributes.timeout.ok_or(DecodeError::Missing("TIMEOUT"))?;
+        let (flags, mask) = required(attributes.flags, "FLAGS")?;
+        let timeout = required(attributes.timeout, "TIMEOUT")?;
         let mut service = Self::from_flag_bits(key, scheduler, flags & mask);
         if flags & mask & ServiceFlags::PERSISTENT != 0 {
             service.persistence = Some(Persistence {

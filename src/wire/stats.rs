@@ -7,6 +7,9 @@ use super::writer::Attributes;
 use crate::model::{Rates, Stats};
 
 const COUNTERS: usize = attribute::OUTGOING_BYTE_RATE as usize;
+/// Ten attributes, of which two, or all, have 64 bits.
+const NARROW_LENGTH: usize = 8 * 8 + 2 * 12;
+const WIDE_LENGTH: usize = 10 * 12;
 
 /// How wide the counters of packets and the rates are.
 #[derive(Clone, Copy)]
@@ -83,7 +86,11 @@ pub(crate) fn encode<S: Attributes>(stats: &Stats, width: Width, sink: &mut S) {
 }
 
 fn decode(bytes: &[u8], width: Width) -> Result<Stats, DecodeError> {
-    if let Some(counters) = in_order(bytes, width) {
+    let in_order = match width {
+        Width::Narrow => in_order::<NARROW_LENGTH>(bytes, width),
+        Width::Wide => in_order::<WIDE_LENGTH>(bytes, width),
+    };
+    if let Some(counters) = in_order {
         return Ok(of_counters(counters));
     }
     let mut counters = [0; COUNTERS];
@@ -103,7 +110,8 @@ fn decode(bytes: &[u8], width: Width) -> Result<Stats, DecodeError> {
 
 /// The counters, where they have the order in which kernels write them.
 #[inline(always)]
-fn in_order(bytes: &[u8], width: Width) -> Option<[u64; COUNTERS]> {
+fn in_order<const LENGTH: usize>(bytes: &[u8], width: Width) -> Option<[u64; COUNTERS]> {
+    let bytes: &[u8; LENGTH] = bytes.try_into().ok()?;
     let mut attributes = InOrder(bytes);
     let mut counters = [0; COUNTERS];
     for (kind, counter) in (attribute::CONNECTIONS..).zip(&mut counters) {

@@ -7,8 +7,11 @@ use netlink_packet_core::{NLA_ALIGNTO, NLA_F_NESTED, NLA_HEADER_SIZE};
 pub(crate) trait Sink: Sized {
     fn put<const N: usize>(&mut self, bytes: [u8; N]);
     fn put_slice(&mut self, bytes: &[u8]);
-    /// An attribute that holds attributes; its length is set once they are written.
-    fn nest(&mut self, kind: u16, content: impl FnOnce(&mut Self));
+    /// An attribute that holds attributes, once it has begun.
+    type Nest;
+    fn begin_nest(&mut self) -> Self::Nest;
+    /// Ends an attribute that holds those written since it began.
+    fn end_nest(&mut self, kind: u16, nest: Self::Nest);
 }
 
 /// Counts instead of writing.
@@ -24,10 +27,13 @@ impl Sink for Length {
         self.0 += bytes.len();
     }
 
-    fn nest(&mut self, _: u16, content: impl FnOnce(&mut Self)) {
+    type Nest = ();
+
+    fn begin_nest(&mut self) {
         self.0 += NLA_HEADER_SIZE;
-        content(self);
     }
+
+    fn end_nest(&mut self, _: u16, (): ()) {}
 }
 
 /// Writes into a slice, which must be long enough.
@@ -58,7 +64,7 @@ impl<'a> Slice<'a> {
 /// The length is asked for before, or the longest message fits.
 const LONG_ENOUGH: &str = "a message is written into a slice that holds it";
 
-impl Sink for Slice<'_> {
+impl<'a> Sink for Slice<'a> {
     #[inline(always)]
     fn put<const N: usize>(&mut self, bytes: [u8; N]) {
         *self.take() = bytes;
@@ -72,12 +78,18 @@ impl Sink for Slice<'_> {
         self.rest = rest;
     }
 
+    /// Where the header goes, and the number of bytes that were left behind it.
+    type Nest = (&'a mut [u8; NLA_HEADER_SIZE], usize);
+
     #[inline(always)]
-    fn nest(&mut self, kind: u16, content: impl FnOnce(&mut Self)) {
+    fn begin_nest(&mut self) -> Self::Nest {
         let to = self.take();
-        let before = self.left();
-        content(self);
-        *to = header(kind | NLA_F_NESTED, before - self.left());
+        (to, self.left())
+    }
+
+    #[inline(always)]
+    fn end_nest(&mut self, kind: u16, (to, left): Self::Nest) {
+        *to = header(kind | NLA_F_NESTED, left - self.left());
     }
 }
 
@@ -161,10 +173,11 @@ mod tests {
     #[test]
     fn attributes_are_aligned_and_nests_know_their_length() {
         let mut buffer = [0xaa; 20];
-        Slice::new(&mut buffer).nest(1, |nest| {
-            nest.u16_network(4, 80);
-            nest.string(6, "wrr");
-        });
+        let mut slice = Slice::new(&mut buffer);
+        let nest = slice.begin_nest();
+        slice.u16_network(4, 80);
+        slice.string(6, "wrr");
+        slice.end_nest(1, nest);
         let nested = 1 | NLA_F_NESTED;
         let mut expected = Vec::new();
         for native in [20, nested, 6, 4] {
