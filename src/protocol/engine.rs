@@ -48,6 +48,14 @@ pub(crate) struct Exchange {
     dump: bool,
 }
 
+/// A message that answers an exchange.
+pub(crate) struct Answer<'a> {
+    pub(crate) command: u8,
+    pub(crate) attributes: &'a [u8],
+    /// How many more of its length the datagram has at most.
+    pub(crate) more: usize,
+}
+
 /// How far an exchange has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -182,8 +190,8 @@ impl Engine {
 }
 
 impl Exchange {
-    /// Takes a datagram: calls `each` with the command and the attributes of every message that
-    /// answers this exchange, and skips those that answer another.
+    /// Takes a datagram: calls `each` with every message that answers this exchange, and skips those
+    /// that answer another.
     ///
     /// # Errors
     /// The exchange has failed: by the kernel's word, by a datagram that cannot be read, or by
@@ -191,10 +199,11 @@ impl Exchange {
     pub(crate) fn absorb(
         &self,
         datagram: &[u8],
-        mut each: impl FnMut(u8, &[u8]) -> Result<(), DecodeError>,
+        mut each: impl FnMut(Answer<'_>) -> Result<(), DecodeError>,
     ) -> Outcome {
         let mut progress = Progress::None;
-        for frame in Frames::new(datagram) {
+        let mut frames = Frames::new(datagram);
+        while let Some(frame) = frames.next() {
             let frame = frame?;
             if frame.sequence != self.sequence {
                 continue;
@@ -215,7 +224,8 @@ impl Exchange {
                         payload.split_first_chunk::<GENERIC_HEADER_LENGTH>().ok_or_else(|| {
                             DecodeError::Framing("a message has no header".to_owned())
                         })?;
-                    each(command, attributes)?;
+                    let more = frames.left() / (HEADER_LENGTH + payload.len());
+                    each(Answer { command, attributes, more })?;
                 }
                 Content::Payload(_) => match frame.message_type {
                     NLMSG_NOOP => {}

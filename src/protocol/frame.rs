@@ -92,6 +92,11 @@ impl<'a> Frames<'a> {
     pub(super) fn new(datagram: &'a [u8]) -> Self {
         Self { rest: datagram }
     }
+
+    /// How many bytes of the datagram are left.
+    pub(super) fn left(&self) -> usize {
+        self.rest.len()
+    }
 }
 
 impl<'a> Iterator for Frames<'a> {

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::{Session, trace};
 use crate::error::{Cause, Error};
-use crate::protocol::{Exchange, Progress, Request, family_id};
+use crate::protocol::{Answer, Exchange, Progress, Request, family_id};
 use crate::transport::Received;
 use crate::wire::{Command, DecodeError};
 
@@ -29,8 +29,8 @@ impl Session {
     /// Asks the kernel for the number of the family, so that a missing one shows at once.
     pub(crate) async fn resolve_family(&mut self) -> Result<(), Error> {
         let mut family = None;
-        let mut each = |_, attributes: &[u8]| {
-            family = Some(family_id(attributes)?);
+        let mut each = |answer: Answer<'_>| {
+            family = Some(family_id(answer.attributes)?);
             Ok(())
         };
         let outcome = self.exchange_once(Request::Family, &mut each).await;
@@ -63,9 +63,12 @@ impl Session {
         let mut answers = Vec::new();
         loop {
             let buffer = self.incoming.capacity();
-            let outcome = self.exchange(request, |command, attributes| {
+            let outcome = self.exchange(request, |Answer { command, attributes, more }| {
                 let command = command.try_into()?;
                 trace::received(command, attributes);
+                if answers.len() == answers.capacity() {
+                    answers.reserve(1 + more);
+                }
                 answers.push(decode(command, attributes)?);
                 Ok(())
             });
@@ -81,7 +84,7 @@ impl Session {
     pub(super) async fn exchange(
         &mut self,
         request: Request,
-        mut each: impl FnMut(u8, &[u8]) -> Result<(), DecodeError> + Send,
+        mut each: impl FnMut(Answer<'_>) -> Result<(), DecodeError> + Send,
     ) -> Result<(), Error> {
         let conversation = self.converse(request, &mut each);
         trace::in_span(&request, conversation).await.inspect_err(trace::failed)
@@ -90,7 +93,7 @@ impl Session {
     async fn converse(
         &mut self,
         request: Request,
-        each: &mut (impl FnMut(u8, &[u8]) -> Result<(), DecodeError> + Send),
+        each: &mut (impl FnMut(Answer<'_>) -> Result<(), DecodeError> + Send),
     ) -> Result<(), Error> {
         self.prepare(request).await?;
         let mut outcome = self.exchange_once(request, each).await;
@@ -134,7 +137,7 @@ impl Session {
     async fn exchange_once(
         &mut self,
         request: Request,
-        each: &mut (impl FnMut(u8, &[u8]) -> Result<(), DecodeError> + Send),
+        each: &mut (impl FnMut(Answer<'_>) -> Result<(), DecodeError> + Send),
     ) -> Result<(), Cause> {
         if request.is_dump() {
             self.leave_unfinished_dump().await?;
@@ -152,7 +155,7 @@ impl Session {
     /// Reads a dump that an earlier exchange did not wait for to its end.
     async fn leave_unfinished_dump(&mut self) -> Result<(), Cause> {
         let Some(dump) = self.unfinished_dump else { return Ok(()) };
-        match self.receive_all(dump, &mut |_, _| Ok(())).await {
+        match self.receive_all(dump, &mut |_| Ok(())).await {
             Ok(()) | Err(Cause::Kernel { .. }) => {}
             Err(_) => {
                 self.broken = true;
@@ -191,7 +194,7 @@ impl Session {
     async fn receive_all(
         &mut self,
         exchange: Exchange,
-        each: &mut (impl FnMut(u8, &[u8]) -> Result<(), DecodeError> + Send),
+        each: &mut (impl FnMut(Answer<'_>) -> Result<(), DecodeError> + Send),
     ) -> Result<(), Cause> {
         let mut deadline = self.deadline();
         loop {

@@ -164,6 +164,8 @@ impl Session {
         let keys: Vec<_> = syncer.changed.iter().copied().collect();
         let mut plan = Plan::of_services(keys.clone(), known, &syncer.wanted, &syncer.policy);
         report.left = plan.take_left();
+        // What is known is written to below, and copied where it is shared.
+        drop(plan.take_actual());
         syncer.drainer.keep_wanted(&keys, &syncer.wanted);
         syncer.drainer.begin(&plan, start);
 

@@ -68,6 +68,7 @@ impl Command {
 impl TryFrom<u8> for Command {
     type Error = DecodeError;
 
+    #[inline]
     fn try_from(number: u8) -> Result<Self, DecodeError> {
         usize::from(number)
             .checked_sub(1)
