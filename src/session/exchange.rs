@@ -12,15 +12,16 @@ use crate::protocol::{Answer, Exchange, Progress, Request, family_id};
 use crate::transport::Received;
 use crate::wire::{Command, DecodeError};
 
-/// The size of the receive buffer.
-///
-/// The kernel makes the parts of a dump as long as the longest buffer that a socket has received
-/// into, up to 32,448 bytes. Where it clears the memory that it hands out, as Debian's does, long
-/// parts cost more than half of the time of short dumps. A byte more than any part has tells a
-/// whole part from one that was cut.
+/// The size of the receive buffer, and so of the parts of a dump: the kernel makes them as long as
+/// the longest buffer that a socket has received into, up to 32,448 bytes. Where it clears the
+/// memory that it hands out, as Debian's does, longer parts cost more than half of the time of
+/// short dumps. A byte more than any part has tells a whole part from one that was cut.
 pub(super) const RECEIVE_BUFFER: usize = 4096 + 1;
-/// Its size once a part was cut: where a page has more than 4 KiB, the shortest part has more, too.
+/// Its size for long dumps, since for each part the kernel walks over all that came before; and
+/// once a part was cut, as it is where a page has more than 4 KiB.
 const LARGE_RECEIVE_BUFFER: usize = 64 * 1024;
+/// From so many parts on a dump is long.
+const LONG_DUMP: usize = 64;
 
 /// The kernel's number both for what a request is about and for a family that is not there.
 pub(super) const NOT_THERE: i32 = Errno::NOENT.raw_os_error();
@@ -141,6 +142,7 @@ impl Session {
     ) -> Result<(), Cause> {
         if request.is_dump() {
             self.leave_unfinished_dump().await?;
+            self.return_to_short_parts();
         }
         let exchange = self.engine.begin(&request);
         trace::sent(&request);
@@ -150,6 +152,13 @@ impl Session {
             self.unfinished_dump = Some(exchange);
         }
         self.receive_all(exchange, each).await
+    }
+
+    /// Goes back to short parts after a long dump: on a fresh socket, which has received none.
+    fn return_to_short_parts(&mut self) {
+        if self.incoming.capacity() > self.receive_buffer && self.transport.reopen().is_ok() {
+            self.incoming = Vec::with_capacity(self.receive_buffer);
+        }
     }
 
     /// Reads a dump that an earlier exchange did not wait for to its end.
@@ -197,6 +206,7 @@ impl Session {
         each: &mut (impl FnMut(Answer<'_>) -> Result<(), DecodeError> + Send),
     ) -> Result<(), Cause> {
         let mut deadline = self.deadline();
+        let mut parts = 0;
         loop {
             self.receive(deadline).await?;
             let progress = exchange.absorb(&self.incoming, &mut *each);
@@ -204,6 +214,11 @@ impl Session {
                 Ok(Progress::None) => {}
                 Ok(Progress::Some) => {
                     deadline = self.deadline();
+                    parts += 1;
+                    if parts == LONG_DUMP {
+                        self.incoming.clear();
+                        self.incoming.reserve(LARGE_RECEIVE_BUFFER);
+                    }
                 }
                 // After its word on a dump the kernel says no more.
                 Ok(Progress::Finished) | Err(Cause::Kernel { .. }) => {
@@ -228,6 +243,7 @@ impl Session {
                     let text = format!("a datagram of more than {} bytes", incoming.capacity());
                     incoming.clear();
                     incoming.reserve(LARGE_RECEIVE_BUFFER);
+                    self.receive_buffer = incoming.capacity();
                     Err(DecodeError::Framing(text).into())
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

@@ -32,6 +32,8 @@ pub(crate) struct Session {
     transport: Box<dyn AsyncTransport>,
     engine: Engine,
     incoming: Vec<u8>,
+    /// The capacity of `incoming` but for long dumps.
+    receive_buffer: usize,
     /// A dump whose end has not been seen. The kernel runs one at a time on a socket, so it must
     /// be read to its end, or left behind with its socket, before the next.
     unfinished_dump: Option<Exchange>,
@@ -47,6 +49,7 @@ impl Session {
             transport,
             engine: Engine::default(),
             incoming: Vec::with_capacity(exchange::RECEIVE_BUFFER),
+            receive_buffer: exchange::RECEIVE_BUFFER,
             unfinished_dump: None,
             broken: false,
             window: Window::default(),
