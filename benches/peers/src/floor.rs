@@ -13,8 +13,10 @@ use netlink_packet_core::{
 use netlink_packet_generic::GenlMessage;
 
 const HEADER: usize = 16;
-/// The kernel makes parts of this length; longer ones take it more time (docs/performance.md).
-const RECEIVE_BUFFER: usize = 4096;
+/// The kernel makes parts of dumps as long as the receive buffer, and what is best depends on the
+/// dump (docs/performance.md): for one of all services, and for one of some destinations.
+const LONG_PARTS: usize = 64 * 1024;
+const SHORT_PARTS: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A socket with requests that are ready to be sent.
@@ -35,8 +37,12 @@ impl Floor {
     /// # Errors
     /// There is no IPVS here.
     pub fn open() -> anyhow::Result<Self> {
+        Self::with_parts(SHORT_PARTS)
+    }
+
+    fn with_parts(receive_buffer: usize) -> anyhow::Result<Self> {
         let socket = NetlinkSocket::open()?;
-        let mut floor = Self { socket, family: 0x10, answer: Vec::with_capacity(RECEIVE_BUFFER) };
+        let mut floor = Self { socket, family: 0x10, answer: Vec::with_capacity(receive_buffer) };
         let name = [&11u16.to_ne_bytes()[..], &2u16.to_ne_bytes(), b"IPVS\0\0\0\0"].concat();
         let name = [&9u16.to_ne_bytes()[..], &name[2..]].concat();
         let query = [&[3, 1, 0, 0], &name[..]].concat();
@@ -100,11 +106,17 @@ impl Floor {
         (100..).zip(messages).map(encode).collect()
     }
 
-    /// Runs dumps to their ends. Returns how many messages came.
+    /// Runs dumps that read a whole table, as [`encode_dumps`](Self::encode_dumps) made them.
+    /// Returns how many messages came.
     ///
     /// # Errors
     /// A dump failed.
-    pub fn dump(&mut self, dumps: &[Vec<u8>]) -> anyhow::Result<usize> {
+    pub fn read(&mut self, dumps: &[Vec<u8>]) -> anyhow::Result<usize> {
+        let (services, destinations) = dumps.split_at(1);
+        Ok(Self::with_parts(LONG_PARTS)?.dump(services)? + self.dump(destinations)?)
+    }
+
+    fn dump(&mut self, dumps: &[Vec<u8>]) -> anyhow::Result<usize> {
         let mut messages = 0;
         for request in dumps {
             self.socket.send(request)?;

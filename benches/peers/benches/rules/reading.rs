@@ -72,7 +72,7 @@ fn floor(rules: &Ruleset) -> anyhow::Result<Duration> {
     let mut floor = Floor::open()?;
     let dumps = floor.encode_dumps(rules);
     time(|| {
-        ensure!(floor.dump(&dumps)? == Size::of(rules).rules(), "not all was dumped");
+        ensure!(floor.read(&dumps)? == Size::of(rules).rules(), "not all was dumped");
         Ok(())
     })
 }
