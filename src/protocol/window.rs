@@ -161,6 +161,11 @@ impl Window {
         }
     }
 
+    /// Why the operation of a window of one failed, if it did.
+    pub(crate) fn take_failure(&mut self) -> Option<Cause> {
+        self.failures.pop().map(|(_, cause)| cause)
+    }
+
     /// The operations that failed or were not sent, in their order, by their place.
     pub(crate) fn failures(&mut self) -> impl Iterator<Item = (usize, Cause)> {
         self.failures.drain(..)

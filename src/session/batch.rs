@@ -68,20 +68,19 @@ impl Session {
 
     /// A window of one operation.
     pub(super) async fn change(&mut self, operation: Operation) -> Result<(), Error> {
-        let request = Request::Operation(operation);
+        let failed = |cause| Error::new(operation.into(), cause);
         let conversation = async {
-            operation.check().map_err(|invalid| Error::new(request, invalid))?;
-            self.prepare(request).await?;
-            trace::sent(&request);
+            operation.check().map_err(|invalid| failed(invalid.into()))?;
+            if !self.is_prepared() {
+                self.prepare(operation.into()).await?;
+            }
+            trace::sent(&operation.into());
             self.window.begin(&mut self.engine);
             self.window.push(&operation, &mut self.engine);
             self.run_window(&[operation]).await;
-            match self.window.failures().next() {
-                Some((_, cause)) => Err(Error::new(request, cause)),
-                None => Ok(()),
-            }
+            self.window.take_failure().map_or(Ok(()), |cause| Err(failed(cause)))
         };
-        trace::in_span(&request, conversation).await.inspect_err(trace::failed)
+        trace::in_span(&operation, conversation).await.inspect_err(trace::failed)
     }
 
     /// Encodes one more operation of the window, where it is valid.

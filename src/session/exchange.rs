@@ -96,7 +96,9 @@ impl Session {
         request: Request,
         each: &mut (impl FnMut(Answer<'_>) -> Result<(), DecodeError> + Send),
     ) -> Result<(), Error> {
-        self.prepare(request).await?;
+        if !self.is_prepared() {
+            self.prepare(request).await?;
+        }
         let mut outcome = self.exchange_once(request, each).await;
         if let Err(Cause::Kernel { errno, .. }) = outcome
             && errno == NOT_THERE
@@ -105,6 +107,11 @@ impl Session {
             outcome = self.exchange_once(request, each).await;
         }
         outcome.map_err(|cause| Error::new(request, cause))
+    }
+
+    /// Whether the socket works and the family's number is known, as they mostly do.
+    pub(super) fn is_prepared(&self) -> bool {
+        !self.broken && self.engine.family().is_some()
     }
 
     /// Makes sure of a socket that works and of the family's number.
@@ -196,7 +203,7 @@ impl Session {
         // So long that nobody waits for it, where the clock cannot tell the end.
         const FOREVER: Duration = Duration::from_secs(1 << 30);
         let now = self.transport.now();
-        now.checked_add(self.conversation.deadline).unwrap_or(now + FOREVER)
+        now.checked_add(self.conversation.deadline).unwrap_or_else(|| now + FOREVER)
     }
 
     /// Receives until the exchange has ended, for as long as the kernel keeps answering it.
