@@ -1,0 +1,161 @@
+//! New services of the schedulers by hash, whose table the kernel makes anew with each destination:
+//! they get their scheduler after their destinations.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use ipvs_netlink::blocking::Client;
+use ipvs_netlink::fake::{Fault, Kernel, Link};
+use ipvs_netlink::transport::{Received, Transport};
+use ipvs_netlink::{Policy, Ruleset, Syncer};
+
+const NEW_SERVICE: u8 = 1;
+const SET_SERVICE: u8 = 2;
+const DEL_SERVICE: u8 = 3;
+const NEW_DESTINATION: u8 = 5;
+
+/// A link that takes note of the commands that change something.
+struct Noting {
+    link: Link,
+    commands: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Transport for Noting {
+    fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
+        let mut rest = datagram;
+        while let Some((header, _)) = rest.split_first_chunk::<20>() {
+            let length = u32::from_ne_bytes(header[..4].try_into().unwrap()) as usize;
+            let is_of_the_family = header[4] != 0x10;
+            if is_of_the_family && matches!(header[16], 1..=3 | 5..=7) {
+                self.commands.lock().unwrap().push(header[16]);
+            }
+            rest = &rest[length..];
+        }
+        Transport::send(&mut self.link, datagram)
+    }
+
+    fn receive(&mut self, buffer: &mut Vec<u8>, deadline: Instant) -> io::Result<Received> {
+        Transport::receive(&mut self.link, buffer, deadline)
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        Transport::reopen(&mut self.link)
+    }
+
+    fn now(&self) -> Instant {
+        Transport::now(&self.link)
+    }
+}
+
+/// The commands of a sync of these rules onto a kernel.
+fn commands(kernel: &Kernel, rules: &Ruleset) -> (Vec<u8>, ipvs_netlink::sync::Report) {
+    let commands = Arc::default();
+    let link = Noting { link: kernel.link(), commands: Arc::clone(&commands) };
+    let report = Client::connect_with(link).unwrap().sync(rules, &Policy::new()).unwrap();
+    let commands = commands.lock().unwrap().clone();
+    (commands, report)
+}
+
+fn rules(scheduler: &str, destinations: u8) -> Ruleset {
+    let mut text = format!("-A -t 10.0.0.1:80 -s {scheduler}\n");
+    for last in 1..=destinations {
+        text += &format!("-a -t 10.0.0.1:80 -r 10.0.1.{last}:80 -m\n");
+    }
+    (text + "-A -t 10.0.0.2:80 -s rr\n-a -t 10.0.0.2:80 -r 10.0.1.1:80 -m\n").parse().unwrap()
+}
+
+fn truth(kernel: &Kernel) -> Ruleset {
+    Client::connect_with(kernel.observer()).unwrap().ruleset().unwrap()
+}
+
+#[test]
+fn the_scheduler_comes_after_the_destinations() {
+    for scheduler in ["mh", "mh -b mh-port,mh-fallback", "sh", "dh"] {
+        let kernel = Kernel::new();
+        let wanted = rules(scheduler, 3);
+        let (commands, report) = commands(&kernel, &wanted);
+        let new = [[NEW_SERVICE, NEW_DESTINATION, NEW_DESTINATION], [NEW_DESTINATION; 3]].concat();
+        assert_eq!(commands[..4], new[..4], "{scheduler}");
+        assert_eq!(commands[4..], [SET_SERVICE, NEW_SERVICE, NEW_DESTINATION], "{scheduler}");
+        assert_eq!(report.changed, 6, "as many changes as the plan has: {report}");
+        assert_eq!(truth(&kernel), wanted, "{scheduler}");
+    }
+}
+
+/// With one destination the table is made once in any case, and other schedulers have none.
+#[test]
+fn others_are_added_as_they_are() {
+    for (scheduler, destinations) in [("mh", 1), ("mh", 0), ("rr", 3), ("wrr", 3), ("wlc", 3)] {
+        let kernel = Kernel::new();
+        let wanted = rules(scheduler, destinations);
+        let (commands, _) = commands(&kernel, &wanted);
+        assert!(!commands.contains(&SET_SERVICE), "{scheduler}: {commands:?}");
+        assert_eq!(truth(&kernel), wanted, "{scheduler}");
+    }
+}
+
+/// A service left behind without a scheduler would refuse every connection.
+#[test]
+fn a_scheduler_that_is_not_there_leaves_nothing_behind() {
+    let kernel = Kernel::new();
+    kernel.configure(|host| host.schedulers.retain(|name| name != "mh"));
+    let (commands, report) = commands(&kernel, &rules("mh", 3));
+    assert!(commands.contains(&DEL_SERVICE));
+    assert!(report.failed[0].error.is_module_not_found(), "{report}");
+    assert_eq!(report.failed.len(), 4, "the service and its destinations: {report}");
+    assert_eq!(report.changed, 2, "{report}");
+    assert_eq!(truth(&kernel).services().count(), 1);
+}
+
+/// What others do in between is mended, and what is lost is read again.
+#[test]
+fn faults_and_others_at_any_step_end_equal() {
+    const OTHERS: usize = 5;
+    let faults: [fn() -> Fault; 7] = [
+        || Fault::LoseAnswers,
+        || Fault::NoBuffers,
+        || Fault::Close,
+        || Fault::Fail(12),
+        || Fault::Delay(Duration::from_secs(300)),
+        || {
+            Fault::meanwhile(|kernel| {
+                Client::connect_with(kernel.observer()).unwrap().flush().unwrap();
+            })
+        },
+        || {
+            Fault::meanwhile(|kernel| {
+                let mut other = Client::connect_with(kernel.observer()).unwrap();
+                let services = rules("lc", 2);
+                let service = *services.services().next().unwrap().service();
+                drop(other.add_service(&service).or_else(|_| other.remove_service(service.key)));
+            })
+        },
+    ];
+    let wanted = rules("mh", 5);
+    for (number, fault) in faults.iter().enumerate() {
+        for step in 1..20 {
+            let what = format!("fault {number} at step {step}");
+            let kernel = Kernel::new();
+            let mut client = Client::connect_to(&kernel).unwrap();
+            let mut syncer = Syncer::new(Policy::new());
+            syncer.want(wanted.clone());
+            kernel.inject(step, fault());
+            let report = client.pass(&mut syncer).unwrap();
+            kernel.clear_faults();
+            kernel.advance(Duration::from_secs(300));
+            // What others did last is drift, which shows when the table is read again.
+            let may_be_drift = number >= OTHERS;
+            let is_said = !report.is_success() || may_be_drift;
+            assert!(is_said || truth(&kernel) == wanted, "{what}: {report}");
+            if may_be_drift {
+                syncer.resync();
+            }
+            let report = client.pass(&mut syncer).unwrap();
+            assert!(report.is_success(), "{what}: {report}");
+            assert_eq!(truth(&kernel), wanted, "{what}");
+            assert_eq!(syncer.known(), Some(&wanted), "{what}");
+        }
+    }
+}
