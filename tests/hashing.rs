@@ -59,11 +59,10 @@ fn commands(kernel: &Kernel, rules: &Ruleset) -> (Vec<u8>, ipvs_netlink::sync::R
 }
 
 fn rules(scheduler: &str, destinations: u8) -> Ruleset {
-    let mut text = format!("-A -t 10.0.0.1:80 -s {scheduler}\n");
-    for last in 1..=destinations {
-        text += &format!("-a -t 10.0.0.1:80 -r 10.0.1.{last}:80 -m\n");
-    }
-    (text + "-A -t 10.0.0.2:80 -s rr\n-a -t 10.0.0.2:80 -r 10.0.1.1:80 -m\n").parse().unwrap()
+    let destination = |last| format!("-a -t 10.0.0.1:80 -r 10.0.1.{last}:80 -m\n");
+    let destinations = (1..=destinations).map(destination).collect::<Vec<_>>().concat();
+    let other = "-A -t 10.0.0.2:80 -s rr\n-a -t 10.0.0.2:80 -r 10.0.1.1:80 -m\n";
+    format!("-A -t 10.0.0.1:80 -s {scheduler}\n{destinations}{other}").parse().unwrap()
 }
 
 fn truth(kernel: &Kernel) -> Ruleset {

@@ -311,3 +311,97 @@ impl From<&Destination> for DestinationAttributes {
         attributes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Rates;
+    use crate::wire::{Command, Message};
+    use netlink_packet_core::Emitable;
+    use std::net::Ipv4Addr;
+
+    /// A destination as kernels since 5.3 answer it, and its attributes one by one.
+    fn answer() -> (Vec<u8>, Vec<Vec<u8>>) {
+        let count = |n| Stats {
+            connections: n,
+            incoming_packets: n + 1,
+            outgoing_packets: n + 2,
+            incoming_bytes: n + 3,
+            outgoing_bytes: n + 4,
+            rates: Rates { connections: n + 5, incoming_bytes: n + 6, ..Rates::default() },
+        };
+        let backend = Destination::masquerade(Ipv4Addr::new(10, 0, 1, 1), 8080).thresholds(9, 3);
+        let mut attributes = DestinationAttributes::from(&backend.weight(7));
+        attributes.tunnel_type = Some(1);
+        attributes.tunnel_port = Some(6080);
+        attributes.tunnel_flags = Some(2);
+        attributes.active_connections = Some(11);
+        attributes.inactive_connections = Some(12);
+        attributes.persistent_connections = Some(13);
+        attributes.stats = Some(count(100));
+        attributes.stats64 = Some(count(1 << 40));
+        let mut message = Message::new(Command::NewDest);
+        message.destination = Some(attributes);
+        let mut bytes = vec![0; message.buffer_len()];
+        message.emit(&mut bytes);
+        let mut parts = Vec::new();
+        let mut rest = &bytes[4..];
+        while !rest.is_empty() {
+            let length = usize::from(u16::from_ne_bytes([rest[0], rest[1]]));
+            let (part, after) = rest.split_at(length.next_multiple_of(4));
+            parts.push(part.to_vec());
+            rest = after;
+        }
+        (bytes, parts)
+    }
+
+    fn decoded(bytes: &[u8]) -> (DestinationAttributes, DestinationEntry) {
+        let entry = DestinationAttributes::of_answer(bytes, Family::V4).unwrap();
+        (DestinationAttributes::decode(&bytes[4..]).unwrap(), entry)
+    }
+
+    fn nested_in(bytes: &[u8], parts: &[Vec<u8>]) -> Vec<u8> {
+        let content = parts.concat();
+        let length = u16::try_from(4 + content.len()).unwrap();
+        [&length.to_ne_bytes()[..], &bytes[2..4], &content].concat()
+    }
+
+    #[test]
+    fn the_order_of_attributes_does_not_matter() {
+        let (bytes, mut parts) = answer();
+        let expected = decoded(&bytes);
+        assert!(DestinationAttributes::decode_in_order(&bytes[4..], Counters::All).is_some());
+        assert_eq!(expected.1.stats.connections, 1 << 40, "the wide counters");
+        assert_eq!(expected.1.active_connections, 11);
+        for _ in 1..parts.len() {
+            parts.rotate_left(1);
+            let bytes = nested_in(&bytes, &parts);
+            assert!(DestinationAttributes::decode_in_order(&bytes[4..], Counters::All).is_none());
+            assert_eq!(decoded(&bytes), expected);
+        }
+    }
+
+    /// As on kernels before 4.1, and on those that will have more.
+    #[test]
+    fn fewer_and_more_attributes_are_read() {
+        let (bytes, mut parts) = answer();
+        let (attributes, mut entry) = decoded(&bytes);
+        parts.push([8u16.to_ne_bytes(), 99u16.to_ne_bytes(), [1, 2], [3, 4]].concat());
+        assert_eq!(decoded(&nested_in(&bytes, &parts)), (attributes, entry));
+        parts.truncate(parts.len() - 2);
+        let narrow = decoded(&nested_in(&bytes, &parts));
+        entry.stats = attributes.stats.unwrap();
+        assert_eq!(narrow.1, entry);
+        assert_eq!(narrow.0, DestinationAttributes { stats64: None, ..attributes });
+    }
+
+    #[test]
+    fn cut_bytes_are_no_panic() {
+        let (bytes, _) = answer();
+        for length in 0..bytes.len() {
+            let _ =
+                DestinationAttributes::of_answer::<DestinationEntry>(&bytes[..length], Family::V4);
+            let _ = DestinationAttributes::decode(&bytes[length..]);
+        }
+    }
+}
