@@ -114,7 +114,7 @@ impl Bench {
 fn on_host(output: &mut Captured) -> Result<u8> {
     let mut cargo = cargo(&metadata()?);
     cargo.args(["bench", "-p", PACKAGE, "-p", BENCHMARKS]);
-    for bench in ["allocations", "codec", "plan", "fake"] {
+    for bench in ["allocations", "codec", "plan", "million", "fake"] {
         cargo.args(["--bench", bench]);
     }
     Ok(code(copied(&mut cargo, output)?))
