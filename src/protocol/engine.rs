@@ -2,7 +2,7 @@
 
 use byteorder::{ByteOrder, NativeEndian};
 use netlink_packet_core::{
-    Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_NOOP, NLMSG_OVERRUN, NetlinkBuffer,
+    Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_NOOP, NLMSG_OVERRUN,
 };
 use netlink_packet_generic::GenlMessage;
 use netlink_packet_generic::ctrl::nlas::GenlCtrlAttrs;
@@ -19,6 +19,8 @@ const CONTROLLER: u16 = 0x10;
 /// `CTRL_ATTR_FAMILY_ID`
 const FAMILY_ID: u16 = 1;
 const GENERIC_HEADER_LENGTH: usize = 4;
+/// Where the flags are in a netlink header.
+const FLAGS: usize = 6;
 /// A service of a long name and a long persistence engine, or a destination with a tunnel under a
 /// service, has below 256 bytes with all headers.
 const LONGEST_MESSAGE: usize = 256;
@@ -119,8 +121,8 @@ impl Engine {
 
     /// Has the last operation of a window acknowledged; the kernel reports the others if they fail.
     pub(crate) fn end_window(&mut self) {
-        let mut header = NetlinkBuffer::new(&mut self.buffer[self.last..]);
-        header.set_flags(NLM_F_REQUEST | NLM_F_ACK);
+        let flags = self.last + FLAGS;
+        NativeEndian::write_u16(&mut self.buffer[flags..], NLM_F_REQUEST | NLM_F_ACK);
         if self.last_may_stay_unanswered {
             // A question of one answer, after which all before it is done.
             self.append(NLM_F_REQUEST, &Payload::new(Command::GetInfo));
@@ -176,7 +178,7 @@ impl Engine {
         // Every message has whole words, so the next one is aligned.
         NativeEndian::write_u32(&mut header[..4], u32::try_from(length).unwrap_or(u32::MAX));
         NativeEndian::write_u16(&mut header[4..6], message_type);
-        NativeEndian::write_u16(&mut header[6..8], flags);
+        NativeEndian::write_u16(&mut header[FLAGS..], flags);
         NativeEndian::write_u32(&mut header[8..12], self.sequence);
         NativeEndian::write_u32(&mut header[12..16], 0);
         self.length += length;

@@ -50,7 +50,11 @@ impl<'a> Frame<'a> {
             NLMSG_ERROR if self.payload.len() < 4 => {
                 Err(DecodeError::Framing("an error message has no error number".to_owned()))
             }
-            NLMSG_ERROR => Ok(Content::Status { errno: errno(), message: self.error_text() }),
+            NLMSG_ERROR => {
+                let has_text = self.flags & NLM_F_ACK_TLVS != 0;
+                let message = if has_text { self.error_text() } else { None };
+                Ok(Content::Status { errno: errno(), message })
+            }
             NLMSG_DONE => Ok(Content::Done { errno: errno() }),
             _ => Ok(Content::Payload(self.payload)),
         }
@@ -59,9 +63,6 @@ impl<'a> Frame<'a> {
     /// The kernel's own words about an error. They follow the request's header, and the whole
     /// request where it is not capped.
     fn error_text(&self) -> Option<String> {
-        if self.flags & NLM_F_ACK_TLVS == 0 {
-            return None;
-        }
         let request = self.payload.get(4..)?;
         let echoed = if self.flags & NLM_F_CAPPED != 0 {
             HEADER_LENGTH

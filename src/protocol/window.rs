@@ -131,8 +131,10 @@ impl Window {
     /// Puts the failures in the order of the operations. The first word on one counts: one that is
     /// not sent has nothing to be told by the kernel.
     fn sort(&mut self) {
-        self.failures.sort_by_key(|(index, _)| *index);
-        self.failures.dedup_by_key(|(index, _)| *index);
+        if !self.failures.is_empty() {
+            self.failures.sort_by_key(|(index, _)| *index);
+            self.failures.dedup_by_key(|(index, _)| *index);
+        }
     }
 
     /// From which place on all that were sent failed with this error number, if the last did.
