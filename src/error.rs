@@ -66,6 +66,15 @@ impl Cause {
         matches!(self, Self::Invalid(_) | Self::NotSent(_) | Self::Stopped)
     }
 
+    /// What it means for a request that could not be sent for this cause.
+    pub(crate) fn before_sending(&self) -> Self {
+        match self {
+            Self::NoIpvs => Self::NoIpvs,
+            Self::NotSent(error) => Self::NotSent(repeated(error)),
+            other => Self::NotSent(io::Error::other(other.to_string())),
+        }
+    }
+
     /// The same cause for another request.
     pub(crate) fn repeated(&self) -> Self {
         match self {

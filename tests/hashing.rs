@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ipvs_netlink::blocking::Client;
 use ipvs_netlink::fake::{Fault, Kernel, Link};
 use ipvs_netlink::transport::{Received, Transport};
-use ipvs_netlink::{Policy, Ruleset, Syncer};
+use ipvs_netlink::{Allowed, Destination, Policy, Ruleset, Syncer};
 
 const NEW_SERVICE: u8 = 1;
 const SET_SERVICE: u8 = 2;
@@ -106,6 +106,44 @@ fn a_scheduler_that_is_not_there_leaves_nothing_behind() {
     assert_eq!(report.failed.len(), 4, "the service and its destinations: {report}");
     assert_eq!(report.changed, 2, "{report}");
     assert_eq!(truth(&kernel).services().count(), 1);
+}
+
+/// What was made after all in the second try was reported as failed, too.
+#[test]
+fn what_is_made_in_the_end_has_not_failed() {
+    let mut wanted = rules("mh", 0);
+    let web = *wanted.services().next().unwrap().service();
+    for port in 1..=300 {
+        let address = std::net::Ipv4Addr::new(10, 0, 1, 1);
+        wanted.insert_destination(web.key, Destination::masquerade(address, port)).unwrap();
+    }
+    for step in 1..24 {
+        let kernel = Kernel::new();
+        let mut client = Client::connect_to(&kernel).unwrap();
+        kernel.inject(step, Fault::Refuse(12));
+        let Ok(report) = client.sync(&wanted, &Policy::new()) else { continue };
+        let there = truth(&kernel);
+        for failed in &report.failed {
+            let ipvs_netlink::Change::AddDestination(service, destination) = failed.change else {
+                continue;
+            };
+            let there = there.service(service).and_then(|rules| rules.destination(destination.key));
+            assert_eq!(there, None, "step {step}: {report}");
+        }
+    }
+}
+
+/// An update is no addition: who may not make the one gets the scheduler at once.
+#[test]
+fn a_policy_without_updates_sends_none() {
+    let kernel = Kernel::new();
+    let commands = Arc::default();
+    let link = Noting { link: kernel.link(), commands: Arc::clone(&commands) };
+    let policy = Policy::new().allowed(Allowed::all() - Allowed::UPDATE_SERVICES);
+    let report = Client::connect_with(link).unwrap().sync(&rules("mh", 3), &policy).unwrap();
+    assert!(report.is_success(), "{report}");
+    assert!(!commands.lock().unwrap().contains(&SET_SERVICE));
+    assert_eq!(truth(&kernel), rules("mh", 3));
 }
 
 /// What others do in between is mended, and what is lost is read again.

@@ -8,8 +8,8 @@ use std::net::Ipv4Addr;
 
 use ipvs_netlink::fake::{Fault, Kernel};
 use ipvs_netlink::transport::Transport;
-use ipvs_netlink::{Destination, Error, Operation, blocking};
-use support::rules::{operations, rules_of, service, truth};
+use ipvs_netlink::{Destination, Error, Operation, Ruleset, blocking};
+use support::rules::{kernel_with, operations, rules_of, service, truth};
 use support::{Client, KINDS};
 
 /// A batch of three windows, whose second loses its answers: what the first and the third did is
@@ -65,6 +65,68 @@ fn a_broken_socket_costs_a_batch_no_more_than_a_window() {
         assert!(results[unknown..].iter().all(Result::is_ok), "{kind:?}");
         assert_eq!(truth(&kernel), rules, "{kind:?}");
     }
+}
+
+/// Once the module was unloaded, all later windows of a batch were messages of no family, which the
+/// kernel acknowledges and does not run: they were reported as done.
+#[test]
+fn what_comes_after_the_module_was_unloaded_is_not_done() {
+    let rules = rules_of([(80, 250), (443, 248)]);
+    let operations = operations(&rules);
+    for kind in KINDS {
+        for step in [1, 3] {
+            let kernel = Kernel::new();
+            let mut client = Client::connect_to(&kernel, kind);
+            kernel.inject(
+                step,
+                Fault::meanwhile(|kernel| kernel.configure(|host| host.family = None)),
+            );
+            let results = client.batch(&operations).unwrap();
+            let done = results.iter().take_while(|result| result.is_ok()).count();
+            assert!(done <= 208, "{kind:?}, step {step}: {done}");
+            for result in &results[done..] {
+                let error = result.as_ref().unwrap_err();
+                assert!(error.is_ipvs_not_found(), "{kind:?}, step {step}: {error}");
+            }
+        }
+    }
+}
+
+/// The module was loaded again at once, and the answer to where it is now was lost.
+#[test]
+fn what_cannot_find_the_family_is_not_done() {
+    let rules = rules_of([(80, 250), (443, 248)]);
+    for kind in KINDS {
+        for step in 1..12 {
+            let kernel = Kernel::new();
+            let mut client = Client::connect_to(&kernel, kind);
+            kernel.inject(1, Fault::meanwhile(|kernel| kernel.reload(0x2a)));
+            kernel.inject(step, Fault::LoseAnswers);
+            let results = client.batch(&operations(&rules)).unwrap();
+            let done = results.iter().filter(|result| result.is_ok()).count();
+            let there = truth(&kernel);
+            let there = there.services().count() + there.destination_count();
+            let unknown = results.iter().filter_map(|r| r.as_ref().err());
+            let unknown = unknown.filter(|error| error.is_outcome_unknown()).count();
+            assert!((done..=done + unknown).contains(&there), "{kind:?}, step {step}: {done}");
+        }
+    }
+}
+
+/// A long listing that failed was asked for once more, and its error lost.
+#[test]
+fn a_long_listing_that_fails_is_not_repeated() {
+    let mut rules = Ruleset::new();
+    for port in 1..=2000 {
+        rules.insert_service(service(port)).unwrap();
+    }
+    let kernel = kernel_with(&rules);
+    let mut client = blocking::Client::connect_to(&kernel).unwrap();
+    kernel.inject(70, Fault::Interrupted);
+    let error = client.services().unwrap_err();
+    assert!(error.to_string().contains("changed while it was read"), "{error}");
+    assert_eq!(client.services().unwrap().len(), 2000);
+    assert_eq!(client.ruleset().unwrap(), rules);
 }
 
 /// More answers than the receive buffer has room for, as in no batch of the crate's: those that

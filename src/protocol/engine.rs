@@ -21,9 +21,12 @@ const FAMILY_ID: u16 = 1;
 const GENERIC_HEADER_LENGTH: usize = 4;
 /// Where the flags are in a netlink header.
 const FLAGS: usize = 6;
+/// The number of no family: a message of it is answered with `ENOENT`. A message of type 0 would be
+/// acknowledged, and not run.
+const NO_FAMILY: u16 = u16::MAX;
 /// A service of a long name and a long persistence engine, or a destination with a tunnel under a
 /// service, has below 256 bytes with all headers.
-const LONGEST_MESSAGE: usize = 256;
+pub(crate) const LONGEST_MESSAGE: usize = 256;
 
 /// Encodes requests and numbers them.
 ///
@@ -138,7 +141,7 @@ impl Engine {
     /// Appends a message of the family; returns the family's number.
     #[inline]
     fn append(&mut self, flags: u16, payload: &Payload<'_>) -> u16 {
-        let family = self.family.unwrap_or_default();
+        let family = self.family.unwrap_or(NO_FAMILY);
         self.append_message(family, flags, |slice| {
             slice.put([payload.command.number(), FAMILY_VERSION, 0, 0]);
             payload.encode(slice);

@@ -12,5 +12,5 @@ pub use operation::Operation;
 pub use request::Request;
 pub use window::Batch;
 
-pub(crate) use engine::{Answer, Engine, Exchange, Progress, family_id};
+pub(crate) use engine::{Answer, Engine, Exchange, LONGEST_MESSAGE, Progress, family_id};
 pub(crate) use window::Window;

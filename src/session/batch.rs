@@ -3,12 +3,12 @@
 use super::exchange::NOT_THERE;
 use super::{Session, trace};
 use crate::error::{Cause, Error};
-use crate::protocol::{Batch, Operation, Progress, Request};
+use crate::protocol::{Batch, LONGEST_MESSAGE, Operation, Progress, Request};
 
 /// More in one send gained nothing, and a send is at most the send buffer.
 const WINDOW_BYTES: usize = 64 * 1024;
-/// A destination under a service is the longest, with some 250 bytes.
-const LONGEST_OPERATION: usize = 512;
+/// What the last operation of a window may take, and the question behind it.
+const LAST_BYTES: usize = 2 * LONGEST_MESSAGE;
 /// What an error takes of the receive buffer is some 900 bytes, by the kernel's count.
 const ROOM_OF_AN_ERROR: usize = 1024;
 
@@ -33,11 +33,20 @@ impl Session {
         let mut operations = operations.into_iter();
         let mut taken = Vec::with_capacity(most.min(operations.size_hint().0));
         let mut stopped = false;
+        // Why the family is not there any more; then nothing more is sent.
+        let mut gone = None;
         loop {
+            if gone.is_none() && self.engine.family().is_none() {
+                gone = self.resolve_family().await.err();
+            }
             self.window.begin(&mut self.engine);
             while taken.len() < most && self.engine.outgoing().len() < most_bytes {
                 let Some(operation) = operations.next() else { break };
-                let checked = if stopped { Err(Cause::Stopped) } else { self.push(&operation) };
+                let checked = match &gone {
+                    _ if stopped => Err(Cause::Stopped),
+                    Some(error) => Err(error.cause().before_sending()),
+                    None => self.push(&operation),
+                };
                 if let Err(cause) = checked {
                     self.window.refuse(cause, &mut self.engine);
                     stopped |= batch.stop_at_first_error;
@@ -96,7 +105,7 @@ impl Session {
     fn window_limits(&self) -> (usize, usize) {
         let fit = (self.transport.receive_capacity() / ROOM_OF_AN_ERROR).max(1);
         let most = self.conversation.window.map_or(fit, |most| most.min(fit));
-        let bytes = self.transport.send_capacity().saturating_sub(LONGEST_OPERATION);
+        let bytes = self.transport.send_capacity().saturating_sub(LAST_BYTES);
         (most, WINDOW_BYTES.min(bytes).max(1))
     }
 
@@ -106,12 +115,13 @@ impl Session {
         // The last of a window that met another family, or none, failed as all since then did.
         let Some(from) = self.window.failed_from(NOT_THERE) else { return };
         match self.family_has_changed().await {
-            Ok(false) => {}
             Ok(true) => {
                 self.window.repeat(from, taken, &mut self.engine);
                 self.send_window().await;
             }
-            Err(error) => self.window.fail_from(from, error.cause()),
+            Err(error) if error.is_ipvs_not_found() => self.window.fail_from(from, error.cause()),
+            // The kernel's word on each stays.
+            Ok(false) | Err(_) => {}
         }
     }
 

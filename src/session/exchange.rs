@@ -15,7 +15,7 @@ use crate::wire::{Command, DecodeError};
 /// The size of the receive buffer, and so of the parts of a dump: the kernel makes them as long as
 /// the longest buffer that a socket has received into, up to 32,448 bytes. Where it clears the
 /// memory that it hands out, as Debian's does, longer parts cost more than half of the time of
-/// short dumps. A byte more than any part has tells a whole part from one that was cut.
+/// short dumps. The byte more tells a whole part of 4 KiB from one that was cut.
 pub(super) const RECEIVE_BUFFER: usize = 4096 + 1;
 /// Its size for long dumps, since for each part the kernel walks over all that came before; and
 /// once a part was cut, as it is where a page has more than 4 KiB.
@@ -63,7 +63,7 @@ impl Session {
     ) -> Result<Vec<T>, Error> {
         let mut answers = Vec::new();
         loop {
-            let buffer = self.incoming.capacity();
+            let before = self.receive_buffer;
             let outcome = self.exchange(request, |Answer { command, attributes, more }| {
                 let command = command.try_into()?;
                 trace::received(command, attributes);
@@ -75,7 +75,7 @@ impl Session {
             });
             match outcome.await {
                 // What was cut is asked for again, into a larger buffer.
-                Err(_) if self.incoming.capacity() > buffer => answers.clear(),
+                Err(_) if self.receive_buffer > before => answers.clear(),
                 outcome => return outcome.map(|()| answers),
             }
         }

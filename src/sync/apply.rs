@@ -8,7 +8,7 @@ use super::{Failed, Progress, Report, Stage};
 use crate::error::Error;
 use crate::model::ServiceKey;
 use crate::protocol::{Batch, Operation};
-use crate::ruleset::{Change, Plan, Policy, Ruleset};
+use crate::ruleset::{Allowed, Change, Plan, Policy, Ruleset};
 use crate::session::Session;
 
 /// How often what others change meanwhile is read and planned again.
@@ -129,7 +129,10 @@ impl Session {
         progress: &mut (impl FnMut(Progress) + Send),
     ) -> Result<Vec<Failed>, Error> {
         let total = changes.iter().filter(|change| !change.is_so_already()).count();
-        let made = self.take_steps(Steps::new(changes), total, work, progress).await?;
+        // The scheduler that comes later is an update, were the service somebody else's by then.
+        let may_update = work.policy.allowed.contains(Allowed::UPDATE_SERVICES);
+        let steps = if may_update { Steps::new(changes) } else { Steps::plain(changes) };
+        let made = self.take_steps(steps, total, work, progress).await?;
         let Made { mut disturbed, unbound, .. } = made;
         if unbound.is_empty() {
             return Ok(disturbed);
@@ -138,7 +141,9 @@ impl Session {
         let added = unbound.iter().filter(|(_, added)| **added);
         let removals: Vec<_> = added.map(|(key, _)| Operation::RemoveService(*key)).collect();
         self.batch(removals).await?;
-        disturbed.retain(|failed| !unbound.contains_key(&failed.change.service()));
+        let is_other = |failed: &Failed| !unbound.contains_key(&failed.change.service());
+        disturbed.retain(is_other);
+        work.report.failed.retain(is_other);
         let changes = changes.iter().filter(|change| unbound.contains_key(&change.service()));
         let changes: Vec<_> = changes.copied().collect();
         let again = Steps::plain(&changes);
@@ -272,7 +277,8 @@ struct Made {
     disturbed: Vec<Failed>,
     /// The services that could not be added: their destinations have nowhere to go.
     refused: BTreeSet<ServiceKey>,
-    /// How many destinations the new service has that has no scheduler yet.
+    /// How many destinations the new service has that has no scheduler yet. They are reported as
+    /// made when it has.
     begun: Option<usize>,
     /// The new services that did not get their scheduler, and whether they are there without it.
     unbound: BTreeMap<ServiceKey, bool>,

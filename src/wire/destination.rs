@@ -108,9 +108,10 @@ impl DestinationAttributes {
         answer: &[u8],
         service: Family,
     ) -> Result<T, DecodeError> {
-        let bytes = match InOrder(answer).next_nest(top::DESTINATION) {
-            Some(bytes) => bytes,
-            None => nested(answer, top::DESTINATION, "DEST")?,
+        let mut all = InOrder(answer);
+        let bytes = match all.next_nest(top::DESTINATION) {
+            Some(bytes) if all.is_at_end() => bytes,
+            _ => nested(answer, top::DESTINATION, "DEST")?,
         };
         match Self::decode_in_order(bytes, T::COUNTERS) {
             Some(destination) => T::of(&destination?, service),
