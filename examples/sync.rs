@@ -3,6 +3,7 @@
 mod support;
 
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -12,7 +13,7 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use ipvs_netlink::blocking::Client;
-use ipvs_netlink::sync::{Report, Stage};
+use ipvs_netlink::sync::{Event, Report, Stage};
 use ipvs_netlink::{Allowed, Draining, Policy, Protocol, Ruleset, Scope, Syncer};
 use notify::{RecursiveMode, Watcher};
 
@@ -124,7 +125,8 @@ fn sync(arguments: &Arguments, mut ipvs: Client, rules: &Ruleset) -> anyhow::Res
     }
     let style = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len}")?;
     let bar = ProgressBar::new(0).with_style(style);
-    let report = ipvs.apply_with(plan, |progress| {
+    let report = ipvs.apply_with(plan, |event| {
+        let Event::Progress(progress) = event else { return ControlFlow::Continue(()) };
         bar.set_message(match progress.stage {
             Stage::Writing => "writing",
             Stage::Verifying => "verifying",
@@ -133,6 +135,7 @@ fn sync(arguments: &Arguments, mut ipvs: Client, rules: &Ruleset) -> anyhow::Res
         });
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
+        ControlFlow::Continue(())
     })?;
     bar.finish_and_clear();
     Ok(summarize(&report))

@@ -1,5 +1,6 @@
 //! The blocking client.
 
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
@@ -13,7 +14,7 @@ use crate::options::{Conversation, Options};
 use crate::protocol::{Batch, Operation};
 use crate::ruleset::{Plan, Policy, Ruleset};
 use crate::session::{Session, trace};
-use crate::sync::{Progress, Report, Syncer};
+use crate::sync::{Event, Report, Syncer};
 use crate::transport::{Immediate, Transport};
 
 /// A client that waits for the kernel's answers.

@@ -1,5 +1,6 @@
 //! The asynchronous client.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use async_lock::Mutex;
@@ -14,7 +15,7 @@ use crate::options::Conversation;
 use crate::protocol::{Batch, Operation};
 use crate::ruleset::{Plan, Policy, Ruleset};
 use crate::session::{Session, trace};
-use crate::sync::{Progress, Report, Syncer};
+use crate::sync::{Event, Report, Syncer};
 use crate::transport::AsyncTransport;
 
 /// A client whose operations are futures, for any executor that drives tokio's or smol's reactor.

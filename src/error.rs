@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -26,7 +27,8 @@ use crate::wire::DecodeError;
 /// }
 /// # Ok::<(), ipvs_netlink::Error>(())
 /// ```
-pub struct Error(Box<Failure>);
+#[derive(Clone)]
+pub struct Error(Arc<Failure>);
 
 struct Failure {
     request: Request,
@@ -58,6 +60,12 @@ pub(crate) enum Cause {
     Decode(#[from] DecodeError),
     #[error("the kernel did not answer the question")]
     NoAnswer,
+    #[error("others have undone it, again and again; find out who else writes to the table")]
+    Overruled,
+    #[error(
+        "the kernel keeps another value than the one that was written; read it back to see which"
+    )]
+    NotKept,
 }
 
 impl Cause {
@@ -91,6 +99,8 @@ impl Cause {
             Self::Interrupted => Self::Interrupted,
             Self::Decode(error) => Self::Decode(error.clone()),
             Self::NoAnswer => Self::NoAnswer,
+            Self::Overruled => Self::Overruled,
+            Self::NotKept => Self::NotKept,
         }
     }
 }
@@ -105,7 +115,7 @@ fn repeated(error: &io::Error) -> io::Error {
 
 impl Error {
     pub(crate) fn new(request: Request, cause: impl Into<Cause>) -> Self {
-        Self(Box::new(Failure { request, cause: cause.into() }))
+        Self(Arc::new(Failure { request, cause: cause.into() }))
     }
 
     pub(crate) fn cause(&self) -> &Cause {
@@ -203,7 +213,33 @@ impl Error {
     pub fn is_outcome_unknown(&self) -> bool {
         self.operation().is_some()
             && !self.is_not_sent()
-            && !matches!(self.0.cause, Cause::NoIpvs | Cause::Kernel { .. })
+            && !matches!(
+                self.0.cause,
+                Cause::NoIpvs | Cause::Kernel { .. } | Cause::Overruled | Cause::NotKept
+            )
+    }
+
+    /// The change was made and undone by others, again and again.
+    pub fn is_overruled(&self) -> bool {
+        matches!(self.0.cause, Cause::Overruled)
+    }
+
+    /// The change was made, and the kernel keeps another value: a persistence timeout that is too
+    /// long for it, for one.
+    pub fn is_not_kept(&self) -> bool {
+        matches!(self.0.cause, Cause::NotKept)
+    }
+
+    /// The kernel refused for a reason that passes: want of memory, a full buffer, a signal.
+    pub(crate) fn is_passing(&self) -> bool {
+        [Errno::NOMEM, Errno::NOBUFS, Errno::AGAIN, Errno::INTR, Errno::BUSY]
+            .into_iter()
+            .any(|errno| self.is(errno))
+    }
+
+    /// The text without what was asked, by which errors are told to have one reason.
+    pub(crate) fn reason(&self) -> String {
+        Reason(self).to_string()
     }
 
     /// Whether this is the kernel's answer to the request.
@@ -238,11 +274,20 @@ impl fmt::Debug for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {}: ", self.0.request)?;
-        match &self.0.cause {
+        write!(f, "cannot {}: {}", self.0.request, Reason(self))
+    }
+}
+
+/// An error without what was asked.
+struct Reason<'a>(&'a Error);
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure { request, cause } = &*self.0.0;
+        match cause {
             Cause::Kernel { errno, message } => {
                 let said = io::Error::from_raw_os_error(*errno);
-                match remedy(&self.0.request, *errno) {
+                match remedy(request, *errno) {
                     Some(remedy) => write!(f, "{remedy} ({said})")?,
                     None => write!(f, "the kernel said: {said}")?,
                 }
@@ -253,7 +298,7 @@ impl fmt::Display for Error {
             }
             cause => cause.fmt(f),
         }?;
-        if self.is_outcome_unknown() {
+        if self.0.is_outcome_unknown() {
             f.write_str("; whether it took effect is not known: read the state back")?;
         }
         Ok(())

@@ -34,6 +34,7 @@ pub mod model;
 mod operations;
 mod options;
 pub mod protocol;
+mod reconcile;
 pub mod ruleset;
 mod session;
 pub mod sync;

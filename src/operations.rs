@@ -168,11 +168,15 @@ macro_rules! operations {
             /// None: what failed is in the report.
             fn apply(plan: Plan) -> Report;
 
-            /// As [`apply`](Self::apply), telling `progress` how far it has come.
+            /// As [`apply`](Self::apply), telling `each` of every change and how far it has come. Once
+            /// `each` breaks off, nothing more is sent; what was not done is in the report as failed.
             ///
             /// # Errors
             /// None: what failed is in the report.
-            fn apply_with(plan: Plan, progress: impl FnMut(Progress) + Send) -> Report;
+            fn apply_with(
+                plan: Plan,
+                each: impl FnMut(Event<'_>) -> ControlFlow<()> + Send,
+            ) -> Report;
 
             /// Makes the table what is wanted: [`plan`](Self::plan) and [`apply`](Self::apply).
             ///

@@ -6,6 +6,7 @@ mod support;
 
 use std::future::Future;
 use std::net::Ipv4Addr;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -99,7 +100,7 @@ fn operations(client: &Client) -> Vec<(&'static str, Conversation<'_>)> {
             }),
         ),
         ("apply", conversation(client.apply(plan()))),
-        ("apply_with", conversation(client.apply_with(plan(), |_| ()))),
+        ("apply_with", conversation(client.apply_with(plan(), |_| ControlFlow::Continue(())))),
         ("sync", conversation(async move { client.sync(&wanted, &policy).await })),
         (
             "pass",

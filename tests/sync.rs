@@ -6,12 +6,13 @@
 mod random;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use ipvs_netlink::blocking::Client;
 use ipvs_netlink::fake::{Fault, Kernel};
 use ipvs_netlink::ruleset::{Difference, Reason};
-use ipvs_netlink::sync::{Report, Stage};
+use ipvs_netlink::sync::{Event, Report, Stage};
 use ipvs_netlink::*;
 use random::{Speaker, rulesets, samples};
 
@@ -189,20 +190,22 @@ fn a_plan_prints_as_a_list_and_as_commands() {
         "+ IPv6 firewall mark 7 -s wlc\n\
          + IPv6 firewall mark 7 -> [2001:db8::1]:80 -m -w 1\n\
          ~ tcp 10.0.0.1:80 -> 10.0.1.1:80 -m -w 1 => 10.0.1.1:80 -m -w 3\n\
-         ~ tcp 10.0.0.1:80: -s rr => -s sh -b sh-port\n\
+         ~ tcp 10.0.0.1:80: -s rr => -s sh -b sh-fallback,sh-port\n\
          - udp 10.0.0.1:53\n\
          ~ tcp 10.0.0.1:80 -> 10.0.1.2:80, drained\n\
-         - tcp 10.0.0.1:80 -> 10.0.1.2:80\n"
+         - tcp 10.0.0.1:80 -> 10.0.1.2:80\n\
+         ~ tcp 10.0.0.1:80: -s sh -b sh-fallback,sh-port => -s sh -b sh-port\n"
     );
     assert_eq!(
         plan.commands().to_string(),
         "-A -f 7 -6 -s wlc\n\
          -a -f 7 -6 -r [2001:db8::1]:80 -m -w 1\n\
          -e -t 10.0.0.1:80 -r 10.0.1.1:80 -m -w 3\n\
-         -E -t 10.0.0.1:80 -s sh -b sh-port\n\
+         -E -t 10.0.0.1:80 -s sh -b sh-fallback,sh-port\n\
          -D -u 10.0.0.1:53\n\
          -e -t 10.0.0.1:80 -r 10.0.1.2:80 -m -w 0\n\
-         -d -t 10.0.0.1:80 -r 10.0.1.2:80\n"
+         -d -t 10.0.0.1:80 -r 10.0.1.2:80\n\
+         -E -t 10.0.0.1:80 -s sh -b sh-port\n"
     );
 }
 
@@ -354,7 +357,14 @@ fn progress_is_told_to_its_end() {
     let wanted = web_with(&(0..200).map(backend).collect::<Vec<_>>());
     let plan = client.plan(&wanted, &Policy::new()).unwrap();
     let mut seen = Vec::new();
-    client.apply_with(plan, |progress| seen.push(progress)).unwrap();
+    client
+        .apply_with(plan, |event| {
+            if let Event::Progress(progress) = event {
+                seen.push(progress);
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
     let writing: Vec<_> = seen.iter().filter(|p| p.stage == Stage::Writing).collect();
     assert_eq!(writing.len(), 201);
     assert!(writing.iter().enumerate().all(|(n, p)| p.done == n + 1 && p.total == 201));

@@ -1,9 +1,14 @@
 //! A desired state: services with their destinations, and its text form.
 
+mod change;
+mod draining;
 mod parse;
+pub(crate) mod past;
 mod plan;
+pub(crate) mod planner;
 mod policy;
 mod print;
+mod scope;
 mod words;
 
 use std::collections::BTreeMap;
@@ -13,9 +18,13 @@ use std::sync::Arc;
 use crate::forms;
 use crate::model::{Destination, DestinationKey, Invalid, Service, ServiceKey, Table};
 
+pub use change::{Change, Difference, Left, Reason};
+pub use draining::{Connections, Draining};
 pub use parse::ParseError;
-pub use plan::{Change, Difference, Left, Plan, Reason};
-pub use policy::{Allowed, Draining, Policy, Scope};
+pub(crate) use plan::Parts;
+pub use plan::{Excess, Plan};
+pub use policy::{Allowed, Policy, Share};
+pub use scope::Scope;
 
 /// Services with their destinations, as they are or as they should be.
 ///
@@ -43,7 +52,7 @@ pub use policy::{Allowed, Draining, Policy, Scope};
 /// assert_eq!(error.to_string(), "line 1, column 19: expected a scheduler after -s");
 /// # Ok::<(), ipvs_netlink::ruleset::ParseError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(into = "forms::Entries", try_from = "forms::Entries"))]
 pub struct Ruleset {
@@ -52,7 +61,7 @@ pub struct Ruleset {
 }
 
 /// A service of a [`Ruleset`] with its destinations.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ServiceRules {
     service: Service,
     destinations: BTreeMap<DestinationKey, Destination>,
@@ -188,11 +197,21 @@ impl Ruleset {
     }
 
     /// Puts a service as it was read in the place of what was known of it.
-    pub(crate) fn set_read(&mut self, key: ServiceKey, read: Option<ServiceRules>) {
+    pub(crate) fn replace(&mut self, key: ServiceKey, read: Option<Arc<ServiceRules>>) {
         match read {
-            Some(rules) => self.services.insert(key, Arc::new(rules)),
+            Some(rules) => self.services.insert(key, rules),
             None => self.services.remove(&key),
         };
+    }
+
+    /// Takes a service out, shared as it is.
+    pub(crate) fn take(&mut self, key: ServiceKey) -> Option<Arc<ServiceRules>> {
+        self.services.remove(&key)
+    }
+
+    /// A service, shared.
+    pub(crate) fn share(&self, key: ServiceKey) -> Option<Arc<ServiceRules>> {
+        self.services.get(&key).map(Arc::clone)
     }
 }
 
@@ -201,7 +220,7 @@ impl ServiceRules {
         Self { service, destinations: BTreeMap::new() }
     }
 
-    pub(crate) fn read(
+    pub(crate) fn from_kernel(
         service: Service,
         destinations: impl IntoIterator<Item = Destination>,
     ) -> Self {
@@ -216,7 +235,7 @@ impl From<&Table> for Ruleset {
     fn from(table: &Table) -> Self {
         let rules = table.services.iter().map(|entry| {
             let destinations = entry.destinations.iter().map(|d| d.destination);
-            let rules = ServiceRules::read(entry.service.service, destinations);
+            let rules = ServiceRules::from_kernel(entry.service.service, destinations);
             (rules.service.key, Arc::new(rules))
         });
         Self { services: rules.collect() }

@@ -3,140 +3,21 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::print::{AsOptions, Configuration};
-use super::{Allowed, Policy, Ruleset, ServiceRules};
-use crate::model::{Destination, Service, ServiceKey};
-use crate::protocol::Operation;
-
-/// A change of a [`Plan`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum Change {
-    /// A service is added.
-    AddService(Service),
-    /// A service gets another configuration. Another scheduler makes some kernels refuse new
-    /// connections for a moment; see [`update_service`](crate::blocking::Client::update_service).
-    UpdateService {
-        /// The configuration it has.
-        from: Service,
-        /// The configuration it gets.
-        to: Service,
-    },
-    /// A service is removed, with its destinations.
-    RemoveService(Service),
-    /// A destination is added.
-    AddDestination(ServiceKey, Destination),
-    /// A destination gets another configuration.
-    UpdateDestination {
-        /// Its service.
-        service: ServiceKey,
-        /// The configuration it has.
-        from: Destination,
-        /// The configuration it gets.
-        to: Destination,
-    },
-    /// A destination gets weight 0, so that no new connections come; one that has it keeps it.
-    DrainDestination(ServiceKey, Destination),
-    /// A destination is removed.
-    RemoveDestination(ServiceKey, Destination),
-}
-
-impl Change {
-    /// The service that is changed, or whose destination is.
-    pub fn service(&self) -> ServiceKey {
-        match self {
-            Self::AddService(service)
-            | Self::UpdateService { from: service, .. }
-            | Self::RemoveService(service) => service.key,
-            Self::AddDestination(service, _)
-            | Self::UpdateDestination { service, .. }
-            | Self::DrainDestination(service, _)
-            | Self::RemoveDestination(service, _) => *service,
-        }
-    }
-
-    /// Whether the kernel has nothing to do for it.
-    #[inline]
-    pub(crate) fn is_so_already(&self) -> bool {
-        matches!(self, Self::DrainDestination(_, Destination { weight: 0, .. }))
-    }
-
-    /// What asks the kernel for it; `None` where it is so already.
-    #[inline]
-    pub fn operation(&self) -> Option<Operation> {
-        Some(match *self {
-            Self::AddService(service) => Operation::AddService(service),
-            Self::UpdateService { to, .. } => Operation::UpdateService(to),
-            Self::RemoveService(service) => Operation::RemoveService(service.key),
-            Self::AddDestination(service, destination) => {
-                Operation::AddDestination(service, destination)
-            }
-            Self::UpdateDestination { service, to, .. } => {
-                Operation::UpdateDestination(service, to)
-            }
-            _ if self.is_so_already() => return None,
-            Self::DrainDestination(service, destination) => {
-                Operation::UpdateDestination(service, destination.weight(0))
-            }
-            Self::RemoveDestination(service, destination) => {
-                Operation::RemoveDestination(service, destination.key)
-            }
-        })
-    }
-}
-
-/// Something that is not as wanted, and that a plan leaves so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct Left {
-    /// The service.
-    pub service: ServiceKey,
-    /// What is left as it is.
-    pub what: Difference,
-    /// Why.
-    pub why: Reason,
-}
-
-/// What is not as wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum Difference {
-    /// The service is not wanted.
-    UnwantedService,
-    /// The service is wanted and missing.
-    MissingService,
-    /// The service has another configuration than wanted.
-    Service,
-    /// The destination is not wanted.
-    UnwantedDestination(Destination),
-    /// The destination is wanted and missing.
-    MissingDestination(Destination),
-    /// The destination has another configuration than this, which is wanted.
-    Destination(Destination),
-}
-
-/// Why something is left as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-pub enum Reason {
-    /// The service is outside of the scope.
-    OutOfScope,
-    /// The policy does not allow the change.
-    NotAllowed,
-}
+use super::draining::is_udp;
+use super::past::Past;
+use super::planner::{Lost, Planner};
+use super::print::AsOptions;
+use super::{Change, Left, Policy, Ruleset};
+use crate::model::Destination;
 
 /// What to change, in which order, so that one ruleset becomes another.
 ///
 /// The order keeps traffic flowing: new services with their destinations, new destinations,
-/// changes that raise weights, other changes, and what goes away last. There is at most one change
-/// for each service and destination, and one more where a destination is drained.
+/// changes that raise weights, other changes, and what takes something away last. There is at most
+/// one change for each service and destination, and one more where a destination is drained. A
+/// service that takes connections keeps a destination that does, as long as one is wanted.
 ///
 /// It prints as a list of changes for people; [`commands`](Self::commands) are `ipvsadm`'s. With
 /// the feature `serde` its changes and what it leaves are written, to be reviewed and kept; they
@@ -159,10 +40,15 @@ pub enum Reason {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Plan {
     changes: Vec<Change>,
+    /// From where on changes take something away.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    losses: usize,
     /// From where on changes wait for destinations to be drained.
     #[cfg_attr(feature = "serde", serde(skip))]
     deferred: usize,
     left: Vec<Left>,
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    excess: Option<Excess>,
     /// The services that are changed, as they are and as they are wanted.
     #[cfg_attr(feature = "serde", serde(skip))]
     actual: Ruleset,
@@ -172,38 +58,79 @@ pub struct Plan {
     policy: Policy,
 }
 
+/// What of a plan is more than its policy takes away at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Excess {
+    /// How many services it takes away, …
+    pub services: usize,
+    /// … of so many that the policy's scope has.
+    pub of_services: usize,
+    /// How many destinations it takes away, …
+    pub destinations: usize,
+    /// … of so many that the policy's scope has.
+    pub of_destinations: usize,
+}
+
+impl Excess {
+    /// What is lost, where it is more than the policy allows.
+    pub(crate) fn find(policy: &Policy, actual: &Ruleset, lost: Lost) -> Option<Self> {
+        let most = policy.at_most.filter(|_| lost != Lost::default())?;
+        let owned = actual.services().filter(|rules| policy.scope.owns(&rules.service().key));
+        let (of_services, of_destinations) = owned.fold((0, 0), |(services, all), rules| {
+            (services + 1, all + rules.destinations().len())
+        });
+        let Lost { services, destinations } = lost;
+        let is_too_much = most.is_exceeded(services, of_services)
+            || most.is_exceeded(destinations, of_destinations);
+        is_too_much.then_some(Self { services, of_services, destinations, of_destinations })
+    }
+}
+
+impl fmt::Display for Excess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { services, of_services, destinations, of_destinations } = self;
+        write!(
+            f,
+            "takes away {services} of {of_services} services and {destinations} of \
+             {of_destinations} destinations, which is more than the policy takes at once"
+        )
+    }
+}
+
+/// A plan in its parts, for who carries it out.
+pub(crate) struct Parts {
+    pub(crate) changes: Vec<Change>,
+    /// From where on changes take something away.
+    pub(crate) losses: usize,
+    pub(crate) left: Vec<Left>,
+    pub(crate) excess: Option<Excess>,
+    pub(crate) actual: Ruleset,
+    pub(crate) wanted: Ruleset,
+    pub(crate) policy: Policy,
+}
+
 impl Plan {
     /// Plans how `actual` becomes `wanted`, as far as the policy allows.
     pub fn new(actual: &Ruleset, wanted: &Ruleset, policy: &Policy) -> Self {
         let keys = actual.services.keys().chain(wanted.services.keys());
         let keys: BTreeSet<_> = keys.copied().collect();
-        Self::of_services(keys, actual, wanted, policy)
-    }
-
-    /// Plans for these services alone.
-    pub(crate) fn of_services(
-        keys: impl IntoIterator<Item = ServiceKey>,
-        actual: &Ruleset,
-        wanted: &Ruleset,
-        policy: &Policy,
-    ) -> Self {
         let mut planner = Planner::new(policy);
         let (mut from, mut to) = (Ruleset::new(), Ruleset::new());
         for key in keys {
             let (actual, wanted) = (actual.services.get(&key), wanted.services.get(&key));
-            if planner.service(key, actual.map(Arc::as_ref), wanted.map(Arc::as_ref)) {
+            let rules = (actual.map(Arc::as_ref), wanted.map(Arc::as_ref));
+            if planner.service(key, rules.0, rules.1, Past::default()) {
                 from.services.extend(actual.map(|rules| (key, Arc::clone(rules))));
                 to.services.extend(wanted.map(|rules| (key, Arc::clone(rules))));
             }
         }
-        let Planner { new, added, raised, changed, removed, drained, deferred, left, .. } = planner;
-        let mut changes = new;
-        for phase in [added, raised, changed, removed, drained] {
-            changes.extend(phase);
-        }
-        let at = changes.len();
-        changes.extend(deferred);
-        Self { changes, deferred: at, left, actual: from, wanted: to, policy: policy.clone() }
+        let excess = Excess::find(policy, actual, planner.lost);
+        let left = std::mem::take(&mut planner.left);
+        let (changes, losses, deferred) = planner.into_changes();
+        let policy = policy.clone();
+        Self { changes, losses, deferred, left, excess, actual: from, wanted: to, policy }
     }
 
     /// The changes, in their order.
@@ -221,207 +148,43 @@ impl Plan {
         self.changes.is_empty()
     }
 
+    /// What the plan takes away, where that is more than [`Policy::at_most`]. Such a plan is not
+    /// carried out unless it is confirmed.
+    pub fn excess(&self) -> Option<&Excess> {
+        self.excess.as_ref()
+    }
+
+    /// The same plan, to be carried out whatever it takes away.
+    #[must_use]
+    pub fn confirm(self) -> Self {
+        Self { excess: None, ..self }
+    }
+
+    /// The services that are changed, as they are.
+    pub fn before(&self) -> &Ruleset {
+        &self.actual
+    }
+
     /// Prints the changes as `ipvsadm` commands, one a line, as `ipvsadm -R` reads them.
     pub fn commands(&self) -> impl fmt::Display {
         Commands(self)
     }
 
-    /// The changes that wait for nothing.
-    pub(crate) fn immediate(&self) -> &[Change] {
-        &self.changes[..self.deferred]
+    pub(crate) fn into_parts(self) -> Parts {
+        let Self { mut changes, losses, deferred, left, excess, actual, wanted, policy } = self;
+        changes.truncate(deferred);
+        Parts { changes, losses, left, excess, actual, wanted, policy }
     }
 
-    /// The changes that wait for destinations to be drained.
-    pub(crate) fn deferred(&self) -> &[Change] {
-        &self.changes[self.deferred..]
-    }
-
-    /// The services that are changed, as they are wanted.
-    pub(crate) fn wanted(&self) -> &Ruleset {
-        &self.wanted
-    }
-
-    /// Takes what is known of the services that are changed.
-    pub(crate) fn take_actual(&mut self) -> Ruleset {
-        std::mem::take(&mut self.actual)
-    }
-
-    pub(crate) fn policy(&self) -> &Policy {
-        &self.policy
-    }
-
-    pub(crate) fn take_left(&mut self) -> Vec<Left> {
-        std::mem::take(&mut self.left)
-    }
-}
-
-/// Sorts changes by phase.
-struct Planner<'a> {
-    policy: &'a Policy,
-    new: Vec<Change>,
-    added: Vec<Change>,
-    raised: Vec<Change>,
-    changed: Vec<Change>,
-    removed: Vec<Change>,
-    drained: Vec<Change>,
-    deferred: Vec<Change>,
-    left: Vec<Left>,
-}
-
-impl<'a> Planner<'a> {
-    fn new(policy: &'a Policy) -> Self {
-        Self {
-            policy,
-            new: Vec::new(),
-            added: Vec::new(),
-            raised: Vec::new(),
-            changed: Vec::new(),
-            removed: Vec::new(),
-            drained: Vec::new(),
-            deferred: Vec::new(),
-            left: Vec::new(),
-        }
-    }
-
-    fn count(&self) -> usize {
-        let phases = [
-            &self.new,
-            &self.added,
-            &self.raised,
-            &self.changed,
-            &self.removed,
-            &self.drained,
-            &self.deferred,
-        ];
-        phases.into_iter().map(Vec::len).sum()
-    }
-
-    /// Plans for one service; tells whether anything is to change.
-    fn service(
-        &mut self,
-        key: ServiceKey,
-        actual: Option<&ServiceRules>,
-        wanted: Option<&ServiceRules>,
-    ) -> bool {
-        if actual == wanted {
-            return false;
-        }
-        let before = self.count();
-        let in_scope = self.policy.scope.owns(&key);
-        match (actual, wanted) {
-            (_, Some(_)) | (Some(_), None) if !in_scope => {
-                let what = match (actual, wanted) {
-                    (Some(_), None) => Difference::UnwantedService,
-                    (None, _) => Difference::MissingService,
-                    _ => Difference::Service,
-                };
-                self.leave(key, what, Reason::OutOfScope);
-            }
-            (None, Some(wanted)) => self.new_service(wanted),
-            (Some(actual), Some(wanted)) => self.changed_service(actual, wanted),
-            (Some(actual), None) => self.unwanted_service(actual),
-            (None, None) => {}
-        }
-        self.count() > before
-    }
-
-    fn new_service(&mut self, wanted: &ServiceRules) {
-        let key = wanted.service.key;
-        if !self.allows(Allowed::ADD_SERVICES) {
-            return self.leave(key, Difference::MissingService, Reason::NotAllowed);
-        }
-        self.new.push(Change::AddService(wanted.service));
-        let destinations = wanted.destinations();
-        self.new.extend(destinations.map(|wanted| Change::AddDestination(key, *wanted)));
-    }
-
-    fn changed_service(&mut self, actual: &ServiceRules, wanted: &ServiceRules) {
-        let key = actual.service.key;
-        if actual.service != wanted.service {
-            if self.allows(Allowed::UPDATE_SERVICES) {
-                let (from, to) = (actual.service, wanted.service);
-                self.changed.push(Change::UpdateService { from, to });
-            } else {
-                self.leave(key, Difference::Service, Reason::NotAllowed);
-            }
-        }
-        for wanted in wanted.destinations() {
-            match actual.destination(wanted.key) {
-                Some(actual) => self.changed_destination(key, actual, wanted),
-                None if self.allows(Allowed::ADD_DESTINATIONS) => {
-                    self.added.push(Change::AddDestination(key, *wanted));
-                }
-                None => {
-                    let what = Difference::MissingDestination(*wanted);
-                    self.leave(key, what, Reason::NotAllowed);
-                }
-            }
-        }
-        for unwanted in actual.destinations() {
-            if wanted.destination(unwanted.key).is_none() {
-                self.unwanted_destination(&actual.service, unwanted);
-            }
-        }
-    }
-
-    fn changed_destination(&mut self, key: ServiceKey, from: &Destination, wanted: &Destination) {
-        if from == wanted {
-            return;
-        }
-        let mut to = *from;
-        if self.allows(Allowed::UPDATE_DESTINATIONS) {
-            to = wanted.weight(from.weight);
-        }
-        if self.allows(Allowed::WEIGHTS) {
-            to.weight = wanted.weight;
-        }
-        // Weights that others set are kept on purpose.
-        if to != *wanted && to.weight(wanted.weight) != *wanted {
-            self.leave(key, Difference::Destination(*wanted), Reason::NotAllowed);
-        }
-        let change = Change::UpdateDestination { service: key, from: *from, to };
-        match to.weight {
-            _ if to == *from => {}
-            weight if weight > from.weight => self.raised.push(change),
-            _ => self.changed.push(change),
-        }
-    }
-
-    fn unwanted_destination(&mut self, service: &Service, unwanted: &Destination) {
-        let key = service.key;
-        if !self.allows(Allowed::REMOVE_DESTINATIONS) {
-            let what = Difference::UnwantedDestination(*unwanted);
-            return self.leave(key, what, Reason::NotAllowed);
-        }
-        let removal = Change::RemoveDestination(key, *unwanted);
-        if self.policy.draining.applies_to(service) {
-            self.drained.push(Change::DrainDestination(key, *unwanted));
-            self.deferred.push(removal);
-        } else {
-            self.removed.push(removal);
-        }
-    }
-
-    fn unwanted_service(&mut self, actual: &ServiceRules) {
-        let key = actual.service.key;
-        if !self.allows(Allowed::REMOVE_SERVICES) {
-            return self.leave(key, Difference::UnwantedService, Reason::NotAllowed);
-        }
-        let removal = Change::RemoveService(actual.service);
-        if !self.policy.draining.applies_to(&actual.service) || actual.destinations.is_empty() {
-            return self.removed.push(removal);
-        }
-        let destinations = actual.destinations();
-        self.drained.extend(destinations.map(|d| Change::DrainDestination(key, *d)));
-        self.deferred.push(removal);
-    }
-
-    fn allows(&self, change: Allowed) -> bool {
-        self.policy.allowed.contains(change)
-    }
-
-    fn leave(&mut self, service: ServiceKey, what: Difference, why: Reason) {
-        self.left.push(Left { service, what, why });
+    /// Whether a drain of UDP is shorter than the kernel keeps idle UDP connections by default.
+    fn cuts_udp(&self) -> bool {
+        const UDP_TIMEOUT: Duration = Duration::from_secs(300);
+        let mut drained = self.changes.iter().filter_map(|change| match change {
+            Change::DrainDestination(service, _) => Some(service),
+            _ => None,
+        });
+        self.policy.draining.deadline.is_some_and(|deadline| deadline < UDP_TIMEOUT)
+            && drained.any(is_udp)
     }
 }
 
@@ -433,52 +196,17 @@ impl fmt::Display for Plan {
         for left in &self.left {
             writeln!(f, "{left}")?;
         }
+        if self.cuts_udp() {
+            writeln!(
+                f,
+                "  UDP connections end by their timeout alone, 300 s unless set otherwise: a \
+                 shorter drain cuts them off"
+            )?;
+        }
+        if let Some(excess) = &self.excess {
+            writeln!(f, "  withheld until it is confirmed: it {excess}")?;
+        }
         Ok(())
-    }
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AddService(service) => {
-                write!(f, "+ {}{}", service.key, AsOptions(&Configuration(service)))
-            }
-            Self::UpdateService { from, to } => {
-                let (from, to) = (Configuration(from), Configuration(to));
-                write!(f, "~ {}:{} =>{}", from.0.key, AsOptions(&from), AsOptions(&to))
-            }
-            Self::RemoveService(service) => write!(f, "- {}", service.key),
-            Self::AddDestination(service, destination) => {
-                write!(f, "+ {service} -> {}", AsOptions(destination))
-            }
-            Self::UpdateDestination { service, from, to } => {
-                write!(f, "~ {service} -> {} => {}", AsOptions(from), AsOptions(to))
-            }
-            Self::DrainDestination(service, destination) => {
-                write!(f, "~ {service} -> {}, drained", destination.key)
-            }
-            Self::RemoveDestination(service, destination) => {
-                write!(f, "- {service} -> {}", destination.key)
-            }
-        }
-    }
-}
-
-impl fmt::Display for Left {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "  {}", self.service)?;
-        match self.what {
-            Difference::UnwantedService => f.write_str(" is not wanted")?,
-            Difference::MissingService => f.write_str(" is missing")?,
-            Difference::Service => f.write_str(" is not as wanted")?,
-            Difference::UnwantedDestination(d) => write!(f, " -> {} is not wanted", d.key)?,
-            Difference::MissingDestination(d) => write!(f, " -> {} is missing", d.key)?,
-            Difference::Destination(d) => write!(f, " -> {} is not as wanted", d.key)?,
-        }
-        f.write_str(match self.why {
-            Reason::OutOfScope => ", and left so: out of scope",
-            Reason::NotAllowed => ", and left so: not allowed",
-        })
     }
 }
 

@@ -1,13 +1,6 @@
-//! What a controller owns, which changes it makes, and how it takes destinations away.
+//! How a wanted ruleset is brought about.
 
-use std::collections::BTreeSet;
-use std::fmt;
-use std::net::IpAddr;
-use std::ops::RangeInclusive;
-use std::sync::Arc;
-use std::time::Duration;
-
-use crate::model::{Protocol, Service, ServiceKey};
+use super::{Draining, Scope};
 
 /// How a wanted ruleset is brought about.
 ///
@@ -18,9 +11,10 @@ use crate::model::{Protocol, Service, ServiceKey};
 /// let policy = Policy::new()
 ///     .scope(Scope::none().network("10.0.0.0".parse().unwrap(), 24))
 ///     .allowed(Allowed::all() - Allowed::WEIGHTS)
-///     .draining(Draining::within(Duration::from_secs(30)));
+///     .draining(Draining::within(Duration::from_secs(30)))
+///     .at_most(0.5);
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub struct Policy {
     /// Which services this controller owns.
@@ -29,8 +23,15 @@ pub struct Policy {
     pub allowed: Allowed,
     /// How it takes destinations away.
     pub draining: Draining,
-    /// Whether what was written is not read back and compared.
+    /// Whether what was written is not read back and compared. A pass of a
+    /// [`Syncer`](crate::Syncer) takes the kernel's acknowledgement for it in any case, and reads
+    /// the table at its [`max_age`](crate::Syncer::max_age).
     pub unverified: bool,
+    /// The largest share of its services, or of its destinations, that one sync or pass takes away.
+    pub at_most: Option<Share>,
+    /// Whether reports have each change, each destination that drains and each drain's end, and not
+    /// their numbers alone.
+    pub detailed: bool,
 }
 
 impl Policy {
@@ -62,132 +63,52 @@ impl Policy {
     pub fn unverified(self) -> Self {
         Self { unverified: true, ..self }
     }
-}
 
-/// Which services a controller owns. All others are never touched.
-///
-/// [`Scope::all`], or any of what was added to [`Scope::none`].
-#[derive(Clone)]
-pub struct Scope {
-    rules: Vec<Rule>,
-}
-
-#[derive(Clone)]
-enum Rule {
-    All,
-    Network(IpAddr, u8),
-    Protocol(Protocol),
-    Marks(RangeInclusive<u32>),
-    Services(BTreeSet<ServiceKey>),
-    Matching(Arc<dyn Fn(&ServiceKey) -> bool + Send + Sync>),
-}
-
-impl Default for Scope {
-    fn default() -> Self {
-        Self::all()
-    }
-}
-
-impl Scope {
-    /// Every service.
-    pub fn all() -> Self {
-        Self { rules: vec![Rule::All] }
-    }
-
-    /// No service.
-    pub fn none() -> Self {
-        Self { rules: Vec::new() }
-    }
-
-    /// And services whose address is in a network; a `prefix` beyond the address's length is its
-    /// length.
+    /// Takes at most this share, from 0 to 1, of the services, and of the destinations, that it
+    /// owns: a guard against an empty list from an API or a truncated file.
+    ///
+    /// What would take more is withheld whole, and the report says so, until
+    /// [`Plan::confirm`](crate::Plan::confirm) or [`Syncer::confirm`](crate::Syncer::confirm). The
+    /// share is of what the table has when it is planned; destinations that drain already do not
+    /// count. A share that is no number is taken for 0.
     #[must_use]
-    pub fn network(self, address: IpAddr, prefix: u8) -> Self {
-        self.and(Rule::Network(address, prefix))
+    pub fn at_most(self, share: f64) -> Self {
+        Self { at_most: Some(Share::new(share)), ..self }
     }
 
-    /// And services of this protocol.
+    /// Has reports contain each change, each destination that drains and each drain's end, and not
+    /// their numbers alone. That copies them: a million changes take some 100 MB.
     #[must_use]
-    pub fn protocol(self, protocol: Protocol) -> Self {
-        self.and(Rule::Protocol(protocol))
-    }
-
-    /// And services of these firewall marks.
-    #[must_use]
-    pub fn marks(self, marks: RangeInclusive<u32>) -> Self {
-        self.and(Rule::Marks(marks))
-    }
-
-    /// And these services.
-    #[must_use]
-    pub fn services(self, keys: impl IntoIterator<Item = ServiceKey>) -> Self {
-        self.and(Rule::Services(keys.into_iter().collect()))
-    }
-
-    /// And services of which this is true.
-    #[must_use]
-    pub fn matching(self, owns: impl Fn(&ServiceKey) -> bool + Send + Sync + 'static) -> Self {
-        self.and(Rule::Matching(Arc::new(owns)))
-    }
-
-    fn and(mut self, rule: Rule) -> Self {
-        self.rules.push(rule);
-        self
-    }
-
-    /// Whether a service is owned.
-    pub fn owns(&self, key: &ServiceKey) -> bool {
-        self.rules.iter().any(|rule| rule.owns(key))
+    pub fn detailed(self) -> Self {
+        Self { detailed: true, ..self }
     }
 }
 
-impl Rule {
-    fn owns(&self, key: &ServiceKey) -> bool {
-        match (self, key) {
-            (Self::All, _) => true,
-            (Self::Network(network, prefix), ServiceKey::Address { address, .. }) => {
-                is_within(*address, *network, *prefix)
-            }
-            (Self::Protocol(wanted), ServiceKey::Address { protocol, .. }) => protocol == wanted,
-            (Self::Marks(marks), ServiceKey::Mark { mark, .. }) => marks.contains(&mark.get()),
-            (Self::Services(keys), key) => keys.contains(key),
-            (Self::Matching(owns), key) => owns(key),
-            _ => false,
-        }
-    }
+/// A part of a whole, from none to all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Share {
+    millionths: u32,
 }
 
-fn is_within(address: IpAddr, network: IpAddr, prefix: u8) -> bool {
-    // The prefix of every bit is a shift by none; of no bit, one by all, which leaves nothing.
-    match (address, network) {
-        (IpAddr::V4(address), IpAddr::V4(network)) => {
-            let rest = 32 - u32::from(prefix.min(32));
-            (address.to_bits() ^ network.to_bits()).checked_shr(rest).unwrap_or(0) == 0
-        }
-        (IpAddr::V6(address), IpAddr::V6(network)) => {
-            let rest = 128 - u32::from(prefix.min(128));
-            (address.to_bits() ^ network.to_bits()).checked_shr(rest).unwrap_or(0) == 0
-        }
-        _ => false,
-    }
-}
+impl Share {
+    const WHOLE: u32 = 1_000_000;
 
-impl fmt::Debug for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.rules).finish()
+    /// A share from 0 to 1; what lies beyond is taken for the nearer of the two.
+    pub fn new(share: f64) -> Self {
+        // A cast saturates, and takes what is no number for 0.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let millionths = (share * f64::from(Self::WHOLE)).round() as u32;
+        Self { millionths: millionths.min(Self::WHOLE) }
     }
-}
 
-impl fmt::Debug for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("all"),
-            Self::Network(address, prefix) => write!(f, "{address}/{prefix}"),
-            Self::Protocol(protocol) => protocol.fmt(f),
-            Self::Marks(marks) => write!(f, "marks {marks:?}"),
-            Self::Services(keys) => f.debug_set().entries(keys).finish(),
-            Self::Matching(_) => f.write_str("a predicate"),
-        }
+    /// The share as a number from 0 to 1.
+    pub fn get(self) -> f64 {
+        f64::from(self.millionths) / f64::from(Self::WHOLE)
+    }
+
+    /// Whether `part` is more than this share of `whole`.
+    pub(crate) fn is_exceeded(self, part: usize, whole: usize) -> bool {
+        part as u128 * u128::from(Self::WHOLE) > whole as u128 * u128::from(self.millionths)
     }
 }
 
@@ -195,19 +116,24 @@ bitflags::bitflags! {
     /// The kinds of changes that a controller makes.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub struct Allowed: u8 {
-        /// Adds services.
+        /// Adds services, with their destinations. A destination that could not be added along with
+        /// its service is later added by [`ADD_DESTINATIONS`](Self::ADD_DESTINATIONS) alone.
         const ADD_SERVICES = 1;
         /// Changes the configuration of services.
         const UPDATE_SERVICES = 1 << 1;
-        /// Removes services that are not wanted.
+        /// Removes services that are not wanted. Draining them first, and taking that back, is part
+        /// of it.
         const REMOVE_SERVICES = 1 << 2;
         /// Adds destinations to services that are there.
         const ADD_DESTINATIONS = 1 << 3;
         /// Changes the configuration of destinations, all but weights.
         const UPDATE_DESTINATIONS = 1 << 4;
-        /// Removes destinations that are not wanted.
+        /// Removes destinations that are not wanted. Draining them first, and taking that back, is
+        /// part of it.
         const REMOVE_DESTINATIONS = 1 << 5;
-        /// Sets weights. Without it, weights that others set are kept.
+        /// Sets weights. Without it the weights that others set are kept, and are no difference; a
+        /// weight of 0 that draining set is taken back to what it was, and any other weight of 0
+        /// where a higher one is wanted is left and said.
         const WEIGHTS = 1 << 6;
     }
 }
@@ -218,114 +144,14 @@ impl Default for Allowed {
     }
 }
 
-/// How destinations that are not wanted any more are taken away.
-///
-/// A removed destination takes its connections along: the kernel drops their packets, or, where
-/// the sysctl `expire_nodest_conn` is 1, ends them. Draining sets the weight to 0 first, so that no
-/// new connections come, waits for those that are there, and removes the destination then, at the
-/// latest at the deadline. One that is wanted again in between has its weight raised.
-///
-/// A client of a persistent service still comes to its destination while its template lasts, of
-/// weight 0 or not, unless the sysctl `expire_quiescent_template` is 1, so set that. Templates hold
-/// no traffic and are not waited for, unless [`templates`](Self::templates) says so.
-///
-/// The kernel counts a TCP connection as inactive from its first FIN on, so a client that closes its
-/// half early and waits for a long answer is not waited for, unless [`inactive`](Self::inactive)
-/// says so.
-///
-/// UDP has no end of a connection to wait for, and one-packet services have no connections: they
-/// are not drained, unless [`udp`](Self::udp) says so of UDP. The default is at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Draining {
-    /// How long at most; `None` removes at once.
-    pub deadline: Option<Duration>,
-    /// How often connections are counted.
-    pub interval: Duration,
-    /// Whether inactive connections are waited for, too.
-    pub inactive: bool,
-    /// Whether persistence templates are waited for, too.
-    pub templates: bool,
-    /// Whether the destinations of UDP services are drained, too.
-    pub udp: bool,
-}
-
-impl Default for Draining {
-    fn default() -> Self {
-        Self::at_once()
-    }
-}
-
-impl Draining {
-    /// Removes at once.
-    pub fn at_once() -> Self {
-        Self {
-            deadline: None,
-            interval: Duration::from_secs(1),
-            inactive: false,
-            templates: false,
-            udp: false,
-        }
-    }
-
-    /// Waits for active connections, at most this long.
-    pub fn within(deadline: Duration) -> Self {
-        Self { deadline: Some(deadline), ..Self::at_once() }
-    }
-
-    /// How often connections are counted; at least every millisecond.
-    #[must_use]
-    pub fn interval(self, interval: Duration) -> Self {
-        Self { interval: interval.max(Duration::from_millis(1)), ..self }
-    }
-
-    /// Waits for inactive connections, too.
-    #[must_use]
-    pub fn inactive(self) -> Self {
-        Self { inactive: true, ..self }
-    }
-
-    /// Waits for persistence templates, too.
-    #[must_use]
-    pub fn templates(self) -> Self {
-        Self { templates: true, ..self }
-    }
-
-    /// Drains the destinations of UDP services, too.
-    #[must_use]
-    pub fn udp(self) -> Self {
-        Self { udp: true, ..self }
-    }
-
-    /// Whether the destinations of a service are drained.
-    pub(crate) fn applies_to(&self, service: &Service) -> bool {
-        let is_udp = matches!(service.key, ServiceKey::Address { protocol: Protocol::UDP, .. });
-        self.deadline.is_some() && !service.one_packet && (self.udp || !is_udp)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::num::NonZeroU32;
 
     #[test]
-    fn a_scope_owns_what_it_names_and_nothing_else() {
-        let tcp = |text: &str| ServiceKey::tcp(text.parse::<IpAddr>().unwrap(), 80);
-        let network = Scope::none().network("10.0.1.0".parse().unwrap(), 24);
-        assert!(network.owns(&tcp("10.0.1.255")));
-        assert!(!network.owns(&tcp("10.0.2.0")));
-        assert!(!network.owns(&tcp("::a00:101")));
-        let everywhere = Scope::none().network("::".parse().unwrap(), 0);
-        assert!(everywhere.owns(&tcp("2001:db8::1")) && !everywhere.owns(&tcp("10.0.0.1")));
-        let host = Scope::none().network("10.0.0.1".parse().unwrap(), 200);
-        assert!(host.owns(&tcp("10.0.0.1")) && !host.owns(&tcp("10.0.0.2")));
-
-        let mark = |mark| ServiceKey::mark(NonZeroU32::new(mark).unwrap(), crate::Family::V4);
-        let either = Scope::none().marks(5..=7).protocol(Protocol::UDP);
-        assert!(either.owns(&mark(7)) && !either.owns(&mark(8)));
-        assert!(!either.owns(&tcp("10.0.0.1")));
-        assert!(Scope::none().matching(|_| true).owns(&mark(1)));
-        assert!(!Scope::none().owns(&mark(1)));
+    fn a_share_is_exceeded_by_more_than_it() {
+        assert!(!Share::new(0.5).is_exceeded(5, 10) && Share::new(0.5).is_exceeded(6, 10));
+        assert!(!Share::new(7.0).is_exceeded(10, 10));
+        assert!(Share::new(f64::NAN).is_exceeded(1, 10) && !Share::new(-1.0).is_exceeded(0, 0));
     }
 }

@@ -1,5 +1,7 @@
 //! Batches: windows of operations, one after the other.
 
+use std::ops::ControlFlow;
+
 use super::exchange::NOT_THERE;
 use super::{Session, trace};
 use crate::error::{Cause, Error};
@@ -27,6 +29,21 @@ impl Session {
         operations: impl IntoIterator<Item = Operation, IntoIter: Send> + Send,
         batch: Batch,
         mut each: impl FnMut(&Operation, Result<(), Error>) + Send,
+    ) -> Result<(), Error> {
+        self.batch_while(operations, batch, |operation, result| {
+            each(operation, result);
+            ControlFlow::Continue(())
+        })
+        .await
+    }
+
+    /// Runs operations until there are no more, or until `each` has broken off: the results of what
+    /// was sent by then are told, and nothing more is sent.
+    pub(crate) async fn batch_while(
+        &mut self,
+        operations: impl IntoIterator<Item = Operation, IntoIter: Send> + Send,
+        batch: Batch,
+        mut each: impl FnMut(&Operation, Result<(), Error>) -> ControlFlow<()> + Send,
     ) -> Result<(), Error> {
         self.prepare(Request::Family).await?;
         let (most, most_bytes) = self.window_limits();
@@ -59,6 +76,7 @@ impl Session {
             if !self.window.is_empty() {
                 trace::in_span(&"batch", self.run_window(&taken)).await;
             }
+            let mut flow = ControlFlow::Continue(());
             let mut failures = self.window.failures().peekable();
             for (index, operation) in taken.drain(..).enumerate() {
                 let result = match failures.next_if(|(failed, _)| *failed == index) {
@@ -70,7 +88,12 @@ impl Session {
                     }
                     None => Ok(()),
                 };
-                each(&operation, result);
+                if each(&operation, result).is_break() {
+                    flow = ControlFlow::Break(());
+                }
+            }
+            if flow.is_break() {
+                return Ok(());
             }
         }
     }

@@ -39,6 +39,9 @@ pub(crate) struct Session {
     unfinished_dump: Option<Exchange>,
     /// The socket has failed, and the next request starts on a fresh one.
     broken: bool,
+    /// The number that the family had last, and how often it was another: the module was loaded
+    /// anew then, with an empty table.
+    module: (Option<u16>, u64),
     window: Window,
     conversation: Conversation,
 }
@@ -52,6 +55,7 @@ impl Session {
             receive_buffer: exchange::RECEIVE_BUFFER,
             unfinished_dump: None,
             broken: false,
+            module: (None, 0),
             window: Window::default(),
             conversation,
         }
@@ -98,7 +102,7 @@ impl Session {
 
     /// A service with its destinations, without counters.
     pub(crate) async fn rules(&mut self, service: Service) -> Result<ServiceRules, Error> {
-        Ok(ServiceRules::read(service, self.list_destinations(service.key).await?))
+        Ok(ServiceRules::from_kernel(service, self.list_destinations(service.key).await?))
     }
 
     pub(crate) async fn destination(
@@ -126,7 +130,8 @@ impl Session {
     pub(crate) async fn ruleset(&mut self) -> Result<Ruleset, Error> {
         let mut rules = Ruleset::new();
         for entry in self.services().await? {
-            rules.set_read(entry.service.key, Some(self.rules(entry.service).await?));
+            let read = self.rules(entry.service).await?;
+            rules.replace(read.service().key, Some(read.into()));
         }
         Ok(rules)
     }
@@ -232,6 +237,11 @@ impl Session {
 
     pub(crate) async fn stop_daemon(&mut self, role: DaemonRole) -> Result<(), Error> {
         self.change(Operation::StopDaemon(role)).await
+    }
+
+    /// How often the module was found loaded anew.
+    pub(crate) fn loads(&self) -> u64 {
+        self.module.1
     }
 
     /// The time, by the transport's clock.

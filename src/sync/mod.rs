@@ -4,10 +4,11 @@
 //! [`Syncer`] lives as long as its controller: it knows the table and makes only what changed.
 
 mod apply;
-mod drain;
+mod drains;
 mod report;
-mod steps;
 mod syncer;
 
-pub use report::{Failed, Progress, Report, Stage, Times};
-pub use syncer::Syncer;
+pub use crate::reconcile::{End, Ended};
+pub use drains::{DrainEntry, Drains};
+pub use report::{Draining, Event, Failed, Progress, Report, Stage, Times};
+pub use syncer::{MaxAge, Syncer};

@@ -1,66 +1,220 @@
-//! What came of it, and how far it has come.
+//! What came of making a table as wanted, and how far it has come.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::Error;
-use crate::ruleset::{Change, Left};
+use super::apply::Errors;
+use crate::error::{Cause, Error};
+use crate::model::{DestinationKey, ServiceKey};
+use crate::reconcile::{End, Ended, Reconciler, Tally};
+use crate::ruleset::past::Failure;
+use crate::ruleset::{Change, Excess, Left, Ruleset};
 
 /// What came of making a table as wanted.
-#[derive(Debug, Default)]
+///
+/// Every difference that stays is in exactly one of [`failed`](Self::failed), [`left`](Self::left)
+/// and [`draining`](Self::draining), in every pass and not only in the first.
+///
+/// It prints in a few lines: what failed for the same reason is one of them. With the feature
+/// `serde` it is written, for logs.
+#[derive(Debug, Clone, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Report {
-    /// How many changes were made.
+    /// How many changes were made. One whose answer was lost, and which is found to be made, counts.
     pub changed: usize,
     /// The changes that failed for good, each with the reason.
     pub failed: Vec<Failed>,
     /// What ended it early, if anything did: what comes after it was not done.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
     pub error: Option<Error>,
     /// What is not as wanted, and left so.
-    pub left: Vec<Left>,
+    #[cfg_attr(feature = "serde", serde(serialize_with = "as_slice"))]
+    pub left: Arc<[Left]>,
+    /// What would have been taken away, and is withheld until it is confirmed: nothing was done.
+    pub excess: Option<Excess>,
     /// How often what others had changed meanwhile was read and planned again.
     pub rounds: usize,
     /// How many destinations were drained: removed when their connections had ended.
     pub drained: usize,
     /// How many destinations were removed at the deadline, with connections.
     pub cut_off: usize,
+    /// How many destinations were wanted again while they drained.
+    pub wanted_again: usize,
+    /// How many destinations others removed while they drained.
+    pub gone: usize,
     /// How many destinations are being drained still.
     pub draining: usize,
-    /// When a pass is of use again, to go on draining; of passes of a syncer alone.
+    /// When a pass is of use again, to go on draining or to try again what failed; of passes of a
+    /// syncer alone.
     pub next: Option<Duration>,
     /// How long each part took.
     pub times: Times,
+    /// Each change that was made, in order, where the policy is
+    /// [`detailed`](crate::Policy::detailed).
+    pub made: Vec<Change>,
+    /// Each drain that ended, where the policy is [`detailed`](crate::Policy::detailed).
+    pub ended: Vec<Ended>,
+    /// Each destination that drains still, where the policy is
+    /// [`detailed`](crate::Policy::detailed).
+    pub drains: Vec<Draining>,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    before: Ruleset,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    touched: BTreeSet<ServiceKey>,
 }
 
 impl Report {
+    pub(super) fn new(
+        reconciler: &mut Reconciler,
+        errors: &mut Errors,
+        error: Option<Error>,
+        times: Times,
+        now: Duration,
+    ) -> Self {
+        let Tally { changed, rounds, ends, before, touched, made, ended } = reconciler.take_tally();
+        let ends = |end| ends.get(&end).copied().unwrap_or_default();
+        let failed = reconciler.failed().map(|(change, failure)| Failed {
+            change: *change,
+            error: error_of(change, *failure, errors),
+        });
+        let is_detailed = reconciler.policy().detailed;
+        Self {
+            changed,
+            failed: failed.collect(),
+            error,
+            left: reconciler.left().copied().collect(),
+            excess: reconciler.excess().copied(),
+            rounds,
+            drained: ends(End::Idle),
+            cut_off: ends(End::Deadline),
+            wanted_again: ends(End::WantedAgain),
+            gone: ends(End::Gone),
+            draining: reconciler.draining(),
+            next: None,
+            times,
+            made,
+            ended,
+            drains: if is_detailed { draining(reconciler, now) } else { Vec::new() },
+            before,
+            touched,
+        }
+    }
+
     /// Whether all was done that was planned.
     pub fn is_success(&self) -> bool {
         self.failed.is_empty() && self.error.is_none()
     }
+
+    /// The services that were to be changed, as they were before: a way back. Those of
+    /// [`touched`](Self::touched) that are not in it were not there.
+    ///
+    /// Of a pass of a syncer only where the policy is [`detailed`](crate::Policy::detailed).
+    ///
+    /// ```no_run
+    /// # use ipvs_netlink::{Policy, Ruleset, Scope, blocking::Client};
+    /// # let mut ipvs = Client::connect()?;
+    /// # let wanted = Ruleset::new();
+    /// let report = ipvs.sync(&wanted, &Policy::new())?;
+    /// // Not what was meant: back to what was, of what was touched.
+    /// let policy = Policy::new().scope(Scope::none().services(report.touched()));
+    /// ipvs.sync(report.before(), &policy)?;
+    /// # Ok::<(), ipvs_netlink::Error>(())
+    /// ```
+    pub fn before(&self) -> &Ruleset {
+        &self.before
+    }
+
+    /// The services that were to be changed; see [`before`](Self::before).
+    pub fn touched(&self) -> impl Iterator<Item = ServiceKey> {
+        self.touched.iter().copied()
+    }
+}
+
+fn draining(reconciler: &Reconciler, now: Duration) -> Vec<Draining> {
+    let all = reconciler.drains().iter();
+    let all = all.flat_map(|(service, drains)| drains.iter().map(|drain| (*service, drain)));
+    all.filter_map(|(service, (destination, drain))| {
+        let left = drain.deadline?.saturating_sub(now);
+        Some(Draining { service, destination: *destination, weight: drain.before, left })
+    })
+    .collect()
+}
+
+/// Why a change was not made.
+fn error_of(change: &Change, failure: Failure, errors: &Errors) -> Error {
+    let subject = match failure {
+        Failure::ServiceRefused => (change.service(), None),
+        _ => (change.service(), change.destination()),
+    };
+    let cause = match failure {
+        Failure::Overruled => Cause::Overruled,
+        Failure::NotKept => Cause::NotKept,
+        Failure::Stopped => Cause::Stopped,
+        Failure::Refused | Failure::ServiceRefused | Failure::NotSent | Failure::Unknown => {
+            match errors.get(&subject) {
+                Some(error) => return error.clone(),
+                None => Cause::Stopped,
+            }
+        }
+    };
+    Error::new(change.request(), cause)
 }
 
 /// A change that failed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Failed {
     /// The change.
     pub change: Change,
-    /// Why.
+    /// Why. For a destination of a new service that was refused, why the service was.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
     pub error: Error,
+}
+
+/// A destination that drains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Draining {
+    /// The service.
+    pub service: ServiceKey,
+    /// The destination.
+    pub destination: DestinationKey,
+    /// The weight it had before.
+    pub weight: u32,
+    /// How long it drains still, at most.
+    pub left: Duration,
 }
 
 /// How long each part took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Times {
     /// Reading what was there.
     pub read: Duration,
-    /// Writing, with mending what others had changed.
+    /// Writing.
     pub write: Duration,
-    /// Reading back and comparing.
+    /// Reading again what was written, what others changed and what drains.
     pub verify: Duration,
-    /// Waiting for destinations to drain, and removing them.
+    /// Waiting for destinations to drain.
     pub drain: Duration,
+}
+
+/// Something that happened while a table is made as wanted.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A change was made.
+    Made(&'a Change),
+    /// A change was not made. Where the reason passes, it is tried again.
+    Failed(&'a Change, &'a Error),
+    /// How far it has come.
+    Progress(Progress),
 }
 
 /// How far it has come.
@@ -81,7 +235,7 @@ pub struct Progress {
 pub enum Stage {
     /// Changes are made; counted in changes.
     Writing,
-    /// What was written is read back; counted in services.
+    /// Services are read again; counted in services.
     Verifying,
     /// Destinations drain; counted in destinations.
     Draining,
@@ -95,6 +249,8 @@ impl fmt::Display for Report {
             (self.left.len(), "left as they are"),
             (self.drained, "drained"),
             (self.cut_off, "cut off at the deadline"),
+            (self.wanted_again, "wanted again while they drained"),
+            (self.gone, "removed by others while they drained"),
             (self.draining, "draining"),
         ] {
             if count > 0 {
@@ -106,12 +262,40 @@ impl fmt::Display for Report {
         for (time, what) in times.into_iter().filter(|(time, _)| !time.is_zero()) {
             write!(f, "; {what} in {time:.1?}")?;
         }
-        for Failed { error, .. } in &self.failed {
+        if let Some(excess) = &self.excess {
+            write!(f, "\nwithheld until it is confirmed: the plan {excess}")?;
+        }
+        let mut reasons = BTreeMap::<String, (&Failed, usize)>::new();
+        for failed in &self.failed {
+            let entry = reasons.entry(failed.error.reason()).or_insert((failed, 0));
+            entry.1 += 1;
+        }
+        let mut reasons: Vec<_> = reasons.into_values().collect();
+        reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        for (Failed { error, .. }, count) in reasons {
             write!(f, "\n{error}")?;
+            if count > 1 {
+                write!(f, " [{count} changes failed for this reason]")?;
+            }
         }
         if let Some(error) = &self.error {
             write!(f, "\n{error}")?;
         }
         Ok(())
     }
+}
+
+#[cfg(feature = "serde")]
+fn as_slice<S: serde::Serializer>(left: &Arc<[Left]>, serializer: S) -> Result<S::Ok, S::Error> {
+    serde::Serialize::serialize(&left[..], serializer)
+}
+
+/// Writes an error, if it is one, as its text.
+#[cfg(feature = "serde")]
+fn as_text<S: serde::Serializer, E>(error: &E, serializer: S) -> Result<S::Ok, S::Error>
+where
+    for<'a> &'a E: Into<Option<&'a Error>>,
+{
+    let text = error.into().map(ToString::to_string);
+    serde::Serialize::serialize(&text, serializer)
 }

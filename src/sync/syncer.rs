@@ -1,26 +1,38 @@
 //! The syncer: a controller's long-lived view of the table.
 
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant, SystemTime};
 
-use super::apply::Work;
-use super::drain::Drainer;
-use super::{Failed, Report};
+use super::apply::{Drive, Errors};
+use super::drains::{DrainEntry, Drains};
+use super::report::Report;
 use crate::error::Error;
 use crate::model::{Destination, DestinationKey, Invalid, Service, ServiceKey};
-use crate::ruleset::{Change, Plan, Policy, Ruleset};
+use crate::reconcile::Reconciler;
+use crate::ruleset::past::Drain;
+use crate::ruleset::{Policy, Ruleset};
 use crate::session::Session;
 
 /// Keeps a table as wanted, over the life of a controller.
 ///
 /// It holds what is wanted and what it knows of the table. [`Client::pass`](crate::blocking::Client::pass) brings the one to the
 /// other: a pass without changes makes no system call, and a change costs its own size, not that
-/// of the table. What failed is tried again in the next pass.
+/// of the table.
+///
+/// What the kernel refuses is said in every pass, and tried again when
+/// [`Report::next`](crate::sync::Report::next) says: after a second first, then after growing waits
+/// of up to five minutes; at once where something else is wanted of the service. Changes that fail
+/// since others were at work, or whose outcome is unknown, have the services they concern read again
+/// in the same pass. Nothing is removed before [`want`](Self::want) was called once.
 ///
 /// IPVS tells nobody of changes, so what others do shows by reading alone:
 /// [`max_age`](Self::max_age) says after how long a pass reads the whole table anew, and
-/// [`resync`](Self::resync) has the next one do so. Changes that fail since others were at work, or
-/// whose outcome is unknown, have the services they concern read again at once.
+/// [`resync`](Self::resync) has the next one do so.
+///
+/// A controller that stops, or is killed, between or within two passes leaves a table in which every
+/// service has at least what it had and what is wanted of it. The next syncer goes on from there. It
+/// begins the deadlines of drains anew and does not know who set a weight to 0, unless it is given
+/// the [`drains`](Self::drains) of the one before.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -28,7 +40,7 @@ use crate::session::Session;
 ///
 /// let mut ipvs = Client::connect()?;
 /// let policy = Policy::new().draining(Draining::within(Duration::from_secs(60)));
-/// let mut syncer = Syncer::new(policy).max_age(Duration::from_secs(300));
+/// let mut syncer = Syncer::new(policy);
 /// loop {
 ///     // syncer.want(…), syncer.want_destination(…), …
 ///     let report = ipvs.pass(&mut syncer)?;
@@ -39,63 +51,142 @@ use crate::session::Session;
 /// ```
 #[derive(Debug)]
 pub struct Syncer {
-    policy: Policy,
-    max_age: Option<Duration>,
-    wanted: Ruleset,
-    /// What is known of the table, and since when.
-    known: Option<(Ruleset, Instant)>,
-    /// The services that may not be as wanted.
-    changed: BTreeSet<ServiceKey>,
-    /// The services of which what is known may be wrong.
-    doubtful: BTreeSet<ServiceKey>,
-    drainer: Drainer,
+    reconciler: Reconciler,
+    errors: Errors,
+    max_age: MaxAge,
+    /// When the reconciler's time began, by the clock of the client of the first pass.
+    start: Option<Instant>,
+    /// When the whole table was read last, and how long that took.
+    read: Option<(Duration, Duration)>,
+    /// How many passes in a row have failed, and when to try again what did.
+    failures: u32,
+    retry: Option<Duration>,
+    /// The time of the last pass by the reconciler's clock and by the wall's.
+    last: (Duration, SystemTime),
 }
 
+/// After how long a pass of a [`Syncer`] reads the whole table anew.
+///
+/// By default after five minutes, or after a hundred times as long as reading took where that is
+/// longer, so that looking costs at most a hundredth of the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct MaxAge(Age);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+enum Age {
+    #[default]
+    ByCost,
+    Fixed(Duration),
+    Never,
+}
+
+impl MaxAge {
+    const LEAST: Duration = Duration::from_secs(300);
+    const COST: u32 = 100;
+
+    /// What others do is never looked for.
+    pub fn never() -> Self {
+        Self(Age::Never)
+    }
+
+    fn after(self, reading: Duration) -> Option<Duration> {
+        match self.0 {
+            Age::ByCost => Some(reading.saturating_mul(Self::COST).max(Self::LEAST)),
+            Age::Fixed(age) => Some(age),
+            Age::Never => None,
+        }
+    }
+}
+
+impl From<Duration> for MaxAge {
+    fn from(age: Duration) -> Self {
+        Self(Age::Fixed(age))
+    }
+}
+
+/// The first wait after a pass that failed.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// The longest.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
 impl Syncer {
-    /// A syncer that wants nothing yet. Its first pass reads the table.
-    ///
-    /// With the policy's scope as it is by default, a pass without anything wanted removes every
-    /// service there is.
+    /// A syncer that wants nothing yet, and removes nothing until [`want`](Self::want) says what is
+    /// wanted. Its first pass reads the table.
     pub fn new(policy: Policy) -> Self {
         Self {
-            policy,
-            max_age: None,
-            wanted: Ruleset::new(),
-            known: None,
-            changed: BTreeSet::new(),
-            doubtful: BTreeSet::new(),
-            drainer: Drainer::default(),
+            reconciler: Reconciler::for_table(policy),
+            errors: Errors::new(),
+            max_age: MaxAge::default(),
+            start: None,
+            read: None,
+            failures: 0,
+            retry: None,
+            last: (Duration::ZERO, SystemTime::UNIX_EPOCH),
         }
     }
 
-    /// After how long a pass reads the whole table anew; unless set, never.
+    /// After how long a pass reads the whole table anew: a duration, or [`MaxAge::never`].
     #[must_use]
-    pub fn max_age(self, age: Duration) -> Self {
-        Self { max_age: Some(age), ..self }
+    pub fn max_age(self, age: impl Into<MaxAge>) -> Self {
+        Self { max_age: age.into(), ..self }
+    }
+
+    /// Goes on with the drains of the syncer before this one: with their deadlines, and with the
+    /// weights to take back where a destination is wanted again.
+    #[must_use]
+    pub fn resume(mut self, drains: &Drains) -> Self {
+        let now = SystemTime::now();
+        let (start, _) = self.last;
+        self.reconciler.resume(drains.entries().iter().map(|entry| {
+            let deadline = entry.left(now).map(|left| start.saturating_add(left));
+            let drain = Drain { before: entry.weight, deadline, counted: None, is_missing: false };
+            (entry.service, entry.destination, drain)
+        }));
+        self
+    }
+
+    /// What draining has lowered, to be kept for the next syncer; as of the last pass.
+    pub fn drains(&self) -> Drains {
+        let (now, wall) = self.last;
+        let all = self.reconciler.drains().iter();
+        let all = all.flat_map(|(service, drains)| drains.iter().map(|drain| (*service, drain)));
+        let entries = all.map(|(service, (destination, drain))| {
+            let left = drain.deadline.map(|deadline| deadline.saturating_sub(now));
+            DrainEntry {
+                service,
+                destination: *destination,
+                weight: drain.before,
+                until: left.and_then(|left| wall.checked_add(left)),
+                draining: left.is_some(),
+            }
+        });
+        Drains { entries: entries.collect() }
     }
 
     /// What is wanted.
     pub fn wanted(&self) -> &Ruleset {
-        &self.wanted
+        self.reconciler.wanted()
     }
 
     /// What is known of the table; `None` before the first pass and after
     /// [`resync`](Self::resync).
     pub fn known(&self) -> Option<&Ruleset> {
-        self.known.as_ref().map(|(known, _)| known)
+        self.reconciler.known()
     }
 
     /// Has the next pass read the whole table.
     pub fn resync(&mut self) {
-        self.known = None;
+        self.reconciler.reread();
+    }
+
+    /// Has the next pass take away what [`Policy::at_most`] withholds.
+    pub fn confirm(&mut self) {
+        self.reconciler.confirm();
     }
 
     /// Wants these rules instead of all that was wanted. Takes time by the size of both.
     pub fn want(&mut self, rules: Ruleset) {
-        let keys: BTreeSet<_> = self.wanted.keys().chain(rules.keys()).collect();
-        let differs = |key: &ServiceKey| self.wanted.service(*key) != rules.service(*key);
-        self.changed.extend(keys.into_iter().filter(differs));
-        self.wanted = rules;
+        self.reconciler.want_all(rules);
     }
 
     /// Wants a service, or another configuration of it; its destinations stay.
@@ -103,9 +194,7 @@ impl Syncer {
     /// # Errors
     /// Those of [`Ruleset::insert_service`].
     pub fn want_service(&mut self, service: Service) -> Result<(), Invalid> {
-        self.wanted.insert_service(service)?;
-        self.changed.insert(service.key);
-        Ok(())
+        self.reconciler.want(service.key).insert_service(service).map(drop)
     }
 
     /// Wants a destination, or another configuration of it.
@@ -117,82 +206,64 @@ impl Syncer {
         service: ServiceKey,
         destination: Destination,
     ) -> Result<(), Invalid> {
-        self.wanted.insert_destination(service, destination)?;
-        self.changed.insert(service);
-        Ok(())
+        self.reconciler.want(service).insert_destination(service, destination).map(drop)
     }
 
     /// Wants a service no more.
     pub fn drop_service(&mut self, key: ServiceKey) {
-        self.wanted.remove_service(key);
-        self.changed.insert(key);
+        self.reconciler.want(key).remove_service(key);
     }
 
     /// Wants a destination no more.
     pub fn drop_destination(&mut self, service: ServiceKey, key: impl Into<DestinationKey>) {
-        self.wanted.remove_destination(service, key);
-        self.changed.insert(service);
+        self.reconciler.want(service).remove_destination(service, key);
+    }
+
+    /// Prepares for a pass at this time.
+    fn begin(&mut self, now: Duration) {
+        self.reconciler.begin();
+        let age = self.read.and_then(|(at, took)| Some((at, self.max_age.after(took)?)));
+        if age.is_some_and(|(at, age)| now.saturating_sub(at) >= age) {
+            self.reconciler.reread();
+        } else if self.retry.is_some_and(|retry| now >= retry) {
+            self.reconciler.retry();
+        }
+    }
+
+    /// Notes when to try again what failed.
+    fn end(&mut self, now: Duration, has_failed: bool) {
+        self.last = (now, SystemTime::now());
+        if !has_failed {
+            (self.failures, self.retry) = (0, None);
+        } else if self.retry.is_none_or(|retry| now >= retry) {
+            let wait = FIRST_WAIT.saturating_mul(1 << self.failures.min(16)).min(LONGEST_WAIT);
+            self.failures += 1;
+            self.retry = Some(now.saturating_add(wait));
+        }
     }
 }
 
 impl Session {
     pub(crate) async fn pass(&mut self, syncer: &mut Syncer) -> Result<Report, Error> {
-        let mut report = Report::default();
-        report.error = self.pass_into(syncer, &mut report).await.err();
-        report.draining = syncer.drainer.len();
-        let next = syncer.drainer.next_step(self.now(), syncer.policy.draining.interval);
-        report.next = next.map(|at| at.saturating_duration_since(self.now()));
+        let begin = self.now();
+        let start = *syncer.start.get_or_insert(begin);
+        let now = begin.saturating_duration_since(start);
+        syncer.begin(now);
+        let was_unread = syncer.reconciler.known().is_none();
+        let mut drive = Drive::new(&mut syncer.reconciler, &mut syncer.errors, start, |_| {
+            ControlFlow::Continue(())
+        });
+        drive.waits = false;
+        let error = self.drive(&mut drive).await.err();
+        let times = drive.times;
+        if !times.read.is_zero() || was_unread && syncer.reconciler.known().is_some() {
+            syncer.read = Some((now, times.read));
+        }
+        let now = self.now().saturating_duration_since(start);
+        syncer.end(now, error.is_some() || syncer.reconciler.has_failed());
+        let mut report = Report::new(&mut syncer.reconciler, &mut syncer.errors, error, times, now);
+        let next = syncer.reconciler.next_count().into_iter().chain(syncer.retry).min();
+        report.next = next.map(|at| at.saturating_sub(now));
         Ok(report)
-    }
-
-    async fn pass_into(&mut self, syncer: &mut Syncer, report: &mut Report) -> Result<(), Error> {
-        let start = self.now();
-        let age = |read: &Instant| start.saturating_duration_since(*read);
-        let is_old = |(_, read): &(_, Instant)| syncer.max_age.is_some_and(|max| age(read) >= max);
-        if syncer.known.as_ref().is_none_or(is_old) {
-            let known = self.ruleset().await?;
-            syncer.changed.extend(known.keys().chain(syncer.wanted.keys()));
-            syncer.doubtful.clear();
-            syncer.known = Some((known, start));
-            report.times.read = self.now() - start;
-        }
-        let Some((known, _)) = &mut syncer.known else { return Ok(()) };
-        if !syncer.doubtful.is_empty() {
-            self.read_again(&syncer.doubtful, known).await?;
-            syncer.changed.append(&mut syncer.doubtful);
-        }
-        let keys: Vec<_> = syncer.changed.iter().copied().collect();
-        let mut plan = Plan::of_services(keys.clone(), known, &syncer.wanted, &syncer.policy);
-        report.left = plan.take_left();
-        // What is known is written to below, and copied where it is shared.
-        drop(plan.take_actual());
-        syncer.drainer.keep_wanted(&keys, &syncer.wanted);
-        syncer.drainer.begin(&plan, start);
-
-        // Until the end is known, all of it is in doubt: a pass that is dropped is no pass.
-        let changed: Vec<_> = plan.immediate().iter().map(Change::service).collect();
-        syncer.doubtful.extend(changed);
-        let mut work = Work {
-            wanted: &syncer.wanted,
-            known,
-            recorded: true,
-            policy: &syncer.policy,
-            report: &mut *report,
-        };
-        if !plan.immediate().is_empty() {
-            let start = self.now();
-            let disturbed = self.make(plan.immediate(), &mut work, &mut |_| ()).await?;
-            self.settle(disturbed, &mut work).await?;
-            work.report.times.write = self.now() - start;
-        }
-        let due = syncer.drainer.next_step(start, syncer.policy.draining.interval);
-        if due.is_some_and(|at| at <= start) {
-            self.drain_step(&mut syncer.drainer, &mut work).await?;
-        }
-        syncer.changed.clear();
-        syncer.doubtful.clear();
-        let failed = report.failed.iter().map(|Failed { change, .. }| change.service());
-        syncer.doubtful.extend(failed);
-        Ok(())
     }
 }

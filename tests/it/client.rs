@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use std::ops::ControlFlow;
+
 use ipvs_netlink::{
     Batch, DaemonRole, Destination, DestinationEntry, DestinationKey, Error, Info, Operation,
     Options, Plan, Policy, Ruleset, Service, ServiceEntry, ServiceKey, SyncDaemon, Syncer, Table,
     Timeouts, TimeoutsUpdate, blocking, fake,
-    sync::{Progress, Report},
+    sync::{Event, Report},
 };
 
 /// Which of the crate's clients.
@@ -29,21 +31,21 @@ impl fmt::Display for Flavour {
 
 /// A client of the crate.
 pub(crate) enum Client {
-    Blocking(blocking::Client),
+    Blocking(Box<blocking::Client>),
     Async(ipvs_netlink::Client),
 }
 
 impl Client {
     pub(crate) async fn connect_to(kernel: &fake::Kernel, flavour: Flavour) -> Result<Self, Error> {
         Ok(match flavour {
-            Flavour::Blocking => Self::Blocking(blocking::Client::connect_to(kernel)?),
+            Flavour::Blocking => Self::Blocking(Box::new(blocking::Client::connect_to(kernel)?)),
             _ => Self::Async(ipvs_netlink::Client::connect_to(kernel).await?),
         })
     }
 
     pub(crate) async fn connect(flavour: Flavour, options: &Options) -> Result<Self, Error> {
         Ok(match flavour {
-            Flavour::Blocking => Self::Blocking(options.connect()?),
+            Flavour::Blocking => Self::Blocking(Box::new(options.connect()?)),
             Flavour::Tokio => Self::Async(options.connect_tokio().await?),
             Flavour::Smol => Self::Async(options.connect_smol().await?),
         })
@@ -98,7 +100,10 @@ operations! {
     fn zero_service(key: ServiceKey) -> ();
     fn plan(wanted: &Ruleset, policy: &Policy) -> Plan;
     fn apply(plan: Plan) -> Report;
-    fn apply_with(plan: Plan, progress: impl FnMut(Progress) + Send) -> Report;
+    fn apply_with(
+        plan: Plan,
+        each: impl FnMut(Event<'_>) -> ControlFlow<()> + Send
+    ) -> Report;
     fn sync(wanted: &Ruleset, policy: &Policy) -> Report;
     fn pass(syncer: &mut Syncer) -> Report;
     fn flush() -> ();

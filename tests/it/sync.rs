@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::ControlFlow;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use ipvs_netlink::sync::Stage;
+use ipvs_netlink::sync::{Event, Progress, Stage};
 use ipvs_netlink::{
     Destination, DestinationKey, Draining, Plan, Policy, Ruleset, Scheduler, Service, Syncer,
 };
@@ -159,6 +160,16 @@ async fn what_ipvsadm_changes_meanwhile_is_mended(subject: &mut Subject) -> Outc
     Ok(())
 }
 
+/// How far destinations have drained, before the last has.
+fn drain_progress(event: Event<'_>) -> Option<Progress> {
+    match event {
+        Event::Progress(progress) if progress.stage == Stage::Draining => {
+            (progress.done < progress.total).then_some(progress)
+        }
+        _ => None,
+    }
+}
+
 /// A server on an address of its own, which answers every byte by its number.
 fn serve(last: u8) -> anyhow::Result<SocketAddr> {
     program("ip", &["address", "replace", &format!("10.9.9.{last}/32"), "dev", "lo"])?;
@@ -223,10 +234,8 @@ async fn a_drained_destination_keeps_its_connection_to_the_end(subject: &mut Sub
     let draining = Draining::within(Duration::from_secs(60)).interval(Duration::from_millis(20));
     let plan = subject.client.plan(&wanted, &Policy::new().draining(draining)).await?;
     let (mut counted, mut after) = (0, 0);
-    let progress = subject.client.apply_with(plan, |progress| {
-        if progress.stage != Stage::Draining {
-            return;
-        }
+    let progress = subject.client.apply_with(plan, |event| {
+        let Some(progress) = drain_progress(event) else { return ControlFlow::Continue(()) };
         counted += 1;
         if let Some(stream) = &mut held {
             assert_eq!(progress.done, 0, "it goes before its connection has ended");
@@ -238,6 +247,7 @@ async fn a_drained_destination_keeps_its_connection_to_the_end(subject: &mut Sub
         if counted == 10 {
             held = None;
         }
+        ControlFlow::Continue(())
     });
     let report = progress.await?;
     ensure!(report.is_success(), "{report}");

@@ -1,9 +1,10 @@
 //! No request fails while the rules change.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use ipvs_netlink::sync::{Report, Stage};
+use ipvs_netlink::sync::{Event, Report, Stage};
 use ipvs_netlink::{Draining, Policy, Ruleset, Scheduler};
 
 use super::network::Site;
@@ -148,9 +149,11 @@ async fn drain(
     let plan = director.plan(rules, &Policy::new().draining(draining)).await?;
     let (mut seen, mut counts) = (Ok(()), 0);
     let report = director
-        .apply_with(plan, |progress| {
-            if progress.stage != Stage::Draining || counts == 3 {
-                return;
+        .apply_with(plan, |event| {
+            let Event::Progress(progress) = event else { return ControlFlow::Continue(()) };
+            let is_over = progress.done == progress.total;
+            if progress.stage != Stage::Draining || counts == 3 || is_over {
+                return ControlFlow::Continue(());
             }
             // Until its last connection ends, a server is counted again and again.
             assert_eq!(progress.done, 0);
@@ -161,6 +164,7 @@ async fn drain(
             if counts == 3 {
                 last.iter().for_each(Stream::leave);
             }
+            ControlFlow::Continue(())
         })
         .await?;
     seen?;

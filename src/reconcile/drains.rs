@@ -1,0 +1,225 @@
+//! Destinations that drain: from the lowered weight to the removal, or back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::Reconciler;
+use super::reading::Listing;
+use crate::model::{DestinationKey, ServiceKey};
+use crate::ruleset::past::{Count, Drain, ServiceDrains};
+use crate::ruleset::{Allowed, Change, Connections};
+
+/// How a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum End {
+    /// The destination had no connection left that is waited for, and was removed.
+    Idle,
+    /// The deadline had passed, and the destination was removed with the connections it had.
+    Deadline,
+    /// The destination is wanted again.
+    WantedAgain,
+    /// Somebody else has removed it.
+    Gone,
+}
+
+/// The end of a drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Ended {
+    /// The service.
+    pub service: ServiceKey,
+    /// The destination.
+    pub destination: DestinationKey,
+    /// How it ended.
+    pub end: End,
+    /// The connections it had when they were counted last; `None` where they never were.
+    pub connections: Option<Connections>,
+}
+
+impl End {
+    /// How a drain ends by the removal of its destination.
+    pub(super) fn of(drain: &Drain) -> Self {
+        match drain.counted {
+            Some(count) if count.is_idle => Self::Idle,
+            _ => Self::Deadline,
+        }
+    }
+}
+
+impl Reconciler {
+    /// The destinations that drain, and those whose weight is to be taken back.
+    pub(crate) fn drains(&self) -> &BTreeMap<ServiceKey, ServiceDrains> {
+        &self.drains
+    }
+
+    /// How many destinations drain.
+    pub(crate) fn draining(&self) -> usize {
+        let all = self.drains.values().flat_map(BTreeMap::values);
+        all.filter(|drain| drain.deadline.is_some()).count()
+    }
+
+    /// Goes on with drains of before a restart.
+    pub(crate) fn resume(
+        &mut self,
+        drains: impl IntoIterator<Item = (ServiceKey, DestinationKey, Drain)>,
+    ) {
+        for (service, destination, drain) in drains {
+            self.drains.entry(service).or_default().insert(destination, drain);
+            self.dirty.insert(service);
+        }
+        self.counted = None;
+    }
+
+    /// When connections are to be counted next: after the interval, or at a deadline before.
+    pub(crate) fn next_count(&self) -> Option<Duration> {
+        let drains = self.drains.values().flat_map(BTreeMap::values);
+        let mut deadlines = drains.filter_map(|drain| drain.deadline).peekable();
+        deadlines.peek()?;
+        let Some(counted) = self.counted else { return Some(Duration::ZERO) };
+        let by_interval = counted.saturating_add(self.policy.draining.interval);
+        // What is past its deadline was counted then, and is counted again after the interval.
+        Some(deadlines.filter(|deadline| *deadline > counted).fold(by_interval, Duration::min))
+    }
+
+    /// Begins the drains of planned changes, and goes on with those that have begun.
+    pub(super) fn begin_drains(&mut self, changes: &[Change], now: Duration) {
+        let within = self.policy.draining.deadline.unwrap_or_default();
+        for change in changes {
+            let Change::DrainDestination(service, destination) = change else { continue };
+            let drains = self.drains.entry(*service).or_default();
+            let drain = drains.entry(destination.key).or_insert(Drain {
+                before: destination.weight,
+                deadline: None,
+                counted: None,
+                is_missing: false,
+            });
+            if destination.weight > 0 {
+                drain.before = destination.weight;
+            }
+            if drain.deadline.is_none() {
+                drain.deadline = Some(now.saturating_add(within));
+                self.counted = None;
+            }
+        }
+    }
+
+    /// Brings the drains of a service in line with what is planned for it.
+    pub(super) fn keep_drains(&mut self, service: ServiceKey, changes: &[Change]) {
+        let Some(mut drains) = self.drains.remove(&service) else { return };
+        let mut removed = BTreeSet::new();
+        let mut drained = BTreeSet::new();
+        let mut raised = BTreeSet::new();
+        for change in changes {
+            match change {
+                Change::RemoveService(_) => removed.extend(drains.keys().copied()),
+                Change::RemoveDestination(_, destination) => drop(removed.insert(destination.key)),
+                Change::DrainDestination(_, destination) => drop(drained.insert(destination.key)),
+                Change::UpdateDestination { from, to, .. } if to.weight > from.weight => {
+                    raised.insert(to.key);
+                }
+                _ => {}
+            }
+        }
+        let (known, wanted) = (self.known.service(service), self.wanted.service(service));
+        let sets_weights = self.policy.allowed.contains(Allowed::WEIGHTS);
+        let mut ended = Vec::new();
+        drains.retain(|key, drain| {
+            if removed.contains(key) {
+                return true;
+            }
+            // A count is of use to the plan that follows it, and to no other.
+            let counted = drain.counted.take();
+            let wanted = wanted.and_then(|rules| rules.destination(*key));
+            let known = known.and_then(|rules| rules.destination(*key));
+            if drained.contains(key) || wanted.is_none() && !raised.contains(key) {
+                return true;
+            }
+            if drain.deadline.take().is_some() {
+                ended.push((*key, counted));
+            }
+            let is_low = known.is_some_and(|known| known.weight == 0) && drain.before > 0;
+            is_low && !(sets_weights && wanted.is_some_and(|wanted| wanted.weight == 0))
+        });
+        for (destination, counted) in ended {
+            self.note_end(service, destination, End::WantedAgain, counted);
+        }
+        if !drains.is_empty() {
+            self.drains.insert(service, drains);
+        }
+    }
+
+    /// Ends the drain of a destination, if it drains.
+    pub(super) fn end_drain(
+        &mut self,
+        service: ServiceKey,
+        destination: DestinationKey,
+        end: impl Fn(&Drain) -> End,
+    ) {
+        let Some(drains) = self.drains.get_mut(&service) else { return };
+        let Some(drain) = drains.remove(&destination) else { return };
+        if drains.is_empty() {
+            self.drains.remove(&service);
+        }
+        if drain.deadline.is_some() {
+            self.note_end(service, destination, end(&drain), drain.counted);
+        }
+    }
+
+    /// Ends the drains of all destinations of a service.
+    pub(super) fn end_drains(&mut self, service: ServiceKey, end: impl Fn(&Drain) -> End) {
+        for (destination, drain) in self.drains.remove(&service).unwrap_or_default() {
+            if drain.deadline.is_some() {
+                self.note_end(service, destination, end(&drain), drain.counted);
+            }
+        }
+    }
+
+    fn note_end(
+        &mut self,
+        service: ServiceKey,
+        destination: DestinationKey,
+        end: End,
+        counted: Option<Count>,
+    ) {
+        *self.tally.ends.entry(end).or_default() += 1;
+        if self.policy.detailed {
+            let connections = counted.map(|count| count.connections);
+            self.tally.ended.push(Ended { service, destination, end, connections });
+        }
+    }
+
+    /// Takes the connections that were counted in a listing; tells whether the service is to be read
+    /// again, since the listing lacks a destination. A listing in several parts can lack entries
+    /// that are there.
+    pub(super) fn count(&mut self, service: ServiceKey, listing: &Listing, now: Duration) -> bool {
+        let Some(drains) = self.drains.get_mut(&service) else { return false };
+        let known = self.known.service(service);
+        let draining = self.policy.draining;
+        let (mut gone, mut reads_again) = (Vec::new(), false);
+        for (key, drain) in drains {
+            if known.and_then(|rules| rules.destination(*key)).is_none() {
+                if drain.is_missing {
+                    gone.push(*key);
+                } else {
+                    (drain.is_missing, reads_again) = (true, true);
+                }
+                continue;
+            }
+            drain.is_missing = false;
+            let connections = listing.connections.get(&(service, *key)).copied();
+            drain.counted = connections.zip(drain.deadline).map(|(connections, deadline)| Count {
+                connections,
+                is_idle: draining.is_idle(&service, connections),
+                is_overdue: now >= deadline,
+            });
+        }
+        for destination in gone {
+            self.end_drain(service, destination, |_| End::Gone);
+        }
+        reads_again
+    }
+}

@@ -1,0 +1,126 @@
+//! New services of `mh`, which get their scheduler after their destinations.
+//!
+//! The kernel makes the whole table of `mh`, 4,093 places, anew with every destination that is
+//! added. A new service with several destinations is therefore added without its scheduler, and
+//! gets it last: the table is made once. That takes three changes of the service where others take
+//! one (add, update, and remove where the scheduler is not available), so it is done only where the
+//! policy allows all three.
+
+use super::Reconciler;
+use crate::model::{Scheduler, Service, ServiceKey};
+use crate::ruleset::past::Failure;
+use crate::ruleset::{Allowed, Change, ServiceRules};
+
+const NEEDED: Allowed =
+    Allowed::ADD_SERVICES.union(Allowed::UPDATE_SERVICES).union(Allowed::REMOVE_SERVICES);
+
+impl Reconciler {
+    /// The same changes, with the schedulers of new services late where that pays.
+    pub(super) fn with_late_schedulers(
+        &self,
+        changes: Vec<Change>,
+        losses: usize,
+    ) -> (Vec<Change>, usize) {
+        let is_late = |index: usize| {
+            let Change::AddService(service) = changes[index] else { return None };
+            let adds = |change: &&Change| matches!(change, Change::AddDestination(key, _) if *key == service.key);
+            let pays = matches!(service.scheduler, Scheduler::MaglevHash(_))
+                && changes[index + 1..].iter().take(2).filter(adds).count() == 2
+                && !self.troubles.contains_key(&service.key);
+            pays.then_some(service)
+        };
+        if !self.policy.allowed.contains(NEEDED)
+            || !(0..losses).any(|index| is_late(index).is_some())
+        {
+            return (changes, losses);
+        }
+        let mut with = Vec::with_capacity(changes.len());
+        let mut late: Option<Service> = None;
+        let bind = |with: &mut Vec<Change>, late: &mut Option<Service>| {
+            if let Some(to) = late.take() {
+                with.push(Change::UpdateService { from: unbound(to), to });
+            }
+        };
+        for (index, change) in changes.iter().enumerate() {
+            let is_its = late.is_some_and(
+                |service| matches!(change, Change::AddDestination(key, _) if *key == service.key),
+            );
+            if !is_its {
+                bind(&mut with, &mut late);
+            }
+            match is_late(index) {
+                Some(service) => {
+                    with.push(Change::AddService(unbound(service)));
+                    late = Some(service);
+                }
+                None => with.push(*change),
+            }
+        }
+        bind(&mut with, &mut late);
+        let added = with.len() - changes.len();
+        (with, losses + added)
+    }
+
+    /// Counts a change of a service whose scheduler is late: as one change when it has its
+    /// scheduler. Tells whether nothing else is to be counted.
+    pub(super) fn is_step_of_late_scheduler(&mut self, change: &Change) -> bool {
+        let key = change.service();
+        match change {
+            Change::AddService(service) if self.is_to_be_bound(service) => {
+                self.unbound.insert(key, 0);
+                true
+            }
+            _ if self.unbound.is_empty() => false,
+            Change::AddDestination(..) => {
+                if let Some(destinations) = self.unbound.get_mut(&key) {
+                    *destinations += 1;
+                }
+                false
+            }
+            Change::UpdateService { .. } => {
+                self.unbound.remove(&key);
+                false
+            }
+            Change::RemoveService(_) => {
+                let Some(destinations) = self.unbound.remove(&key) else { return false };
+                self.tally.changed = self.tally.changed.saturating_sub(destinations);
+                self.tally.made.retain(|made| made.service() != key);
+                if let Some(trouble) = self.troubles.get_mut(&key) {
+                    trouble.refusals.remove(&None);
+                }
+                self.dirty.insert(key);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn is_to_be_bound(&self, service: &Service) -> bool {
+        let wanted = self.wanted.service(service.key).map(ServiceRules::service);
+        service.scheduler == Scheduler::Unbound
+            && wanted.is_some_and(|wanted| wanted.scheduler != Scheduler::Unbound)
+    }
+
+    /// The removal of a service that does not get its scheduler, so that nothing is left half made.
+    /// Planned anew, it is then added the plain way, which says what is wrong.
+    pub(super) fn removal_of_half_made(&mut self, key: ServiceKey) -> Option<Change> {
+        self.unbound.get(&key)?;
+        let service = self.known.service(key).map(|rules| *rules.service());
+        let Some(service) = service.filter(|service| service.scheduler == Scheduler::Unbound)
+        else {
+            // Others have removed it, or given it a scheduler.
+            self.unbound.remove(&key);
+            return None;
+        };
+        let refusal = self.troubles.get(&key)?.refusals.get(&None)?;
+        if refusal.failure != Failure::Refused {
+            return None;
+        }
+        self.failed.remove(&key);
+        Some(Change::RemoveService(service))
+    }
+}
+
+fn unbound(service: Service) -> Service {
+    service.scheduler(Scheduler::Unbound)
+}

@@ -1,0 +1,374 @@
+//! The reconciler: what to read and what to write next, so that a table becomes as wanted.
+//!
+//! A value without I/O and without a clock of its own. A driver asks [`Reconciler::next`] for a
+//! step, takes it, and tells [`read`](Reconciler::read) what was read or
+//! [`wrote`](Reconciler::wrote) what came of each change. Times are durations since the driver's
+//! start. Whoever drives it may stop after any step: a write that was never answered for is of
+//! unknown outcome.
+//!
+//! It holds on to these rules, whatever others do to the table between two steps:
+//!
+//! - The measure is what was last read of a service, or was acknowledged to be written.
+//! - Nothing is taken away before the final results of all gains are known; a gain that failed for a
+//!   passing reason is tried again first.
+//! - Every difference that stays is failed, left or draining, and is said.
+//! - Only what the policy allows is ever written.
+//! - What others change meanwhile is read and planned again, some rounds at most.
+
+mod drains;
+mod late;
+mod queue;
+mod reading;
+mod trouble;
+mod writing;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::drains::{End, Ended};
+use self::queue::{Flight, Queue};
+pub(crate) use self::reading::Listing;
+use self::trouble::Trouble;
+pub(crate) use self::writing::Outcome;
+use crate::model::{Destination, DestinationKey, Service, ServiceKey};
+use crate::ruleset::past::{Failure, ServiceDrains};
+use crate::ruleset::{Change, Excess, Left, Parts, Policy, Ruleset};
+
+/// How often what others change meanwhile is read and planned again.
+const ROUNDS: u8 = 5;
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Read the whole table.
+    ReadAll,
+    /// Read these services.
+    Read(BTreeSet<ServiceKey>),
+    /// Make the changes of [`Reconciler::changes`].
+    Write,
+    /// Nothing, until then.
+    Wait(Duration),
+    /// Nothing more.
+    Settled,
+}
+
+/// Makes a table as wanted, step by step.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Reconciler {
+    policy: Arc<Policy>,
+    wanted: Ruleset,
+    known: Ruleset,
+    mode: Mode,
+    /// Nothing is known of the table.
+    unread: bool,
+    /// The services of which what is known may be wrong.
+    doubtful: BTreeSet<ServiceKey>,
+    purpose: Purpose,
+    /// The services that may not be as wanted.
+    dirty: BTreeSet<ServiceKey>,
+    queues: Vec<Queue>,
+    flight: Option<Flight>,
+    /// The services that were written to and not read since.
+    touched: BTreeSet<ServiceKey>,
+    /// The one of them that was written to last.
+    last_touched: Option<ServiceKey>,
+    troubles: BTreeMap<ServiceKey, Trouble>,
+    /// What services and destinations were read back as, where it was not what had been written;
+    /// `None` where it is to be seen anew. They are read back after each write.
+    read_back: BTreeMap<Subject, Option<ReadBack>>,
+    /// New services that have no scheduler yet, and how many of their destinations were added.
+    unbound: BTreeMap<ServiceKey, usize>,
+    drains: BTreeMap<ServiceKey, ServiceDrains>,
+    /// When connections were counted last.
+    counted: Option<Duration>,
+    left: BTreeMap<ServiceKey, Vec<Left>>,
+    failed: BTreeMap<ServiceKey, Vec<(Change, Failure)>>,
+    excess: Option<Excess>,
+    guard: Guard,
+    /// Whether a service known to be there was found gone in this pass.
+    lost_a_service: bool,
+    tally: Tally,
+}
+
+/// A service, or a destination of it.
+pub(crate) type Subject = (ServiceKey, Option<DestinationKey>);
+
+/// The value that a subject had when it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum ReadBack {
+    Service(Service),
+    Destination(Destination),
+}
+
+/// What the reconciler is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Mode {
+    /// Whether what is known is of use afterwards, so that all that is written is recorded in it.
+    remembers: bool,
+    /// Whether what was written is read back.
+    verifies: bool,
+    /// Whether all that is wanted is known, so that the rest may go.
+    all_known: bool,
+}
+
+/// Whether what is planned is held against [`Policy::at_most`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Guard {
+    Up,
+    /// It was, or need not be.
+    Down,
+    /// It will not be in the next pass.
+    Confirmed,
+}
+
+/// Why services are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Purpose {
+    /// Others were at work, or an outcome is unknown.
+    Doubt,
+    /// To compare with what was written.
+    Verification,
+    /// To count the connections of what drains.
+    Count,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Tally {
+    /// How many changes were made.
+    pub(crate) changed: usize,
+    /// How often what others had changed was planned again.
+    pub(crate) rounds: usize,
+    /// How many drains ended, by how they ended.
+    pub(crate) ends: BTreeMap<End, usize>,
+    /// The services that were to be changed, as they were before, and all of their keys.
+    pub(crate) before: Ruleset,
+    pub(crate) touched: BTreeSet<ServiceKey>,
+    /// The changes that were made, where the policy asks for them.
+    pub(crate) made: Vec<Change>,
+    /// The drains that ended, where the policy asks for them.
+    pub(crate) ended: Vec<Ended>,
+}
+
+impl Reconciler {
+    /// Carries out a plan; the changes that its policy does not take away at once are left out.
+    pub(crate) fn for_plan(parts: Parts, now: Duration) -> Self {
+        let Parts { changes, losses, left, excess, actual, wanted, policy } = parts;
+        let mode = Mode { remembers: false, verifies: !policy.unverified, all_known: true };
+        let mut this = Self::new(policy, mode);
+        this.tally.touched = actual.keys().chain(wanted.keys()).collect();
+        this.tally.before = actual.clone();
+        (this.known, this.wanted) = (actual, wanted);
+        (this.unread, this.guard) = (false, Guard::Down);
+        for left in left {
+            this.left.entry(left.service).or_default().push(left);
+        }
+        this.excess = excess;
+        if this.excess.is_none() {
+            this.begin_drains(&changes, now);
+            this.enqueue(changes, losses);
+        }
+        this
+    }
+
+    /// Keeps a table as wanted: nothing is known and nothing wanted yet.
+    pub(crate) fn for_table(policy: Policy) -> Self {
+        Self::new(policy, Mode { remembers: true, verifies: false, all_known: false })
+    }
+
+    fn new(policy: Policy, mode: Mode) -> Self {
+        Self {
+            policy: Arc::new(policy),
+            wanted: Ruleset::new(),
+            known: Ruleset::new(),
+            mode,
+            unread: true,
+            doubtful: BTreeSet::new(),
+            purpose: Purpose::Doubt,
+            dirty: BTreeSet::new(),
+            queues: Vec::new(),
+            flight: None,
+            touched: BTreeSet::new(),
+            last_touched: None,
+            troubles: BTreeMap::new(),
+            read_back: BTreeMap::new(),
+            unbound: BTreeMap::new(),
+            drains: BTreeMap::new(),
+            counted: None,
+            left: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            excess: None,
+            guard: Guard::Up,
+            lost_a_service: false,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Begins another pass: what the last one did not come to is taken up again.
+    pub(crate) fn begin(&mut self) {
+        self.land_flight();
+        for queue in std::mem::take(&mut self.queues) {
+            self.dirty.extend(queue.unsent().map(Change::service));
+        }
+        self.troubles.retain(|_, trouble| !trouble.refusals.is_empty());
+        for trouble in self.troubles.values_mut() {
+            (trouble.rounds, trouble.is_fresh) = (0, false);
+        }
+        (self.excess, self.lost_a_service) = (None, false);
+        self.guard = if self.guard == Guard::Confirmed { Guard::Down } else { Guard::Up };
+        self.tally = Tally::default();
+    }
+
+    /// The next step.
+    pub(crate) fn next(&mut self, now: Duration) -> Step {
+        self.land_flight();
+        loop {
+            if self.unread {
+                return Step::ReadAll;
+            }
+            if !self.doubtful.is_empty() {
+                return Step::Read(self.doubtful.clone());
+            }
+            if self.excess.is_some() {
+                return Step::Settled;
+            }
+            if !self.dirty.is_empty() {
+                self.plan(now);
+                continue;
+            }
+            if let Some(flight) = self.next_flight() {
+                self.flight = Some(flight);
+                return Step::Write;
+            }
+            self.queues.clear();
+            if self.begin_verification() {
+                continue;
+            }
+            let Some(at) = self.next_count() else { return Step::Settled };
+            if at > now {
+                // Others may undo a drain for as long as it lasts.
+                for (key, trouble) in &mut self.troubles {
+                    if self.drains.contains_key(key) {
+                        trouble.rounds = 0;
+                    }
+                }
+                return Step::Wait(at);
+            }
+            self.counted = Some(now);
+            self.purpose = Purpose::Count;
+            let drains = self.drains.iter();
+            let drains = drains.filter(|(_, d)| d.values().any(|d| d.deadline.is_some()));
+            self.doubtful.extend(drains.map(|(key, _)| *key));
+        }
+    }
+
+    /// Has the services read back that were written to; tells whether any is.
+    fn begin_verification(&mut self) -> bool {
+        let mut touched = std::mem::take(&mut self.touched);
+        self.last_touched = None;
+        if !self.mode.verifies {
+            let is_suspect = |(key, _): &Subject| touched.contains(key).then_some(*key);
+            touched = self.read_back.keys().filter_map(is_suspect).collect();
+        }
+        self.purpose = Purpose::Verification;
+        self.doubtful = touched;
+        !self.doubtful.is_empty()
+    }
+
+    /// Wants other rules for a service: it is planned anew, and what failed of it before is tried
+    /// again.
+    pub(crate) fn want(&mut self, key: ServiceKey) -> &mut Ruleset {
+        self.dirty.insert(key);
+        self.troubles.remove(&key);
+        self.read_back.retain(|(service, _), _| *service != key);
+        &mut self.wanted
+    }
+
+    /// Wants these rules instead of all that was wanted.
+    pub(crate) fn want_all(&mut self, rules: Ruleset) {
+        let keys: BTreeSet<_> = self.wanted.keys().chain(rules.keys()).collect();
+        for key in keys {
+            if self.wanted.service(key) != rules.service(key) {
+                self.want(key);
+            }
+        }
+        self.wanted = rules;
+        if !self.mode.all_known {
+            self.mode.all_known = true;
+            self.dirty.extend(self.known.keys());
+        }
+    }
+
+    /// Takes what is withheld for confirmed.
+    pub(crate) fn confirm(&mut self) {
+        self.guard = Guard::Confirmed;
+    }
+
+    /// Reads the whole table before anything else, and tries again what failed.
+    pub(crate) fn reread(&mut self) {
+        self.retry();
+        self.unread = true;
+    }
+
+    /// Tries again what failed.
+    pub(crate) fn retry(&mut self) {
+        for key in self.failed.keys() {
+            self.troubles.remove(key);
+            self.doubtful.insert(*key);
+        }
+        for ((key, _), value) in &mut self.read_back {
+            if self.failed.contains_key(key) {
+                *value = None;
+            }
+        }
+        self.purpose = Purpose::Doubt;
+    }
+
+    /// The kernel's table is not the one that was known: its module was unloaded meanwhile.
+    pub(crate) fn table_lost(&mut self) {
+        if self.mode.remembers {
+            self.unread = true;
+            return;
+        }
+        self.doubtful.append(&mut self.touched);
+        self.last_touched = None;
+        for queue in std::mem::take(&mut self.queues) {
+            self.doubtful.extend(queue.unsent().map(Change::service));
+        }
+        self.purpose = Purpose::Doubt;
+    }
+
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub(crate) fn wanted(&self) -> &Ruleset {
+        &self.wanted
+    }
+
+    /// What is known of the table, once it was read.
+    pub(crate) fn known(&self) -> Option<&Ruleset> {
+        (!self.unread).then_some(&self.known)
+    }
+
+    pub(crate) fn left(&self) -> impl Iterator<Item = &Left> {
+        self.left.values().flatten()
+    }
+
+    pub(crate) fn failed(&self) -> impl Iterator<Item = &(Change, Failure)> {
+        self.failed.values().flatten()
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
+    pub(crate) fn excess(&self) -> Option<&Excess> {
+        self.excess.as_ref()
+    }
+
+    pub(crate) fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+}

@@ -1,0 +1,164 @@
+//! What was read of the table.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Purpose, ReadBack, Reconciler};
+use crate::model::{Destination, DestinationKey, ServiceKey};
+use crate::ruleset::past::{Failure, Refusal};
+use crate::ruleset::{Allowed, Change, Connections, Ruleset, ServiceRules};
+
+/// Services as they were read. One that was asked for and is not in it is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Listing {
+    pub(crate) rules: Ruleset,
+    /// The connections of the destinations of services in which something drains.
+    pub(crate) connections: BTreeMap<(ServiceKey, DestinationKey), Connections>,
+}
+
+impl Reconciler {
+    /// Takes what was read, of the whole table or of the services that were asked for.
+    pub(crate) fn read(&mut self, mut listing: Listing, now: Duration) {
+        if self.unread {
+            return self.read_all(listing, now);
+        }
+        for key in std::mem::take(&mut self.doubtful) {
+            let rules = listing.rules.take(key);
+            self.compare(key, rules.as_deref());
+            self.known.replace(key, rules);
+            self.touched.remove(&key);
+            self.last_touched = None;
+            self.count_unknown(key);
+            if self.count(key, &listing, now) {
+                self.doubtful.insert(key);
+                continue;
+            }
+            self.compared(key);
+        }
+    }
+
+    fn read_all(&mut self, mut listing: Listing, now: Duration) {
+        self.unread = false;
+        let rules = std::mem::take(&mut listing.rules);
+        let before = std::mem::replace(&mut self.known, rules);
+        let keys = self.known.keys().chain(self.wanted.keys()).chain(before.keys());
+        let keys = keys.chain(self.drains.keys().copied());
+        let keys: std::collections::BTreeSet<_> = keys.collect();
+        for queue in &mut self.queues {
+            queue.skipped.extend(&keys);
+        }
+        let read = std::mem::take(&mut self.known);
+        self.known = before;
+        for key in &keys {
+            self.compare(*key, read.service(*key));
+        }
+        self.known = read;
+        self.doubtful.clear();
+        self.touched.clear();
+        self.last_touched = None;
+        self.left.clear();
+        self.failed.clear();
+        for key in &keys {
+            self.count_unknown(*key);
+            if self.count(*key, &listing, now) {
+                self.doubtful.insert(*key);
+            } else {
+                self.purpose = Purpose::Count;
+                self.compared(*key);
+            }
+        }
+        self.purpose = Purpose::Doubt;
+    }
+
+    /// Has a service planned that is not as wanted.
+    fn compared(&mut self, key: ServiceKey) {
+        let is_as_wanted = self.known.service(key) == self.wanted.service(key);
+        if is_as_wanted && !self.drains.contains_key(&key) && !self.unbound.contains_key(&key) {
+            self.left.remove(&key);
+            self.failed.remove(&key);
+            self.troubles.remove(&key);
+            self.dirty.remove(&key);
+            return;
+        }
+        if self.purpose != Purpose::Count && !is_as_wanted {
+            self.troubles.entry(key).or_default().is_fresh = true;
+        }
+        self.dirty.insert(key);
+    }
+
+    /// Counts the changes of unknown outcome that are found to be made.
+    fn count_unknown(&mut self, key: ServiceKey) {
+        let Some(trouble) = self.troubles.get_mut(&key) else { return };
+        for change in std::mem::take(&mut trouble.unknown) {
+            if is_made(&change, self.known.service(key)) {
+                self.count_made(&change);
+            }
+        }
+    }
+
+    /// Notes where something is read back that is not what was written. The same value twice is the
+    /// kernel's own: it does not keep what is wanted, and is not asked again.
+    fn compare(&mut self, key: ServiceKey, read: Option<&ServiceRules>) {
+        let Some(wanted) = self.wanted.share(key) else { return };
+        let Some(read) = read.filter(|read| *read != &*wanted) else {
+            self.read_back.retain(|(service, _), _| *service != key);
+            return;
+        };
+        // A plan's changes are not recorded one by one; they were acknowledged.
+        let was_planned = !self.mode.remembers
+            && self.purpose == Purpose::Verification
+            && !self.troubles.contains_key(&key);
+        let believed = if was_planned { Some(Arc::clone(&wanted)) } else { self.known.share(key) };
+        let Some(believed) = believed else { return };
+        if read.service() != wanted.service() && believed.service() == wanted.service() {
+            let (from, to) = (*read.service(), *wanted.service());
+            let change = Change::UpdateService { from, to };
+            self.note_read_back(change, ReadBack::Service(from));
+        }
+        for to in wanted.destinations() {
+            let (Some(from), Some(before)) =
+                (read.destination(to.key), believed.destination(to.key))
+            else {
+                continue;
+            };
+            let is_drained = self.drains.get(&key).is_some_and(|d| d.contains_key(&to.key));
+            let seen = self.as_written(from, to);
+            if !is_drained && seen != *to && self.as_written(before, to) == *to {
+                let change = Change::UpdateDestination { service: key, from: *from, to: *to };
+                self.note_read_back(change, ReadBack::Destination(seen));
+            }
+        }
+    }
+
+    /// A destination as it was read, with what the policy does not write as it is wanted.
+    fn as_written(&self, read: &Destination, wanted: &Destination) -> Destination {
+        let allows = |change| self.policy.allowed.contains(change);
+        let with = if allows(Allowed::UPDATE_DESTINATIONS) { read } else { wanted };
+        with.weight(if allows(Allowed::WEIGHTS) { read.weight } else { wanted.weight })
+    }
+
+    fn note_read_back(&mut self, change: Change, value: ReadBack) {
+        let (key, subject) = (change.service(), change.destination());
+        if self.read_back.insert((key, subject), Some(value)) == Some(Some(value)) {
+            let refusal = Refusal { change, failure: Failure::NotKept };
+            self.troubles.entry(key).or_default().refusals.insert(subject, refusal);
+        }
+    }
+}
+
+/// Whether a service is as a change makes it.
+fn is_made(change: &Change, rules: Option<&ServiceRules>) -> bool {
+    let destination = |key| rules.and_then(|rules| rules.destination(key)).copied();
+    match *change {
+        Change::AddService(to) | Change::UpdateService { to, .. } => {
+            rules.is_some_and(|rules| *rules.service() == to)
+        }
+        Change::RemoveService(_) => rules.is_none(),
+        Change::AddDestination(_, to) | Change::UpdateDestination { to, .. } => {
+            destination(to.key) == Some(to)
+        }
+        Change::DrainDestination(_, from) => destination(from.key) == Some(from.weight(0)),
+        Change::RemoveDestination(_, from) => rules.is_some() && destination(from.key).is_none(),
+    }
+}

@@ -1,0 +1,211 @@
+//! A change of a table, and what is left as it is.
+
+use std::fmt;
+
+use super::print::{AsOptions, Configuration};
+use crate::model::{Destination, DestinationKey, Service, ServiceKey};
+use crate::protocol::{Operation, Request};
+
+/// A change of a [`Plan`](crate::Plan).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Change {
+    /// A service is added.
+    AddService(Service),
+    /// A service gets another configuration. Another scheduler makes some kernels refuse new
+    /// connections for a moment; see [`update_service`](crate::blocking::Client::update_service).
+    UpdateService {
+        /// The configuration it has.
+        from: Service,
+        /// The configuration it gets.
+        to: Service,
+    },
+    /// A service is removed, with its destinations.
+    RemoveService(Service),
+    /// A destination is added.
+    AddDestination(ServiceKey, Destination),
+    /// A destination gets another configuration.
+    UpdateDestination {
+        /// Its service.
+        service: ServiceKey,
+        /// The configuration it has.
+        from: Destination,
+        /// The configuration it gets.
+        to: Destination,
+    },
+    /// A destination gets weight 0, so that no new connections come; one that has it keeps it.
+    DrainDestination(ServiceKey, Destination),
+    /// A destination is removed.
+    RemoveDestination(ServiceKey, Destination),
+}
+
+impl Change {
+    /// The service that is changed, or whose destination is.
+    pub fn service(&self) -> ServiceKey {
+        match self {
+            Self::AddService(service)
+            | Self::UpdateService { from: service, .. }
+            | Self::RemoveService(service) => service.key,
+            Self::AddDestination(service, _)
+            | Self::UpdateDestination { service, .. }
+            | Self::DrainDestination(service, _)
+            | Self::RemoveDestination(service, _) => *service,
+        }
+    }
+
+    /// The destination that is changed, if one is.
+    pub fn destination(&self) -> Option<DestinationKey> {
+        match self {
+            Self::AddService(_) | Self::UpdateService { .. } | Self::RemoveService(_) => None,
+            Self::AddDestination(_, destination)
+            | Self::UpdateDestination { to: destination, .. }
+            | Self::DrainDestination(_, destination)
+            | Self::RemoveDestination(_, destination) => Some(destination.key),
+        }
+    }
+
+    /// What the kernel is asked for it, also where it is so already.
+    pub(crate) fn request(&self) -> Request {
+        match self {
+            Self::DrainDestination(service, destination) => {
+                Operation::UpdateDestination(*service, destination.weight(0)).into()
+            }
+            other => other.operation().map_or(Request::Services, Request::from),
+        }
+    }
+
+    /// Whether the kernel has nothing to do for it.
+    #[inline]
+    pub(crate) fn is_so_already(&self) -> bool {
+        matches!(self, Self::DrainDestination(_, Destination { weight: 0, .. }))
+    }
+
+    /// What asks the kernel for it; `None` where it is so already.
+    #[inline]
+    pub fn operation(&self) -> Option<Operation> {
+        Some(match *self {
+            Self::AddService(service) => Operation::AddService(service),
+            Self::UpdateService { to, .. } => Operation::UpdateService(to),
+            Self::RemoveService(service) => Operation::RemoveService(service.key),
+            Self::AddDestination(service, destination) => {
+                Operation::AddDestination(service, destination)
+            }
+            Self::UpdateDestination { service, to, .. } => {
+                Operation::UpdateDestination(service, to)
+            }
+            _ if self.is_so_already() => return None,
+            Self::DrainDestination(service, destination) => {
+                Operation::UpdateDestination(service, destination.weight(0))
+            }
+            Self::RemoveDestination(service, destination) => {
+                Operation::RemoveDestination(service, destination.key)
+            }
+        })
+    }
+}
+
+/// Something that is not as wanted, and that a plan leaves so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Left {
+    /// The service.
+    pub service: ServiceKey,
+    /// What is left as it is.
+    pub what: Difference,
+    /// Why.
+    pub why: Reason,
+}
+
+/// What is not as wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Difference {
+    /// The service is not wanted.
+    UnwantedService,
+    /// The service is wanted and missing.
+    MissingService,
+    /// The service has another configuration than wanted.
+    Service,
+    /// The destination is not wanted.
+    UnwantedDestination(Destination),
+    /// The destination is wanted and missing.
+    MissingDestination(Destination),
+    /// The destination has another configuration than this, which is wanted.
+    Destination(Destination),
+}
+
+/// Why something is left as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Reason {
+    /// The service is outside of the scope.
+    OutOfScope,
+    /// The policy does not allow the change.
+    NotAllowed,
+    /// The service would have no destination left that takes connections, though one is wanted: what
+    /// should take its place is refused or not allowed. Of those that would go, the one with the
+    /// highest weight stays.
+    HeldBack,
+    /// The weight is 0, a higher one is wanted, the policy does not allow to set weights, and who
+    /// set it to 0 is not known: a health checker, or a controller that drained and did not keep its
+    /// [`Drains`](crate::sync::Drains).
+    UnknownOrigin,
+    /// Nothing is removed before a [`Syncer`](crate::Syncer) was told all that is wanted, by
+    /// [`want`](crate::Syncer::want).
+    NotAllKnown,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddService(service) => {
+                write!(f, "+ {}{}", service.key, AsOptions(&Configuration(service)))
+            }
+            Self::UpdateService { from, to } => {
+                let (from, to) = (Configuration(from), Configuration(to));
+                write!(f, "~ {}:{} =>{}", from.0.key, AsOptions(&from), AsOptions(&to))
+            }
+            Self::RemoveService(service) => write!(f, "- {}", service.key),
+            Self::AddDestination(service, destination) => {
+                write!(f, "+ {service} -> {}", AsOptions(destination))
+            }
+            Self::UpdateDestination { service, from, to } => {
+                write!(f, "~ {service} -> {} => {}", AsOptions(from), AsOptions(to))
+            }
+            Self::DrainDestination(service, destination) => {
+                write!(f, "~ {service} -> {}, drained", destination.key)
+            }
+            Self::RemoveDestination(service, destination) => {
+                write!(f, "- {service} -> {}", destination.key)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  {}", self.service)?;
+        match self.what {
+            Difference::UnwantedService => f.write_str(" is not wanted")?,
+            Difference::MissingService => f.write_str(" is missing")?,
+            Difference::Service => f.write_str(" is not as wanted")?,
+            Difference::UnwantedDestination(d) => write!(f, " -> {} is not wanted", d.key)?,
+            Difference::MissingDestination(d) => write!(f, " -> {} is missing", d.key)?,
+            Difference::Destination(d) => write!(f, " -> {} is not as wanted", d.key)?,
+        }
+        f.write_str(match self.why {
+            Reason::OutOfScope => ", and left so: out of scope",
+            Reason::NotAllowed => ", and left so: not allowed",
+            Reason::HeldBack => ", and left so: the service would have no destination left",
+            Reason::UnknownOrigin => ", and left so: somebody set its weight to 0",
+            Reason::NotAllKnown => ", and left so: not all that is wanted is known yet",
+        })
+    }
+}

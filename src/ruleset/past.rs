@@ -1,0 +1,102 @@
+//! What a reconciler remembers of a service, as far as planning depends on it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Change, Connections};
+use crate::model::DestinationKey;
+
+/// What is known of a service beside its rules.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Past<'a> {
+    /// The destinations that draining has lowered, or is about to lower.
+    pub(crate) drains: Option<&'a ServiceDrains>,
+    /// What the kernel has refused for good.
+    pub(crate) refusals: Option<&'a Refusals>,
+}
+
+/// The drains of a service's destinations.
+pub(crate) type ServiceDrains = BTreeMap<DestinationKey, Drain>;
+
+/// A destination that draining has lowered, or is about to lower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Drain {
+    /// The weight it had before; 0 where that is not known.
+    pub(crate) before: u32,
+    /// When it is removed at the latest; `None` once it is wanted again and only its weight is to be
+    /// taken back.
+    pub(crate) deadline: Option<Duration>,
+    /// The last count of its connections.
+    pub(crate) counted: Option<Count>,
+    /// The last listing did not have it.
+    pub(crate) is_missing: bool,
+}
+
+/// A count of connections, and what follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Count {
+    pub(crate) connections: Connections,
+    /// Nothing that is waited for is left.
+    pub(crate) is_idle: bool,
+    /// The deadline had passed.
+    pub(crate) is_overdue: bool,
+}
+
+impl Drain {
+    /// Whether the destination, of this weight when it was counted, can be removed. One that others
+    /// have raised takes connections again, idle or not.
+    fn is_over(&self, weight: u32) -> bool {
+        self.counted.is_some_and(|count| count.is_overdue || count.is_idle && weight == 0)
+    }
+}
+
+/// What the kernel has refused of a service (`None`) and its destinations.
+pub(crate) type Refusals = BTreeMap<Option<DestinationKey>, Refusal>;
+
+/// A change that is not tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Refusal {
+    pub(crate) change: Change,
+    pub(crate) failure: Failure,
+}
+
+/// Why a change was not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Failure {
+    /// The kernel refused it.
+    Refused,
+    /// The kernel refused the service that it is a part of.
+    ServiceRefused,
+    /// It could not be sent.
+    NotSent,
+    /// Whether it was made is not known.
+    Unknown,
+    /// Others have undone it, again and again.
+    Overruled,
+    /// The kernel keeps another value than the one that was written.
+    NotKept,
+    /// The caller has stopped the rest.
+    Stopped,
+}
+
+impl Past<'_> {
+    pub(super) fn drain(&self, destination: DestinationKey) -> Option<&Drain> {
+        self.drains?.get(&destination)
+    }
+
+    pub(super) fn is_over(&self, destination: DestinationKey, weight: u32) -> bool {
+        self.drain(destination).is_some_and(|drain| drain.is_over(weight))
+    }
+
+    /// Why a change is not to be tried, if it is not.
+    pub(super) fn refusal(&self, change: &Change) -> Option<Failure> {
+        let Refusal { change: refused, failure } = self.refusals?.get(&change.destination())?;
+        let is_it = *failure == Failure::NotKept || refused.operation() == change.operation();
+        is_it.then_some(*failure)
+    }
+
+    /// Whether any change of the service itself is not to be tried.
+    pub(super) fn refuses_service(&self) -> bool {
+        self.refusals.is_some_and(|refusals| refusals.contains_key(&None))
+    }
+}

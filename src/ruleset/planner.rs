@@ -1,0 +1,467 @@
+//! Planning: the changes that lead from one ruleset to another, service by service.
+
+use super::past::{Failure, Past};
+use super::{Allowed, Change, Difference, Left, Policy, Reason, ServiceRules};
+use crate::model::{Destination, Scheduler, Service, ServiceKey};
+
+/// When a change is made; all of one phase before those of the next.
+///
+/// Up to [`Changed`](Self::Changed) nothing is taken away from a service, from
+/// [`Lowered`](Self::Lowered) on something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// New services, each with its destinations.
+    New,
+    /// New destinations of services that are there.
+    Added,
+    /// Higher weights.
+    Raised,
+    /// Other configurations.
+    Changed,
+    /// Lower weights.
+    Lowered,
+    /// Removals that wait for nothing.
+    Removed,
+    /// Weights of 0, for destinations that drain.
+    Drained,
+    /// What follows once destinations have drained.
+    Deferred,
+}
+
+impl Phase {
+    const COUNT: usize = Self::Deferred as usize + 1;
+}
+
+/// Sorts changes by phase.
+#[derive(Debug)]
+pub(crate) struct Planner<'a> {
+    policy: &'a Policy,
+    /// Whether all that is wanted is known, and the rest may go.
+    all_known: bool,
+    changes: [Vec<Change>; Phase::COUNT],
+    /// What is left as it is.
+    pub(crate) left: Vec<Left>,
+    /// What was refused before, and is not tried again.
+    pub(crate) failed: Vec<(Change, Failure)>,
+    /// How many services and destinations go that did not drain already.
+    pub(crate) lost: Lost,
+}
+
+/// Services and destinations that go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Lost {
+    pub(crate) services: usize,
+    pub(crate) destinations: usize,
+}
+
+/// What becomes of the unwanted destinations of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Farewell {
+    AtOnce,
+    Drained,
+    /// While the service has its scheduler's fallback option.
+    DrainedWithFallback,
+}
+
+/// Something that is taken away from a service.
+#[derive(Debug, Clone, Copy)]
+enum Loss {
+    Lowered { from: Destination, to: Destination },
+    Unwanted(Destination),
+}
+
+impl Loss {
+    fn before(&self) -> &Destination {
+        match self {
+            Self::Lowered { from, .. } | Self::Unwanted(from) => from,
+        }
+    }
+}
+
+impl<'a> Planner<'a> {
+    pub(crate) fn new(policy: &'a Policy) -> Self {
+        Self {
+            policy,
+            all_known: true,
+            changes: Default::default(),
+            left: Vec::new(),
+            failed: Vec::new(),
+            lost: Lost::default(),
+        }
+    }
+
+    /// The same, which removes nothing where not all that is wanted is known.
+    pub(crate) fn all_known(self, all_known: bool) -> Self {
+        Self { all_known, ..self }
+    }
+
+    /// All changes, by phase.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().flatten()
+    }
+
+    /// All changes by phase, and where those begin that take something away, and those that wait.
+    pub(crate) fn into_changes(self) -> (Vec<Change>, usize, usize) {
+        let begin = |phase: Phase| self.changes[..phase as usize].iter().map(Vec::len).sum();
+        let (losses, deferred) = (begin(Phase::Lowered), begin(Phase::Deferred));
+        let mut phases = self.changes.into_iter();
+        let mut changes = phases.next().unwrap_or_default();
+        phases.for_each(|phase| changes.extend(phase));
+        (changes, losses, deferred)
+    }
+
+    /// Plans for one service; tells whether anything is to change.
+    pub(crate) fn service(
+        &mut self,
+        key: ServiceKey,
+        actual: Option<&ServiceRules>,
+        wanted: Option<&ServiceRules>,
+        past: Past<'_>,
+    ) -> bool {
+        if actual == wanted {
+            return false;
+        }
+        let count = |planner: &Self| planner.changes.iter().map(Vec::len).sum::<usize>();
+        let before = count(self);
+        let in_scope = self.policy.scope.owns(&key);
+        match (actual, wanted) {
+            (_, Some(_)) | (Some(_), None) if !in_scope => {
+                let what = match (actual, wanted) {
+                    (Some(_), None) => Difference::UnwantedService,
+                    (None, _) => Difference::MissingService,
+                    _ => Difference::Service,
+                };
+                self.leave(key, what, Reason::OutOfScope);
+            }
+            (None, Some(wanted)) => self.new_service(wanted, past),
+            (Some(actual), Some(wanted)) => self.changed_service(actual, wanted, past),
+            (Some(actual), None) => self.unwanted_service(actual, past),
+            (None, None) => {}
+        }
+        count(self) > before
+    }
+
+    fn new_service(&mut self, wanted: &ServiceRules, past: Past<'_>) {
+        let key = wanted.service.key;
+        if !self.allows(Allowed::ADD_SERVICES) {
+            return self.leave(key, Difference::MissingService, Reason::NotAllowed);
+        }
+        let additions = wanted.destinations().map(|wanted| Change::AddDestination(key, *wanted));
+        let service = Change::AddService(wanted.service);
+        if let Some(failure) = past.refusal(&service) {
+            self.failed.push((service, failure));
+            self.failed.extend(additions.map(|addition| (addition, Failure::ServiceRefused)));
+            return;
+        }
+        self.push(Phase::New, service);
+        for addition in additions {
+            self.make(Phase::New, addition, past);
+        }
+    }
+
+    fn changed_service(&mut self, actual: &ServiceRules, wanted: &ServiceRules, past: Past<'_>) {
+        let key = actual.service.key;
+        let may_update = self.allows(Allowed::UPDATE_SERVICES);
+        if actual.service != wanted.service && !may_update {
+            self.leave(key, Difference::Service, Reason::NotAllowed);
+        }
+        // Whether a destination takes connections whatever becomes of the losses.
+        let mut serves = false;
+        let mut losses = Vec::new();
+        for wanted in wanted.destinations() {
+            serves |= match actual.destination(wanted.key) {
+                Some(actual) => self.changed_destination(key, actual, wanted, &mut losses, past),
+                None => self.missing_destination(key, wanted, past),
+            };
+        }
+        for unwanted in actual.destinations() {
+            if wanted.destination(unwanted.key).is_none() {
+                serves |= self.unwanted_destination(key, unwanted, &mut losses, past);
+            }
+        }
+        serves |= self.hold_back(key, &mut losses, serves, wanted);
+
+        let updates = may_update && !past.refuses_service();
+        let service = if updates { &wanted.service } else { &actual.service };
+        let farewell = self.farewell(service, serves, updates);
+        let drains = self.take_away(key, &losses, farewell, past);
+        if !may_update {
+            return;
+        }
+        let (from, mut to) = (actual.service, wanted.service);
+        let with_fallback = to.with_fallback();
+        let removes_the_last = !drains && !losses.is_empty() && past.drains.is_some();
+        if farewell == Farewell::DrainedWithFallback
+            && (drains || removes_the_last && from == with_fallback)
+        {
+            to = with_fallback;
+            if drains {
+                let after = Change::UpdateService { from: to, to: wanted.service };
+                self.push(Phase::Deferred, after);
+            }
+        }
+        if from != to {
+            self.make(Phase::Changed, Change::UpdateService { from, to }, past);
+        }
+    }
+
+    /// Returns whether the destination will take connections.
+    fn missing_destination(
+        &mut self,
+        key: ServiceKey,
+        wanted: &Destination,
+        past: Past<'_>,
+    ) -> bool {
+        if !self.allows(Allowed::ADD_DESTINATIONS) {
+            self.leave(key, Difference::MissingDestination(*wanted), Reason::NotAllowed);
+            return false;
+        }
+        self.make(Phase::Added, Change::AddDestination(key, *wanted), past) && wanted.weight > 0
+    }
+
+    /// Returns whether the destination takes connections and goes on to do so.
+    fn changed_destination(
+        &mut self,
+        key: ServiceKey,
+        from: &Destination,
+        wanted: &Destination,
+        losses: &mut Vec<Loss>,
+        past: Past<'_>,
+    ) -> bool {
+        if from == wanted {
+            return from.weight > 0;
+        }
+        let mut to = *from;
+        if self.allows(Allowed::UPDATE_DESTINATIONS) {
+            to = wanted.weight(from.weight);
+        } else if from.weight(wanted.weight) != *wanted {
+            self.leave(key, Difference::Destination(*wanted), Reason::NotAllowed);
+        }
+        if self.allows(Allowed::WEIGHTS) {
+            to.weight = wanted.weight;
+        } else if let Some(before) = self.weight_to_take_back(from, past) {
+            to.weight = before;
+        } else if from.weight == 0 && wanted.weight > 0 {
+            self.leave(key, Difference::Destination(*wanted), Reason::UnknownOrigin);
+        }
+        let change = Change::UpdateDestination { service: key, from: *from, to };
+        if to == *from {
+            return from.weight > 0;
+        }
+        if to.weight < from.weight {
+            match past.refusal(&change) {
+                Some(failure) => self.failed.push((change, failure)),
+                None => losses.push(Loss::Lowered { from: *from, to }),
+            }
+            return to.weight > 0 || past.refusal(&change).is_some();
+        }
+        let phase = if to.weight > from.weight { Phase::Raised } else { Phase::Changed };
+        let is_made = self.make(phase, change, past);
+        from.weight > 0 || is_made && to.weight > 0
+    }
+
+    /// The weight that draining took from a destination, where it is not to be drained any more.
+    fn weight_to_take_back(&self, from: &Destination, past: Past<'_>) -> Option<u32> {
+        let may = Allowed::REMOVE_DESTINATIONS | Allowed::REMOVE_SERVICES | Allowed::WEIGHTS;
+        let before = past.drain(from.key)?.before;
+        (from.weight == 0 && before > 0 && self.policy.allowed.intersects(may)).then_some(before)
+    }
+
+    /// Returns whether the destination takes connections and goes on to do so.
+    fn unwanted_destination(
+        &mut self,
+        key: ServiceKey,
+        unwanted: &Destination,
+        losses: &mut Vec<Loss>,
+        past: Past<'_>,
+    ) -> bool {
+        if let Some(reason) = self.reason_to_keep(Allowed::REMOVE_DESTINATIONS) {
+            self.leave(key, Difference::UnwantedDestination(*unwanted), reason);
+            return self.take_back(key, unwanted, reason, past) || unwanted.weight > 0;
+        }
+        let removal = Change::RemoveDestination(key, *unwanted);
+        if let Some(failure) = past.refusal(&removal) {
+            self.failed.push((removal, failure));
+            return unwanted.weight > 0;
+        }
+        self.lost.destinations += usize::from(past.drain(unwanted.key).is_none());
+        losses.push(Loss::Unwanted(*unwanted));
+        false
+    }
+
+    /// Gives a destination that stays the weight back that draining took.
+    fn take_back(
+        &mut self,
+        key: ServiceKey,
+        from: &Destination,
+        reason: Reason,
+        past: Past<'_>,
+    ) -> bool {
+        match self.weight_to_take_back(from, past) {
+            Some(before) if reason == Reason::NotAllowed => {
+                let to = from.weight(before);
+                let change = Change::UpdateDestination { service: key, from: *from, to };
+                self.make(Phase::Raised, change, past)
+            }
+            _ => false,
+        }
+    }
+
+    /// Keeps one destination where a service that takes connections would be left with none, though
+    /// one is wanted; returns whether it does.
+    fn hold_back(
+        &mut self,
+        key: ServiceKey,
+        losses: &mut Vec<Loss>,
+        serves: bool,
+        wanted: &ServiceRules,
+    ) -> bool {
+        if serves || !wanted.destinations().any(|wanted| wanted.weight > 0) {
+            return false;
+        }
+        let taking = losses.iter().enumerate().filter(|(_, loss)| loss.before().weight > 0);
+        // Of equal weights the lowest key, which comes last in descending order.
+        let best = taking.max_by_key(|(_, loss)| {
+            let before = loss.before();
+            (before.weight, std::cmp::Reverse(before.key))
+        });
+        let Some((index, _)) = best else { return false };
+        match losses.remove(index) {
+            Loss::Unwanted(destination) => {
+                self.leave(key, Difference::UnwantedDestination(destination), Reason::HeldBack);
+            }
+            Loss::Lowered { from, to } => {
+                self.leave(key, Difference::Destination(to), Reason::HeldBack);
+                let to = to.weight(from.weight);
+                if to != from {
+                    let change = Change::UpdateDestination { service: key, from, to };
+                    self.push(Phase::Changed, change);
+                }
+            }
+        }
+        true
+    }
+
+    /// How the unwanted destinations of a service go.
+    fn farewell(&self, service: &Service, serves: bool, updates: bool) -> Farewell {
+        if !self.policy.draining.applies_to(service) {
+            return Farewell::AtOnce;
+        }
+        match service.scheduler {
+            // Nobody else could serve the clients of one that drains.
+            _ if !serves => Farewell::Drained,
+            Scheduler::SourceHash(options) | Scheduler::MaglevHash(options) => {
+                match options.fallback {
+                    true => Farewell::Drained,
+                    false if updates => Farewell::DrainedWithFallback,
+                    false => Farewell::AtOnce,
+                }
+            }
+            Scheduler::DestinationHash => Farewell::AtOnce,
+            _ => Farewell::Drained,
+        }
+    }
+
+    /// Plans the losses of a service; returns whether any destination drains on.
+    fn take_away(
+        &mut self,
+        key: ServiceKey,
+        losses: &[Loss],
+        farewell: Farewell,
+        past: Past<'_>,
+    ) -> bool {
+        let mut drains = false;
+        for loss in losses {
+            match *loss {
+                Loss::Lowered { from, to } => {
+                    let change = Change::UpdateDestination { service: key, from, to };
+                    self.push(Phase::Lowered, change);
+                }
+                Loss::Unwanted(unwanted) => {
+                    let removal = Change::RemoveDestination(key, unwanted);
+                    let is_over = past.is_over(unwanted.key, unwanted.weight);
+                    if farewell == Farewell::AtOnce || is_over {
+                        self.push(Phase::Removed, removal);
+                    } else if self.make(
+                        Phase::Drained,
+                        Change::DrainDestination(key, unwanted),
+                        past,
+                    ) {
+                        self.push(Phase::Deferred, removal);
+                        drains = true;
+                    }
+                }
+            }
+        }
+        drains
+    }
+
+    fn unwanted_service(&mut self, actual: &ServiceRules, past: Past<'_>) {
+        let key = actual.service.key;
+        if let Some(reason) = self.reason_to_keep(Allowed::REMOVE_SERVICES) {
+            self.leave(key, Difference::UnwantedService, reason);
+            for destination in actual.destinations() {
+                self.take_back(key, destination, reason, past);
+            }
+            return;
+        }
+        let removal = Change::RemoveService(actual.service);
+        if let Some(failure) = past.refusal(&removal) {
+            return self.failed.push((removal, failure));
+        }
+        let mut drains = actual.destinations().filter(|d| past.drain(d.key).is_some());
+        self.lost.services += usize::from(drains.next().is_none());
+        self.lost.destinations +=
+            actual.destinations().filter(|d| past.drain(d.key).is_none()).count();
+        let is_over = |d: &Destination| past.is_over(d.key, d.weight);
+        if !self.policy.draining.applies_to(&actual.service) || actual.destinations().all(is_over) {
+            return self.push(Phase::Removed, removal);
+        }
+        for destination in actual.destinations() {
+            self.make(Phase::Drained, Change::DrainDestination(key, *destination), past);
+        }
+        self.push(Phase::Deferred, removal);
+    }
+
+    /// Plans a change unless it was refused; returns whether it is planned.
+    fn make(&mut self, phase: Phase, change: Change, past: Past<'_>) -> bool {
+        match past.refusal(&change) {
+            Some(failure) => self.failed.push((change, failure)),
+            None => self.push(phase, change),
+        }
+        past.refusal(&change).is_none()
+    }
+
+    fn push(&mut self, phase: Phase, change: Change) {
+        self.changes[phase as usize].push(change);
+    }
+
+    fn allows(&self, change: Allowed) -> bool {
+        self.policy.allowed.contains(change)
+    }
+
+    /// Why what is unwanted is not taken away, if it is not.
+    fn reason_to_keep(&self, removal: Allowed) -> Option<Reason> {
+        if self.allows(removal) {
+            (!self.all_known).then_some(Reason::NotAllKnown)
+        } else {
+            Some(Reason::NotAllowed)
+        }
+    }
+
+    fn leave(&mut self, service: ServiceKey, what: Difference, why: Reason) {
+        self.left.push(Left { service, what, why });
+    }
+}
+
+impl Service {
+    /// The same with the fallback option of `sh` or `mh`.
+    fn with_fallback(self) -> Self {
+        let scheduler = match self.scheduler {
+            Scheduler::SourceHash(options) => Scheduler::SourceHash(options.fallback(true)),
+            Scheduler::MaglevHash(options) => Scheduler::MaglevHash(options.fallback(true)),
+            other => other,
+        };
+        self.scheduler(scheduler)
+    }
+}
