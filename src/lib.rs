@@ -48,7 +48,7 @@ pub use model::*;
 pub use options::Options;
 pub use protocol::{Batch, Operation, Request};
 pub use ruleset::{Allowed, Change, Draining, Plan, Policy, Ruleset, Scope};
-pub use sync::Syncer;
+pub use sync::{MaxAge, Syncer};
 
 /// The examples of the README compile.
 #[cfg(doctest)]

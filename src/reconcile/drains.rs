@@ -59,7 +59,7 @@ impl Reconciler {
     /// How many destinations drain.
     pub(crate) fn draining(&self) -> usize {
         let all = self.drains.values().flat_map(BTreeMap::values);
-        all.filter(|drain| drain.deadline.is_some()).count()
+        all.filter(|drain| drain.ends().is_some()).count()
     }
 
     /// Goes on with drains of before a restart.
@@ -77,7 +77,7 @@ impl Reconciler {
     /// When connections are to be counted next: after the interval, or at a deadline before.
     pub(crate) fn next_count(&self) -> Option<Duration> {
         let drains = self.drains.values().flat_map(BTreeMap::values);
-        let mut deadlines = drains.filter_map(|drain| drain.deadline).peekable();
+        let mut deadlines = drains.filter_map(Drain::ends).peekable();
         deadlines.peek()?;
         let Some(counted) = self.counted else { return Some(Duration::ZERO) };
         let by_interval = counted.saturating_add(self.policy.draining.interval);
@@ -91,12 +91,9 @@ impl Reconciler {
         for change in changes {
             let Change::DrainDestination(service, destination) = change else { continue };
             let drains = self.drains.entry(*service).or_default();
-            let drain = drains.entry(destination.key).or_insert(Drain {
-                before: destination.weight,
-                deadline: None,
-                counted: None,
-                is_missing: false,
-            });
+            let drain =
+                drains.entry(destination.key).or_insert(Drain::new(destination.weight, None));
+            drain.is_suspended = false;
             if destination.weight > 0 {
                 drain.before = destination.weight;
             }
@@ -135,7 +132,11 @@ impl Reconciler {
             let counted = drain.counted.take();
             let wanted = wanted.and_then(|rules| rules.destination(*key));
             let known = known.and_then(|rules| rules.destination(*key));
-            if drained.contains(key) || wanted.is_none() && !raised.contains(key) {
+            if drained.contains(key) {
+                return true;
+            }
+            if wanted.is_none() && !raised.contains(key) {
+                drain.is_suspended = true;
                 return true;
             }
             if drain.deadline.take().is_some() {
@@ -149,6 +150,22 @@ impl Reconciler {
         }
         if !drains.is_empty() {
             self.drains.insert(service, drains);
+        }
+    }
+
+    /// Suspends the drains that changes which have failed were to go on with.
+    pub(super) fn suspend_drains(&mut self, service: ServiceKey, changes: &[Change]) {
+        let Some(drains) = self.drains.get_mut(&service) else { return };
+        for change in changes {
+            match change {
+                Change::RemoveService(_) => {
+                    drains.values_mut().for_each(|drain| drain.is_suspended = true);
+                }
+                _ => {
+                    let drain = change.destination().and_then(|key| drains.get_mut(&key));
+                    drain.into_iter().for_each(|drain| drain.is_suspended = true);
+                }
+            }
         }
     }
 

@@ -258,7 +258,7 @@ impl Reconciler {
             self.counted = Some(now);
             self.purpose = Purpose::Count;
             let drains = self.drains.iter();
-            let drains = drains.filter(|(_, d)| d.values().any(|d| d.deadline.is_some()));
+            let drains = drains.filter(|(_, d)| d.values().any(|d| d.ends().is_some()));
             self.doubtful.extend(drains.map(|(key, _)| *key));
         }
     }

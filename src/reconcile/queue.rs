@@ -156,6 +156,7 @@ impl Reconciler {
                     let last = trouble.last.get(&change.destination());
                     (*change, last.map_or(Failure::Overruled, |(_, failure)| *failure))
                 }));
+                self.suspend_drains(key, &changes);
                 return false;
             }
             if !is_something && !self.failed.contains_key(&key) {

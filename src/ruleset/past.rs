@@ -30,6 +30,20 @@ pub(crate) struct Drain {
     pub(crate) counted: Option<Count>,
     /// The last listing did not have it.
     pub(crate) is_missing: bool,
+    /// It does not go on for now: it is held back, not allowed, or has failed.
+    pub(crate) is_suspended: bool,
+}
+
+impl Drain {
+    /// A drain that is about to begin.
+    pub(crate) fn new(before: u32, deadline: Option<Duration>) -> Self {
+        Self { before, deadline, counted: None, is_missing: false, is_suspended: false }
+    }
+
+    /// When the destination is removed at the latest, where it drains.
+    pub(crate) fn ends(&self) -> Option<Duration> {
+        self.deadline.filter(|_| !self.is_suspended)
+    }
 }
 
 /// A count of connections, and what follows from it.

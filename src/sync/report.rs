@@ -137,7 +137,7 @@ fn draining(reconciler: &Reconciler, now: Duration) -> Vec<Draining> {
     let all = reconciler.drains().iter();
     let all = all.flat_map(|(service, drains)| drains.iter().map(|drain| (*service, drain)));
     all.filter_map(|(service, (destination, drain))| {
-        let left = drain.deadline?.saturating_sub(now);
+        let left = drain.ends()?.saturating_sub(now);
         Some(Draining { service, destination: *destination, weight: drain.before, left })
     })
     .collect()

@@ -139,8 +139,7 @@ impl Syncer {
         let (start, _) = self.last;
         self.reconciler.resume(drains.entries().iter().map(|entry| {
             let deadline = entry.left(now).map(|left| start.saturating_add(left));
-            let drain = Drain { before: entry.weight, deadline, counted: None, is_missing: false };
-            (entry.service, entry.destination, drain)
+            (entry.service, entry.destination, Drain::new(entry.weight, deadline))
         }));
         self
     }

@@ -1,0 +1,137 @@
+//! Carrying out a plan: faults at every step, and others who change the table meanwhile.
+
+use std::net::Ipv4Addr;
+use std::ops::ControlFlow;
+
+use ipvs_netlink::blocking::Client;
+use ipvs_netlink::fake::Fault;
+use ipvs_netlink::sync::{Event, Stage};
+use ipvs_netlink::*;
+
+use super::{SECOND, backend, before_and_after, ends_equal, kernel_with, web, web_with};
+
+#[test]
+fn a_fault_at_any_step_is_reported_or_mended_and_the_next_sync_ends_equal() {
+    let faults: &[fn() -> Fault] = &[
+        || Fault::Fail(4),
+        || Fault::Fail(12),
+        || Fault::Refuse(12),
+        || Fault::LoseAnswers,
+        || Fault::NoBuffers,
+        || Fault::Delay(300 * SECOND),
+        || Fault::Truncate(18),
+        || Fault::Stale,
+        || Fault::UnknownType,
+        || Fault::FailListing(12),
+        || Fault::Interrupted,
+        || Fault::Close,
+    ];
+    let (before, after) = before_and_after();
+    for fault in faults {
+        for step in 1..40 {
+            let (kernel, mut client) = kernel_with(&before);
+            let what = format!("{:?} at step {step}", fault());
+            kernel.inject(step, fault());
+            let same = client.sync(&after, &Policy::new());
+            kernel.clear_faults();
+            let now = Client::connect_with(kernel.observer()).unwrap().ruleset().unwrap();
+            match same {
+                Ok(report) if report.is_success() => assert_eq!(now, after, "{what}: {report}"),
+                Ok(_) | Err(_) => {}
+            }
+            // The same client goes on, once nothing is late any more, and so does one that is
+            // started anew.
+            kernel.advance(300 * SECOND);
+            let report = client.sync(&after, &Policy::new()).unwrap();
+            assert!(report.is_success(), "{what}: {report}");
+            assert_eq!(client.ruleset().unwrap(), after, "{what}");
+            ends_equal(&kernel, &before, &what);
+        }
+    }
+}
+
+/// Others add, change, remove and flush at every step; what is wanted is there in the end.
+#[test]
+fn what_others_change_meanwhile_is_mended() {
+    type Act = fn(&mut Client);
+    let others: &[Act] = &[
+        |other| other.flush().unwrap(),
+        |other| drop(other.remove_service(web().key)),
+        |other| drop(other.add_service(&Service::mark(7.try_into().unwrap(), Family::V4))),
+        |other| drop(other.remove_destination(web().key, (Ipv4Addr::new(10, 0, 1, 1), 80))),
+        |other| drop(other.remove_destination(web().key, (Ipv4Addr::new(10, 0, 1, 2), 80))),
+        |other| {
+            let added = Destination::masquerade(Ipv4Addr::new(10, 0, 1, 3), 80).weight(9);
+            drop(other.add_destination(web().key, &added));
+        },
+        |other| drop(other.update_service(&web().scheduler(Scheduler::LeastConnection))),
+    ];
+    let (before, after) = before_and_after();
+    for act in others {
+        // Later, there is nothing that could still see it: it is drift, for a pass to come.
+        let (kernel, mut client) = kernel_with(&before);
+        let start = kernel.steps();
+        client.sync(&after, &Policy::new()).unwrap();
+        let steps = kernel.steps() - start;
+        for step in 1..=steps {
+            let (kernel, mut client) = kernel_with(&before);
+            let act = *act;
+            kernel.inject(
+                step,
+                Fault::meanwhile(move |kernel| {
+                    act(&mut Client::connect_with(kernel.observer()).unwrap());
+                }),
+            );
+            let report = client.sync(&after, &Policy::new()).unwrap();
+            assert!(report.is_success(), "step {step}: {report}");
+            ends_equal(&kernel, &after, "afterwards");
+        }
+    }
+}
+
+#[test]
+fn a_missing_scheduler_fails_its_service_alone() {
+    let (_kernel, mut client) = kernel_with(&web_with(&[]));
+    let mut wanted = web_with(&[backend(1)]);
+    let odd = Service::tcp(Ipv4Addr::new(10, 0, 0, 2), 80).scheduler("nosuch".parse().unwrap());
+    wanted.insert_service(odd).unwrap();
+    wanted.insert_destination(odd.key, backend(1)).unwrap();
+    let report = client.sync(&wanted, &Policy::new()).unwrap();
+    assert!(!report.is_success());
+    assert!(report.failed[0].error.is_module_not_found(), "{report}");
+    assert_eq!(report.failed.len(), 2, "the service and its destination: {report}");
+    assert_eq!(client.ruleset().unwrap(), web_with(&[backend(1)]));
+}
+
+/// What the kernel refuses was reported again each time that others' changes had been mended.
+#[test]
+fn what_is_refused_is_reported_once_though_others_meddle() {
+    let (kernel, mut client) = kernel_with(&web_with(&[]));
+    let refused = Destination::masquerade(Ipv4Addr::new(224, 0, 0, 1), 80);
+    let plan = client.plan(&web_with(&[backend(1), refused]), &Policy::new()).unwrap();
+    Client::connect_to(&kernel).unwrap().add_destination(web().key, &backend(1).weight(9)).unwrap();
+    let report = client.apply(plan).unwrap();
+    let failed: Vec<_> = report.failed.iter().map(|failed| failed.change).collect();
+    assert_eq!(failed, [Change::AddDestination(web().key, refused)], "{report}");
+    assert_eq!(client.ruleset().unwrap(), web_with(&[backend(1)]));
+}
+
+#[test]
+fn progress_is_told_to_its_end() {
+    let (_kernel, mut client) = kernel_with(&Ruleset::new());
+    let wanted = web_with(&(0..200).map(backend).collect::<Vec<_>>());
+    let plan = client.plan(&wanted, &Policy::new()).unwrap();
+    let mut seen = Vec::new();
+    client
+        .apply_with(plan, |event| {
+            if let Event::Progress(progress) = event {
+                seen.push(progress);
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    let writing: Vec<_> = seen.iter().filter(|p| p.stage == Stage::Writing).collect();
+    assert_eq!(writing.len(), 201);
+    assert!(writing.iter().enumerate().all(|(n, p)| p.done == n + 1 && p.total == 201));
+    assert_eq!(seen.last().unwrap().stage, Stage::Verifying);
+}

@@ -1,0 +1,431 @@
+//! Draining: until the connections have ended, until the deadline, or until it is wanted again.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipvs_netlink::blocking::Client;
+use ipvs_netlink::fake::{Fault, Kernel};
+use ipvs_netlink::ruleset::Reason;
+use ipvs_netlink::sync::Report;
+use ipvs_netlink::*;
+
+use super::{SECOND, backend, drained, kernel_with, key, rules, truth, web, web_with};
+
+fn removed_first(policy: &Policy) -> (Kernel, Client, Report) {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    kernel.set_connections(web().key, key(1), 3, 2, 0);
+    kernel.after(5 * SECOND, |kernel| {
+        kernel.set_connections(web().key, key(1), 0, 2, 0);
+    });
+    let wanted = web_with(&[backend(2)]);
+    let report = client.sync(&wanted, policy).unwrap();
+    assert_eq!(client.ruleset().unwrap(), wanted);
+    (kernel, client, report)
+}
+
+#[test]
+fn a_drained_destination_goes_when_its_connections_have_ended() {
+    let (_, _, report) = removed_first(&drained(30));
+    assert_eq!((report.drained, report.cut_off), (1, 0), "{report}");
+    assert!(report.times.drain >= 4 * SECOND && report.times.drain <= 7 * SECOND, "{report}");
+}
+
+#[test]
+fn a_drained_destination_goes_at_the_deadline() {
+    let (_, _, report) = removed_first(&drained(3));
+    assert_eq!((report.drained, report.cut_off), (0, 1), "{report}");
+    assert!(report.times.drain >= 3 * SECOND && report.times.drain <= 4 * SECOND, "{report}");
+    let inactive = Policy::new().draining(Draining::within(30 * SECOND).inactive());
+    let (_, _, report) = removed_first(&inactive);
+    assert_eq!((report.drained, report.cut_off), (0, 1), "{report}");
+    assert!(report.times.drain >= 30 * SECOND, "{report}");
+}
+
+#[test]
+fn without_draining_nothing_is_waited_for() {
+    let (_, _, report) = removed_first(&Policy::new());
+    assert_eq!((report.drained, report.cut_off, report.times.drain), (0, 0, Duration::ZERO));
+}
+
+/// Nothing ends a UDP exchange, so waiting for it waits for the deadline.
+#[test]
+fn udp_is_removed_at_once_unless_told_otherwise() {
+    let dns = Service::udp(Ipv4Addr::new(10, 0, 0, 1), 53);
+    for (draining, took) in [
+        (Draining::within(30 * SECOND), Duration::ZERO),
+        (Draining::within(30 * SECOND).udp(), 30 * SECOND),
+    ] {
+        let (kernel, mut client) = kernel_with(&rules("-A -u 10.0.0.1:53 -s rr"));
+        client.add_destination(dns.key, &backend(1)).unwrap();
+        kernel.set_connections(dns.key, key(1), 1, 0, 0);
+        let wanted = rules("-A -u 10.0.0.1:53 -s rr");
+        let report = client.sync(&wanted, &Policy::new().draining(draining)).unwrap();
+        assert!(report.times.drain >= took && report.times.drain < took + SECOND, "{report}");
+        assert_eq!(client.ruleset().unwrap(), wanted);
+    }
+}
+
+#[test]
+fn an_unwanted_service_goes_when_its_destinations_have_drained() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    kernel.set_connections(web().key, key(1), 1, 0, 0);
+    kernel.after(3 * SECOND, |kernel| {
+        // Until then, it is there for the connections it has.
+        let mut observer = Client::connect_with(kernel.observer()).unwrap();
+        assert_eq!(observer.destination(web().key, key(1)).unwrap().destination.weight, 0);
+        kernel.set_connections(web().key, key(1), 0, 0, 0);
+    });
+    let report = client.sync(&Ruleset::new(), &drained(30)).unwrap();
+    assert!(report.is_success() && report.drained == 2, "{report}");
+    assert!(client.ruleset().unwrap().is_empty());
+    assert!(report.times.drain >= 2 * SECOND, "{report}");
+}
+
+/// Others delete it and add it again, and its connections are lost.
+#[test]
+fn a_destination_that_returns_is_raised_and_keeps_its_connections() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    kernel.set_connections(web().key, key(1), 3, 0, 0);
+    let mut syncer = Syncer::new(drained(30));
+    syncer.want(web_with(&[backend(2)]));
+    let report = client.pass(&mut syncer).unwrap();
+    assert_eq!((report.draining, report.changed), (1, 1), "{report}");
+    assert!(report.next.is_some_and(|next| next <= SECOND));
+    kernel.advance(2 * SECOND);
+
+    syncer.want_destination(web().key, backend(1)).unwrap();
+    let report = client.pass(&mut syncer).unwrap();
+    assert_eq!((report.draining, report.changed, report.next), (0, 1, None), "{report}");
+    let entry = client.destination(web().key, key(1)).unwrap();
+    assert_eq!((entry.destination, entry.active_connections), (backend(1), 3));
+    kernel.advance(60 * SECOND);
+    client.pass(&mut syncer).unwrap();
+    assert_eq!(client.ruleset().unwrap(), web_with(&[backend(1), backend(2)]));
+}
+
+/// After a restart others leave a destination at weight 0 for ever.
+#[test]
+fn a_restarted_controller_goes_on_draining_and_raises_what_is_wanted() {
+    let actual = web_with(&[backend(1).weight(0), backend(2).weight(0)]);
+    let (kernel, mut client) = kernel_with(&actual);
+    kernel.set_connections(web().key, key(1), 1, 0, 0);
+    let mut syncer = Syncer::new(drained(10));
+    syncer.want(web_with(&[backend(2)]));
+    let report = client.pass(&mut syncer).unwrap();
+    assert_eq!((report.draining, report.changed), (1, 1), "{report}");
+    assert_eq!(client.destination(web().key, key(2)).unwrap().destination.weight, 1);
+    let start = kernel.now();
+    while let Some(next) = client.pass(&mut syncer).unwrap().next {
+        kernel.advance(next);
+    }
+    let took = kernel.now() - start;
+    assert!(took >= 9 * SECOND && took <= 11 * SECOND, "its deadline starts anew: {took:?}");
+    assert_eq!(client.ruleset().unwrap(), web_with(&[backend(2)]));
+}
+
+/// Once: in a policy without weights, its own example, it stayed at weight 0 for ever, unsaid.
+#[test]
+fn a_destination_wanted_again_gets_its_weight_back_where_weights_are_others() {
+    let policy = drained(30).allowed(Allowed::all() - Allowed::WEIGHTS);
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1).weight(7), backend(2)]));
+    kernel.set_connections(web().key, key(1), 3, 0, 0);
+    let mut syncer = Syncer::new(policy.clone());
+    syncer.want(web_with(&[backend(2)]));
+    let report = client.pass(&mut syncer).unwrap();
+    assert_eq!(report.draining, 1, "{report}");
+    syncer.want(web_with(&[backend(1), backend(2)]));
+    let report = client.pass(&mut syncer).unwrap();
+    assert_eq!((report.draining, report.wanted_again), (0, 1), "{report}");
+    assert_eq!(truth(&kernel), web_with(&[backend(1).weight(7), backend(2)]));
+
+    // A controller that was killed in between does not know who set it to 0, and says so.
+    syncer.want(web_with(&[backend(2)]));
+    client.pass(&mut syncer).unwrap();
+    let drains = syncer.drains();
+    let mut restarted = Syncer::new(policy.clone());
+    restarted.want(web_with(&[backend(1), backend(2)]));
+    let report = client.pass(&mut restarted).unwrap();
+    assert_eq!(report.left[0].why, Reason::UnknownOrigin, "{report}");
+    let report = client.sync(&web_with(&[backend(1), backend(2)]), &policy).unwrap();
+    assert_eq!(report.left[0].why, Reason::UnknownOrigin, "{report}");
+
+    // With the drains of the one before, it does.
+    let text = serde_json::to_string(&drains).unwrap();
+    let mut restarted = Syncer::new(policy).resume(&serde_json::from_str(&text).unwrap());
+    restarted.want(web_with(&[backend(1), backend(2)]));
+    let report = client.pass(&mut restarted).unwrap();
+    assert!(report.is_success() && report.left.is_empty(), "{report}");
+    assert_eq!(truth(&kernel), web_with(&[backend(1).weight(7), backend(2)]));
+}
+
+/// Once: what was found while settling or verifying was set to 0 and forgotten.
+#[test]
+fn what_others_add_meanwhile_is_drained_to_its_end() {
+    let wanted = web_with(&[backend(1), backend(2)]);
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
+    let plan = client.plan(&wanted, &drained(30)).unwrap();
+    let mut other = Client::connect_to(&kernel).unwrap();
+    other.add_destination(web().key, &backend(3)).unwrap();
+    kernel.set_connections(web().key, key(3), 1, 0, 0);
+    let report = client.apply(plan).unwrap();
+    assert_eq!((report.cut_off, report.is_success()), (1, true), "{report}");
+    assert_eq!(truth(&kernel), wanted);
+
+    let mut syncer = Syncer::new(drained(30)).max_age(MaxAge::never());
+    syncer.want(wanted.clone());
+    client.pass(&mut syncer).unwrap();
+    other.add_destination(web().key, &backend(3)).unwrap();
+    other.remove_destination(web().key, key(2)).unwrap();
+    syncer.want_destination(web().key, backend(2).weight(4)).unwrap();
+    while let Some(next) = client.pass(&mut syncer).unwrap().next {
+        kernel.advance(next);
+    }
+    assert_eq!(truth(&kernel), web_with(&[backend(1), backend(2).weight(4)]));
+}
+
+/// Once: the service was removed with the connections of what others had raised or added.
+#[test]
+fn a_going_service_waits_for_what_others_raise_or_add() {
+    let acts: [fn(&mut Client); 2] = [
+        |other| other.update_destination(web().key, &backend(1).weight(9)).unwrap(),
+        |other| other.add_destination(web().key, &backend(5)).unwrap(),
+    ];
+    for (number, act) in acts.into_iter().enumerate() {
+        let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+        kernel.set_connections(web().key, key(1), 5, 0, 0);
+        kernel.after(2 * SECOND, move |kernel| {
+            act(&mut Client::connect_with(kernel.observer()).unwrap());
+            if number == 1 {
+                kernel.set_connections(web().key, key(1), 0, 0, 0);
+                kernel.set_connections(web().key, key(5), 5, 0, 0);
+            }
+        });
+        let start = kernel.now();
+        let report = client.sync(&Ruleset::new(), &drained(600)).unwrap();
+        let took = kernel.now() - start;
+        assert!(took >= 600 * SECOND && took < 610 * SECOND, "{took:?}: {report}");
+        assert_eq!(report.cut_off, 1, "{report}");
+        assert!(truth(&kernel).is_empty());
+    }
+}
+
+/// Once: a raised destination of a service that stays was no difference in any report.
+#[test]
+fn what_others_raise_is_lowered_again_and_keeps_its_deadline() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    kernel.set_connections(web().key, key(1), 5, 0, 0);
+    kernel.after(4 * SECOND, |kernel| {
+        let mut other = Client::connect_with(kernel.observer()).unwrap();
+        other.update_destination(web().key, &backend(1).weight(9)).unwrap();
+    });
+    kernel.after(8 * SECOND, |kernel| {
+        let mut observer = Client::connect_with(kernel.observer()).unwrap();
+        assert_eq!(observer.destination(web().key, key(1)).unwrap().destination.weight, 0);
+    });
+    let report = client.sync(&web_with(&[backend(2)]), &drained(20)).unwrap();
+    assert_eq!((report.cut_off, report.is_success()), (1, true), "{report}");
+    assert!(report.times.drain >= 19 * SECOND && report.times.drain <= 22 * SECOND, "{report}");
+}
+
+/// Once: a listing that lacked an entry ended the drain.
+#[test]
+fn an_entry_that_a_listing_lacks_is_read_again() {
+    // What one listing does not have, since others remove and add it meanwhile.
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    kernel.set_connections(web().key, key(1), 5, 0, 0);
+    let mut syncer = Syncer::new(drained(600));
+    syncer.want(web_with(&[backend(2)]));
+    client.pass(&mut syncer).unwrap();
+    kernel.advance(2 * SECOND);
+    Client::connect_with(kernel.observer()).unwrap().remove_destination(web().key, key(1)).unwrap();
+    let start = kernel.steps();
+    // It is back by the second listing.
+    kernel.inject(
+        6,
+        Fault::meanwhile(|kernel| {
+            let mut other = Client::connect_with(kernel.observer()).unwrap();
+            other.add_destination(web().key, &backend(1).weight(0)).unwrap();
+        }),
+    );
+    let report = client.pass(&mut syncer).unwrap();
+    assert!(kernel.steps() - start > 6);
+    assert_eq!((report.draining, report.gone), (1, 0), "{report}");
+
+    // What two do not have is gone.
+    kernel.advance(2 * SECOND);
+    Client::connect_with(kernel.observer()).unwrap().remove_destination(web().key, key(1)).unwrap();
+    let report = client.pass(&mut syncer).unwrap();
+    assert_eq!((report.draining, report.gone), (0, 1), "{report}");
+}
+
+/// Once: UDP was removed at the first count, since its connections are inactive all their life.
+#[test]
+fn udp_and_sctp_wait_for_inactive_connections() {
+    for (text, draining, waits) in [
+        ("-u 10.0.0.1:53", Draining::within(30 * SECOND).udp(), true),
+        ("--sctp-service 10.0.0.1:53", Draining::within(30 * SECOND), true),
+        ("-t 10.0.0.1:53", Draining::within(30 * SECOND).udp(), false),
+        ("-f 7", Draining::within(30 * SECOND), false),
+        ("-f 7", Draining::within(30 * SECOND).udp(), true),
+    ] {
+        let before = rules(&format!("-A {text} -s rr\n-a {text} -r 10.0.1.1:53 -m"));
+        let wanted = rules(&format!("-A {text} -s rr"));
+        let (kernel, mut client) = kernel_with(&before);
+        let service = before.services().next().unwrap();
+        let destination = service.destinations().next().unwrap().key;
+        kernel.set_connections(service.service().key, destination, 0, 3, 0);
+        let report = client.sync(&wanted, &Policy::new().draining(draining)).unwrap();
+        assert_eq!(report.cut_off, usize::from(waits), "{text}: {report}");
+        assert_eq!(report.times.drain >= 29 * SECOND, waits, "{text}: {report}");
+    }
+}
+
+#[test]
+fn a_plan_notes_that_a_short_drain_cuts_udp() {
+    let before = rules("-A -u 10.0.0.1:53 -s rr\n-a -u 10.0.0.1:53 -r 10.0.1.1:53 -m");
+    let note = |seconds| {
+        let policy = Policy::new().draining(Draining::within(seconds * SECOND).udp());
+        Plan::new(&before, &Ruleset::new(), &policy).to_string().contains("cuts them off")
+    };
+    assert!(note(30) && !note(300));
+}
+
+/// Once: a one-packet service was removed at once, with the TCP connections of its mark.
+#[test]
+fn the_tcp_of_a_one_packet_mark_is_drained() {
+    let before = rules("-A -f 7 -s rr -o\n-a -f 7 -r 10.0.1.1:0 -m");
+    let plan = Plan::new(&before, &Ruleset::new(), &drained(30));
+    assert!(plan.changes().iter().any(|change| matches!(change, Change::DrainDestination(..))));
+}
+
+#[test]
+fn no_duration_is_too_long() {
+    let draining = Draining::within(Duration::MAX).interval(Duration::MAX);
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    kernel.set_connections(web().key, key(1), 1, 0, 0);
+    let mut syncer = Syncer::new(Policy::new().draining(draining));
+    syncer.want(web_with(&[backend(2)]));
+    let report = client.pass(&mut syncer).unwrap();
+    assert_eq!(report.draining, 1, "{report}");
+    let drains = syncer.drains();
+    let mut syncer = Syncer::new(Policy::new().draining(draining)).resume(&drains);
+    syncer.want(web_with(&[backend(2)]));
+    assert_eq!(client.pass(&mut syncer).unwrap().draining, 1);
+}
+
+/// Once: where counting failed past the deadline, the time to pass again was at once, for ever.
+#[test]
+fn a_count_that_fails_past_the_deadline_waits() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    kernel.set_connections(web().key, key(1), 1, 0, 0);
+    let mut syncer = Syncer::new(drained(5));
+    syncer.want(web_with(&[backend(2)]));
+    client.pass(&mut syncer).unwrap();
+    kernel.advance(6 * SECOND);
+    for _ in 0..3 {
+        kernel.inject(1, Fault::Fail(5));
+        let report = client.pass(&mut syncer).unwrap();
+        assert!(!report.is_success());
+        assert!(report.next.is_some_and(|next| next > SECOND / 2), "{:?}", report.next);
+        kernel.clear_faults();
+        kernel.advance(SECOND / 10);
+    }
+    kernel.advance(10 * SECOND);
+    let report = client.pass(&mut syncer).unwrap();
+    assert_eq!((report.cut_off, report.draining), (1, 0), "{report}");
+}
+
+/// Once: one failed removal began the whole deadline anew.
+#[test]
+fn a_removal_that_fails_keeps_the_deadline() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    kernel.set_connections(web().key, key(1), 1, 0, 0);
+    let mut syncer = Syncer::new(drained(5));
+    syncer.want(web_with(&[backend(2)]));
+    client.pass(&mut syncer).unwrap();
+    kernel.advance(6 * SECOND);
+    for step in 1..20 {
+        kernel.inject(step, Fault::Refuse(12));
+    }
+    let report = client.pass(&mut syncer).unwrap();
+    assert!(!report.is_success(), "{report}");
+    kernel.clear_faults();
+    kernel.advance(report.next.unwrap());
+    let report = client.pass(&mut syncer).unwrap();
+    assert_eq!((report.cut_off, report.draining), (1, 0), "{report}");
+}
+
+/// Once: a destination that was wanted and is drained again later had the old deadline.
+#[test]
+fn a_new_drain_has_a_new_deadline() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    kernel.set_connections(web().key, key(1), 1, 0, 0);
+    let mut syncer = Syncer::new(drained(10));
+    for _ in 0..3 {
+        syncer.want(web_with(&[backend(2)]));
+        assert_eq!(client.pass(&mut syncer).unwrap().draining, 1);
+        kernel.advance(8 * SECOND);
+        assert_eq!(client.pass(&mut syncer).unwrap().draining, 1);
+        syncer.want(web_with(&[backend(1), backend(2)]));
+        assert_eq!(client.pass(&mut syncer).unwrap().draining, 0);
+    }
+}
+
+/// A controller that keeps its drains ends as one that was never stopped.
+#[test]
+fn a_restart_with_drains_keeps_the_deadline() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    kernel.set_connections(web().key, key(1), 1, 0, 0);
+    let mut syncer = Syncer::new(drained(100));
+    syncer.want(web_with(&[backend(2)]));
+    client.pass(&mut syncer).unwrap();
+    kernel.advance(60 * SECOND);
+    client.pass(&mut syncer).unwrap();
+    let mut syncer = Syncer::new(drained(100)).resume(&syncer.drains());
+    syncer.want(web_with(&[backend(2)]));
+    let start = kernel.now();
+    while let Some(next) = client.pass(&mut syncer).unwrap().next {
+        kernel.advance(next);
+    }
+    let took = kernel.now() - start;
+    assert!(took >= 38 * SECOND && took <= 42 * SECOND, "{took:?}");
+    assert_eq!(truth(&kernel), web_with(&[backend(2)]));
+}
+
+/// Under `sh` and `mh` a destination of weight 0 keeps its share of the clients, who are refused,
+/// unless the service falls back.
+#[test]
+fn under_schedulers_by_hash_a_service_falls_back_while_it_drains() {
+    for name in ["sh", "mh", "sh -b sh-port", "mh -b mh-port"] {
+        let table = |options: &str, hosts: &[u8]| {
+            let each = |host| format!("-a -t 10.0.0.1:80 -r 10.0.1.{host}:80 -m\n");
+            let hosts: String = hosts.iter().map(each).collect();
+            rules(&format!("-A -t 10.0.0.1:80 -s {options}\n{hosts}"))
+        };
+        let (before, wanted) = (table(name, &[1, 2, 3]), table(name, &[2, 3]));
+        let first = before.services().next().unwrap().destinations().next().unwrap().key;
+        let (kernel, mut client) = kernel_with(&before);
+        kernel.set_connections(web().key, first, 1, 0, 0);
+        let mut syncer = Syncer::new(drained(30));
+        syncer.want(wanted.clone());
+        let report = client.pass(&mut syncer).unwrap();
+        assert_eq!((report.draining, report.changed), (1, 2), "{name}: {report}");
+        let options = client.service(web().key).unwrap().service.scheduler.hash_options();
+        assert!(options.unwrap().fallback, "{name}");
+        // A restart knows it.
+        let mut syncer = Syncer::new(drained(30));
+        syncer.want(wanted.clone());
+        let report = client.pass(&mut syncer).unwrap();
+        assert_eq!((report.draining, report.changed), (1, 0), "{name}: {report}");
+        kernel.set_connections(web().key, first, 0, 0, 0);
+        kernel.advance(SECOND);
+        let report = client.pass(&mut syncer).unwrap();
+        assert_eq!((report.drained, report.changed), (1, 2), "{name}: {report}");
+        assert_eq!(truth(&kernel), wanted, "{name}");
+
+        // Who may not update services removes at once; the plan says which.
+        let policy = drained(30).allowed(Allowed::all() - Allowed::UPDATE_SERVICES);
+        let plan = Plan::new(&before, &wanted, &policy);
+        assert_eq!(plan.to_string(), "- tcp 10.0.0.1:80 -> 10.0.1.1:80\n");
+    }
+}

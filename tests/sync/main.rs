@@ -1,0 +1,95 @@
+//! Rule sync on the fake kernel: plans, faults at every step, draining, the syncer.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod applying;
+mod draining;
+mod order;
+mod plans;
+#[path = "../it/random.rs"]
+#[allow(dead_code)] // The integration tests use all of it.
+mod random;
+mod reports;
+mod syncer;
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipvs_netlink::blocking::Client;
+use ipvs_netlink::fake::Kernel;
+use ipvs_netlink::*;
+use random::{Speaker, rulesets, samples};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn web() -> Service {
+    Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80).scheduler(Scheduler::RoundRobin)
+}
+
+fn backend(last: u8) -> Destination {
+    Destination::masquerade(Ipv4Addr::new(10, 0, 1, last), 8080)
+}
+
+fn key(last: u8) -> DestinationKey {
+    backend(last).key
+}
+
+fn rules(text: &str) -> Ruleset {
+    text.parse().unwrap()
+}
+
+/// Rules of one service with these destinations.
+fn web_with(destinations: &[Destination]) -> Ruleset {
+    let mut rules = Ruleset::new();
+    rules.insert_service(web()).unwrap();
+    for destination in destinations {
+        rules.insert_destination(web().key, *destination).unwrap();
+    }
+    rules
+}
+
+/// A kernel that holds these rules, and a client to it.
+fn kernel_with(rules: &Ruleset) -> (Kernel, Client) {
+    let kernel = Kernel::new();
+    let mut client = Client::connect_to(&kernel).unwrap();
+    let report = client.sync(rules, &Policy::new()).unwrap();
+    assert!(report.is_success(), "{report}");
+    (kernel, client)
+}
+
+/// What the kernel holds, asked for by someone whom no fault strikes.
+fn truth(kernel: &Kernel) -> Ruleset {
+    Client::connect_with(kernel.observer()).unwrap().ruleset().unwrap()
+}
+
+fn drained(seconds: u32) -> Policy {
+    Policy::new().draining(Draining::within(seconds * SECOND))
+}
+
+/// Random pairs of rulesets.
+fn pairs(count: usize) -> impl Iterator<Item = (Ruleset, Ruleset)> {
+    let rulesets = rulesets(Speaker::Crate, Scheduler::KNOWN.to_vec());
+    samples(random::pairs(rulesets), count)
+}
+
+/// A before and an after with something of every change.
+fn before_and_after() -> (Ruleset, Ruleset) {
+    let before = rules(
+        "-A -t 10.0.0.1:80 -s rr\n-a -t 10.0.0.1:80 -r 10.0.1.1:80 -m\n\
+         -a -t 10.0.0.1:80 -r 10.0.1.2:80 -m\n-A -u 10.0.0.1:53 -s rr\n\
+         -a -u 10.0.0.1:53 -r 10.0.1.1:53 -m",
+    );
+    let after = rules(
+        "-A -t 10.0.0.1:80 -s wrr\n-a -t 10.0.0.1:80 -r 10.0.1.1:80 -m -w 3\n\
+         -a -t 10.0.0.1:80 -r 10.0.1.3:80 -m\n-A -f 7 -s wlc\n-a -f 7 -r 10.0.1.1:0 -m",
+    );
+    (before, after)
+}
+
+/// The controller starts again, and wants the same.
+fn ends_equal(kernel: &Kernel, wanted: &Ruleset, what: &str) {
+    kernel.clear_faults();
+    let mut client = Client::connect_to(kernel).unwrap();
+    let report = client.sync(wanted, &Policy::new()).unwrap();
+    assert!(report.is_success(), "{what}: {report}");
+    assert_eq!(&client.ruleset().unwrap(), wanted, "{what}");
+}

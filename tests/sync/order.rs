@@ -1,0 +1,145 @@
+//! Nothing is taken away before what takes its place has come.
+
+use std::net::Ipv4Addr;
+
+use ipvs_netlink::blocking::Client;
+use ipvs_netlink::fake::{Fault, Kernel};
+use ipvs_netlink::ruleset::{Difference, Reason};
+use ipvs_netlink::*;
+
+use super::{SECOND, backend, drained, kernel_with, key, rules, truth, web, web_with};
+
+fn many(range: std::ops::RangeInclusive<u8>) -> Ruleset {
+    web_with(&range.map(backend).collect::<Vec<_>>())
+}
+
+/// Once: the removals in the next window went ahead though the additions had failed, and the service
+/// had no destination left.
+#[test]
+fn additions_that_fail_once_are_made_before_anything_is_removed() {
+    let faults: [fn() -> Fault; 5] = [
+        || Fault::Fail(12),
+        || Fault::Refuse(12),
+        || Fault::LoseAnswers,
+        || Fault::Close,
+        || Fault::NoBuffers,
+    ];
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for fault in faults {
+        for step in 1..12 {
+            let (kernel, _) = kernel_with(&many(1..=100));
+            let wanted = many(101..=200);
+            let client = runtime.block_on(ipvs_netlink::Client::connect_to(&kernel)).unwrap();
+            let plan = runtime.block_on(client.plan(&wanted, &Policy::new())).unwrap();
+            kernel.inject(step, fault());
+            let report = runtime.block_on(client.apply(plan)).unwrap();
+            let what = format!("{:?} at step {step}: {report}", fault());
+            let now = truth(&kernel);
+            assert!(now.destination_count() > 0, "{what}");
+            // Where the table cannot be read back, a right end is no success either.
+            assert!(now == wanted || !report.is_success(), "{what}");
+            assert!(report.is_success() || report.error.is_some(), "{what}");
+        }
+    }
+}
+
+/// What no kernel has a route to, or a policy does not allow, never comes: one that serves stays.
+#[test]
+fn a_service_keeps_a_destination_where_none_can_take_its_place() {
+    let unreachable = Destination::masquerade(Ipv4Addr::new(224, 0, 0, 1), 80);
+    let actual = web_with(&[backend(1), backend(2).weight(5), backend(3).weight(5)]);
+    let not_added = Policy::new().allowed(Allowed::all() - Allowed::ADD_DESTINATIONS);
+    for (wanted, policy) in [
+        (web_with(&[unreachable]), Policy::new()),
+        (web_with(&[unreachable]), drained(10)),
+        (web_with(&[backend(9)]), not_added.clone()),
+        (web_with(&[backend(9)]), not_added.draining(Draining::within(SECOND))),
+    ] {
+        let (_kernel, mut client) = kernel_with(&actual);
+        let report = client.sync(&wanted, &policy).unwrap();
+        let held: Vec<_> = report.left.iter().filter(|l| l.why == Reason::HeldBack).collect();
+        assert_eq!(held.len(), 1, "{report}");
+        assert_eq!(held[0].what, Difference::UnwantedDestination(backend(2).weight(5)));
+        assert_eq!(client.ruleset().unwrap(), web_with(&[backend(2).weight(5)]), "{report}");
+    }
+}
+
+#[test]
+fn the_last_weight_is_not_lowered_to_none() {
+    let unreachable = Destination::masquerade(Ipv4Addr::new(224, 0, 0, 1), 80);
+    let (_kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    let wanted = web_with(&[backend(1).weight(0), backend(2).weight(0), unreachable]);
+    let report = client.sync(&wanted, &Policy::new()).unwrap();
+    assert_eq!((report.failed.len(), report.left.len()), (1, 1), "{report}");
+    assert_eq!(client.ruleset().unwrap(), web_with(&[backend(1), backend(2).weight(0)]));
+
+    // Where none is wanted to serve, none has to.
+    let wanted = web_with(&[backend(1).weight(0), backend(2).weight(0)]);
+    let report = client.sync(&wanted, &Policy::new()).unwrap();
+    assert!(report.is_success() && report.left.is_empty(), "{report}");
+    assert_eq!(client.ruleset().unwrap(), wanted);
+}
+
+/// The removal is not held back by what fails elsewhere, but it comes last.
+#[test]
+fn a_service_is_removed_after_its_successor_has_been_tried() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
+    let wanted = rules("-A -f 7 -s nosuch\n-a -f 7 -r 10.0.1.1:0 -m");
+    let plan = client.plan(&wanted, &Policy::new()).unwrap();
+    let mut seen = Vec::new();
+    let report = client
+        .apply_with(plan, |event| {
+            match event {
+                sync::Event::Made(change) => seen.push((change.service(), true)),
+                sync::Event::Failed(change, _) => seen.push((change.service(), false)),
+                _ => {}
+            }
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    let mark = wanted.services().next().unwrap().service().key;
+    assert_eq!(seen.first(), Some(&(mark, false)));
+    assert_eq!(seen.last(), Some(&(web().key, true)), "{report}");
+    assert_eq!(report.failed.len(), 2, "{report}");
+    assert!(report.failed.iter().all(|failed| failed.error.is_module_not_found()), "{report}");
+    assert!(truth(&kernel).is_empty());
+}
+
+/// A caller that has seen the successor fail keeps what there is.
+#[test]
+fn a_caller_can_stop_the_rest() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
+    let wanted = rules("-A -f 7 -s nosuch\n-a -f 7 -r 10.0.1.1:0 -m");
+    let plan = client.plan(&wanted, &Policy::new()).unwrap();
+    let report = client
+        .apply_with(plan, |event| match event {
+            sync::Event::Failed(..) => std::ops::ControlFlow::Break(()),
+            _ => std::ops::ControlFlow::Continue(()),
+        })
+        .unwrap();
+    assert!(!report.is_success(), "{report}");
+    let failed = |change: &Change| report.failed.iter().any(|failed| failed.change == *change);
+    assert!(failed(&Change::RemoveService(web())), "what was not done is said: {report}");
+    assert_eq!(truth(&kernel), web_with(&[backend(1)]));
+}
+
+/// Others remove the destination that was to stay, between the additions and the removals.
+#[test]
+fn what_others_take_away_is_seen_at_the_next_read() {
+    for step in 1..12 {
+        let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+        kernel.inject(
+            step,
+            Fault::meanwhile(|kernel: &Kernel| {
+                let mut other = Client::connect_with(kernel.observer()).unwrap();
+                drop(other.remove_destination(web().key, key(2)));
+            }),
+        );
+        let wanted = web_with(&[backend(2), backend(3)]);
+        let report = client.sync(&wanted, &Policy::new()).unwrap();
+        assert!(report.is_success(), "step {step}: {report}");
+        kernel.clear_faults();
+        client.sync(&wanted, &Policy::new()).unwrap();
+        assert_eq!(truth(&kernel), wanted);
+    }
+}

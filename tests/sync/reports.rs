@@ -1,0 +1,152 @@
+//! What a report says, and what it does not call a success.
+
+use ipvs_netlink::blocking::Client;
+use ipvs_netlink::fake::{Fault, Kernel};
+use ipvs_netlink::ruleset::Reason;
+use ipvs_netlink::*;
+
+use super::{backend, drained, kernel_with, key, pairs, rules, truth, web, web_with};
+
+/// Once: the kernel counts in jiffies of 32 bits and reads back another timeout; it was written six
+/// times in each sync, and each was a success.
+#[test]
+fn what_the_kernel_does_not_keep_is_no_success() {
+    let wanted = rules("-A -t 10.0.0.1:80 -s rr -p 20000000");
+    let kernel = Kernel::new();
+    let mut client = Client::connect_to(&kernel).unwrap();
+    let report = client.sync(&wanted, &Policy::new()).unwrap();
+    assert_eq!(report.failed.len(), 1, "{report}");
+    assert!(report.failed[0].error.is_not_kept(), "{report}");
+    assert_eq!(report.changed, 2, "written, and once more: {report}");
+
+    let mut syncer = Syncer::new(Policy::new());
+    syncer.want(wanted);
+    let mut writes = 0;
+    for _ in 0..5 {
+        let report = client.pass(&mut syncer).unwrap();
+        writes += report.changed;
+        if report.is_success() {
+            // The kernel has acknowledged it; the next look tells.
+            assert_eq!(truth(&kernel).services().len(), 1);
+        }
+        syncer.resync();
+    }
+    assert!(!client.pass(&mut syncer).unwrap().is_success());
+    assert!(writes <= 12, "written {writes} times");
+}
+
+#[test]
+fn a_second_writer_is_no_success() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
+    // After each write of ours somebody takes it back.
+    for step in 1..200 {
+        kernel.inject(
+            step,
+            Fault::meanwhile(|kernel| {
+                let mut other = Client::connect_with(kernel.observer()).unwrap();
+                drop(other.remove_destination(web().key, key(2)));
+            }),
+        );
+    }
+    let wanted = web_with(&[backend(1), backend(2)]);
+    let report = client.sync(&wanted, &Policy::new()).unwrap();
+    assert!(report.failed[0].error.is_overruled(), "{report}");
+    assert_eq!(report.rounds, 5, "{report}");
+}
+
+/// Once: a syncer said what it left in the one pass in which that service changed.
+#[test]
+fn what_is_left_or_failed_is_said_in_every_pass() {
+    let (_kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    let policy = Policy::new().allowed(Allowed::all() - Allowed::REMOVE_DESTINATIONS);
+    let mut syncer = Syncer::new(policy);
+    let mut wanted = web_with(&[backend(1)]);
+    let odd = Service::tcp(std::net::Ipv4Addr::new(10, 0, 0, 9), 80);
+    wanted.insert_service(odd.scheduler("nosuch".parse().unwrap())).unwrap();
+    syncer.want(wanted);
+    for _ in 0..3 {
+        let report = client.pass(&mut syncer).unwrap();
+        assert_eq!((report.left.len(), report.failed.len()), (1, 1), "{report}");
+    }
+    // A change elsewhere says it, too.
+    syncer.want_destination(web().key, backend(3)).unwrap();
+    let report = client.pass(&mut syncer).unwrap();
+    assert_eq!((report.left.len(), report.failed.len(), report.changed), (1, 1, 1), "{report}");
+}
+
+/// Once: what was found to be left while others' changes were mended was lost.
+#[test]
+fn what_is_left_on_the_way_is_said() {
+    let policy = Policy::new().allowed(Allowed::all() - Allowed::REMOVE_DESTINATIONS);
+    let (kernel, mut client) = kernel_with(&web_with(&[]));
+    let plan = client.plan(&web_with(&[backend(1)]), &policy).unwrap();
+    let mut other = Client::connect_to(&kernel).unwrap();
+    other.add_destination(web().key, &backend(7)).unwrap();
+    let report = client.apply(plan).unwrap();
+    assert!(report.is_success(), "{report}");
+    assert_eq!(report.left.len(), 1, "{report}");
+    assert_eq!(report.left[0].why, Reason::NotAllowed);
+}
+
+#[test]
+fn a_change_whose_answer_was_lost_counts_as_made() {
+    for fault in [|| Fault::LoseAnswers, || Fault::NoBuffers] {
+        for (actual, wanted) in pairs(40) {
+            let (kernel, mut client) = kernel_with(&actual);
+            let plan = client.plan(&wanted, &Policy::new()).unwrap();
+            let planned = plan.changes().len();
+            kernel.inject(1, fault());
+            let report = client.apply(plan).unwrap();
+            assert!(report.is_success(), "{report}");
+            assert_eq!(report.changed, planned, "{report}");
+            assert_eq!(truth(&kernel), wanted);
+        }
+    }
+}
+
+/// Five thousand destinations for one missing module were five thousand lines.
+#[test]
+fn what_fails_for_one_reason_is_one_line() {
+    let mut wanted = rules("-A -t 10.0.0.1:80 -s nosuch\n-A -t 10.0.0.2:80 -s nosuch");
+    for port in 1..=5000 {
+        let destination = Destination::masquerade(std::net::Ipv4Addr::new(10, 0, 1, 1), port);
+        wanted.insert_destination(web().key, destination).unwrap();
+    }
+    let mut client = Client::connect_to(&Kernel::new()).unwrap();
+    let report = client.sync(&wanted, &Policy::new()).unwrap();
+    assert_eq!(report.failed.len(), 5002);
+    let text = report.to_string();
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert!(text.contains("scheduler nosuch is not available"), "{text}");
+    assert!(text.contains("5002 changes"), "{text}");
+}
+
+#[test]
+fn a_detailed_report_has_each_change_and_is_written() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2), backend(4)]));
+    kernel.set_connections(web().key, key(1), 1, 0, 0);
+    let mut syncer = Syncer::new(drained(30).detailed());
+    syncer.want(web_with(&[backend(3)]));
+    let report = client.pass(&mut syncer).unwrap();
+    // One is added, three are lowered, two of them are removed.
+    assert_eq!((report.made.len(), report.changed), (6, 6), "{report}");
+    assert_eq!((report.ended.len(), report.drains.len()), (2, 1));
+    assert_eq!(report.ended[0].end, sync::End::Idle);
+    assert_eq!(report.drains[0].destination, key(1));
+    assert_eq!(*report.before(), web_with(&[backend(1), backend(2), backend(4)]));
+    let written = serde_json::to_value(&report).unwrap();
+    assert_eq!(written["made"].as_array().unwrap().len(), 6, "{written}");
+    assert_eq!(written["ended"][0]["end"], "idle");
+}
+
+#[test]
+fn the_way_back_ends_where_it_began() {
+    for (actual, wanted) in pairs(150) {
+        let (kernel, mut client) = kernel_with(&actual);
+        let report = client.sync(&wanted, &Policy::new()).unwrap();
+        let policy = Policy::new().scope(Scope::none().services(report.touched()));
+        let report = client.sync(report.before(), &policy).unwrap();
+        assert!(report.is_success(), "{report}");
+        assert_eq!(truth(&kernel), actual);
+    }
+}
