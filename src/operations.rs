@@ -164,6 +164,27 @@ macro_rules! operations {
             /// is affected is read again and planned again, some rounds at most), reads back what
             /// was written unless the policy says otherwise, and waits for destinations to drain.
             ///
+            /// Nothing is taken away before all that is added is there, or has failed for good; what
+            /// fails for a passing reason is tried again first. A service that takes connections
+            /// keeps a destination that does, as long as one is wanted.
+            ///
+            /// # Dropped or killed half-way
+            /// Every service then has at least what it had, or what is wanted of it. The next plan
+            /// goes on from there: it makes what is missing, and drains what has weight 0 and is not
+            /// wanted with a new deadline. It does not know who set a weight to 0; where the policy
+            /// does not allow to set weights, a destination that is wanted and was being drained
+            /// stays at 0 and the report says so. A [`Syncer`] can be given what the one before knew
+            /// ([`Syncer::resume`]). A new service of `mh` may be left without its scheduler, and
+            /// takes no connections until the next plan.
+            ///
+            /// # What others do meanwhile
+            /// The kernel has no transactions. Four things cannot be seen: a change between the last
+            /// read and the return; a connection that is opened between the last count and the
+            /// removal; another's change of one field of what an update overwrites, since the last
+            /// read; a service that is removed and added again by another, under a late change. Where
+            /// a health checker sets weights in the same table, leave them to it: a policy without
+            /// [`Allowed::WEIGHTS`](crate::Allowed::WEIGHTS) keeps them.
+            ///
             /// # Errors
             /// None: what failed is in the report.
             fn apply(plan: Plan) -> Report;

@@ -156,16 +156,10 @@ impl Reconciler {
     /// Suspends the drains that changes which have failed were to go on with.
     pub(super) fn suspend_drains(&mut self, service: ServiceKey, changes: &[Change]) {
         let Some(drains) = self.drains.get_mut(&service) else { return };
-        for change in changes {
-            match change {
-                Change::RemoveService(_) => {
-                    drains.values_mut().for_each(|drain| drain.is_suspended = true);
-                }
-                _ => {
-                    let drain = change.destination().and_then(|key| drains.get_mut(&key));
-                    drain.into_iter().for_each(|drain| drain.is_suspended = true);
-                }
-            }
+        let goes = changes.iter().any(|change| matches!(change, Change::RemoveService(_)));
+        let failed: BTreeSet<_> = changes.iter().filter_map(Change::destination).collect();
+        for (key, drain) in drains {
+            drain.is_suspended |= goes || failed.contains(key);
         }
     }
 
