@@ -34,9 +34,14 @@ pub enum Scheduler {
     LocalityLeastConnection,
     /// `lblcr`: a set of destinations for each destination address, for caches.
     LocalityLeastConnectionReplication,
-    /// `dh`: by a hash of the destination address.
+    /// `dh`: by a hash of the destination address. All clients of one virtual address come to one
+    /// destination; while that has weight 0 all of them are refused.
     DestinationHash,
     /// `sh`: by a hash of the source address.
+    ///
+    /// A destination of weight 0 keeps its share of the hash table: the kernel refuses the new
+    /// clients of that share (65 of 200 where one of three had weight 0), unless the option
+    /// [`fallback`](HashOptions::fallback) is set.
     SourceHash(HashOptions),
     /// `sed`: the shortest expected delay.
     ShortestExpectedDelay,
@@ -46,7 +51,14 @@ pub enum Scheduler {
     WeightedFailover,
     /// `ovf`: fills the highest weight first, then overflows to the next (4.3 and later).
     WeightedOverflow,
-    /// `mh`: Maglev's consistent hash of the source address (4.18 and later).
+    /// `mh`: Maglev's consistent hash of the source address (4.18 and later). A destination of weight
+    /// 0 keeps its share of the hash table, as under [`SourceHash`](Self::SourceHash).
+    ///
+    /// The kernel makes the whole table anew with each destination that is added, so rule sync gives
+    /// a new service its scheduler after its destinations, where the policy allows to add, update and
+    /// remove services. A program that is killed in between leaves the service without a scheduler:
+    /// it takes no connections, nor does a service of the same address on port 0 take them, until
+    /// the next sync.
     MaglevHash(HashOptions),
     /// `twos`: the less loaded of two picked at random (6.5 and later).
     TwoChoices,
