@@ -360,8 +360,9 @@ impl Reconciler {
         self.failed.values().flatten()
     }
 
-    pub(crate) fn has_failed(&self) -> bool {
-        !self.failed.is_empty()
+    /// Whether anything of a service has failed.
+    pub(crate) fn has_failed(&self, service: &ServiceKey) -> bool {
+        self.failed.contains_key(service)
     }
 
     pub(crate) fn excess(&self) -> Option<&Excess> {

@@ -1,6 +1,8 @@
 //! Planned changes on their way: first what adds, everywhere, then what takes away.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Guard, ROUNDS, Reconciler};
 use crate::model::ServiceKey;
@@ -73,9 +75,9 @@ impl Reconciler {
     }
 
     /// Plans for the services that may not be as wanted.
-    pub(super) fn plan(&mut self, now: std::time::Duration) {
+    pub(super) fn plan(&mut self, now: Duration) {
         let keys = std::mem::take(&mut self.dirty);
-        let policy = std::sync::Arc::clone(&self.policy);
+        let policy = Arc::clone(&self.policy);
         let new = || Planner::new(&policy).all_known(self.mode.all_known);
         let mut plain = new();
         // The services that have a past are planned one by one.
@@ -129,12 +131,7 @@ impl Reconciler {
 
     /// Takes over what is planned of a service that has a past; returns whether it is another
     /// round against others.
-    fn plan_with_past(
-        &mut self,
-        key: ServiceKey,
-        mut planner: Planner<'_>,
-        now: std::time::Duration,
-    ) -> bool {
+    fn plan_with_past(&mut self, key: ServiceKey, mut planner: Planner<'_>, now: Duration) -> bool {
         self.keep_remarks(&mut planner);
         self.keep_before(&planner);
         let (mut changes, losses, deferred) = planner.into_changes();
@@ -194,16 +191,22 @@ impl Reconciler {
     /// Gives up what is not made yet, for this reason.
     pub(crate) fn abandon(&mut self, failure: Failure) {
         self.land_flight();
+        let mut failed = BTreeMap::new();
         for queue in &self.queues {
-            for change in queue.unsent() {
-                self.failed.entry(change.service()).or_default().push((*change, failure));
+            let sent = if queue.gains_are_sent { queue.losses } else { 0 };
+            for change in queue.changes[sent..].iter().filter(|change| !change.is_so_already()) {
+                let key = change.service();
+                if !queue.skipped.contains(&key) || self.doubtful.contains(&key) {
+                    failed.insert((key, change.destination()), (*change, failure));
+                }
             }
         }
         for key in &self.doubtful {
-            if let Some(trouble) = self.troubles.get(key) {
-                let failed = self.failed.entry(*key).or_default();
-                failed.extend(trouble.last.values());
-            }
+            let last = self.troubles.get(key).into_iter().flat_map(|trouble| &trouble.last);
+            failed.extend(last.map(|(destination, last)| ((*key, *destination), *last)));
+        }
+        for ((key, _), failed) in failed {
+            self.failed.entry(key).or_default().push(failed);
         }
     }
 }

@@ -80,10 +80,12 @@ impl Report {
             change: *change,
             error: error_of(change, *failure, errors),
         });
+        let failed: Vec<_> = failed.collect();
+        errors.retain(|(service, _), _| reconciler.has_failed(service));
         let is_detailed = reconciler.policy().detailed;
         Self {
             changed,
-            failed: failed.collect(),
+            failed,
             error,
             left: reconciler.left().copied().collect(),
             excess: reconciler.excess().copied(),
@@ -103,9 +105,9 @@ impl Report {
         }
     }
 
-    /// Whether all was done that was planned.
+    /// Whether all was done that was to be done: nothing failed, and nothing is withheld.
     pub fn is_success(&self) -> bool {
-        self.failed.is_empty() && self.error.is_none()
+        self.failed.is_empty() && self.error.is_none() && self.excess.is_none()
     }
 
     /// The services that were to be changed, as they were before: a way back. Those of

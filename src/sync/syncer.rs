@@ -255,11 +255,12 @@ impl Session {
         drive.waits = false;
         let error = self.drive(&mut drive).await.err();
         let times = drive.times;
-        if !times.read.is_zero() || was_unread && syncer.reconciler.known().is_some() {
+        let was_read = was_unread || !times.read.is_zero();
+        if was_read && syncer.reconciler.known().is_some() {
             syncer.read = Some((now, times.read));
         }
         let now = self.now().saturating_duration_since(start);
-        syncer.end(now, error.is_some() || syncer.reconciler.has_failed());
+        syncer.end(now, error.is_some() || syncer.reconciler.failed().next().is_some());
         let mut report = Report::new(&mut syncer.reconciler, &mut syncer.errors, error, times, now);
         let next = syncer.reconciler.next_count().into_iter().chain(syncer.retry).min();
         report.next = next.map(|at| at.saturating_sub(now));

@@ -1,6 +1,7 @@
 //! Nothing is taken away before what takes its place has come.
 
 use std::net::Ipv4Addr;
+use std::ops::ControlFlow;
 
 use ipvs_netlink::blocking::Client;
 use ipvs_netlink::fake::{Fault, Kernel};
@@ -94,7 +95,7 @@ fn a_service_is_removed_after_its_successor_has_been_tried() {
                 sync::Event::Failed(change, _) => seen.push((change.service(), false)),
                 _ => {}
             }
-            std::ops::ControlFlow::Continue(())
+            ControlFlow::Continue(())
         })
         .unwrap();
     let mark = wanted.services().next().unwrap().service().key;
@@ -113,8 +114,8 @@ fn a_caller_can_stop_the_rest() {
     let plan = client.plan(&wanted, &Policy::new()).unwrap();
     let report = client
         .apply_with(plan, |event| match event {
-            sync::Event::Failed(..) => std::ops::ControlFlow::Break(()),
-            _ => std::ops::ControlFlow::Continue(()),
+            sync::Event::Failed(..) => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
         })
         .unwrap();
     assert!(!report.is_success(), "{report}");
@@ -141,5 +142,31 @@ fn what_others_take_away_is_seen_at_the_next_read() {
         kernel.clear_faults();
         client.sync(&wanted, &Policy::new()).unwrap();
         assert_eq!(truth(&kernel), wanted);
+    }
+}
+
+/// Whenever the caller stops, each planned change is made or said.
+#[test]
+fn what_is_stopped_is_made_or_said() {
+    let (before, after) = super::before_and_after();
+    for event in 1.. {
+        let (kernel, mut client) = kernel_with(&before);
+        let plan = client.plan(&after, &Policy::new()).unwrap();
+        let planned = plan.changes().len();
+        let (mut seen, mut stopped) = (0, false);
+        let report = client
+            .apply_with(plan, |_| {
+                seen += 1;
+                stopped = seen >= event;
+                if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+            .unwrap();
+        assert_eq!(report.changed + report.failed.len(), planned, "event {event}: {report}");
+        let report = client.sync(&after, &Policy::new()).unwrap();
+        assert!(report.is_success(), "{report}");
+        assert_eq!(truth(&kernel), after);
+        if !stopped {
+            break;
+        }
     }
 }
