@@ -68,7 +68,8 @@ impl Job {
     /// The integration tests of the crate.
     pub(crate) fn tests(arguments: impl IntoIterator<Item = OsString>) -> Result<Self> {
         let mut cargo = cargo(&metadata()?);
-        cargo.args(["test", "-p", PACKAGE, "--all-features", "--test", "it", "--no-run"]);
+        // As `cargo xtask test` builds all tests, so that nothing is built twice.
+        cargo.args(["test", "--workspace", "--all-features", "--test", "it", "--no-run"]);
         // The kernel's tables are one for all tests.
         let one_by_one = OsString::from("--test-threads=1");
         Ok(Self {
