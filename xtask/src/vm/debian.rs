@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -41,6 +41,8 @@ pub(crate) struct Debian {
     suites: RefCell<BTreeMap<&'static str, Rc<Result<Lists, Failure>>>>,
     /// The mirror could not be reached, and is not tried again.
     offline: Cell<bool>,
+    /// Suites that have changed since their lists were fetched, however young these are.
+    changed: RefCell<BTreeSet<&'static str>>,
 }
 
 /// A kernel that Debian does not have, or has no longer: nothing that is wrong here.
@@ -63,13 +65,15 @@ impl Debian {
             mirror: OnceCell::new(),
             suites: RefCell::default(),
             offline: Cell::new(false),
+            changed: RefCell::default(),
         })
     }
 
     /// The kernel that plays a role now. Where the mirror cannot be asked, the one that is here goes on.
     pub(super) fn kernel(&self, role: &'static Role) -> Result<Kernel> {
         let here = self.here(role);
-        let error = match self.served(role).and_then(|served| self.take(role, &served)) {
+        let newest = || self.served(role).and_then(|served| self.take(role, &served));
+        let error = match newest().or_else(|error| self.again(role, error, newest)) {
             Ok(kernel) => return Ok(kernel),
             Err(error) if error.is::<NotServed>() => return Err(error),
             Err(error) => error,
@@ -82,6 +86,23 @@ impl Debian {
         };
         eprintln!("{} goes on with {here}, fetched on {}: {error:#}", role.name, here.day());
         here.kernel(role)
+    }
+
+    /// Tries again with new lists, since the old ones may name what the mirror has replaced within their day.
+    fn again<T>(
+        &self,
+        role: &'static Role,
+        error: anyhow::Error,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        if error.is::<NotServed>() || error.is::<Failure>() || self.origin.refresh {
+            return Err(error);
+        }
+        for (suite, _) in role.suites {
+            self.suites.borrow_mut().remove(suite);
+            self.changed.borrow_mut().insert(suite);
+        }
+        work()
     }
 
     /// The newest kernel of a role, of all suites that serve it.
@@ -140,10 +161,11 @@ impl Debian {
         let here = Here::find(&root)
             .with_context(|| format!("{} has no kernel; remove the folder", root.display()))?;
         for entry in std::fs::read_dir(self.folder(role))? {
-            let other = entry?.path();
+            let entry = entry?;
             // What is hidden is being unpacked, by another command perhaps.
-            if other != root && !other.to_string_lossy().contains("/.") {
-                std::fs::remove_dir_all(other)?;
+            let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            if entry.path() != root && !is_hidden {
+                std::fs::remove_dir_all(entry.path())?;
             }
         }
         here.kernel(role)
@@ -166,7 +188,8 @@ impl Debian {
     fn fetched(&self, suite: &'static str) -> Result<Result<Lists, Failure>> {
         packages::ensure_apt()?;
         let lists = Lists::of_suite(suite, self.mirror()?, &self.cache)?;
-        if lists.are_fresh() && !self.origin.refresh {
+        let has_changed = self.changed.borrow().contains(suite);
+        if lists.are_fresh() && !has_changed && !self.origin.refresh {
             return Ok(Ok(lists));
         }
         let offline = self.offline.get().then(|| Failure::unreachable(suite));

@@ -38,7 +38,7 @@ impl fmt::Display for Accelerator {
 /// The parts of a machine that differ from run to run.
 pub(super) struct Machine<'a> {
     pub(super) image: &'a Path,
-    pub(super) initramfs: &'a Path,
+    pub(super) initramfs: &'a File,
     pub(super) memory: u32,
     pub(super) accelerator: Accelerator,
 }
@@ -119,6 +119,7 @@ impl Machine<'_> {
             }
         };
         command.args(arguments);
+        rustix::io::fcntl_setfd(self.initramfs, FdFlags::empty())?;
         command
             .args(["-nodefaults", "-no-user-config", "-display", "none"])
             // A panic asks for a reboot at once, which here is the end.
@@ -127,7 +128,7 @@ impl Machine<'_> {
             .arg("-kernel")
             .arg(self.image)
             .arg("-initrd")
-            .arg(self.initramfs)
+            .arg(format!("/proc/self/fd/{}", self.initramfs.as_raw_fd()))
             .arg("-append")
             .arg(format!("console=ttyS0 {verbosity} {PARAMETERS}"));
         Ok(command)
