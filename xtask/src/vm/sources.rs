@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 /// Where Debian's package `debian-archive-keyring` has its keys.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -21,8 +21,6 @@ pub(super) struct Mirror {
 impl Mirror {
     /// The mirror of the user's choice, or that of this host.
     pub(super) fn find(mirror: Option<&str>, keyring: Option<&Path>) -> Result<Self> {
-        let own = Path::new(KEYRING);
-        let mut keyrings: Vec<_> = own.exists().then(|| own.to_owned()).into_iter().collect();
         let mut found = match mirror {
             Some(main) => Self::at(main),
             None => Self::of_entries(&entries_of_host()).context(
@@ -30,17 +28,18 @@ impl Mirror {
                  --mirror URL --keyring FILE",
             )?,
         };
-        keyrings.retain(|keyring| !found.keyrings.contains(keyring));
-        found.keyrings.extend(keyrings);
+        let own = PathBuf::from(KEYRING);
         if let Some(keyring) = keyring {
             found.keyrings = vec![std::path::absolute(keyring)?];
+        } else if found.keyrings.is_empty() || (own.exists() && !found.keyrings.contains(&own)) {
+            found.keyrings.push(own);
         }
-        let missing = found.keyrings.iter().find(|keyring| !keyring.exists());
-        anyhow::ensure!(
-            missing.is_none() && !found.keyrings.is_empty(),
-            "{} is not here: install debian-archive-keyring, or name Debian's keys with --keyring FILE",
-            missing.map_or(own, PathBuf::as_path).display()
-        );
+        if let Some(missing) = found.keyrings.iter().find(|keyring| !keyring.exists()) {
+            bail!(
+                "{} is not here: install debian-archive-keyring, or name Debian's keys with --keyring FILE",
+                missing.display()
+            );
+        }
         Ok(found)
     }
 
