@@ -1,5 +1,6 @@
 //! What the tests of a run said, counted from libtest's result lines, and the table that closes the run.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -83,31 +84,39 @@ impl<W: Write> Write for Counting<W> {
 pub(crate) struct Row {
     pub(crate) name: String,
     /// `ok`, `FAILED`, or why it did not run.
-    pub(crate) result: &'static str,
+    pub(crate) result: Cow<'static, str>,
     pub(crate) counts: Counts,
     pub(crate) time: Duration,
 }
 
-/// Prints what ran and for how long, and the total as the last line; returns whether nothing failed.
-pub(crate) fn print(rows: &[Row], to: &mut impl Write) -> io::Result<bool> {
+/// Prints what ran and for how long, these notes, and the total as the last line; returns whether nothing failed.
+pub(crate) fn print(rows: &[Row], notes: &[String], to: &mut impl Write) -> io::Result<bool> {
     let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
-    writeln!(to, "\n{:width$}  passed  failed  ignored  filtered     time  result", "step")?;
+    writeln!(to, "\n{:width$}  passed  failed  ignored  filtered  minutes  result", "step")?;
     let mut total = Counts::default();
+    let mut time = Duration::ZERO;
     for row in rows {
-        let Row { name, result, counts, time } = row;
+        let Row { name, result, counts, .. } = row;
         writeln!(
             to,
-            "{name:width$}  {:6}  {:6}  {:7}  {:8}  {:5.1} s  {result}",
+            "{name:width$}  {:6}  {:6}  {:7}  {:8}  {:7.1}  {result}",
             counts.passed,
             counts.failed,
             counts.ignored,
             counts.filtered,
-            time.as_secs_f64(),
+            minutes(row.time),
         )?;
         total.add(counts);
+        time += row.time;
     }
-    writeln!(to, "\n{} passed, {} failed", total.passed, total.failed)?;
+    writeln!(to, "\nall in {:.1} minutes", minutes(time))?;
+    notes.iter().try_for_each(|note| writeln!(to, "{note}"))?;
+    writeln!(to, "{} passed, {} failed", total.passed, total.failed)?;
     Ok(total.failed == 0)
+}
+
+pub(crate) fn minutes(time: Duration) -> f64 {
+    time.as_secs_f64() / 60.0
 }
 
 #[cfg(test)]
@@ -131,18 +140,20 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_is_the_total() -> io::Result<()> {
+    fn the_last_lines_are_the_notes_and_the_total() -> io::Result<()> {
         let row = |name: &str, passed, failed| Row {
             name: name.into(),
-            result: "ok",
+            result: "ok".into(),
             counts: Counts { passed, failed, ..Counts::default() },
-            time: Duration::from_millis(1500),
+            time: Duration::from_secs(90),
         };
         let mut printed = Vec::new();
-        let good = print(&[row("one", 1, 0), row("two", 20, 3)], &mut printed)?;
+        let notes = ["NOT RUN: 5.10 is no longer served".to_owned()];
+        let good = print(&[row("one", 1, 0), row("two", 20, 3)], &notes, &mut printed)?;
         let printed = String::from_utf8_lossy(&printed).into_owned();
         assert!(!good);
-        assert_eq!(printed.lines().last(), Some("21 passed, 3 failed"), "{printed}");
+        let expected = format!("\nall in 3.0 minutes\n{}\n21 passed, 3 failed\n", notes[0]);
+        assert!(printed.ends_with(&expected), "{printed}");
         Ok(())
     }
 }

@@ -1,11 +1,15 @@
 //! `cargo xtask soak`: what finds more the longer it runs, and is no part of the tests.
 
-use std::process::Command;
+use std::ffi::OsString;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::fuzz;
+use crate::vm::{self, Choice, Debian, Job, Options, Origin, SOAK_SECONDS};
+
+/// How long one guest may take, in seconds.
+const TIMEOUT: u64 = 3000;
 
 /// Run for long what the tests run briefly
 #[derive(Args)]
@@ -27,6 +31,11 @@ pub(crate) struct Soak {
     /// Of the cases on real kernels only those whose name contains this
     #[arg(long)]
     filter: Option<String>,
+    /// 5.10, 6.1, 6.12, backports or newest (Debian's), all (but the newest), or the path of a bzImage [default: all and newest]
+    #[arg(long)]
+    kernel: Option<Choice>,
+    #[command(flatten)]
+    origin: Origin,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -48,23 +57,19 @@ impl Soak {
             Target::Decode => fuzz::soak("decode", self.inputs),
             Target::Rules => fuzz::soak("rules", self.inputs),
             Target::Differential => {
-                let (sequences, seed) = (self.sequences.to_string(), self.seed.to_string());
-                again(&["differential", "--sequences", &sequences, "--seed", &seed], None)
+                let seed = ["--seed".into(), self.seed.to_string().into()];
+                self.on_kernels(&Job::differential(self.sequences, seed)?)
             }
             Target::Kernels => {
-                let cases: Vec<_> = ["test"].into_iter().chain(self.filter.as_deref()).collect();
-                again(&cases, Some(self.seconds))
+                let tests = Job::tests(self.filter.iter().map(OsString::from))?;
+                self.on_kernels(&tests.with_variable(SOAK_SECONDS, self.seconds.to_string()))
             }
         }
     }
-}
 
-/// Runs `cargo xtask vm` with more time than it has otherwise.
-fn again(arguments: &[&str], seconds: Option<u64>) -> Result<bool> {
-    let mut vm = Command::new(std::env::current_exe()?);
-    vm.args(["vm", "--timeout", "3000"]).args(arguments);
-    if let Some(seconds) = seconds {
-        vm.env("IPVS_NETLINK_SOAK_SECONDS", seconds.to_string());
+    fn on_kernels(&self, job: &Job) -> Result<bool> {
+        let Choice(sources) = self.kernel.clone().unwrap_or_else(Choice::all_and_newest);
+        let debian = Debian::new(&self.origin)?;
+        Ok(vm::run_on(&sources, job, &Options::within(TIMEOUT), &debian)? == 0)
     }
-    Ok(vm.status().context("this program could not be started again")?.success())
 }

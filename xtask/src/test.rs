@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every check of the project in one command, on this machine and on real kernels.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,8 +11,8 @@ use clap::Args;
 
 use crate::cargo::{PACKAGE, cargo, metadata};
 use crate::command::copied;
-use crate::report::{self, Counting, Counts, Row};
-use crate::vm::{Choice, Job, Options, Source};
+use crate::report::{self, Counting, Counts, Row, minutes};
+use crate::vm::{self, Choice, Debian, Job, Kernel, NotServed, Options, Origin, Source};
 use crate::{features, fuzz};
 
 /// How long the integration tests may take on one kernel, in seconds.
@@ -28,9 +29,14 @@ pub(crate) struct Test {
     /// Only the integration tests on real kernels
     #[arg(long)]
     vm_only: bool,
-    /// 6.1 or 6.12 (Debian's), all, or the path of a bzImage
+    /// 5.10, 6.1, 6.12, backports or newest (Debian's), all (but the newest), or the path of a bzImage
     #[arg(long, default_value = "all")]
     kernel: Choice,
+    /// Fail where Debian no longer serves this kernel, or any of them (all); can be repeated
+    #[arg(long, value_name = "KERNEL")]
+    require: Vec<Choice>,
+    #[command(flatten)]
+    origin: Origin,
 }
 
 impl Test {
@@ -47,13 +53,30 @@ impl Test {
         })?;
         let broken = (!built).then_some("NOT RUN: the build failed");
         host_tests(&mut run, &metadata, on_host.or(broken))?;
-        for source in &self.kernel.0 {
-            let name = format!("integration tests on {source}");
-            run.tests(&name, on_kernels.or(broken), |out| on_kernel(source, out))?;
-            let name = format!("the fake kernel against {source}");
-            run.step(&name, on_kernels.or(broken), |out| differential(source, out))?;
+        let debian = Debian::new(&self.origin)?;
+        let left_out = on_kernels.or(broken);
+        for source in self.sources() {
+            kernel_tests(&mut run, source, &debian, self.is_required(source), left_out)?;
         }
-        Ok(report::print(&run.rows, &mut io::stdout())?)
+        if left_out.is_none() && run.kernels == 0 {
+            run.leave_out("real kernels", "NOT RUN: none could be had");
+        }
+        Ok(report::print(&run.rows, &run.notes, &mut io::stdout())?)
+    }
+
+    /// Those to run on, and those required besides.
+    fn sources(&self) -> Vec<&Source> {
+        let mut sources: Vec<_> = self.kernel.0.iter().collect();
+        for required in self.require.iter().flat_map(|choice| &choice.0) {
+            if !sources.contains(&required) {
+                sources.push(required);
+            }
+        }
+        sources
+    }
+
+    fn is_required(&self, source: &Source) -> bool {
+        self.require.iter().any(|choice| choice.0.contains(source))
     }
 }
 
@@ -102,20 +125,39 @@ fn host_tests(run: &mut Run, metadata: &Metadata, left_out: Option<&'static str>
     Ok(())
 }
 
-fn on_kernel(source: &Source, out: &mut (dyn Write + Send)) -> Result<()> {
-    let options = Options::within(TIMEOUT);
-    match Job::tests([])?.run(source, &options, out)? {
+fn kernel_tests(
+    run: &mut Run,
+    source: &Source,
+    debian: &Debian,
+    required: bool,
+    left_out: Option<&'static str>,
+) -> Result<()> {
+    let tests = format!("integration tests on {source}");
+    let against = format!("the fake kernel against {source}");
+    if let Some(why) = left_out {
+        run.leave_out(&tests, why);
+        run.leave_out(&against, why);
+        return Ok(());
+    }
+    let Some(kernel) = run.kernel(source, debian, required) else { return Ok(()) };
+    run.tests(&tests, None, |out| on_kernel(&kernel, out))?;
+    run.step(&against, None, |out| differential(&kernel, out))?;
+    Ok(())
+}
+
+fn on_kernel(kernel: &Kernel, out: &mut Output) -> Result<()> {
+    match Job::tests([])?.run(kernel, &Options::within(TIMEOUT), out)? {
         0 => Ok(()),
         status => bail!("the tests ended with status {status}"),
     }
 }
 
 /// Far fewer requests than a soak, but others each time.
-fn differential(source: &Source, out: &mut (dyn Write + Send)) -> Result<()> {
+fn differential(kernel: &Kernel, out: &mut Output) -> Result<()> {
     let arguments = ["--rounds".into(), "5".into()];
-    match Job::differential(500, arguments)?.run(source, &Options::within(TIMEOUT), out)? {
+    match Job::differential(500, arguments)?.run(kernel, &Options::within(TIMEOUT), out)? {
         0 => Ok(()),
-        _ => bail!("the fake kernel differs from {source}"),
+        _ => bail!("the fake kernel differs from {kernel}"),
     }
 }
 
@@ -123,6 +165,10 @@ fn differential(source: &Source, out: &mut (dyn Write + Send)) -> Result<()> {
 #[derive(Default)]
 struct Run {
     rows: Vec<Row>,
+    /// Which kernels it was, and which could not be had.
+    notes: Vec<String>,
+    /// How many kernels could be had.
+    kernels: usize,
 }
 
 impl Run {
@@ -159,6 +205,38 @@ impl Run {
         Ok(())
     }
 
+    /// A step that does not run: by the user's wish, or for what failed before it. Returns whether that is no failure.
+    fn leave_out(&mut self, name: &str, why: &'static str) -> bool {
+        let failed = usize::from(why.starts_with("NOT RUN"));
+        self.push(name, why, Counts { failed, ..Counts::default() }, Duration::ZERO);
+        failed == 0
+    }
+
+    /// A kernel to run on; one that cannot be had is a step that did not run, and a failure unless Debian ended it.
+    fn kernel(&mut self, source: &Source, debian: &Debian, required: bool) -> Option<Kernel> {
+        let started = Instant::now();
+        let error = match vm::find(source, &Options::within(TIMEOUT), debian) {
+            Ok(kernel) => {
+                self.kernels += 1;
+                self.notes.push(format!("{source}: {kernel}"));
+                return Some(kernel);
+            }
+            Err(error) => error,
+        };
+        let failed = usize::from(required || !error.is::<NotServed>());
+        let note = if error.is::<NotServed>() {
+            format!("NOT RUN: {error}")
+        } else {
+            println!("\n== kernel {source}\nerror: {error:#}");
+            format!("NOT RUN: {source} cannot be had")
+        };
+        println!("\n{note}");
+        let counts = Counts { failed, ..Counts::default() };
+        self.push(&format!("kernel {source}"), note.clone(), counts, started.elapsed());
+        self.notes.push(note);
+        None
+    }
+
     fn add(
         &mut self,
         name: &str,
@@ -166,11 +244,8 @@ impl Run {
         work: impl FnOnce(&mut Output) -> Result<()>,
         count: impl FnOnce(bool, Counts) -> Counts,
     ) -> Result<bool> {
-        if let Some(result) = left_out {
-            let failed = usize::from(result.starts_with("NOT RUN"));
-            let counts = Counts { failed, ..Counts::default() };
-            self.push(name, result, counts, Duration::ZERO);
-            return Ok(failed == 0);
+        if let Some(why) = left_out {
+            return Ok(self.leave_out(name, why));
         }
         println!("\n== {name}");
         let started = Instant::now();
@@ -183,14 +258,20 @@ impl Run {
         let good = counts.failed == 0;
         let time = started.elapsed();
         let result = if good { "ok" } else { "FAILED" };
-        println!("== {name}: {result} in {:.1} s", time.as_secs_f64());
+        println!("== {name}: {result} in {:.1} minutes", minutes(time));
         io::stdout().flush()?;
         self.push(name, result, counts, time);
         Ok(good)
     }
 
-    fn push(&mut self, name: &str, result: &'static str, counts: Counts, time: Duration) {
-        self.rows.push(Row { name: name.to_owned(), result, counts, time });
+    fn push(
+        &mut self,
+        name: &str,
+        result: impl Into<Cow<'static, str>>,
+        counts: Counts,
+        time: Duration,
+    ) {
+        self.rows.push(Row { name: name.to_owned(), result: result.into(), counts, time });
     }
 }
 

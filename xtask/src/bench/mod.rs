@@ -12,7 +12,7 @@ use clap::Args;
 use self::report::Report;
 use crate::cargo::{BENCHMARKS, PACKAGE, cargo, metadata};
 use crate::command::{code, copied};
-use crate::vm::{self, Choice, Job, Options, RULES};
+use crate::vm::{self, Choice, Debian, Job, Options, Origin, RULES, USUAL};
 
 /// Measure writing, reading and changing rules beside the floor and other clients
 ///
@@ -29,9 +29,11 @@ pub(crate) struct Bench {
     /// What needs no kernel instead: encoding and decoding, planning, the fake kernel
     #[arg(long, conflicts_with_all = ["kernel", "memory", "timeout", "rounds", "limit", "sizes", "schedulers", "quick"])]
     host: bool,
-    /// 6.1 or 6.12 (Debian's), or the path of a bzImage
-    #[arg(long, default_value = "6.12")]
+    /// 5.10, 6.1, 6.12, backports or newest (Debian's), or the path of a bzImage
+    #[arg(long, default_value = USUAL)]
     kernel: Choice,
+    #[command(flatten)]
+    origin: Origin,
     /// By a clock that counts instructions, a nanosecond each, on one CPU: no load on this machine disturbs it
     #[arg(long, conflicts_with_all = ["local", "host"])]
     instructions: bool,
@@ -74,8 +76,9 @@ impl Bench {
             let options = Options::within(self.timeout)
                 .with_memory(self.memory)
                 .by_instructions(self.instructions);
-            let machine = vm::machine(source, &options)?;
-            ("kernel", machine, self.job()?.run(source, &options, &mut output)?)
+            let kernel = vm::find(source, &options, &Debian::new(&self.origin)?)?;
+            let machine = vm::machine(&kernel, &options)?;
+            ("kernel", machine, self.job()?.run(&kernel, &options, &mut output)?)
         };
         if status == 0 {
             let output = String::from_utf8_lossy(&output.text);

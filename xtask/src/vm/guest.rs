@@ -1,5 +1,6 @@
 //! One run of a guest: boots it, passes on what its program writes, and insists on a verdict.
 
+use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _, Write};
 use std::path::Path;
@@ -96,19 +97,20 @@ impl Guest<'_> {
         Ok(())
     }
 
-    fn machine<'a>(&'a self, initramfs: &'a NamedTempFile) -> Machine<'a> {
+    fn machine<'a>(&'a self, initramfs: &'a File) -> Machine<'a> {
         Machine {
             image: &self.kernel.image,
-            initramfs: initramfs.path(),
+            initramfs,
             memory: self.memory,
             accelerator: self.accelerator,
         }
     }
 
     /// What all guests of the kernel have, and behind it what this one has.
-    fn initramfs(&self, task: &Task, token: &str) -> Result<NamedTempFile> {
+    fn initramfs(&self, task: &Task, token: &str) -> Result<File> {
         let all = Modules::read(&self.kernel.modules)?.select(modules::wanted());
-        let mut file = NamedTempFile::new_in(self.cache)?;
+        // It has no name: a killed run leaves nothing of it.
+        let mut file = tempfile::tempfile_in(self.cache)?;
         file.write_all(&userland::archive(self.kernel, &all, self.cache)?)?;
 
         let modules = all.without(self.without)?;

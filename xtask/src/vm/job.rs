@@ -11,12 +11,15 @@ use cargo_metadata::Target;
 
 use super::guest::{FILES, Task};
 use super::initramfs::Tree;
-use super::{Action, Options, Session, Source, program, userland};
+use super::{Action, Kernel, Options, Session, kernel, program, userland};
 use crate::cargo::{BENCHMARKS, PACKAGE, build, cargo, metadata};
 use crate::command::{code, copied};
 
+/// By this variable the integration tests know for how long each of those goes on that can.
+pub(crate) const SOAK_SECONDS: &str = "IPVS_NETLINK_SOAK_SECONDS";
+
 /// Variables of the host that a program in the guest sees, too.
-const PASSED_ON: [&str; 3] = ["IPVS_NETLINK_SOAK_SECONDS", "RUST_BACKTRACE", "RUST_LOG"];
+const PASSED_ON: [&str; 3] = [SOAK_SECONDS, "RUST_BACKTRACE", "RUST_LOG"];
 
 /// By this variable the integration tests know that they are in a guest, and which kernel to expect.
 const TEST_KERNEL: &str = "IPVS_NETLINK_TEST_KERNEL";
@@ -31,10 +34,12 @@ pub(crate) struct Job {
     arguments: Vec<OsString>,
     files: Vec<PathBuf>,
     stdin: Option<PathBuf>,
+    /// What the programs find in their environment besides what the host's has for them.
+    variables: Vec<(&'static str, OsString)>,
 }
 
 impl Job {
-    /// Builds what is to run; `None` for a shell.
+    /// Builds what is to run; `None` where that is no program.
     pub(super) fn of(action: Action) -> Result<Option<Self>> {
         let job = match action {
             Action::Test { filter, arguments } => {
@@ -45,17 +50,17 @@ impl Job {
                 programs: example(&name)?,
                 files: program::files_in(&arguments),
                 arguments,
-                stdin: None,
+                ..Self::default()
             },
             Action::Exec { stdin, program, arguments } => {
-                Self { programs: vec![program], arguments, files: Vec::new(), stdin }
+                Self { programs: vec![program], arguments, stdin, ..Self::default() }
             }
             Action::Bench { name, arguments } => Self::bench(name.as_deref(), arguments)?,
             Action::Differential { sequences, seed, arguments } => {
                 let seed = seed.map(|seed| ["--seed".into(), seed.to_string().into()]);
                 Self::differential(sequences, seed.into_iter().flatten().chain(arguments))?
             }
-            Action::Shell => return Ok(None),
+            Action::Shell | Action::Kernels => return Ok(None),
         };
         Ok(Some(job))
     }
@@ -63,7 +68,8 @@ impl Job {
     /// The integration tests of the crate.
     pub(crate) fn tests(arguments: impl IntoIterator<Item = OsString>) -> Result<Self> {
         let mut cargo = cargo(&metadata()?);
-        cargo.args(["test", "-p", PACKAGE, "--all-features", "--test", "it", "--no-run"]);
+        // As `cargo xtask test` builds all tests, so that nothing is built twice.
+        cargo.args(["test", "--workspace", "--all-features", "--test", "it", "--no-run"]);
         // The kernel's tables are one for all tests.
         let one_by_one = OsString::from("--test-threads=1");
         Ok(Self {
@@ -95,19 +101,26 @@ impl Job {
         })
     }
 
+    /// The same with a variable of the programs' environment.
+    pub(crate) fn with_variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name, value.into()));
+        self
+    }
+
     /// Runs the programs on a kernel; returns the first exit status that is not 0.
     pub(crate) fn run(
         &self,
-        source: &Source,
+        kernel: &Kernel,
         options: &Options,
         stdout: &mut (dyn Write + Send),
     ) -> Result<u8> {
-        let session = Session::open(source, options)?;
+        let session = Session::open(kernel, options)?;
+        eprintln!("on {kernel} in QEMU {}", session.accelerator);
         let task =
             Task::Run { stdin: if self.stdin.is_some() { "/guest/stdin" } else { "/dev/null" } };
         let mut first = 0;
         for program in &self.programs {
-            let tree = self.tree(program, &session.kernel.name, options)?;
+            let tree = self.tree(program, &kernel::series(&kernel.release), options)?;
             let status = session.guest(tree).run(&task, stdout, &mut std::io::stderr())?;
             first = if first == 0 { status } else { first };
         }
@@ -141,7 +154,8 @@ impl Job {
         let variables = PASSED_ON
             .into_iter()
             .filter_map(|name| Some((name, std::env::var_os(name)?)))
-            .chain([(TEST_KERNEL, kernel.into())]);
+            .chain([(TEST_KERNEL, kernel.into())])
+            .chain(self.variables.iter().cloned());
         let program = host.as_deref().unwrap_or(program);
         tree.text("guest/run", script(variables, options.user, program, &self.arguments));
         Ok(tree)

@@ -7,13 +7,8 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{modules, packages};
-
-/// The kernels of Debian that the crate is tested on, and the meta packages that may lead to them.
-const DEBIAN: [(&str, &[&str]); 2] = [
-    ("6.1", &["linux-image-cloud-amd64"]),
-    ("6.12", &["linux-image-6.12-cloud-amd64", "linux-image-cloud-amd64"]),
-];
+use super::debian::Debian;
+use super::roles::{ROLES, Role};
 
 /// What `--kernel` says: one kernel or several.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,27 +17,36 @@ pub(crate) struct Choice(pub(crate) Vec<Source>);
 /// Where a kernel comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Source {
-    Debian(&'static str),
+    Debian(&'static Role),
     Image(PathBuf),
 }
 
 impl Choice {
+    /// Those that the tests run on: all roles but the last.
     pub(crate) fn all() -> Self {
-        Self(DEBIAN.map(|(name, _)| Source::Debian(name)).into())
+        Self(ROLES[..ROLES.len() - 1].iter().map(Source::Debian).collect())
     }
 
-    pub(super) fn newest() -> Self {
-        Self(Self::all().0.split_off(DEBIAN.len() - 1))
+    /// These, and Debian's newest.
+    pub(crate) fn all_and_newest() -> Self {
+        Self(ROLES.iter().map(Source::Debian).collect())
+    }
+
+    /// The one that programs run on where nothing else is said.
+    pub(super) fn usual() -> Self {
+        Self(Role::by_name(USUAL).map(Source::Debian).into_iter().collect())
     }
 }
+
+/// The kernel that programs run on where nothing else is said.
+pub(crate) const USUAL: &str = "6.12";
 
 impl FromStr for Choice {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
-        let debian = DEBIAN.iter().find(|(name, _)| *name == text);
-        Ok(match debian {
-            Some((name, _)) => Self(vec![Source::Debian(name)]),
+        Ok(match Role::by_name(text) {
+            Some(role) => Self(vec![Source::Debian(role)]),
             None if text == "all" => Self::all(),
             None => Self(vec![Source::Image(text.into())]),
         })
@@ -52,18 +56,20 @@ impl FromStr for Choice {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Debian(name) => write!(f, "Linux {name}"),
+            Self::Debian(role) => f.write_str(role.name),
             Self::Image(path) => write!(f, "{}", path.display()),
         }
     }
 }
 
 /// A kernel that is here, ready to boot.
-pub(super) struct Kernel {
-    /// `6.12`
+pub(crate) struct Kernel {
+    /// Its role, or its series where the user named an image.
     pub(super) name: String,
     /// What `uname -r` says in the guest.
     pub(super) release: String,
+    /// That of Debian's package, which is where a release of Debian shows its patch level.
+    pub(super) version: Option<String>,
     pub(super) image: PathBuf,
     /// A `/lib/modules/RELEASE` of its own, with its `modules.dep`.
     pub(super) modules: PathBuf,
@@ -71,18 +77,22 @@ pub(super) struct Kernel {
 
 impl fmt::Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Linux {}", self.release)
+        write!(f, "Linux {}", self.release)?;
+        match &self.version {
+            Some(version) => write!(f, " (Debian {version})"),
+            None => Ok(()),
+        }
     }
 }
 
-/// Finds a kernel; one of Debian lies below `cache`, where it is put when it is not there.
-pub(super) fn find(source: &Source, modules: Option<&Path>, cache: &Path) -> Result<Kernel> {
+/// Finds a kernel, and fetches one of Debian where it is not here.
+pub(super) fn find(source: &Source, modules: Option<&Path>, debian: &Debian) -> Result<Kernel> {
     match source {
         Source::Image(image) => named(image, modules),
         Source::Debian(_) if modules.is_some() => {
             bail!("--modules belongs to a kernel that is named by its path (--kernel PATH)")
         }
-        Source::Debian(name) => debian(name, cache),
+        Source::Debian(role) => debian.kernel(role),
     }
 }
 
@@ -96,56 +106,11 @@ fn named(image: &Path, modules: Option<&Path>) -> Result<Kernel> {
             modules.display()
         );
     }
-    Ok(Kernel { name: short_name(&release), release, image: image.to_owned(), modules })
-}
-
-fn debian(name: &str, cache: &Path) -> Result<Kernel> {
-    let root = cache.join(name);
-    if !root.exists() {
-        let package = debian_package(name)?;
-        packages::unpack(&[&package], &root)?;
-    }
-    let boot = root.join("boot");
-    let image = std::fs::read_dir(&boot)
-        .with_context(|| format!("{} cannot be listed", boot.display()))?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.to_string_lossy().contains("/vmlinuz-"))
-        .with_context(|| format!("no kernel in {}; remove the folder", boot.display()))?;
-    let release = release(&image)?;
-    if !root.join("lib/modules").join(&release).join("modules.dep").exists() {
-        modules::index(&root, &release)?;
-    }
-    Ok(Kernel {
-        name: name.to_owned(),
-        image,
-        modules: root.join("lib/modules").join(&release),
-        release,
-    })
-}
-
-fn debian_package(name: &str) -> Result<String> {
-    let hint = format!(
-        "Name a kernel that is here instead: --kernel PATH --modules DIR \
-         (Linux {name}, its image and its /lib/modules/RELEASE)."
-    );
-    if !packages::available() {
-        bail!("Debian's kernels are fetched with apt, which is not here. {hint}");
-    }
-    let (_, metas) = DEBIAN
-        .iter()
-        .find(|(known, _)| *known == name)
-        .with_context(|| format!("no kernel is called {name}"))?;
-    let prefix = format!("linux-image-{name}.");
-    for meta in *metas {
-        if let Some(package) = packages::dependency(meta, &prefix)? {
-            return Ok(package);
-        }
-    }
-    bail!("apt knows no Linux {name} here (asked for {}). {hint}", metas.join(" and "))
+    Ok(Kernel { name: series(&release), release, version: None, image: image.to_owned(), modules })
 }
 
 /// The release is written in the image itself: bytes 0x20e say where, counted from 0x200.
-fn release(image: &Path) -> Result<String> {
+pub(super) fn release(image: &Path) -> Result<String> {
     let bytes =
         std::fs::read(image).with_context(|| format!("{} cannot be read", image.display()))?;
     parse_release(&bytes).with_context(|| format!("{} is not a bzImage of x86_64", image.display()))
@@ -162,7 +127,7 @@ fn parse_release(image: &[u8]) -> Option<String> {
 }
 
 /// `6.12.117+deb12-cloud-amd64` is `6.12`.
-fn short_name(release: &str) -> String {
+pub(super) fn series(release: &str) -> String {
     release.split(|c: char| !c.is_ascii_digit()).take(2).collect::<Vec<_>>().join(".")
 }
 
@@ -183,17 +148,21 @@ mod tests {
     }
 
     #[test]
-    fn the_short_name_is_two_numbers() {
-        assert_eq!(short_name("6.12.117+deb12-cloud-amd64"), "6.12");
-        assert_eq!(short_name("7.0-rc1"), "7.0");
+    fn a_series_is_two_numbers() {
+        assert_eq!(series("6.12.117+deb12-cloud-amd64"), "6.12");
+        assert_eq!(series("7.0-rc1"), "7.0");
     }
 
     #[test]
-    fn a_choice_is_a_known_name_or_a_path() {
+    fn a_choice_is_a_role_or_a_path() {
+        let names = |choice: &Choice| choice.0.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let parsed = |text: &str| names(&text.parse().expect("any text is a choice"));
+        assert_eq!(parsed("6.1"), ["6.1"]);
+        assert_eq!(parsed("newest"), ["newest"]);
+        assert_eq!(parsed("all"), ["5.10", "6.1", "6.12", "backports"]);
         let image = Source::Image("./bzImage".into());
-        assert_eq!("6.1".parse(), Ok(Choice(vec![Source::Debian("6.1")])));
-        assert_eq!("all".parse(), Ok(Choice::all()));
         assert_eq!("./bzImage".parse(), Ok(Choice(vec![image])));
-        assert_eq!(Choice::newest(), Choice(vec![Source::Debian("6.12")]));
+        assert_eq!(names(&Choice::usual()), [USUAL]);
+        assert_eq!(names(&Choice::all_and_newest()).last().map(String::as_str), Some("newest"));
     }
 }

@@ -1,14 +1,19 @@
 //! `cargo xtask vm`: runs the crate's programs, or any of the host's, on real kernels in QEMU.
 
 mod accelerator;
+mod debian;
 mod guest;
 mod initramfs;
 mod job;
 mod kernel;
+mod kernels;
+mod lists;
 mod modules;
 mod packages;
 mod program;
 mod qemu;
+mod roles;
+mod sources;
 mod stream;
 mod userland;
 
@@ -19,18 +24,20 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
+pub(crate) use self::debian::{Debian, NotServed, Origin};
 use self::guest::{Guest, Task};
 use self::initramfs::Tree;
-pub(crate) use self::job::{Job, RULES};
-use self::kernel::Kernel;
-pub(crate) use self::kernel::{Choice, Source};
+pub(crate) use self::job::{Job, RULES, SOAK_SECONDS};
+pub(crate) use self::kernel::{Choice, Kernel, Source, USUAL};
 use self::qemu::Accelerator;
 use crate::cargo;
 
 /// Run programs on real kernels in QEMU
 ///
-/// No root is needed for the run itself, and nothing of this machine's own tables is touched. What is missing (QEMU, Debian's
-/// kernels and tools) is installed or fetched with apt and kept under target/vm; remove that folder to fetch newer kernels.
+/// No root is needed for the run itself, and nothing of this machine's own tables is touched. QEMU is installed with apt where it
+/// is missing. Debian's kernels are fetched with apt, by package lists of our own that are no older than a day, and kept under
+/// target/vm as long as they are the newest of their suite: 5.10 of bullseye, 6.1 of bookworm, 6.12 of trixie, backports of
+/// trixie-backports, newest of sid.
 ///
 /// The exit status is the program's own, 128 and the signal's number when a signal ended it, and 125 when there was no verdict:
 /// the kernel panicked, the guest was silent, or the time was over.
@@ -38,6 +45,8 @@ use crate::cargo;
 pub(crate) struct Vm {
     #[command(flatten)]
     options: Options,
+    #[command(flatten)]
+    origin: Origin,
     #[command(subcommand)]
     action: Action,
 }
@@ -47,7 +56,8 @@ const MEMORY: u32 = 1024;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// 6.1 or 6.12 (Debian's), all, or the path of a bzImage [default: all for test and differential, else 6.12]
+    /// 5.10, 6.1, 6.12, backports or newest (Debian's), all (but the newest), or the path of a bzImage [default: all for test and
+    /// differential, else 6.12]
     #[arg(long, global = true)]
     kernel: Option<Choice>,
     /// The modules of a kernel named by its path [default: /lib/modules/RELEASE]
@@ -99,10 +109,44 @@ impl Options {
     }
 }
 
+/// Finds a kernel for these options, and fetches one of Debian where it is not here.
+pub(crate) fn find(source: &Source, options: &Options, debian: &Debian) -> Result<Kernel> {
+    kernel::find(source, options.modules.as_deref(), debian)
+}
+
 /// What a program would run on, in words.
-pub(crate) fn machine(source: &Source, options: &Options) -> Result<String> {
-    let session = Session::open(source, options)?;
-    Ok(format!("{} in QEMU {}", session.kernel, session.accelerator))
+pub(crate) fn machine(kernel: &Kernel, options: &Options) -> Result<String> {
+    let session = Session::open(kernel, options)?;
+    Ok(format!("{kernel} in QEMU {}", session.accelerator))
+}
+
+/// Runs a job on each of these kernels; returns the first exit status that is not 0. Those that Debian does not serve are named
+/// and left out, which fails where none is left.
+pub(crate) fn run_on(
+    sources: &[Source],
+    job: &Job,
+    options: &Options,
+    debian: &Debian,
+) -> Result<u8> {
+    let mut not_run = Vec::new();
+    let mut first = 0;
+    for source in sources {
+        match find(source, options, debian) {
+            Ok(kernel) => {
+                let status = job.run(&kernel, options, &mut std::io::stdout())?;
+                first = if first == 0 { status } else { first };
+            }
+            Err(error) if error.is::<NotServed>() && not_run.len() + 1 < sources.len() => {
+                eprintln!("NOT RUN: {error}");
+                not_run.push(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    for error in not_run {
+        eprintln!("NOT RUN: {error}");
+    }
+    Ok(first)
 }
 
 #[derive(Subcommand)]
@@ -153,6 +197,8 @@ enum Action {
     },
     /// Open a shell in the guest (Ctrl-A X ends the guest at once)
     Shell,
+    /// List Debian's kernels: what is here, and what the suites have now; with --refresh fetch what is newer
+    Kernels,
 }
 
 impl Vm {
@@ -161,47 +207,44 @@ impl Vm {
         let tests = matches!(self.action, Action::Test { .. } | Action::Differential { .. });
         let chosen = self.options.kernel.clone();
         let Choice(sources) =
-            chosen.unwrap_or_else(|| if tests { Choice::all() } else { Choice::newest() });
-        let Some(job) = Job::of(self.action)? else {
-            return Session::open(&sources[0], &self.options)?.shell();
-        };
-        let mut first = 0;
-        for source in &sources {
-            if sources.len() > 1 {
-                eprintln!("{source}:");
-            }
-            let status = job.run(source, &self.options, &mut std::io::stdout())?;
-            first = if first == 0 { status } else { first };
+            chosen.unwrap_or_else(|| if tests { Choice::all() } else { Choice::usual() });
+        let debian = Debian::new(&self.origin)?;
+        if matches!(self.action, Action::Kernels) {
+            kernels::print(&debian, self.origin.refresh, &mut std::io::stdout())?;
+            return Ok(0);
         }
-        Ok(first)
+        match Job::of(self.action)? {
+            Some(job) => run_on(&sources, &job, &self.options, &debian),
+            None => {
+                Session::open(&find(&sources[0], &self.options, &debian)?, &self.options)?.shell()
+            }
+        }
     }
 }
 
 /// A kernel of the user's choice with all that it takes to boot it here.
 struct Session<'a> {
     options: &'a Options,
-    kernel: Kernel,
+    kernel: &'a Kernel,
     accelerator: Accelerator,
     cache: PathBuf,
 }
 
 impl<'a> Session<'a> {
-    fn open(source: &Source, options: &'a Options) -> Result<Self> {
-        let cache = cargo::metadata()?.target_directory.join("vm").into_std_path_buf();
-        std::fs::create_dir_all(&cache)?;
-        packages::ensure_host_programs()?;
-        let kernel = kernel::find(source, options.modules.as_deref(), &cache.join("kernels"))?;
+    fn open(kernel: &'a Kernel, options: &'a Options) -> Result<Self> {
+        let cache = cache()?;
+        packages::ensure_host_programs(&cache)?;
         let accelerator = if options.instructions {
             Accelerator::Counting
         } else {
-            accelerator::choose(&kernel, &cache)?
+            accelerator::choose(kernel, &cache)?
         };
         Ok(Self { options, kernel, accelerator, cache })
     }
 
     fn guest(&self, tree: Tree) -> Guest<'_> {
         Guest {
-            kernel: &self.kernel,
+            kernel: self.kernel,
             accelerator: self.accelerator,
             memory: self.options.memory,
             timeout: Duration::from_secs(self.options.timeout),
@@ -230,4 +273,11 @@ impl<'a> Session<'a> {
         self.guest(tree).shell(&Task::Shell { rows, columns })?;
         Ok(0)
     }
+}
+
+/// `target/vm`
+fn cache() -> Result<PathBuf> {
+    let cache = cargo::metadata()?.target_directory.join("vm").into_std_path_buf();
+    std::fs::create_dir_all(&cache)?;
+    Ok(cache)
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::lists::Lists;
 use crate::command::{output, which};
 use crate::progress::Progress;
 
@@ -12,13 +13,23 @@ use crate::progress::Progress;
 const HOST_PROGRAMS: [(&str, &str); 2] =
     [("qemu-system-x86_64", "qemu-system-x86"), ("depmod", "kmod")];
 
-/// Whether packages can be had with apt here.
+/// Whether this host's own packages are had with apt.
 pub(super) fn available() -> bool {
-    which("apt-get").is_some() && which("dpkg").is_some()
+    let installed = std::fs::metadata("/var/lib/dpkg/status");
+    ensure_apt().is_ok() && installed.is_ok_and(|file| file.len() > 0)
+}
+
+/// Fails where Debian's packages cannot be had, whatever the host's own are.
+pub(super) fn ensure_apt() -> Result<()> {
+    let missing = ["apt-get", "dpkg"].into_iter().find(|program| which(program).is_none());
+    match missing {
+        Some(program) => bail!("{program}, with which Debian's packages are fetched, is not here"),
+        None => Ok(()),
+    }
 }
 
 /// Installs what the host lacks, or says what to install.
-pub(super) fn ensure_host_programs() -> Result<()> {
+pub(super) fn ensure_host_programs(cache: &Path) -> Result<()> {
     let missing: Vec<_> =
         HOST_PROGRAMS.iter().filter(|(program, _)| which(program).is_none()).collect();
     if missing.is_empty() {
@@ -32,16 +43,17 @@ pub(super) fn ensure_host_programs() -> Result<()> {
             packages.join(" ")
         );
     }
-    let _progress = Progress::start(format!("installing {}", packages.join(" ")));
+    let lists = Lists::of_host(cache)?;
     let install = || {
+        let _progress = Progress::start(format!("installing {}", packages.join(" ")));
         as_root("apt-get")?
-            .args(["-o", "DPkg::Lock::Timeout=300"])
+            .args(["-o", &lists.option(), "-o", "DPkg::Lock::Timeout=300"])
             .args(["install", "--yes", "--no-install-recommends"])
             .args(&packages)
             .env("DEBIAN_FRONTEND", "noninteractive")
             .run()
     };
-    install().or_else(|_| update().and_then(|()| install())).with_context(|| {
+    with_lists(&lists, install).with_context(|| {
         format!(
             "{programs} could not be installed; as root: apt-get install {}",
             packages.join(" ")
@@ -49,44 +61,37 @@ pub(super) fn ensure_host_programs() -> Result<()> {
     })
 }
 
-/// The package that a meta package stands for now and that begins with `prefix`; `None` where there is none.
-pub(super) fn dependency(meta: &str, prefix: &str) -> Result<Option<String>> {
-    let look = || {
-        let depends = output(Command::new("apt-cache").args(["depends", meta]))
-            // An unknown package is an answer, not a failure.
-            .unwrap_or_default();
-        String::from_utf8_lossy(&depends)
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("Depends: "))
-            .find(|package| package.starts_with(prefix))
-            .map(str::to_owned)
-    };
-    if let Some(found) = look() {
-        return Ok(Some(found));
+/// Does what needs the lists of this host's own sources: with those of today if it can be done, else with new ones.
+fn with_lists(lists: &Lists, work: impl Fn() -> Result<()>) -> Result<()> {
+    if lists.are_fresh() && work().is_ok() {
+        return Ok(());
     }
-    update()?;
-    Ok(look())
+    // One source may fail among many that do not.
+    let fetched = lists.fetch();
+    work().map_err(|error| match fetched {
+        Ok(()) => error,
+        Err(failure) => error.context(failure),
+    })
 }
 
-/// Downloads packages and unpacks them into one folder, unless that was done before.
-pub(super) fn unpack(packages: &[&str], root: &Path) -> Result<()> {
+/// Downloads packages of this host's own release and unpacks them into one folder, unless that was done before.
+pub(super) fn unpack(packages: &[&str], root: &Path, cache: &Path) -> Result<()> {
     if root.exists() {
         return Ok(());
     }
+    let lists = Lists::of_host(cache)?;
+    with_lists(&lists, || unpack_from(&lists, packages, root))
+}
+
+/// Downloads packages and unpacks them into one folder.
+pub(super) fn unpack_from(lists: &Lists, packages: &[&str], root: &Path) -> Result<()> {
     let parent = root.parent().context("a folder in target/vm")?;
     std::fs::create_dir_all(parent)?;
     // Beside its place first: what bears the name is whole, whenever a run is interrupted.
     let work = tempfile::tempdir_in(parent)?;
     let _progress = Progress::start(format!("downloading {}", packages.join(" ")));
-    let download = || {
-        let mut apt = Command::new("apt-get");
-        apt.args(["-o", "APT::Sandbox::User=root", "download"])
-            .args(packages)
-            .current_dir(work.path());
-        output(&mut apt)
-    };
-    download()
-        .or_else(|_| update().and_then(|()| download()))
+    lists
+        .download(packages, work.path())
         .with_context(|| format!("{} could not be downloaded", packages.join(" ")))?;
     let unpacked = work.path().join("root");
     for file in std::fs::read_dir(work.path())? {
@@ -96,11 +101,6 @@ pub(super) fn unpack(packages: &[&str], root: &Path) -> Result<()> {
         }
     }
     std::fs::rename(&unpacked, root).with_context(|| format!("{} was not unpacked", root.display()))
-}
-
-fn update() -> Result<()> {
-    let _progress = Progress::start("updating apt's package lists");
-    as_root("apt-get")?.args(["-o", "DPkg::Lock::Timeout=300", "update"]).run()
 }
 
 /// A command as root: as it is for root, else through sudo.

@@ -12,6 +12,10 @@ use rustix::io::FdFlags;
 
 use crate::command::which;
 
+/// What the guest's kernel is told in every run. Without `no_timer_check` it panics where QEMU, on a busy host, lets it wait for
+/// the timer's interrupts.
+const PARAMETERS: &str = "panic=-1 oops=panic no_timer_check dummy.numdummies=0";
+
 /// How the guest's instructions are run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Accelerator {
@@ -34,12 +38,12 @@ impl fmt::Display for Accelerator {
 /// The parts of a machine that differ from run to run.
 pub(super) struct Machine<'a> {
     pub(super) image: &'a Path,
-    pub(super) initramfs: &'a Path,
+    pub(super) initramfs: &'a File,
     pub(super) memory: u32,
     pub(super) accelerator: Accelerator,
 }
 
-/// A running QEMU; it ends with this value.
+/// A running QEMU. It ends with this value, and with the thread that started it.
 pub(super) struct Qemu(Child);
 
 impl Qemu {
@@ -103,7 +107,10 @@ impl Machine<'_> {
 
     fn command(&self, verbosity: &str) -> Result<Command> {
         let qemu = which("qemu-system-x86_64").context("qemu-system-x86_64 is not here")?;
-        let mut command = Command::new(qemu);
+        let setpriv = which("setpriv").context("setpriv is not here: install util-linux")?;
+        let mut command = Command::new(setpriv);
+        // The kernel ends QEMU with the thread that started it, even where that is killed.
+        command.args(["--pdeathsig", "KILL", "--"]).arg(qemu);
         let arguments: &[&str] = match self.accelerator {
             Accelerator::Kvm => &["-accel", "kvm", "-cpu", "host", "-smp", "2"],
             Accelerator::Tcg => &["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"],
@@ -112,6 +119,7 @@ impl Machine<'_> {
             }
         };
         command.args(arguments);
+        rustix::io::fcntl_setfd(self.initramfs, FdFlags::empty())?;
         command
             .args(["-nodefaults", "-no-user-config", "-display", "none"])
             // A panic asks for a reboot at once, which here is the end.
@@ -120,9 +128,9 @@ impl Machine<'_> {
             .arg("-kernel")
             .arg(self.image)
             .arg("-initrd")
-            .arg(self.initramfs)
+            .arg(format!("/proc/self/fd/{}", self.initramfs.as_raw_fd()))
             .arg("-append")
-            .arg(format!("console=ttyS0 {verbosity} panic=-1 oops=panic dummy.numdummies=0"));
+            .arg(format!("console=ttyS0 {verbosity} {PARAMETERS}"));
         Ok(command)
     }
 }

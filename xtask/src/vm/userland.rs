@@ -29,7 +29,7 @@ const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
 
 /// The archive of these files, made once for a kernel and the tools of this host.
 pub(super) fn archive(kernel: &Kernel, modules: &Modules, cache: &Path) -> Result<Vec<u8>> {
-    let tree = tree(kernel, modules, &cache.join("packages"))?;
+    let tree = tree(kernel, modules, cache)?;
     let folder = cache.join("initramfs");
     let file = folder.join(format!("{}-{}.cpio", kernel.release, tree.fingerprint()));
     if let Ok(archive) = std::fs::read(&file) {
@@ -57,7 +57,7 @@ fn remove_others(folder: &Path, release: &str, keep: &Path) -> Result<()> {
     Ok(())
 }
 
-fn tree(kernel: &Kernel, modules: &Modules, packages: &Path) -> Result<Tree> {
+fn tree(kernel: &Kernel, modules: &Modules, cache: &Path) -> Result<Tree> {
     let mut tree = Tree::default();
     tree.text("etc/passwd", PASSWD);
     tree.text("etc/group", GROUP);
@@ -65,11 +65,11 @@ fn tree(kernel: &Kernel, modules: &Modules, packages: &Path) -> Result<Tree> {
     tree.link("var/run", "/run");
     tree.folder("tmp");
 
-    program::add_as(&mut tree, "bin/busybox", &busybox(packages)?, None)?;
+    program::add_as(&mut tree, "bin/busybox", &busybox(cache)?, None)?;
     tree.link("bin/sh", "busybox");
-    let (ipvsadm, root) = ipvsadm(packages)?;
+    let (ipvsadm, root) = ipvsadm(cache)?;
     program::add_as(&mut tree, "usr/local/sbin/ipvsadm", &ipvsadm, root.as_deref())?;
-    let (ip, root) = ip(packages)?;
+    let (ip, root) = ip(cache)?;
     program::add_as(&mut tree, "usr/local/sbin/ip", &ip, root.as_deref())?;
 
     for (name, package) in HOST_TOOLS {
@@ -88,40 +88,40 @@ fn tree(kernel: &Kernel, modules: &Modules, packages: &Path) -> Result<Tree> {
     Ok(tree)
 }
 
-fn busybox(packages: &Path) -> Result<PathBuf> {
+fn busybox(cache: &Path) -> Result<PathBuf> {
     if !packages::available() {
         return which("busybox").context("busybox is not here: install it");
     }
     // Not Debian's static one: its shell prefers its own `ip` to the one in PATH.
-    let root = packages.join("busybox");
-    packages::unpack(&["busybox"], &root)?;
+    let root = cache.join("packages/busybox");
+    packages::unpack(&["busybox"], &root, cache)?;
     first(&root, &["bin/busybox", "usr/bin/busybox"])
 }
 
 /// The program and, when it was unpacked and not installed, where its libraries are.
 type Tool = (PathBuf, Option<PathBuf>);
 
-fn ipvsadm(packages: &Path) -> Result<Tool> {
+fn ipvsadm(cache: &Path) -> Result<Tool> {
     if !packages::available() {
         let ipvsadm = which("ipvsadm").context("ipvsadm is not here: install it")?;
         return Ok((ipvsadm, None));
     }
-    let root = packages.join("ipvsadm");
+    let root = cache.join("packages/ipvsadm");
     let libraries = ["libnl-3-200", "libnl-genl-3-200", "libpopt0"];
-    packages::unpack(&[&["ipvsadm"], &libraries[..]].concat(), &root)?;
+    packages::unpack(&[&["ipvsadm"], &libraries[..]].concat(), &root, cache)?;
     Ok((first(&root, &["sbin/ipvsadm", "usr/sbin/ipvsadm"])?, Some(root)))
 }
 
-fn ip(packages: &Path) -> Result<Tool> {
+fn ip(cache: &Path) -> Result<Tool> {
     if let Some(ip) = which("ip") {
         return Ok((ip, None));
     }
     if !packages::available() {
         bail!("ip is not here: install iproute2");
     }
-    let root = packages.join("iproute2");
+    let root = cache.join("packages/iproute2");
     let libraries = ["libbpf1", "libbsd0", "libcap2", "libelf1", "libmd0", "libmnl0", "zlib1g"];
-    packages::unpack(&[&["iproute2"], &libraries[..]].concat(), &root)?;
+    packages::unpack(&[&["iproute2"], &libraries[..]].concat(), &root, cache)?;
     Ok((first(&root, &["bin/ip", "usr/bin/ip"])?, Some(root)))
 }
 

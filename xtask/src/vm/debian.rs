@@ -1,0 +1,305 @@
+//! Debian's kernels: asked for in package lists of our own, fetched, unpacked and kept below `target/vm`.
+
+use std::borrow::Cow;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::kernel::{self, Kernel};
+use super::lists::{Failure, FailureKind, Lists};
+use super::roles::{self, Role, Served};
+use super::sources::Mirror;
+use super::{modules, packages};
+
+/// Where Debian's kernels come from.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Origin {
+    /// The mirror that serves Debian's kernels [default: that of this host's apt sources]; security updates lie at URL-security
+    #[arg(long, global = true, value_name = "URL")]
+    mirror: Option<String>,
+    /// The keys that must have signed its lists [default: those of this host's apt sources]
+    #[arg(long, global = true, value_name = "FILE")]
+    keyring: Option<PathBuf>,
+    /// Fetch Debian's package lists anew, however young they are
+    #[arg(long, global = true)]
+    pub(super) refresh: bool,
+}
+
+/// Debian as one command sees it: each list is fetched once at most.
+pub(crate) struct Debian {
+    origin: Origin,
+    /// `target/vm`
+    cache: PathBuf,
+    mirror: OnceCell<Mirror>,
+    suites: RefCell<BTreeMap<&'static str, Rc<Result<Lists, Failure>>>>,
+    /// The mirror could not be reached, and is not tried again.
+    offline: Cell<bool>,
+    /// Suites that have changed since their lists were fetched, however young these are.
+    changed: RefCell<BTreeSet<&'static str>>,
+}
+
+/// A kernel that Debian does not have, or has no longer: nothing that is wrong here.
+#[derive(Debug)]
+pub(crate) struct NotServed(&'static str);
+
+impl fmt::Display for NotServed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is no longer served", self.0)
+    }
+}
+
+impl std::error::Error for NotServed {}
+
+impl Debian {
+    pub(crate) fn new(origin: &Origin) -> Result<Self> {
+        Ok(Self {
+            origin: origin.clone(),
+            cache: super::cache()?,
+            mirror: OnceCell::new(),
+            suites: RefCell::default(),
+            offline: Cell::new(false),
+            changed: RefCell::default(),
+        })
+    }
+
+    /// The kernel that plays a role now. Where the mirror cannot be asked, the one that is here goes on.
+    pub(super) fn kernel(&self, role: &'static Role) -> Result<Kernel> {
+        let here = self.here(role);
+        let newest = || self.served(role).and_then(|served| self.take(role, &served));
+        let error = match newest().or_else(|error| self.again(role, error, newest)) {
+            Ok(kernel) => return Ok(kernel),
+            Err(error) if error.is::<NotServed>() => return Err(error),
+            Err(error) => error,
+        };
+        let Some(here) = here else {
+            return Err(error.context(format!(
+                "no kernel for {} is here (another can be named: --kernel PATH --modules DIR), and none can be had",
+                role.name
+            )));
+        };
+        eprintln!("{} goes on with {here}, fetched on {}: {error:#}", role.name, here.day());
+        here.kernel(role)
+    }
+
+    /// Tries again with new lists, since the old ones may name what the mirror has replaced within their day.
+    fn again<T>(
+        &self,
+        role: &'static Role,
+        error: anyhow::Error,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        if error.is::<NotServed>() || error.is::<Failure>() || self.origin.refresh {
+            return Err(error);
+        }
+        for (suite, _) in role.suites {
+            self.suites.borrow_mut().remove(suite);
+            self.changed.borrow_mut().insert(suite);
+        }
+        work()
+    }
+
+    /// The newest kernel of a role, of all suites that serve it.
+    pub(super) fn served(&self, role: &'static Role) -> Result<Served> {
+        let (mut found, mut failures) = (Vec::new(), Vec::new());
+        for (suite, package) in role.suites {
+            match &*self.suite(suite) {
+                Ok(lists) => {
+                    let packages = lists.packages(&[package])?;
+                    found.extend(packages.iter().filter_map(|package| role.served(suite, package)));
+                }
+                Err(failure) => failures.push(failure.clone()),
+            }
+        }
+        let failure = failures.into_iter().find(|failure| failure.kind != FailureKind::NotServed);
+        match (roles::newest(found), failure) {
+            (None, None) => Err(NotServed(role.name).into()),
+            (None, Some(failure)) => Err(failure.into()),
+            (Some(served), None) => Ok(served),
+            (Some(served), Some(failure)) => {
+                eprintln!("{served} may not be the newest of {}: {failure}", role.name);
+                Ok(served)
+            }
+        }
+    }
+
+    /// The day on which the mirror made the lists of a suite.
+    pub(super) fn day(&self, suite: &'static str) -> Option<String> {
+        self.suite(suite).as_ref().as_ref().ok()?.day()
+    }
+
+    /// The kernel of a role that was fetched last.
+    pub(super) fn here(&self, role: &Role) -> Option<Here> {
+        let folders = std::fs::read_dir(self.folder(role)).ok()?;
+        let roots =
+            folders.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir());
+        let kernels = roots.filter_map(|root| Here::find(&root));
+        kernels.max_by_key(|here| here.fetched)
+    }
+
+    fn folder(&self, role: &Role) -> PathBuf {
+        self.cache.join("debian").join(role.name)
+    }
+
+    /// What is served, unpacked here; what was here before goes.
+    fn take(&self, role: &'static Role, served: &Served) -> Result<Kernel> {
+        let root = self.folder(role).join(&served.version);
+        if !root.exists() {
+            let lists = self.suite(served.suite);
+            let lists = lists.as_ref().as_ref().map_err(Clone::clone)?;
+            let names = roles::packages_of(&served.release, lists)?;
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            packages::unpack_from(lists, &names, &root)?;
+            File::open(&root)?.set_modified(SystemTime::now())?;
+        }
+        let here = Here::find(&root)
+            .with_context(|| format!("{} has no kernel; remove the folder", root.display()))?;
+        for entry in std::fs::read_dir(self.folder(role))? {
+            let entry = entry?;
+            // What is hidden is being unpacked, by another command perhaps.
+            let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            if entry.path() != root && !is_hidden {
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        here.kernel(role)
+    }
+
+    /// The lists of a suite, no older than a day where the mirror can be reached.
+    fn suite(&self, suite: &'static str) -> Rc<Result<Lists, Failure>> {
+        if let Some(known) = self.suites.borrow().get(suite) {
+            return Rc::clone(known);
+        }
+        let lists = self.fetched(suite).unwrap_or_else(|error| {
+            // No folder can be written, or there is no mirror.
+            Err(Failure::other(suite, format!("{error:#}")))
+        });
+        let lists = Rc::new(lists);
+        self.suites.borrow_mut().insert(suite, Rc::clone(&lists));
+        lists
+    }
+
+    fn fetched(&self, suite: &'static str) -> Result<Result<Lists, Failure>> {
+        packages::ensure_apt()?;
+        let lists = Lists::of_suite(suite, self.mirror()?, &self.cache)?;
+        let has_changed = self.changed.borrow().contains(suite);
+        if lists.are_fresh() && !has_changed && !self.origin.refresh {
+            return Ok(Ok(lists));
+        }
+        let offline = self.offline.get().then(|| Failure::unreachable(suite));
+        let Err(failure) = offline.map_or_else(|| lists.fetch(), Err) else { return Ok(Ok(lists)) };
+        if failure.kind == FailureKind::Unreachable {
+            self.offline.set(true);
+        }
+        match lists.fetched() {
+            Some(fetched) if failure.kind != FailureKind::NotServed => {
+                eprintln!("going on with those fetched on {}: {failure}", day(fetched));
+                Ok(Ok(lists))
+            }
+            _ => Ok(Err(failure)),
+        }
+    }
+
+    fn mirror(&self) -> Result<&Mirror> {
+        if self.mirror.get().is_none() {
+            let Origin { mirror, keyring, .. } = &self.origin;
+            let found = Mirror::find(mirror.as_deref(), keyring.as_deref())?;
+            let _ = self.mirror.set(found);
+        }
+        self.mirror.get().context("the mirror")
+    }
+}
+
+/// A kernel of Debian that is unpacked here.
+#[derive(Debug)]
+pub(super) struct Here {
+    root: PathBuf,
+    image: PathBuf,
+    pub(super) release: String,
+    fetched: SystemTime,
+}
+
+impl Here {
+    fn find(root: &Path) -> Option<Self> {
+        let image = image_below(root)?;
+        let release = kernel::release(&image).ok()?;
+        let fetched = std::fs::metadata(root).ok()?.modified().ok()?;
+        Some(Self { root: root.to_owned(), image, release, fetched })
+    }
+
+    /// The package's version.
+    pub(super) fn version(&self) -> Cow<'_, str> {
+        self.root.file_name().unwrap_or_default().to_string_lossy()
+    }
+
+    /// The day on which it was fetched.
+    pub(super) fn day(&self) -> String {
+        day(self.fetched)
+    }
+
+    fn kernel(self, role: &Role) -> Result<Kernel> {
+        let modules = self.root.join("lib/modules").join(&self.release);
+        if !modules.join("modules.dep").exists() {
+            // Its links do not change the day.
+            modules::index(&self.root, &self.release)?;
+            File::open(&self.root)?.set_modified(self.fetched)?;
+        }
+        Ok(Kernel {
+            name: role.name.to_owned(),
+            version: Some(self.version().into_owned()),
+            release: self.release,
+            image: self.image,
+            modules,
+        })
+    }
+}
+
+impl fmt::Display for Here {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.release, self.version())
+    }
+}
+
+/// As `2026-11-25`.
+fn day(time: SystemTime) -> String {
+    let time = humantime::format_rfc3339_seconds(time).to_string();
+    time.split('T').next().unwrap_or_default().to_owned()
+}
+
+/// `boot/vmlinuz-RELEASE`, or since Debian's 7.2 `usr/lib/modules/RELEASE/vmlinuz`.
+fn image_below(root: &Path) -> Option<PathBuf> {
+    let entries = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let boot = entries(root.join("boot")).map(|entry| entry.path());
+    let mut boot = boot.filter(|path| path.to_string_lossy().contains("/vmlinuz-"));
+    let folders = ["usr/lib/modules", "lib/modules"].into_iter();
+    let folders = folders.flat_map(|folder| entries(root.join(folder)));
+    let mut images =
+        folders.map(|entry| entry.path().join("vmlinuz")).filter(|path| path.is_file());
+    boot.next().or_else(|| images.next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_image_is_found_in_both_layouts() -> Result<()> {
+        for image in ["boot/vmlinuz-6.1", "usr/lib/modules/7.3/vmlinuz", "lib/modules/7.3/vmlinuz"]
+        {
+            let root = tempfile::tempdir()?;
+            assert_eq!(image_below(root.path()), None);
+            let image = root.path().join(image);
+            std::fs::create_dir_all(image.parent().context("a folder")?)?;
+            std::fs::write(image.with_file_name("System.map-6.1"), "")?;
+            std::fs::write(&image, "")?;
+            assert_eq!(image_below(root.path()), Some(image));
+        }
+        Ok(())
+    }
+}
