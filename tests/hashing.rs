@@ -2,6 +2,9 @@
 //! their scheduler after their destinations.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[allow(dead_code)] // Other tests use all of it.
+mod support;
+
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,15 +27,9 @@ struct Noting {
 
 impl Transport for Noting {
     fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
-        let mut rest = datagram;
-        while let Some((header, _)) = rest.split_first_chunk::<20>() {
-            let length = u32::from_ne_bytes(header[..4].try_into().unwrap()) as usize;
-            let is_of_the_family = header[4] != 0x10;
-            if is_of_the_family && matches!(header[16], 1..=3 | 5..=7) {
-                self.commands.lock().unwrap().push(header[16]);
-            }
-            rest = &rest[length..];
-        }
+        let changes = support::messages::commands(datagram);
+        let changes = changes.into_iter().filter(|command| matches!(command, 1..=3 | 5..=7));
+        self.commands.lock().unwrap().extend(changes);
         Transport::send(&mut self.link, datagram)
     }
 

@@ -52,6 +52,9 @@ fn encode_all(attributes: &[Attribute]) -> Vec<u8> {
     out
 }
 
+/// The message type of generic netlink's controller.
+pub(crate) const CONTROLLER: u16 = 0x10;
+
 /// Whom a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum To {
@@ -81,7 +84,7 @@ impl Request {
         let start = out.len();
         let message_type = match self.to {
             To::Ipvs => family,
-            To::Controller => 0x10,
+            To::Controller => CONTROLLER,
             To::Type(number) => number,
         };
         out.extend([0; 4]);

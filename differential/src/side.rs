@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use ipvs_netlink::transport::{Received, Transport};
 
-use crate::request::Step;
+use crate::request::{CONTROLLER, Step};
 
 /// What came of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +33,19 @@ impl Answer {
     }
 }
 
+/// Where these are in a message's header.
+const MESSAGE_TYPE: usize = 4;
+const FLAGS: usize = 6;
+
+const NLMSG_ERROR: u16 = 2;
+const NLM_F_MULTIPART: u16 = 2;
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().copied().map(u16::from_ne_bytes)
+}
+
 fn errno(message: &[u8]) -> Option<i32> {
-    let is_status = message.get(4..6) == Some(&[2, 0]);
+    let is_status = u16_at(message, MESSAGE_TYPE) == Some(NLMSG_ERROR);
     let errno = message.get(16..)?.first_chunk()?;
     is_status.then(|| i32::from_ne_bytes(*errno).saturating_neg())
 }
@@ -141,7 +152,8 @@ fn sort_services(answers: &mut Vec<Answer>) {
 }
 
 fn is_listed_service(message: &[u8]) -> bool {
-    matches!(message, [_, _, _, _, t0, t1, 2, 0, ..] if u16::from_ne_bytes([*t0, *t1]) > 0x10)
+    u16_at(message, MESSAGE_TYPE).is_some_and(|number| number > CONTROLLER)
+        && u16_at(message, FLAGS) == Some(NLM_F_MULTIPART)
         && message.get(16) == Some(&1)
 }
 
@@ -189,11 +201,9 @@ pub(crate) fn family(transport: &mut impl Transport) -> Result<u16> {
     transport.send(&datagram)?;
     let mut buffer = Vec::with_capacity(4096);
     transport.receive(&mut buffer, Instant::now())?;
-    match buffer.get(20..) {
-        // The name takes 12 bytes, and the number follows it.
-        Some(&[9, 0, 2, 0, _, _, _, _, _, _, _, _, 6, 0, 1, 0, low, high, ..]) => {
-            Ok(u16::from_ne_bytes([low, high]))
-        }
+    // The name takes 12 bytes, and the number follows it.
+    match [32, 34, 36].map(|at| u16_at(&buffer, at)) {
+        [Some(6), Some(1), Some(number)] => Ok(number),
         _ => bail!("the kernel has no IPVS: {buffer:02x?}"),
     }
 }

@@ -76,10 +76,26 @@ struct Kernel {
     given: bool,
 }
 
-/// `CTRL_ATTR_FAMILY_ID` 0x20 in the controller's answer to the first request.
-const FAMILY: [u8; 28] =
-    [28, 0, 0, 0, 16, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 6, 0, 1, 0, 0x20, 0, 0, 0];
-const ACKNOWLEDGED: [u8; 20] = [20, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+/// The controller's answer to the first request: `CTRL_ATTR_FAMILY_ID` 0x20, and that all is well.
+const FAMILY: [[u8; 4]; 12] = [
+    28_u32.to_ne_bytes(),
+    halves(0x10, 0),
+    1_u32.to_ne_bytes(),
+    [0; 4],
+    [1, 2, 0, 0],
+    halves(6, 1),
+    halves(0x20, 0),
+    20_u32.to_ne_bytes(),
+    halves(2, 0),
+    1_u32.to_ne_bytes(),
+    [0; 4],
+    [0; 4],
+];
+
+const fn halves(first: u16, second: u16) -> [u8; 4] {
+    let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
+    [a, b, c, d]
+}
 
 impl Transport for Kernel {
     fn send(&mut self, _: &[u8]) -> io::Result<()> {
@@ -94,8 +110,7 @@ impl Transport for Kernel {
         }
         self.given = true;
         if self.sent == 1 {
-            buffer.extend_from_slice(&FAMILY);
-            buffer.extend_from_slice(&ACKNOWLEDGED);
+            buffer.extend_from_slice(FAMILY.as_flattened());
         } else {
             buffer.extend_from_slice(&self.answer);
         }

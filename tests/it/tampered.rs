@@ -78,11 +78,24 @@ fn set_length(message: &mut [u8]) {
     message[..4].copy_from_slice(&length.to_ne_bytes());
 }
 
+/// Gives the last attribute of this kind and length another value.
+pub(crate) fn set_value(message: &mut [u8], kind: u16, value: &[u8]) {
+    let header = header(kind, value);
+    let last = message.chunks(4).rposition(|word| word == header);
+    let at = 4 * last.expect("the message has the attribute") + 4;
+    message[at..at + value.len()].copy_from_slice(value);
+}
+
+/// An attribute's header, in the byte order of this machine as all of netlink's.
+fn header(kind: u16, value: &[u8]) -> [u8; 4] {
+    let length = u16::try_from(4 + value.len()).unwrap();
+    let ([l0, l1], [k0, k1]) = (length.to_ne_bytes(), kind.to_ne_bytes());
+    [l0, l1, k0, k1]
+}
+
 /// An attribute of any length.
 pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(4 + value.len()).unwrap();
-    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-    bytes.extend_from_slice(value);
+    let mut bytes = [&header(kind, value)[..], value].concat();
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes
 }

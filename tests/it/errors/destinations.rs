@@ -8,7 +8,7 @@ use super::{EEXIST, EINVAL, ENOENT, ERANGE, refused};
 use crate::case::{Outcome, cases};
 use crate::rules::{backend, real, real6, vip6, web};
 use crate::subject::Subject;
-use crate::tampered::{Tampered, is_command};
+use crate::tampered::{Tampered, is_command, set_value};
 
 cases![
     an_unknown_destination,
@@ -131,19 +131,19 @@ async fn another_family_while_a_sync_daemon_runs(subject: &mut Subject) -> Outco
     Ok(())
 }
 
-const WEIGHT: u8 = 4;
-const LOWER_THRESHOLD: u8 = 6;
+const WEIGHT: u16 = 4;
+const LOWER_THRESHOLD: u16 = 6;
+const ADDRESS_FAMILY: u16 = 11;
+const AF_INET6: u16 = 10;
 
 /// Only what no kernel takes may be refused without asking it.
 async fn what_is_refused_before_sending_the_kernel_refuses_too(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
-    let add = |kind: u8, value: u32| -> anyhow::Result<_> {
+    let add = |kind: u16, value: u32| -> anyhow::Result<_> {
         let mut client = Tampered::client(subject, move |message| {
             if is_command(message, 5) {
-                let header = [8, 0, kind, 0];
-                // Within the destination: the service's attributes come first.
-                let at = message.windows(4).rposition(|window| window == header).unwrap();
-                message[at + 4..at + 8].copy_from_slice(&value.to_ne_bytes());
+                // The destination's, since the service's attributes come first.
+                set_value(message, kind, &value.to_ne_bytes());
             }
         })?;
         Ok(client.add_destination(web().key, &backend(1)))
@@ -155,8 +155,7 @@ async fn what_is_refused_before_sending_the_kernel_refuses_too(subject: &mut Sub
     // Another family without a tunnel.
     let mut client = Tampered::client(subject, |message| {
         if is_command(message, 5) {
-            let at = message.windows(4).rposition(|window| window == [6, 0, 11, 0]).unwrap();
-            message[at + 4] = 10;
+            set_value(message, ADDRESS_FAMILY, &AF_INET6.to_ne_bytes());
         }
     })?;
     refused(client.add_destination(web().key, &backend(1)), EINVAL, "");

@@ -8,7 +8,7 @@ use super::{EAFNOSUPPORT, EEXIST, EINVAL, ENOENT, ESRCH, refused};
 use crate::case::{Outcome, cases};
 use crate::rules::{backend, vip, vip6, web};
 use crate::subject::Subject;
-use crate::tampered::{Tampered, attribute, is_command, set_attributes};
+use crate::tampered::{Tampered, attribute, is_command, set_attributes, set_value};
 
 cases![
     an_unknown_service,
@@ -100,12 +100,14 @@ async fn a_scheduler_that_is_newer_than_the_kernel(subject: &mut Subject) -> Out
     Ok(())
 }
 
+const ADDRESS_FAMILY: u16 = 1;
+const NETMASK: u16 = 9;
+
 /// What a kernel without IPv6 says of an IPv6 service; here of a family that none has.
 async fn an_unknown_address_family(subject: &mut Subject) -> Outcome {
     let mut client = Tampered::client(subject, |message| {
         if is_command(message, 1) {
-            let family = message.windows(8).position(|window| window[..4] == [6, 0, 1, 0]);
-            message[family.unwrap() + 4] = 99;
+            set_value(message, ADDRESS_FAMILY, &99u16.to_ne_bytes());
         }
     })?;
     refused(client.add_service(&web()), EAFNOSUPPORT, "built without that address family");
@@ -114,7 +116,8 @@ async fn an_unknown_address_family(subject: &mut Subject) -> Outcome {
 
 /// What a kernel would say that needs more than this crate knows of: its own words stay.
 async fn a_missing_attribute(subject: &mut Subject) -> Outcome {
-    for attributes in [Vec::new(), attribute(1, &[]), attribute(1, &attribute(1, &[2, 0]))] {
+    let family = attribute(ADDRESS_FAMILY, &2u16.to_ne_bytes());
+    for attributes in [Vec::new(), attribute(1, &[]), attribute(1, &family)] {
         let mut client = Tampered::client(subject, move |message| {
             if is_command(message, 1) {
                 set_attributes(message, &attributes);
@@ -131,8 +134,7 @@ async fn what_is_refused_before_sending_the_kernel_refuses_too(subject: &mut Sub
     let prefix = |length: u32| {
         Tampered::client(subject, move |message| {
             if is_command(message, 1) {
-                let mask = message.windows(4).position(|window| window == [8, 0, 9, 0]).unwrap();
-                message[mask + 4..mask + 8].copy_from_slice(&length.to_ne_bytes());
+                set_value(message, NETMASK, &length.to_ne_bytes());
             }
         })
     };

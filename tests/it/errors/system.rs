@@ -8,7 +8,7 @@ use ipvs_netlink::{DaemonRole, SyncDaemon, TimeoutsUpdate};
 use super::{EEXIST, EINVAL, ENETUNREACH, ENODEV, ERANGE, ESRCH, refused};
 use crate::case::{Outcome, cases};
 use crate::subject::Subject;
-use crate::tampered::{Tampered, attribute, is_command, set_attributes};
+use crate::tampered::{Tampered, attribute, is_command, set_attributes, set_value};
 
 cases![
     an_unknown_interface,
@@ -89,14 +89,17 @@ async fn an_attribute_that_is_too_short(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
+const STATE: u16 = 1;
+const SYNC_ID: u16 = 3;
+const GROUP: u16 = 5;
+
 /// A message between directors has one byte for the sync id, and the kernel neither refuses nor
 /// tells it where more is asked for: master 257 speaks as 1, and backup 257 hears nobody.
 async fn a_sync_id_of_more_than_a_byte_is_cut_off_silently(subject: &mut Subject) -> Outcome {
     let daemon = SyncDaemon::new(DaemonRole::Backup, "lo".parse()?);
     let mut client = Tampered::client(subject, |message| {
         if is_command(message, 9) {
-            let at = message.windows(4).position(|window| window == [8, 0, 3, 0]).unwrap();
-            message[at + 4..at + 8].copy_from_slice(&257u32.to_ne_bytes());
+            set_value(message, SYNC_ID, &257u32.to_ne_bytes());
         }
     })?;
     client.start_daemon(&daemon)?;
@@ -109,16 +112,12 @@ async fn a_sync_id_of_more_than_a_byte_is_cut_off_silently(subject: &mut Subject
     Ok(())
 }
 
-const GROUP: u8 = 5;
-const STATE: u8 = 1;
-
 /// Only what no kernel takes may be refused without asking it.
 async fn what_is_refused_before_sending_the_kernel_refuses_too(subject: &mut Subject) -> Outcome {
-    let start = |daemon: SyncDaemon, kind: u8, value: [u8; 4]| -> anyhow::Result<_> {
+    let start = |daemon: SyncDaemon, kind: u16, value: [u8; 4]| -> anyhow::Result<_> {
         let mut client = Tampered::client(subject, move |message| {
             if is_command(message, 9) {
-                let at = message.windows(4).position(|window| window == [8, 0, kind, 0]).unwrap();
-                message[at + 4..at + 8].copy_from_slice(&value);
+                set_value(message, kind, &value);
             }
         })?;
         Ok(client.start_daemon(&daemon))
