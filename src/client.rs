@@ -75,7 +75,7 @@ impl Client {
 }
 
 /// One send holds the executor: some hundreds of microseconds with this many operations.
-const WINDOW: usize = 128;
+const WINDOW: usize = 64;
 
 /// Makes asynchronous methods of the operations.
 macro_rules! asynchronous_methods {

@@ -61,8 +61,9 @@ impl Options {
     /// The most operations of a batch that are sent at once, at least 1.
     ///
     /// Unless set it is as many as can all fail without an answer lost for want of room in the
-    /// receive buffer; asynchronous clients take fewer, since one send holds the executor for as
-    /// long as the kernel works on it.
+    /// receive buffer, one for each 2,048 bytes (104 with Linux's usual 212,992 bytes), which is also
+    /// the upper limit of what is set. Asynchronous clients take at most 64 unless told otherwise,
+    /// since one send holds the executor for as long as the kernel works on it.
     #[must_use]
     pub fn window(mut self, operations: usize) -> Self {
         self.conversation.window = Some(operations.max(1));

@@ -11,8 +11,10 @@ use crate::protocol::{Batch, LONGEST_MESSAGE, Operation, Progress, Request};
 const WINDOW_BYTES: usize = 64 * 1024;
 /// What the last operation of a window may take, and the question behind it.
 const LAST_BYTES: usize = 2 * LONGEST_MESSAGE;
-/// What an error takes of the receive buffer is some 900 bytes, by the kernel's count.
-const ROOM_OF_AN_ERROR: usize = 1024;
+/// An error takes 768 to 1,536 bytes of the receive buffer, by the kernel's count: that depends on the
+/// kernel and the architecture. From 32 operations in a send on, more gain nothing, so this is more
+/// than any takes.
+const ROOM_OF_AN_ERROR: usize = 2048;
 
 impl Session {
     pub(crate) async fn batch(

@@ -61,8 +61,8 @@ pub trait Transport: Send {
         Instant::now()
     }
 
-    /// How many bytes of answers the kernel keeps until they are received, by its own count, which
-    /// takes about 900 for an error.
+    /// How many bytes of answers the kernel keeps until they are received, by its own count: an
+    /// error takes 768 to 1,536, by kernel and architecture.
     fn receive_capacity(&self) -> usize {
         DEFAULT_CAPACITY
     }
@@ -109,8 +109,8 @@ pub trait AsyncTransport: Send {
         Instant::now()
     }
 
-    /// How many bytes of answers the kernel keeps until they are received, by its own count, which
-    /// takes about 900 for an error.
+    /// How many bytes of answers the kernel keeps until they are received, by its own count: an
+    /// error takes 768 to 1,536, by kernel and architecture.
     fn receive_capacity(&self) -> usize {
         DEFAULT_CAPACITY
     }
