@@ -2,7 +2,10 @@
 //!
 //! The files under `tests/golden` hold every datagram of [`conversation`] in hexadecimal: `>` what
 //! was sent, `<` what the kernel answered. A run on a kernel holds its own datagrams against the
-//! file of its version; on a difference it prints the whole of what it saw, as the file should be.
+//! files of its version; on a difference it prints the whole of what it saw, as the file should be.
+//! What was recorded in the other byte order is brought into this machine's first.
+
+mod byte_order;
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -23,22 +26,48 @@ use ipvs_netlink::{
     DaemonRole, Destination, Error, Family, HashOptions, Netmask, Persistence, Scheduler, Service,
     ServiceFlags, SyncDaemon, TimeoutsUpdate, Tunnel, TunnelChecksum,
 };
-use netlink_packet_core::Emitable;
+use netlink_packet_core::{Emitable, NLMSG_DONE, NLMSG_ERROR};
 use netlink_packet_generic::GenlMessage;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use byte_order::ByteOrder;
 
 use crate::case::{Outcome, cases, trials};
 use crate::rules::{backend, real, real6, vip, vip6, web};
 use crate::subject::{Subject, program};
 
-/// The files, by the kernels' versions.
-const FILES: [(&str, &str); 3] = [
-    ("6.1", include_str!("../golden/linux-6.1.txt")),
-    ("6.12", include_str!("../golden/linux-6.12.txt")),
-    ("7.3", include_str!("../golden/linux-7.3.txt")),
+/// A file of `tests/golden`.
+struct Recording {
+    name: &'static str,
+    /// The version of the kernel.
+    kernel: &'static str,
+    order: ByteOrder,
+    text: &'static str,
+}
+
+macro_rules! recording {
+    ($name:literal, $kernel:literal, $order:ident) => {
+        Recording {
+            name: $name,
+            kernel: $kernel,
+            order: ByteOrder::$order,
+            text: include_str!(concat!("../golden/", $name, ".txt")),
+        }
+    };
+}
+
+const RECORDINGS: [Recording; 4] = [
+    recording!("linux-6.1", "6.1", Little),
+    recording!("linux-6.12", "6.12", Little),
+    recording!("linux-6.12-s390x", "6.12", Big),
+    recording!("linux-7.3", "7.3", Little),
 ];
 
-trials![recorded_conversations_are_held_again, recorded_messages_survive_decoding_and_encoding,];
+trials![
+    recorded_conversations_are_held_again,
+    recorded_messages_survive_decoding_and_encoding,
+    byte_orders_differ_in_nothing_else,
+];
 
 cases![this_kernel_speaks_as_recorded];
 
@@ -122,18 +151,17 @@ async fn this_kernel_speaks_as_recorded(subject: &mut Subject) -> Outcome {
         Some(_) => subject.transport()?,
         None => Box::new(untouched()?),
     };
-    let recording = Recording { transport, record: Arc::clone(&record) };
+    let recording = Recorder { transport, record: Arc::clone(&record) };
     conversation(&mut Client::connect_with(recording)?)?;
     let seen = record.lock().unwrap().clone();
     let kernel = subject.kernel.to_string();
-    let Some((_, stored)) = FILES.iter().find(|(version, _)| *version == kernel) else {
-        return Ok(());
-    };
-    if comparable(&seen) != comparable(stored) {
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-        println!("\n# Linux {}: recorded by `cargo xtask vm test golden`", release.trim());
-        println!("{seen}# end");
-        ensure!(false, "this is not what tests/golden/linux-{kernel}.txt has");
+    for stored in RECORDINGS.iter().filter(|recording| recording.kernel == kernel) {
+        if comparable(datagrams(&seen)) != comparable(stored.datagrams()) {
+            let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+            println!("\n# Linux {}: recorded by `cargo xtask vm test golden`", release.trim());
+            println!("{seen}# end");
+            ensure!(false, "this is not what tests/golden/{}.txt has", stored.name);
+        }
     }
     Ok(())
 }
@@ -154,19 +182,21 @@ fn untouched() -> anyhow::Result<NetlinkSocket> {
 }
 
 /// The datagrams without what differs from boot to boot: the family's number and the sockets'.
-fn comparable(text: &str) -> Vec<String> {
-    let datagrams = datagrams(text).into_iter().filter_map(|(sent, mut bytes)| {
-        if bytes[4..6] == CONTROLLER || (!sent && bytes.windows(5).any(|w| w == b"IPVS\0")) {
+fn comparable(datagrams: Vec<(bool, Vec<u8>)>) -> Vec<String> {
+    let datagrams = datagrams.into_iter().filter_map(|(sent, mut bytes)| {
+        if message_type(&bytes) == CONTROLLER || (!sent && bytes.windows(5).any(|w| w == b"IPVS\0"))
+        {
             return None;
         }
         let mut at = 0;
         while let Some(header) = bytes.get_mut(at..at + 16) {
-            if !CONTROL.contains(&header[4]) {
+            let kind = message_type(header);
+            if !CONTROL.contains(&kind) {
                 header[4..6].fill(0);
             }
             header[12..16].fill(0);
             let length = u32::from_ne_bytes(header[..4].try_into().ok()?);
-            if header[4] == 2 {
+            if kind == NLMSG_ERROR {
                 // What an error echoes is a header, too.
                 bytes[at + 24..at + 26].fill(0);
             }
@@ -177,9 +207,13 @@ fn comparable(text: &str) -> Vec<String> {
     datagrams.collect()
 }
 
-const CONTROLLER: [u8; 2] = [0x10, 0];
+const CONTROLLER: u16 = 0x10;
 /// Message types below the families': errors and end marks.
-const CONTROL: [u8; 2] = [2, 3];
+const CONTROL: [u16; 2] = [NLMSG_ERROR, NLMSG_DONE];
+
+fn message_type(message: &[u8]) -> u16 {
+    u16::from_ne_bytes([message[4], message[5]])
+}
 
 fn line(sent: bool, bytes: &[u8]) -> String {
     let mut line = String::from(if sent { ">" } else { "<" });
@@ -200,13 +234,24 @@ fn datagrams(text: &str) -> Vec<(bool, Vec<u8>)> {
     lines.map(datagram).collect()
 }
 
+impl Recording {
+    /// Its datagrams, in the byte order of this machine.
+    fn datagrams(&self) -> Vec<(bool, Vec<u8>)> {
+        let mut datagrams = datagrams(self.text);
+        for (_, datagram) in &mut datagrams {
+            byte_order::to_host(datagram, self.order);
+        }
+        datagrams
+    }
+}
+
 /// A real socket whose datagrams are written down.
-struct Recording {
+struct Recorder {
     transport: Box<dyn Transport>,
     record: Arc<Mutex<String>>,
 }
 
-impl Transport for Recording {
+impl Transport for Recorder {
     fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
         writeln!(self.record.lock().unwrap(), "{}", line(true, datagram)).unwrap();
         self.transport.send(datagram)
@@ -254,25 +299,20 @@ impl Transport for Replay {
 
 /// The same is sent, byte for byte, and the same is read.
 fn recorded_conversations_are_held_again() {
-    if cfg!(target_endian = "big") {
-        return; // The recordings are of little-endian machines.
-    }
-    for (version, file) in FILES {
-        let replay = Replay(datagrams(file).into());
+    for recording in RECORDINGS {
+        let replay = Replay(recording.datagrams().into());
         conversation(&mut Client::connect_with(replay).unwrap())
-            .unwrap_or_else(|error| panic!("Linux {version}: {error:#}"));
+            .unwrap_or_else(|error| panic!("{}: {error:#}", recording.name));
     }
 }
 
 /// Decoded and encoded again every message is what it was, but for the mark on nested attributes,
 /// which the kernel leaves out.
 fn recorded_messages_survive_decoding_and_encoding() {
-    if cfg!(target_endian = "big") {
-        return;
-    }
-    for (version, file) in FILES {
+    for recording in RECORDINGS {
+        let name = recording.name;
         let mut messages = 0;
-        for (sent, datagram) in datagrams(file) {
+        for (sent, datagram) in recording.datagrams() {
             for payload in payloads(&datagram) {
                 let command = Command::try_from(payload[0]).unwrap();
                 let message = Message::decode(command, &payload[4..]).unwrap();
@@ -280,12 +320,23 @@ fn recorded_messages_survive_decoding_and_encoding() {
                 let mut again = vec![0; generic.buffer_len()];
                 generic.emit(&mut again);
                 let unmarked = if sent { again } else { without_nested_marks(&again) };
-                assert_eq!(line(sent, &unmarked), line(sent, payload), "Linux {version}");
+                assert_eq!(line(sent, &unmarked), line(sent, payload), "{name}");
                 messages += 1;
             }
         }
-        assert!(messages > 60, "Linux {version} has {messages} messages");
+        assert!(messages > 60, "{name} has {messages} messages");
     }
+}
+
+/// Machines of both orders say the same numbers, and the same addresses byte for byte.
+fn byte_orders_differ_in_nothing_else() {
+    let recorded = |order: ByteOrder| {
+        let mut recordings = RECORDINGS.iter();
+        let found =
+            recordings.find(|recording| recording.kernel == "6.12" && recording.order == order);
+        comparable(found.unwrap().datagrams())
+    };
+    assert_eq!(recorded(ByteOrder::Little), recorded(ByteOrder::Big));
 }
 
 /// What the IPVS family says in a datagram: generic-netlink headers with what follows.
@@ -294,7 +345,8 @@ fn payloads(mut datagram: &[u8]) -> Vec<&[u8]> {
     while datagram.len() >= 16 {
         let length = u32::from_ne_bytes(datagram[..4].try_into().unwrap());
         let (message, _) = datagram.split_at(usize::try_from(length).unwrap());
-        if message[4..6] != CONTROLLER && !CONTROL.contains(&message[4]) {
+        let kind = message_type(message);
+        if kind != CONTROLLER && !CONTROL.contains(&kind) {
             payloads.push(&message[16..]);
         }
         let aligned = message.len().next_multiple_of(4);
@@ -304,12 +356,13 @@ fn payloads(mut datagram: &[u8]) -> Vec<&[u8]> {
 }
 
 fn without_nested_marks(payload: &[u8]) -> Vec<u8> {
-    const NESTED: u8 = 0x80;
+    const NESTED: u16 = 0x8000;
     let mut bytes = payload.to_vec();
     let mut at = 4;
     while at + 4 <= bytes.len() {
-        let nested = bytes[at + 3] & NESTED != 0;
-        bytes[at + 3] &= !NESTED;
+        let kind = u16::from_ne_bytes([bytes[at + 2], bytes[at + 3]]);
+        let nested = kind & NESTED != 0;
+        bytes[at + 2..at + 4].copy_from_slice(&(kind & !NESTED).to_ne_bytes());
         let length = usize::from(u16::from_ne_bytes([bytes[at], bytes[at + 1]]));
         // Into a nest, past anything else.
         at += if nested { 4 } else { length.next_multiple_of(4) };

@@ -1,12 +1,16 @@
-//! A destination of a listing, as Linux 6.12 sent it.
+//! A destination of a listing, as Linux 6.12 sent it on a machine of this byte order.
 
 use anyhow::{Context, Result};
 
-const RECORDED: &str = include_str!("../../../tests/golden/linux-6.12.txt");
+const RECORDED: &str = if cfg!(target_endian = "big") {
+    include_str!("../../../tests/golden/linux-6.12-s390x.txt")
+} else {
+    include_str!("../../../tests/golden/linux-6.12.txt")
+};
 /// The length of a destination with its counters.
 const LENGTH: u32 = 356;
 /// `FWD_METHOD`: masquerade. It follows the headers, the nest's, the address and the port.
-const MASQUERADE: [u8; 8] = [8, 0, 3, 0, 0, 0, 0, 0];
+const MASQUERADE: [[u8; 2]; 4] = [8_u16.to_ne_bytes(), 3_u16.to_ne_bytes(), [0; 2], [0; 2]];
 const MASQUERADE_AT: usize = 16 + 4 + 4 + 20 + 8;
 
 /// A masqueraded destination, netlink header included.
@@ -20,8 +24,8 @@ pub fn destination() -> Result<Vec<u8>> {
         let bytes: Vec<u8> = bytes.collect::<Result<_>>()?;
         let mut messages = bytes.chunks_exact(LENGTH as usize);
         let wanted = messages.find(|message| {
-            message.starts_with(&LENGTH.to_le_bytes())
-                && message[MASQUERADE_AT..].starts_with(&MASQUERADE)
+            message.starts_with(&LENGTH.to_ne_bytes())
+                && message[MASQUERADE_AT..].starts_with(MASQUERADE.as_flattened())
         });
         if let Some(message) = wanted {
             return Ok(message.to_vec());
