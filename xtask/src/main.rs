@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask --help`.
 
 mod bench;
+mod big_endian;
 mod cargo;
 mod command;
 mod features;

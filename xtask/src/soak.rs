@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use crate::fuzz;
 use crate::vm::{self, Choice, Debian, Job, Options, Origin, SOAK_SECONDS};
+use crate::{big_endian, fuzz};
 
 /// How long one guest may take, in seconds.
 const TIMEOUT: u64 = 3000;
@@ -48,6 +48,8 @@ enum Target {
     Differential,
     /// The integration tests on real kernels, with clients that hammer one table and others at work
     Kernels,
+    /// The tests that need no real kernel, built for s390x and run under QEMU's user emulation
+    BigEndian,
 }
 
 impl Soak {
@@ -64,6 +66,7 @@ impl Soak {
                 let tests = Job::tests(self.filter.iter().map(OsString::from))?;
                 self.on_kernels(&tests.with_variable(SOAK_SECONDS, self.seconds.to_string()))
             }
+            Target::BigEndian => big_endian::soak(&Debian::new(&self.origin)?),
         }
     }
 

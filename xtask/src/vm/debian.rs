@@ -69,6 +69,33 @@ impl Debian {
         })
     }
 
+    /// Unpacks packages of this host's own release into a folder, with all that they need and the host lacks, unless that was done
+    /// before.
+    pub(crate) fn unpack_of_host(&self, packages: &[&str], root: &Path) -> Result<()> {
+        anyhow::ensure!(packages::available(), "this host's packages are not had with apt");
+        packages::unpack_with_dependencies(packages, root, &self.cache)
+    }
+
+    /// Unpacks packages of a suite into a folder, with all that they need, unless that was done before. Those whose name ends with
+    /// `:` and the architecture are of another than this machine's.
+    pub(crate) fn unpack_of_suite(
+        &self,
+        suite: &str,
+        architecture: &str,
+        packages: &[&str],
+        root: &Path,
+    ) -> Result<()> {
+        packages::ensure_apt()?;
+        if root.exists() {
+            return Ok(());
+        }
+        let lists = Lists::of_suite_and(suite, architecture, self.mirror()?, &self.cache)?;
+        if !lists.are_fresh() {
+            lists.fetch()?;
+        }
+        packages::unpack_all_from(&lists, packages, root)
+    }
+
     /// The kernel that plays a role now. Where the mirror cannot be asked, the one that is here goes on.
     pub(super) fn kernel(&self, role: &'static Role) -> Result<Kernel> {
         let here = self.here(role);

@@ -61,14 +61,29 @@ impl Lists {
 
     /// One suite of a mirror.
     pub(super) fn of_suite(suite: &str, mirror: &Mirror, cache: &Path) -> Result<Self> {
+        Self::of_line(suite, &mirror.line(suite, &["amd64"]), "", cache)
+    }
+
+    /// One suite of a mirror with the packages of another architecture beside this machine's.
+    pub(super) fn of_suite_and(
+        suite: &str,
+        architecture: &str,
+        mirror: &Mirror,
+        cache: &Path,
+    ) -> Result<Self> {
+        let line = mirror.line(suite, &["amd64", architecture]);
+        let settings = format!("APT::Architectures {{ \"amd64\"; \"{architecture}\"; }};\n");
+        Self::of_line(&format!("{suite}-{architecture}"), &line, &settings, cache)
+    }
+
+    fn of_line(name: &str, line: &str, settings: &str, cache: &Path) -> Result<Self> {
         let lists =
-            Self { name: suite.into(), folder: cache.join("lists").join(suite), foreign: true };
-        let line = mirror.line(suite);
+            Self { name: name.into(), folder: cache.join("lists").join(name), foreign: true };
         if std::fs::read_to_string(lists.sources()).is_ok_and(|known| known != line) {
             // They were fetched from another mirror, or checked with other keys.
             std::fs::remove_dir_all(&lists.folder)?;
         }
-        let lists = lists.prepared(&format!("{SETTINGS}{FOREIGN}"))?;
+        let lists = lists.prepared(&format!("{SETTINGS}{FOREIGN}{settings}"))?;
         std::fs::write(lists.sources(), line)?;
         Ok(lists)
     }
@@ -137,6 +152,18 @@ impl Lists {
     pub(super) fn download(&self, names: &[&str], folder: &Path) -> Result<()> {
         let mut apt = self.apt("apt-get");
         output(apt.args(["--quiet", "download"]).args(names).current_dir(folder))?;
+        Ok(())
+    }
+
+    /// Puts packages into a folder, with all that they need and that is not installed.
+    pub(super) fn download_with_dependencies(&self, names: &[&str], folder: &Path) -> Result<()> {
+        std::fs::create_dir_all(folder.join("partial"))?;
+        let mut apt = self.apt("apt-get");
+        // Nothing is installed, which an ordinary user could not lock.
+        apt.args(["--quiet", "--yes", "--download-only", "--no-install-recommends"]);
+        apt.args(["-o", "Debug::NoLocking=true", "-o"]);
+        apt.arg(format!("Dir::Cache::archives={}", folder.display()));
+        output(apt.arg("install").args(names))?;
         Ok(())
     }
 

@@ -83,15 +83,36 @@ pub(super) fn unpack(packages: &[&str], root: &Path, cache: &Path) -> Result<()>
     with_lists(&lists, || unpack_from(&lists, packages, root))
 }
 
+/// The same with all that the packages need and this host lacks.
+pub(super) fn unpack_with_dependencies(packages: &[&str], root: &Path, cache: &Path) -> Result<()> {
+    if root.exists() {
+        return Ok(());
+    }
+    let lists = Lists::of_host(cache)?;
+    with_lists(&lists, || unpack_all_from(&lists, packages, root))
+}
+
 /// Downloads packages and unpacks them into one folder.
 pub(super) fn unpack_from(lists: &Lists, packages: &[&str], root: &Path) -> Result<()> {
+    unpack_by(packages, root, |folder| lists.download(packages, folder))
+}
+
+/// Downloads packages with all that they need, and unpacks them into one folder.
+pub(super) fn unpack_all_from(lists: &Lists, packages: &[&str], root: &Path) -> Result<()> {
+    unpack_by(packages, root, |folder| lists.download_with_dependencies(packages, folder))
+}
+
+fn unpack_by(
+    packages: &[&str],
+    root: &Path,
+    download: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
     let parent = root.parent().context("a folder in target/vm")?;
     std::fs::create_dir_all(parent)?;
     // Beside its place first: what bears the name is whole, whenever a run is interrupted.
     let work = tempfile::tempdir_in(parent)?;
     let _progress = Progress::start(format!("downloading {}", packages.join(" ")));
-    lists
-        .download(packages, work.path())
+    download(work.path())
         .with_context(|| format!("{} could not be downloaded", packages.join(" ")))?;
     let unpacked = work.path().join("root");
     for file in std::fs::read_dir(work.path())? {

@@ -66,13 +66,16 @@ impl Mirror {
         Some(mirror)
     }
 
-    /// The line by which apt reads the packages of a suite, and nothing else.
-    pub(super) fn line(&self, suite: &str) -> String {
+    /// The line by which apt reads the packages of a suite for these architectures, and nothing else.
+    pub(super) fn line(&self, suite: &str, architectures: &[&str]) -> String {
         let uri = if is_security(suite) { &self.security } else { &self.main };
         let keyrings: Vec<_> =
             self.keyrings.iter().map(|file| file.display().to_string()).collect();
         let keyrings = keyrings.join(",");
-        format!("deb [arch=amd64 target=Packages signed-by={keyrings}] {uri} {suite} main\n")
+        let architectures = architectures.join(",");
+        format!(
+            "deb [arch={architectures} target=Packages signed-by={keyrings}] {uri} {suite} main\n"
+        )
     }
 }
 
@@ -279,11 +282,13 @@ Enabled: no
     fn a_line_of_ours_names_one_suite_and_its_keys() {
         let mirror = mirror("http://m/debian", "http://s/security", &["/a", "/b"]);
         assert_eq!(
-            mirror.line("trixie-security"),
+            mirror.line("trixie-security", &["amd64"]),
             "deb [arch=amd64 target=Packages signed-by=/a,/b] http://s/security trixie-security main\n"
         );
         assert!(
-            mirror.line("trixie-backports").contains("] http://m/debian trixie-backports main")
+            mirror
+                .line("trixie-backports", &["amd64"])
+                .contains("] http://m/debian trixie-backports main")
         );
     }
 }

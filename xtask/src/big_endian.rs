@@ -1,0 +1,171 @@
+//! `cargo xtask soak big-endian`: the tests that need no real kernel, on a machine of the other byte order.
+//!
+//! They are built for s390x and run under QEMU's user emulation. What this host lacks for that is Debian's, and lies in folders of
+//! its own below `target/big-endian`.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+
+use crate::cargo::{PACKAGE, cargo, metadata};
+use crate::command::{copied, output, which};
+use crate::report::{self, Counting, Row};
+use crate::vm::Debian;
+
+const TARGET: &str = "s390x-unknown-linux-gnu";
+
+/// The integration tests run on the fake kernel.
+const TESTS: [&str; 4] = ["fake", "hashing", "losses", "it"];
+
+/// Tests over a socket of this host's; the user emulation has none of generic netlink.
+const LEFT_OUT: [&str; 2] = ["host::", "options::tests::buffers_are_as_large_as_was_asked_for"];
+
+/// Returns whether all tests passed.
+pub(crate) fn soak(debian: &Debian) -> Result<bool> {
+    let metadata = metadata()?;
+    let folder = metadata.target_directory.join("big-endian").into_std_path_buf();
+    let tools = Tools::find(debian, &folder)?;
+    let rustc = Rustc::find(debian, &folder)?;
+    println!(
+        "{TARGET}: {}, {}, {}",
+        rustc.version()?,
+        tools.compiler.display(),
+        tools.emulator.display()
+    );
+
+    let mut test = cargo(&metadata);
+    tools.tell(&mut test);
+    rustc.tell(&mut test);
+    test.args(["test", "-p", PACKAGE, "--all-features", "--target", TARGET, "--no-fail-fast"]);
+    test.arg("--target-dir").arg(&folder).arg("--lib");
+    test.args(TESTS.iter().flat_map(|name| ["--test", name])).arg("--");
+    test.args(LEFT_OUT.iter().flat_map(|name| ["--skip", name]));
+    let started = Instant::now();
+    let mut out = Counting::new(io::stdout());
+    let status = copied(&mut test, &mut out)?;
+    let mut counts = out.counts;
+    if counts.failed == 0 && (!status.success() || counts.results <= TESTS.len()) {
+        // Something was not built, or ended before its result.
+        counts.failed = 1;
+    }
+    let result = if counts.failed == 0 { "ok" } else { "FAILED" };
+    let name = format!("tests for {TARGET}");
+    let row = Row { name, result: result.into(), counts, time: started.elapsed() };
+    let left_out = LEFT_OUT.join(", ");
+    let note =
+        format!("filtered: {left_out}; the user emulation has no sockets of generic netlink");
+    Ok(report::print(&[row], &[note], &mut io::stdout())?)
+}
+
+/// What builds C and links, and what runs the outcome.
+struct Tools {
+    compiler: PathBuf,
+    emulator: PathBuf,
+    /// Where their libraries are, where they were unpacked.
+    libraries: Option<PathBuf>,
+}
+
+impl Tools {
+    const COMPILER: &str = "s390x-linux-gnu-gcc";
+    const EMULATORS: [&str; 2] = ["qemu-s390x", "qemu-s390x-static"];
+    const PACKAGES: [&str; 3] = ["gcc-s390x-linux-gnu", "libc6-dev-s390x-cross", "qemu-user"];
+
+    fn find(debian: &Debian, folder: &Path) -> Result<Self> {
+        let installed = (which(Self::COMPILER), Self::EMULATORS.iter().find_map(which));
+        if let (Some(compiler), Some(emulator)) = installed {
+            return Ok(Self { compiler, emulator, libraries: None });
+        }
+        let root = folder.join("tools");
+        debian.unpack_of_host(&Self::PACKAGES, &root).with_context(|| {
+            format!(
+                "this needs {} and {}: install them with your package manager (Debian's packages: {})",
+                Self::COMPILER,
+                Self::EMULATORS[0],
+                Self::PACKAGES.join(" ")
+            )
+        })?;
+        let program =
+            |name: &str| Some(root.join("usr/bin").join(name)).filter(|file| file.exists());
+        Ok(Self {
+            compiler: program(Self::COMPILER).context("the packages have no compiler")?,
+            emulator: Self::EMULATORS
+                .into_iter()
+                .find_map(program)
+                .context("the packages have no emulator")?,
+            libraries: Some(root.join("usr/lib/x86_64-linux-gnu")),
+        })
+    }
+
+    fn tell(&self, cargo: &mut Command) {
+        let variable =
+            |name: &str| format!("CARGO_TARGET_{}_{name}", TARGET.replace('-', "_").to_uppercase());
+        cargo.env(variable("LINKER"), &self.compiler).env(variable("RUNNER"), &self.emulator);
+        // A program without libraries needs none of s390x to run.
+        cargo.env(variable("RUSTFLAGS"), "-Ctarget-feature=+crt-static");
+        cargo.env(format!("CC_{}", TARGET.replace('-', "_")), &self.compiler);
+        if let Some(libraries) = &self.libraries {
+            cargo.env("LD_LIBRARY_PATH", libraries);
+        }
+    }
+}
+
+/// The compiler that has a standard library for the target.
+enum Rustc {
+    /// The one that compiles everything else.
+    Usual,
+    Unpacked(PathBuf),
+}
+
+impl Rustc {
+    fn find(debian: &Debian, folder: &Path) -> Result<Self> {
+        let mut rustc = Command::new(Self::usual());
+        let library = output(rustc.args(["--print", "target-libdir", "--target", TARGET]))?;
+        if Path::new(String::from_utf8_lossy(&library).trim()).exists() {
+            return Ok(Self::Usual);
+        }
+        Self::unpacked(debian, folder).map(Self::Unpacked).with_context(|| {
+            format!("this needs Rust's standard library for {TARGET}: rustup target add {TARGET}")
+        })
+    }
+
+    fn usual() -> PathBuf {
+        std::env::var_os("RUSTC").map_or_else(|| "rustc".into(), PathBuf::from)
+    }
+
+    /// Debian's newest, which runs with the libraries that it was built with.
+    fn unpacked(debian: &Debian, folder: &Path) -> Result<PathBuf> {
+        let root = folder.join("rustc");
+        debian.unpack_of_suite("sid", "s390x", &["rustc", "libstd-rust-dev:s390x"], &root)?;
+        let usr = root.join("usr");
+        let usr = usr.display();
+        let script = format!(
+            "#!/bin/sh\nexec {usr}/lib64/ld-linux-x86-64.so.2 --library-path {usr}/lib/x86_64-linux-gnu {usr}/bin/rustc \"$@\"\n"
+        );
+        let path = folder.join("rustc.sh");
+        std::fs::write(&path, script)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+        Ok(path)
+    }
+
+    fn path(&self) -> PathBuf {
+        match self {
+            Self::Usual => Self::usual(),
+            Self::Unpacked(path) => path.clone(),
+        }
+    }
+
+    fn version(&self) -> Result<String> {
+        let said = output(Command::new(self.path()).arg("--version"))?;
+        Ok(String::from_utf8_lossy(&said).trim().to_owned())
+    }
+
+    fn tell(&self, cargo: &mut Command) {
+        if let Self::Unpacked(path) = self {
+            cargo.env("RUSTC", path);
+        }
+    }
+}
