@@ -5,54 +5,29 @@
 #[allow(dead_code)] // Other tests use all of it.
 mod support;
 
-use std::io;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ipvs_netlink::blocking::Client;
-use ipvs_netlink::fake::{Fault, Kernel, Link};
-use ipvs_netlink::transport::{Received, Transport};
+use ipvs_netlink::fake::{Fault, Kernel};
 use ipvs_netlink::{Allowed, Destination, Policy, Ruleset, Syncer};
+use support::noting::{Noting, Sends};
 
 const NEW_SERVICE: u8 = 1;
 const SET_SERVICE: u8 = 2;
 const DEL_SERVICE: u8 = 3;
 const NEW_DESTINATION: u8 = 5;
 
-/// A link that takes note of the commands that change something.
-struct Noting {
-    link: Link,
-    commands: Arc<Mutex<Vec<u8>>>,
+/// The commands that change something.
+fn changes(sends: &Sends) -> Vec<u8> {
+    let commands = sends.lock().unwrap().concat();
+    commands.into_iter().filter(|command| matches!(command, 1..=3 | 5..=7)).collect()
 }
 
-impl Transport for Noting {
-    fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
-        let changes = support::messages::commands(datagram);
-        let changes = changes.into_iter().filter(|command| matches!(command, 1..=3 | 5..=7));
-        self.commands.lock().unwrap().extend(changes);
-        Transport::send(&mut self.link, datagram)
-    }
-
-    fn receive(&mut self, buffer: &mut Vec<u8>, deadline: Instant) -> io::Result<Received> {
-        Transport::receive(&mut self.link, buffer, deadline)
-    }
-
-    fn reopen(&mut self) -> io::Result<()> {
-        Transport::reopen(&mut self.link)
-    }
-
-    fn now(&self) -> Instant {
-        Transport::now(&self.link)
-    }
-}
-
-/// The commands of a sync of these rules onto a kernel.
+/// The changes of a sync of these rules onto a kernel.
 fn commands(kernel: &Kernel, rules: &Ruleset) -> (Vec<u8>, ipvs_netlink::sync::Report) {
-    let commands = Arc::default();
-    let link = Noting { link: kernel.link(), commands: Arc::clone(&commands) };
+    let (link, sends) = Noting::new(kernel.link());
     let report = Client::connect_with(link).unwrap().sync(rules, &Policy::new()).unwrap();
-    let commands = commands.lock().unwrap().clone();
-    (commands, report)
+    (changes(&sends), report)
 }
 
 fn rules(scheduler: &str, destinations: u8) -> Ruleset {
@@ -135,12 +110,11 @@ fn what_is_made_in_the_end_has_not_failed() {
 #[test]
 fn a_policy_without_updates_sends_none() {
     let kernel = Kernel::new();
-    let commands = Arc::default();
-    let link = Noting { link: kernel.link(), commands: Arc::clone(&commands) };
+    let (link, sends) = Noting::new(kernel.link());
     let policy = Policy::new().allowed(Allowed::all() - Allowed::UPDATE_SERVICES);
     let report = Client::connect_with(link).unwrap().sync(&rules("mh", 3), &policy).unwrap();
     assert!(report.is_success(), "{report}");
-    assert!(!commands.lock().unwrap().contains(&SET_SERVICE));
+    assert!(!changes(&sends).contains(&SET_SERVICE));
     assert_eq!(truth(&kernel), rules("mh", 3));
 }
 

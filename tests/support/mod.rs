@@ -1,6 +1,6 @@
 //! Clients to the fake kernel of both kinds, driven alike.
 
-pub(crate) mod messages;
+pub(crate) mod noting;
 pub(crate) mod rules;
 
 use std::io;
