@@ -29,17 +29,18 @@ pub(crate) fn soak(debian: &Debian) -> Result<bool> {
     let metadata = metadata()?;
     let folder = metadata.target_directory.join("big-endian").into_std_path_buf();
     let tools = Tools::find(debian, &folder)?;
-    let rustc = Rustc::find(debian, &folder)?;
+    let rustc = rustc(debian, &folder)?;
+    let version = output(Command::new(&rustc).arg("--version"))?;
     println!(
         "{TARGET}: {}, {}, {}",
-        rustc.version()?,
+        String::from_utf8_lossy(&version).trim(),
         tools.compiler.display(),
         tools.emulator.display()
     );
 
     let mut test = cargo(&metadata);
     tools.tell(&mut test);
-    rustc.tell(&mut test);
+    test.env("RUSTC", &rustc);
     test.args(["test", "-p", PACKAGE, "--all-features", "--target", TARGET, "--no-fail-fast"]);
     test.arg("--target-dir").arg(&folder).arg("--lib");
     test.args(TESTS.iter().flat_map(|name| ["--test", name])).arg("--");
@@ -113,59 +114,30 @@ impl Tools {
     }
 }
 
-/// The compiler that has a standard library for the target.
-enum Rustc {
-    /// The one that compiles everything else.
-    Usual,
-    Unpacked(PathBuf),
+/// The compiler that has a standard library for the target: the one that compiles everything else, or Debian's newest.
+fn rustc(debian: &Debian, folder: &Path) -> Result<PathBuf> {
+    let usual = std::env::var_os("RUSTC").map_or_else(|| "rustc".into(), PathBuf::from);
+    let mut rustc = Command::new(&usual);
+    let library = output(rustc.args(["--print", "target-libdir", "--target", TARGET]))?;
+    if Path::new(String::from_utf8_lossy(&library).trim()).exists() {
+        return Ok(usual);
+    }
+    unpacked_rustc(debian, folder).with_context(|| {
+        format!("this needs Rust's standard library for {TARGET}: `rustup target add {TARGET}`")
+    })
 }
 
-impl Rustc {
-    fn find(debian: &Debian, folder: &Path) -> Result<Self> {
-        let mut rustc = Command::new(Self::usual());
-        let library = output(rustc.args(["--print", "target-libdir", "--target", TARGET]))?;
-        if Path::new(String::from_utf8_lossy(&library).trim()).exists() {
-            return Ok(Self::Usual);
-        }
-        Self::unpacked(debian, folder).map(Self::Unpacked).with_context(|| {
-            format!("this needs Rust's standard library for {TARGET}: rustup target add {TARGET}")
-        })
-    }
-
-    fn usual() -> PathBuf {
-        std::env::var_os("RUSTC").map_or_else(|| "rustc".into(), PathBuf::from)
-    }
-
-    /// Debian's newest, which runs with the libraries that it was built with.
-    fn unpacked(debian: &Debian, folder: &Path) -> Result<PathBuf> {
-        let root = folder.join("rustc");
-        debian.unpack_of_suite("sid", "s390x", &["rustc", "libstd-rust-dev:s390x"], &root)?;
-        let usr = root.join("usr");
-        let usr = usr.display();
-        let script = format!(
-            "#!/bin/sh\nexec {usr}/lib64/ld-linux-x86-64.so.2 --library-path {usr}/lib/x86_64-linux-gnu {usr}/bin/rustc \"$@\"\n"
-        );
-        let path = folder.join("rustc.sh");
-        std::fs::write(&path, script)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
-        Ok(path)
-    }
-
-    fn path(&self) -> PathBuf {
-        match self {
-            Self::Usual => Self::usual(),
-            Self::Unpacked(path) => path.clone(),
-        }
-    }
-
-    fn version(&self) -> Result<String> {
-        let said = output(Command::new(self.path()).arg("--version"))?;
-        Ok(String::from_utf8_lossy(&said).trim().to_owned())
-    }
-
-    fn tell(&self, cargo: &mut Command) {
-        if let Self::Unpacked(path) = self {
-            cargo.env("RUSTC", path);
-        }
-    }
+/// Debian's newest compiler runs with the libraries that it was built with, which may be newer than the host's.
+fn unpacked_rustc(debian: &Debian, folder: &Path) -> Result<PathBuf> {
+    let root = folder.join("rustc");
+    debian.unpack_of_suite("sid", "s390x", &["rustc", "libstd-rust-dev:s390x"], &root)?;
+    let usr = root.join("usr");
+    let usr = usr.display();
+    let script = format!(
+        "#!/bin/sh\nexec {usr}/lib64/ld-linux-x86-64.so.2 --library-path {usr}/lib/x86_64-linux-gnu {usr}/bin/rustc \"$@\"\n"
+    );
+    let path = folder.join("rustc.sh");
+    std::fs::write(&path, script)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+    Ok(path)
 }
