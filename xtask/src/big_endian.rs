@@ -105,8 +105,8 @@ impl Tools {
         let variable =
             |name: &str| format!("CARGO_TARGET_{}_{name}", TARGET.replace('-', "_").to_uppercase());
         cargo.env(variable("LINKER"), &self.compiler).env(variable("RUNNER"), &self.emulator);
-        // A program without libraries needs none of s390x to run.
-        cargo.env(variable("RUSTFLAGS"), "-Ctarget-feature=+crt-static");
+        // A program without libraries needs none of s390x to run; the linker remarks on it.
+        cargo.env(variable("RUSTFLAGS"), "-Ctarget-feature=+crt-static -Alinker-messages");
         cargo.env(format!("CC_{}", TARGET.replace('-', "_")), &self.compiler);
         if let Some(libraries) = &self.libraries {
             cargo.env("LD_LIBRARY_PATH", libraries);
