@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use ipvs_netlink::blocking::Client;
-use ipvs_netlink::fake::{Fault, Kernel, NotScheduled};
+use ipvs_netlink::fake::{Fault, Host, Kernel, NotScheduled, Version};
 use ipvs_netlink::*;
 
 fn backend(last: u8) -> Destination {
@@ -122,6 +122,91 @@ fn a_destination_comes_back_from_the_trash_with_its_connections() {
     kernel.advance(Duration::from_secs(240));
     let error = ipvs.add_destination(key, &removed).unwrap_err();
     assert_eq!(error.errno(), Some(22), "{error}");
+}
+
+#[test]
+fn connections_are_counted_at_the_next_tick() {
+    let (kernel, mut ipvs, key) = scheduled("rr", &[1]);
+    let mut counted = || {
+        let entry = ipvs.destination(key, backend(1).key).unwrap();
+        assert_eq!(ipvs.service(key).unwrap().stats, entry.stats);
+        entry.stats.connections
+    };
+    kernel.open(key).unwrap();
+    kernel.advance(Duration::from_millis(1999));
+    assert_eq!(counted(), 0);
+    kernel.advance(Duration::from_millis(1));
+    assert_eq!(counted(), 1);
+    kernel.open(key).unwrap();
+    kernel.advance(Duration::from_millis(5999));
+    assert_eq!(counted(), 2);
+    kernel.configure(|host| host.counter_tick = Duration::ZERO);
+    kernel.open(key).unwrap();
+    assert_eq!(counted(), 3);
+}
+
+/// What was not shown yet is not lost.
+#[test]
+fn zeroing_leaves_what_was_counted_since_the_tick() {
+    let (kernel, mut ipvs, key) = scheduled("rr", &[1]);
+    kernel.open(key).unwrap();
+    kernel.advance(Duration::from_secs(2));
+    kernel.open(key).unwrap();
+    ipvs.zero().unwrap();
+    assert_eq!(ipvs.service(key).unwrap().stats, Stats::default());
+    kernel.advance(Duration::from_secs(2));
+    assert_eq!(ipvs.service(key).unwrap().stats.connections, 1);
+}
+
+/// Each by itself: a kernel can be like no release.
+#[test]
+fn what_differs_between_kernels_is_set_one_by_one() {
+    let kernel = Kernel::new();
+    let mut ipvs = Client::connect_to(&kernel).unwrap();
+    let web = Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80);
+    ipvs.add_service(&web).unwrap();
+    let many = backend(1).thresholds(u32::MAX, 0);
+    assert_eq!(ipvs.add_destination(web.key, &many).unwrap_err().errno(), Some(22));
+    kernel.configure(|host| host.largest_threshold = u32::MAX);
+    ipvs.add_destination(web.key, &many).unwrap();
+}
+
+/// Since 7.1, with the sizes that 7.3.4 had for so many connections.
+#[test]
+fn the_connection_table_grows_and_shrinks() {
+    let kernel = Kernel::of_version(Version::Linux7_3);
+    let mut ipvs = Client::connect_to(&kernel).unwrap();
+    let size = |ipvs: &mut Client| ipvs.info().unwrap().connection_table_size;
+    assert_eq!(size(&mut ipvs), 0);
+    let web = Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80);
+    ipvs.add_service(&web).unwrap();
+    assert_eq!(size(&mut ipvs), 256);
+    ipvs.add_destination(web.key, &backend(1)).unwrap();
+    for (connections, buckets) in [
+        (16, 256),
+        (17, 512),
+        (32, 512),
+        (33, 1024),
+        (65, 2048),
+        (129, 4096),
+        (20_000, 4096),
+        (129, 4096),
+        (11, 512),
+        (0, 256),
+    ] {
+        assert!(kernel.set_connections(web.key, backend(1).key, 0, connections, 0));
+        assert_eq!(size(&mut ipvs), buckets, "{connections} connections");
+    }
+    ipvs.flush().unwrap();
+    assert_eq!(size(&mut ipvs), 256);
+}
+
+#[test]
+fn a_host_is_like_a_release() {
+    let old = Host::of_release(&"6.1.0-48-cloud-amd64".parse().unwrap());
+    assert_eq!(old.largest_threshold, u32::MAX);
+    assert!(!old.schedulers.iter().any(|name| name == "twos"));
+    assert_eq!(Host::of_release(&Version::Linux6_12.release()), Host::default());
 }
 
 #[test]

@@ -9,15 +9,16 @@ mod side;
 mod traffic;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Parser;
-use ipvs_netlink::Timeouts;
 use ipvs_netlink::blocking::Client;
-use ipvs_netlink::fake::{Host, Kernel, Version};
+use ipvs_netlink::fake::{Host, Kernel, Release};
 use ipvs_netlink::transport::NetlinkSocket;
+use ipvs_netlink::{Service, Timeouts};
 
 use crate::random::Random;
 use crate::request::{Step, ranges};
@@ -117,9 +118,16 @@ fn count(step: &Step) -> usize {
     }
 }
 
+/// Until its first service, a kernel may have no table of connections.
+fn have_had_a_service(client: &mut Client) -> Result<()> {
+    client.add_service(&Service::tcp(Ipv4Addr::LOCALHOST, 1))?;
+    client.flush()?;
+    Ok(())
+}
+
 /// The real kernel, and what the fake has to be like.
 struct Bench {
-    release: String,
+    release: Release,
     host: Host,
     family: u16,
     cleaner: Client,
@@ -132,24 +140,24 @@ struct Bench {
 
 impl Bench {
     fn new() -> Result<Self> {
-        let release = rustix::system::uname().release().to_string_lossy().into_owned();
-        let version = match &release {
-            six_one if six_one.starts_with("6.1.") => Version::Linux6_1,
-            six_twelve if six_twelve.starts_with("6.12.") => Version::Linux6_12,
-            other => bail!("there is no fake of Linux {other}"),
-        };
+        let release: Release = rustix::system::uname().release().to_string_lossy().parse()?;
         // All modules are loaded; looking for others takes the kernel long.
         let _ = std::fs::write("/proc/sys/kernel/modprobe", "\n");
         let family = side::family(&mut NetlinkSocket::open()?)?;
         let mut cleaner = Client::connect()?;
-        let mut host = Host::new(version);
+        let mut host = Host::of_release(&release);
         host.family = Some(family);
         match cleaner.info() {
+            // One that is resized is of its smallest size, as long as there are no connections.
+            Ok(_) if host.resizes_connection_table => {}
             Ok(info) => host.connection_table_size = info.connection_table_size,
             Err(error) if error.is_permission_denied() => host.privileged = false,
             Err(error) => return Err(error.into()),
         }
         let timeouts = if host.privileged { Some(cleaner.timeouts()?) } else { None };
+        if host.privileged {
+            have_had_a_service(&mut cleaner)?;
+        }
         Ok(Self {
             release,
             host,
@@ -179,7 +187,11 @@ impl Bench {
     fn answers(&mut self, steps: &[Step]) -> Result<Vec<[Vec<Answer>; 2]>> {
         self.clean()?;
         let mut real = Side::new(NetlinkSocket::open()?, self.family);
-        let mut fake = Side::new(Kernel::on(self.host.clone()).link(), self.family);
+        let fake = Kernel::on(self.host.clone());
+        if self.host.privileged {
+            have_had_a_service(&mut Client::connect_to(&fake)?)?;
+        }
+        let mut fake = Side::new(fake.link(), self.family);
         let answers: Vec<_> = steps.iter().map(|step| [real.run(step), fake.run(step)]).collect();
         for errno in answers.iter().flat_map(|[real, _]| real).flat_map(Answer::errnos) {
             *self.heard.entry(errno).or_default() += 1;

@@ -57,7 +57,7 @@ impl Dump {
             What::Families => {
                 if let (0, Some(family)) = (skip, state.host.family) {
                     part.add(|out, header| {
-                        controller::family(out, header, state.host.version, family);
+                        controller::family(out, header, &state.host, family);
                     });
                 }
             }

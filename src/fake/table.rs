@@ -4,14 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use super::counters::Counters;
 use super::schedule::Turn;
-use crate::model::{DestinationKey, Family, ServiceKey, Stats};
+use crate::model::{DestinationKey, Family, ServiceKey};
 use crate::wire::uapi::{AF_INET, AF_INET6};
 
 /// How long a removed destination is kept after its last connection, and how often it is looked
 /// at.
 const TRASH_PERIOD: Duration = Duration::from_secs(120);
 const TRASH_TICK: Duration = Duration::from_secs(60);
+
+/// The smallest table of connections that is resized.
+const FEWEST_BUCKETS: u32 = 256;
 
 /// An address as the kernel keeps it: an IPv4 one in the first four bytes, the rest zero.
 pub(super) type Address = [u8; 16];
@@ -101,7 +105,7 @@ pub(super) struct Service {
     pub(super) timeout: u32,
     /// As it came: nobody here looks into it.
     pub(super) netmask: [u8; 4],
-    pub(super) stats: Stats,
+    pub(super) stats: Counters,
     /// Oldest first, so that adding one is cheap; listings go backwards.
     pub(super) destinations: Vec<Destination>,
     pub(super) turn: Turn,
@@ -110,6 +114,12 @@ pub(super) struct Service {
 impl Service {
     pub(super) fn position(&self, id: DestinationId) -> Option<usize> {
         self.destinations.iter().position(|destination| destination.id == id)
+    }
+
+    /// Does something to the service's counters and to those of its destinations.
+    fn each_counters(&mut self, change: impl Fn(&mut Counters)) {
+        change(&mut self.stats);
+        self.destinations.iter_mut().for_each(|destination| change(&mut destination.stats));
     }
 }
 
@@ -158,7 +168,7 @@ pub(super) struct Destination {
     pub(super) persistent: u32,
     /// Whether it has reached its upper threshold and not yet fallen below the lower one.
     pub(super) overloaded: bool,
-    pub(super) stats: Stats,
+    pub(super) stats: Counters,
 }
 
 impl Destination {
@@ -171,7 +181,7 @@ impl Destination {
             inactive: 0,
             persistent: 0,
             overloaded: false,
-            stats: Stats::default(),
+            stats: Counters::default(),
         }
     }
 
@@ -179,8 +189,9 @@ impl Destination {
         u64::from(self.active) + u64::from(self.inactive)
     }
 
-    fn is_idle(&self) -> bool {
-        self.connections() + u64::from(self.persistent) == 0
+    /// All that the table of connections has of it, templates for persistence too.
+    fn entries(&self) -> u64 {
+        self.connections() + u64::from(self.persistent)
     }
 
     pub(super) fn write(&mut self, settings: Settings) {
@@ -229,6 +240,8 @@ pub(super) struct Table {
     /// How many destinations are of another family than their service.
     pub(super) mixed: usize,
     last_id: u64,
+    /// Of a table of connections that is resized; 0 while there has been no service.
+    buckets: u32,
     /// Seconds: established TCP, TCP after a FIN, UDP.
     pub(super) timeouts: [u32; 3],
     pub(super) master: Option<Daemon>,
@@ -254,6 +267,7 @@ impl Default for Table {
             trash_tick: None,
             mixed: 0,
             last_id: 0,
+            buckets: 0,
             timeouts: [900, 120, 300],
             master: None,
             backup: None,
@@ -265,6 +279,31 @@ impl Table {
     pub(super) fn next_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
+    }
+
+    /// A service is there, and so are buckets for its connections.
+    pub(super) fn has_service(&mut self) {
+        self.buckets = self.buckets.max(FEWEST_BUCKETS);
+    }
+
+    /// How many buckets a table of connections has that is resized, of `most` at most. Where it grows
+    /// was seen exactly; where it shrinks, nearly.
+    pub(super) fn connection_buckets(&mut self, most: u32) -> u32 {
+        let live = self.services.values().flat_map(|service| &service.destinations);
+        let trashed = self.trash.values().map(|trashed| &trashed.destination);
+        let connections: u64 = live.chain(trashed).map(Destination::entries).sum();
+        let wanted = |share: u64| {
+            let buckets = connections.saturating_mul(share).min(u64::from(u32::MAX / 2));
+            u32::try_from(buckets).unwrap_or(u32::MAX).next_power_of_two().max(FEWEST_BUCKETS)
+        };
+        if self.buckets == 0 {
+            return 0;
+        }
+        if wanted(256) <= self.buckets {
+            self.buckets = wanted(32).min(self.buckets);
+        }
+        self.buckets = self.buckets.max(wanted(16).min(most));
+        self.buckets
     }
 
     /// Takes a destination out of the trash, where it waits for its service.
@@ -318,7 +357,7 @@ impl Table {
     pub(super) fn pass_time(&mut self, now: Instant) {
         while let Some(tick) = self.trash_tick.filter(|tick| *tick <= now) {
             self.trash.retain(|_, trashed| {
-                if !trashed.destination.is_idle() {
+                if trashed.destination.entries() > 0 {
                     trashed.idle_since = None;
                     return true;
                 }
@@ -331,10 +370,13 @@ impl Table {
     pub(super) fn zero(&mut self, key: Option<Key>) {
         let services = self.services.iter_mut().filter(|(k, _)| key.is_none_or(|key| key == **k));
         for (_, service) in services {
-            service.stats = Stats::default();
-            for destination in &mut service.destinations {
-                destination.stats = Stats::default();
-            }
+            service.each_counters(Counters::zero);
         }
+    }
+
+    /// Shows what was counted since the last tick.
+    pub(super) fn tick(&mut self) {
+        self.services.values_mut().for_each(|service| service.each_counters(Counters::tick));
+        self.trash.values_mut().for_each(|trashed| trashed.destination.stats.tick());
     }
 }

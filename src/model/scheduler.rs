@@ -48,7 +48,7 @@ pub enum Scheduler {
     WeightedOverflow,
     /// `mh`: Maglev's consistent hash of the source address (4.18 and later).
     MaglevHash(HashOptions),
-    /// `twos`: the less loaded of two picked at random (6.5 and later).
+    /// `twos`: the less loaded of two picked at random (5.12 and later; not in Debian's 6.1).
     TwoChoices,
     /// `none`: no scheduler bound; new connections are not scheduled. The kernel reports it, and
     /// accepts it, since 3.19.

@@ -25,7 +25,7 @@ use netlink_packet_generic::GenlMessage;
 
 use crate::case::{Outcome, cases, trials};
 use crate::rules::{backend, real, real6, vip, vip6, web};
-use crate::subject::Subject;
+use crate::subject::{Subject, series};
 
 /// The files, by the kernels' versions.
 const FILES: [(&str, &str); 2] = [
@@ -116,13 +116,13 @@ async fn this_kernel_speaks_as_recorded(subject: &mut Subject) -> Outcome {
     let recording = Recording { transport: subject.transport()?, record: Arc::clone(&record) };
     conversation(&mut Client::connect_with(recording)?)?;
     let seen = record.lock().unwrap().clone();
-    let kernel = subject.kernel.to_string();
+    let kernel = series(&subject.release);
     let Some((_, stored)) = FILES.iter().find(|(version, _)| *version == kernel) else {
         return Ok(());
     };
     if comparable(&seen) != comparable(stored) {
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-        println!("\n# Linux {}: recorded by `cargo xtask vm test golden`", release.trim());
+        let release = &subject.release;
+        println!("\n# Linux {release}: recorded by `cargo xtask vm test golden`");
         println!("{seen}# end");
         ensure!(false, "this is not what tests/golden/linux-{kernel}.txt has");
     }
