@@ -219,9 +219,9 @@ impl Context<'_> {
             if index.is_some() {
                 return Err(Errno::EXIST);
             }
-            let mut entry = match self.table.revive(key, id) {
+            let mut entry = match self.table.trash.take(&key, id) {
                 Some(revived) => revived,
-                None if self.host.is_reachable(ip(family, id.address)) => Destination::new(id),
+                None if self.host.is_reachable(ip(family, id.address)) => Destination::new(id, key),
                 None => return Err(Errno::INVAL),
             };
             self.table.mixed += usize::from(is_mixed);

@@ -59,16 +59,18 @@ pub struct Interface {
     pub name: String,
     /// Whether it is up.
     pub up: bool,
-    /// Whether it has an address.
+    /// Whether it has an IPv6 address; IPv4 addresses do not matter here.
     pub has_address: bool,
-    /// The size of its largest packet, in bytes.
+    /// Whether IPv6 is enabled on it, as `disable_ipv6` says otherwise.
+    pub ipv6: bool,
+    /// The size of its largest packet, in bytes; below 1280 it has no IPv6.
     pub mtu: u32,
 }
 
 impl Interface {
-    /// An interface that is up, has an address and takes packets of 1500 bytes.
+    /// An interface that is up, has an IPv6 address and takes packets of 1500 bytes.
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), up: true, has_address: true, mtu: 1500 }
+        Self { name: name.to_owned(), up: true, has_address: true, ipv6: true, mtu: 1500 }
     }
 }
 

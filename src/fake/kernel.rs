@@ -155,7 +155,7 @@ impl State {
 
     fn pass_time(&mut self, until: Instant) {
         self.now = self.now.max(until);
-        self.table.pass_time(self.now);
+        self.table.trash.pass_time(self.now);
         let since = self.now - self.ticked;
         let tick = self.host.counter_tick;
         if since >= tick {

@@ -23,6 +23,7 @@ mod release;
 mod schedule;
 mod socket;
 mod table;
+mod trash;
 mod writer;
 
 pub use faults::Fault;

@@ -1,18 +1,14 @@
-//! The table: services, their destinations, and the trash of removed destinations.
+//! The table: services, their destinations, timeouts and sync daemons.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::counters::Counters;
 use super::schedule::Turn;
+use super::trash::Trash;
 use crate::model::{DestinationKey, Family, ServiceKey};
 use crate::wire::uapi::{AF_INET, AF_INET6};
-
-/// How long a removed destination is kept after its last connection, and how often it is looked
-/// at.
-const TRASH_PERIOD: Duration = Duration::from_secs(120);
-const TRASH_TICK: Duration = Duration::from_secs(60);
 
 /// The smallest table of connections that is resized.
 const FEWEST_BUCKETS: u32 = 256;
@@ -160,6 +156,8 @@ pub(super) struct Settings {
 #[derive(Debug)]
 pub(super) struct Destination {
     pub(super) id: DestinationId,
+    /// The service that it was made under.
+    pub(super) origin: Key,
     /// Of the service that it was bound to last.
     pub(super) service: u64,
     pub(super) settings: Settings,
@@ -172,9 +170,10 @@ pub(super) struct Destination {
 }
 
 impl Destination {
-    pub(super) fn new(id: DestinationId) -> Self {
+    pub(super) fn new(id: DestinationId, origin: Key) -> Self {
         Self {
             id,
+            origin,
             service: 0,
             settings: Settings::default(),
             active: 0,
@@ -190,7 +189,7 @@ impl Destination {
     }
 
     /// All that the table of connections has of it, templates for persistence too.
-    fn entries(&self) -> u64 {
+    pub(super) fn entries(&self) -> u64 {
         self.connections() + u64::from(self.persistent)
     }
 
@@ -223,20 +222,11 @@ impl Destination {
     }
 }
 
-/// A removed destination, kept for a while with its connections.
-#[derive(Debug)]
-pub(super) struct Trashed {
-    destination: Destination,
-    idle_since: Option<Instant>,
-}
-
 /// All that the commands change.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) services: BTreeMap<Key, Service>,
-    /// By the service's key, not its identity: a service added again finds its destinations.
-    pub(super) trash: HashMap<(Key, DestinationId), Trashed>,
-    trash_tick: Option<Instant>,
+    pub(super) trash: Trash,
     /// How many destinations are of another family than their service.
     pub(super) mixed: usize,
     last_id: u64,
@@ -263,8 +253,7 @@ impl Default for Table {
     fn default() -> Self {
         Self {
             services: BTreeMap::new(),
-            trash: HashMap::new(),
-            trash_tick: None,
+            trash: Trash::default(),
             mixed: 0,
             last_id: 0,
             buckets: 0,
@@ -290,8 +279,7 @@ impl Table {
     /// was seen exactly; where it shrinks, nearly.
     pub(super) fn connection_buckets(&mut self, most: u32) -> u32 {
         let live = self.services.values().flat_map(|service| &service.destinations);
-        let trashed = self.trash.values().map(|trashed| &trashed.destination);
-        let connections: u64 = live.chain(trashed).map(Destination::entries).sum();
+        let connections: u64 = live.chain(self.trash.iter()).map(Destination::entries).sum();
         let wanted = |share: u64| {
             let buckets = connections.saturating_mul(share).min(u64::from(u32::MAX / 2));
             u32::try_from(buckets).unwrap_or(u32::MAX).next_power_of_two().max(FEWEST_BUCKETS)
@@ -304,11 +292,6 @@ impl Table {
         }
         self.buckets = self.buckets.max(wanted(16).min(most));
         self.buckets
-    }
-
-    /// Takes a destination out of the trash, where it waits for its service.
-    pub(super) fn revive(&mut self, service: Key, id: DestinationId) -> Option<Destination> {
-        self.trash.remove(&(service, id)).map(|trashed| trashed.destination)
     }
 
     /// Removes a destination from its service; returns whether it was there.
@@ -334,9 +317,7 @@ impl Table {
         if destination.id.family != key.family() {
             self.mixed -= 1;
         }
-        self.trash_tick.get_or_insert(now + TRASH_TICK);
-        let id = destination.id;
-        self.trash.insert((key, id), Trashed { destination, idle_since: None });
+        self.trash.put(destination, now);
     }
 
     /// The destination under its service or, failing that, in the trash.
@@ -349,21 +330,7 @@ impl Table {
         let live = service.and_then(|s| s.destinations.iter_mut().find(|d| d.id == id));
         match live {
             Some(live) => Some(live),
-            None => self.trash.get_mut(&(key, id)).map(|trashed| &mut trashed.destination),
-        }
-    }
-
-    /// Empties the trash of what has been idle for long enough.
-    pub(super) fn pass_time(&mut self, now: Instant) {
-        while let Some(tick) = self.trash_tick.filter(|tick| *tick <= now) {
-            self.trash.retain(|_, trashed| {
-                if trashed.destination.entries() > 0 {
-                    trashed.idle_since = None;
-                    return true;
-                }
-                tick < *trashed.idle_since.get_or_insert(tick) + TRASH_PERIOD
-            });
-            self.trash_tick = (!self.trash.is_empty()).then_some(tick + TRASH_TICK);
+            None => self.trash.get_mut(&key, id),
         }
     }
 
@@ -377,6 +344,6 @@ impl Table {
     /// Shows what was counted since the last tick.
     pub(super) fn tick(&mut self) {
         self.services.values_mut().for_each(|service| service.each_counters(Counters::tick));
-        self.trash.values_mut().for_each(|trashed| trashed.destination.stats.tick());
+        self.trash.iter_mut().for_each(|destination| destination.stats.tick());
     }
 }

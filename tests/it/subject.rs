@@ -72,16 +72,25 @@ impl Subject {
 
     /// Adds an interface to the kernel's host: up and with addresses of both families, or neither.
     pub(crate) fn add_interface(&self, name: &str, up: bool) -> anyhow::Result<()> {
+        self.add_small_interface(name, up, 1500)
+    }
+
+    /// The same for packets of so many bytes; below 1280 it has no IPv6.
+    pub(crate) fn add_small_interface(&self, name: &str, up: bool, mtu: u32) -> anyhow::Result<()> {
+        let has_ipv6_address = up && mtu >= 1280;
         if let Some(fake) = &self.fake {
             let mut interface = fake::Interface::new(name);
-            (interface.up, interface.has_address) = (up, up);
+            (interface.up, interface.has_address, interface.mtu) = (up, has_ipv6_address, mtu);
             fake.configure(|host| host.interfaces.push(interface));
             return Ok(());
         }
         program("ip", &["link", "add", name, "type", "dummy"])?;
+        program("ip", &["link", "set", name, "mtu", &mtu.to_string()])?;
+        program("ip", &["address", "add", "10.9.8.1/24", "dev", name])?;
         if up {
             program("ip", &["link", "set", name, "up"])?;
-            program("ip", &["address", "add", "10.9.8.1/24", "dev", name])?;
+        }
+        if has_ipv6_address {
             program("ip", &["address", "add", "2001:db8:9::1/64", "dev", name, "nodad"])?;
         }
         Ok(())
