@@ -103,6 +103,23 @@ fn an_overloaded_destination_gets_no_connections_until_it_is_relieved() {
     kernel.open(key).unwrap();
 }
 
+/// With more connections than it may have now.
+#[test]
+fn a_lower_threshold_shows_at_once_or_at_the_next_connection() {
+    for (version, at_once) in [(Version::Linux5_10, false), (Version::Linux6_12, true)] {
+        let (kernel, mut ipvs, key) = scheduled("rr", &[1]);
+        kernel.configure(|host| *host = Host::new(version));
+        for _ in 0..8 {
+            kernel.open(key).unwrap();
+        }
+        ipvs.update_destination(key, &backend(1).thresholds(3, 0)).unwrap();
+        assert_eq!(kernel.open(key).is_err(), at_once, "{version:?}");
+        assert_eq!(kernel.open(key), Err(NotScheduled::NoDestination));
+        ipvs.update_destination(key, &backend(1).thresholds(0, 0)).unwrap();
+        kernel.open(key).unwrap();
+    }
+}
+
 #[test]
 fn a_destination_comes_back_from_the_trash_with_its_connections() {
     let (kernel, mut ipvs, key) = scheduled("rr", &[1]);

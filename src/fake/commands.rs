@@ -214,7 +214,7 @@ impl Context<'_> {
         let index = service.position(id);
         if command == Command::SetDest {
             let index = index.ok_or(Errno::NOENT)?;
-            service.destinations[index].write(settings);
+            service.destinations[index].write(settings, self.host.rechecks_thresholds);
         } else {
             if index.is_some() {
                 return Err(Errno::EXIST);
@@ -225,7 +225,7 @@ impl Context<'_> {
                 None => return Err(Errno::INVAL),
             };
             self.table.mixed += usize::from(is_mixed);
-            entry.write(settings);
+            entry.write(settings, self.host.rechecks_thresholds);
             let service = self.table.services.get_mut(&key).ok_or(Errno::SRCH)?;
             if entry.service != service.id {
                 entry.stats = Counters::default();

@@ -41,6 +41,8 @@ pub struct Host {
     pub resizes_connection_table: bool,
     /// See [`Release::largest_threshold`].
     pub largest_threshold: u32,
+    /// See [`Release::rechecks_thresholds`].
+    pub rechecks_thresholds: bool,
     /// See [`Release::checks_permission_first`].
     pub checks_permission_first: bool,
     /// See [`Release::checks_headers`].
@@ -110,6 +112,7 @@ impl Host {
             connection_table_size: 4096,
             resizes_connection_table: release.resizes_connection_table(),
             largest_threshold: release.largest_threshold(),
+            rechecks_thresholds: release.rechecks_thresholds(),
             checks_permission_first: release.checks_permission_first(),
             checks_headers: release.checks_headers(),
             acknowledgement_size: release.acknowledgement_size(),

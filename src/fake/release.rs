@@ -29,6 +29,9 @@ const NEVER: u32 = u32::MAX;
 const THRESHOLDS_OF_31_BITS: Since =
     Since { series: (7, 2), backports: &[((6, 1), 187), ((6, 12), 104)], debian: &[((6, 1), 53)] };
 
+/// Seen where thresholds are of 31 bits, and not elsewhere.
+const RECHECKED_THRESHOLDS: Since = THRESHOLDS_OF_31_BITS;
+
 /// Debian's configuration of 6.1 leaves it out.
 const TWOS: Since = Since { series: (5, 12), backports: &[], debian: &[((6, 1), NEVER)] };
 
@@ -141,6 +144,12 @@ impl Release {
     /// 6.12.104 and 7.2, else any.
     pub fn largest_threshold(&self) -> u32 {
         if self.has(&THRESHOLDS_OF_31_BITS) { i32::MAX.cast_unsigned() } else { u32::MAX }
+    }
+
+    /// Whether a destination with more connections than a new upper threshold is overloaded as soon as
+    /// it has that threshold: since 6.1.187, 6.12.104 and 7.2. Before, it gets one more connection.
+    pub fn rechecks_thresholds(&self) -> bool {
+        self.has(&RECHECKED_THRESHOLDS)
     }
 
     /// Whether it has the scheduler `twos`: since 5.12, but not where Debian builds 6.1.

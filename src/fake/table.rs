@@ -193,10 +193,16 @@ impl Destination {
         self.connections() + u64::from(self.persistent)
     }
 
-    pub(super) fn write(&mut self, settings: Settings) {
-        self.settings = settings;
-        self.lost();
-        self.gained();
+    /// Gets new settings; where thresholds are not rechecked, a higher one or none is a relief, and a
+    /// lower one shows at the next connection.
+    pub(super) fn write(&mut self, settings: Settings, rechecks_thresholds: bool) {
+        let before = std::mem::replace(&mut self.settings, settings).upper_threshold;
+        if rechecks_thresholds {
+            self.lost();
+            self.gained();
+        } else if settings.upper_threshold == 0 || settings.upper_threshold > before {
+            self.overloaded = false;
+        }
     }
 
     /// After a connection came.
