@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use ipvs_netlink::blocking::Client;
-use ipvs_netlink::fake::{Fault, Kernel, NotScheduled};
+use ipvs_netlink::fake::{Fault, Host, Kernel, NotScheduled, Version};
+use ipvs_netlink::transport::Transport;
 use ipvs_netlink::*;
 
 fn backend(last: u8) -> Destination {
@@ -102,6 +103,23 @@ fn an_overloaded_destination_gets_no_connections_until_it_is_relieved() {
     kernel.open(key).unwrap();
 }
 
+/// With more connections than it may have now.
+#[test]
+fn a_lower_threshold_shows_at_once_or_at_the_next_connection() {
+    for (version, at_once) in [(Version::Linux5_10, false), (Version::Linux6_12, true)] {
+        let (kernel, mut ipvs, key) = scheduled("rr", &[1]);
+        kernel.configure(|host| *host = Host::new(version));
+        for _ in 0..8 {
+            kernel.open(key).unwrap();
+        }
+        ipvs.update_destination(key, &backend(1).thresholds(3, 0)).unwrap();
+        assert_eq!(kernel.open(key).is_err(), at_once, "{version:?}");
+        assert_eq!(kernel.open(key), Err(NotScheduled::NoDestination));
+        ipvs.update_destination(key, &backend(1).thresholds(0, 0)).unwrap();
+        kernel.open(key).unwrap();
+    }
+}
+
 #[test]
 fn a_destination_comes_back_from_the_trash_with_its_connections() {
     let (kernel, mut ipvs, key) = scheduled("rr", &[1]);
@@ -122,6 +140,167 @@ fn a_destination_comes_back_from_the_trash_with_its_connections() {
     kernel.advance(Duration::from_secs(240));
     let error = ipvs.add_destination(key, &removed).unwrap_err();
     assert_eq!(error.errno(), Some(22), "{error}");
+}
+
+/// Removed destinations are looked for without regard to the family of marks, and by as much of an
+/// address as the asking service has.
+#[test]
+fn a_destination_comes_back_under_a_relative_of_its_service() {
+    let mark = |family| Service::mark(7.try_into().unwrap(), family);
+    let tcp = |address: IpAddr| Service::tcp(address, 80);
+    let v4 = tcp(Ipv4Addr::new(10, 0, 0, 1).into());
+    let v6 = |last| tcp(Ipv6Addr::new(0x0a00, 1, 0, 0, 0, 0, 0, last).into());
+    for (from, to, comes_back) in [
+        (mark(Family::V4), mark(Family::V6), true),
+        (mark(Family::V6), mark(Family::V4), true),
+        (v4, v6(0), true),
+        (v4, v6(7), false),
+        (v6(7), v4, true),
+        (v6(7), v6(0), false),
+        (mark(Family::V4), v4, false),
+    ] {
+        let kernel = Kernel::new();
+        let mut ipvs = Client::connect_to(&kernel).unwrap();
+        let destination = Destination::tunnel(Ipv4Addr::new(10, 0, 1, 1), 80, Tunnel::Ipip);
+        ipvs.add_service(&from).unwrap();
+        ipvs.add_service(&to).unwrap();
+        ipvs.add_destination(from.key, &destination).unwrap();
+        kernel.set_connections(from.key, destination.key, 3, 0, 0);
+        ipvs.remove_destination(from.key, destination.key).unwrap();
+        kernel.configure(|host| host.broadcast.push(Ipv4Addr::new(10, 0, 1, 1)));
+        let added = ipvs.add_destination(to.key, &destination).map_err(|error| error.errno());
+        assert_eq!(added, if comes_back { Ok(()) } else { Err(Some(22)) }, "{from:?} {to:?}");
+        if comes_back {
+            let entry = ipvs.destination(to.key, destination.key).unwrap();
+            assert_eq!(entry.active_connections, 3);
+        }
+    }
+}
+
+/// The kernel remembers for each role whether it was listed.
+#[test]
+fn a_master_started_while_the_backup_is_listed_is_listed_too() {
+    let kernel = Kernel::new();
+    let mut ipvs = Client::connect_to(&kernel).unwrap();
+    let daemon = |role| SyncDaemon::new(role, "eth0".parse().unwrap());
+    ipvs.start_daemon(&daemon(DaemonRole::Backup)).unwrap();
+    kernel.inject(
+        2,
+        Fault::meanwhile(move |kernel| {
+            let mut other = Client::connect_with(kernel.observer()).unwrap();
+            other.start_daemon(&daemon(DaemonRole::Master)).unwrap();
+        }),
+    );
+    let roles: Vec<_> = ipvs.daemons().unwrap().into_iter().map(|daemon| daemon.role).collect();
+    assert_eq!(roles, [DaemonRole::Backup, DaemonRole::Master]);
+}
+
+/// A group of IPv6 needs a route for multicast and an address to send from.
+#[test]
+fn a_master_of_an_ipv6_group_needs_an_address_and_a_route() {
+    const EADDRNOTAVAIL: Option<i32> = Some(99);
+    const ENETUNREACH: Option<i32> = Some(101);
+    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x81);
+    let started = |name: &str, change: fn(&mut Host)| {
+        let kernel = Kernel::new();
+        kernel.configure(change);
+        let mut ipvs = Client::connect_to(&kernel).unwrap();
+        let master = SyncDaemon::new(DaemonRole::Master, name.parse().unwrap()).group(group);
+        ipvs.start_daemon(&master).map_err(|error| error.errno())
+    };
+    assert_eq!(started("eth0", |_| {}), Ok(()));
+    assert_eq!(started("eth0", |host| host.interfaces[1].has_address = false), Err(EADDRNOTAVAIL));
+    assert_eq!(started("eth0", |host| host.interfaces[1].ipv6 = false), Err(ENETUNREACH));
+    assert_eq!(started("eth0", |host| host.interfaces[1].mtu = 1279), Err(ENETUNREACH));
+    assert_eq!(started("eth0", |host| host.interfaces[1].up = false), Err(ENETUNREACH));
+    assert_eq!(started("lo", |_| {}), Err(ENETUNREACH));
+    // As in a fresh network namespace.
+    assert_eq!(started("lo", |host| host.local.clear()), Err(EADDRNOTAVAIL));
+}
+
+#[test]
+fn connections_are_counted_at_the_next_tick() {
+    let (kernel, mut ipvs, key) = scheduled("rr", &[1]);
+    let mut counted = || {
+        let entry = ipvs.destination(key, backend(1).key).unwrap();
+        assert_eq!(ipvs.service(key).unwrap().stats, entry.stats);
+        entry.stats.connections
+    };
+    kernel.open(key).unwrap();
+    kernel.advance(Duration::from_millis(1999));
+    assert_eq!(counted(), 0);
+    kernel.advance(Duration::from_millis(1));
+    assert_eq!(counted(), 1);
+    kernel.open(key).unwrap();
+    kernel.advance(Duration::from_millis(5999));
+    assert_eq!(counted(), 2);
+    kernel.configure(|host| host.counter_tick = Duration::ZERO);
+    kernel.open(key).unwrap();
+    assert_eq!(counted(), 3);
+}
+
+/// What was not shown yet is not lost.
+#[test]
+fn zeroing_leaves_what_was_counted_since_the_tick() {
+    let (kernel, mut ipvs, key) = scheduled("rr", &[1]);
+    kernel.open(key).unwrap();
+    kernel.advance(Duration::from_secs(2));
+    kernel.open(key).unwrap();
+    ipvs.zero().unwrap();
+    assert_eq!(ipvs.service(key).unwrap().stats, Stats::default());
+    kernel.advance(Duration::from_secs(2));
+    assert_eq!(ipvs.service(key).unwrap().stats.connections, 1);
+}
+
+/// Each by itself: a kernel can be like no release.
+#[test]
+fn what_differs_between_kernels_is_set_one_by_one() {
+    let kernel = Kernel::new();
+    let mut ipvs = Client::connect_to(&kernel).unwrap();
+    let web = Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80);
+    ipvs.add_service(&web).unwrap();
+    let many = backend(1).thresholds(u32::MAX, 0);
+    assert_eq!(ipvs.add_destination(web.key, &many).unwrap_err().errno(), Some(22));
+    kernel.configure(|host| host.largest_threshold = u32::MAX);
+    ipvs.add_destination(web.key, &many).unwrap();
+}
+
+/// Since 7.1, with the sizes that 7.3.4 had for so many connections.
+#[test]
+fn the_connection_table_grows_and_shrinks() {
+    let kernel = Kernel::of_version(Version::Linux7_3);
+    let mut ipvs = Client::connect_to(&kernel).unwrap();
+    let size = |ipvs: &mut Client| ipvs.info().unwrap().connection_table_size;
+    assert_eq!(size(&mut ipvs), 0);
+    let web = Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80);
+    ipvs.add_service(&web).unwrap();
+    assert_eq!(size(&mut ipvs), 256);
+    ipvs.add_destination(web.key, &backend(1)).unwrap();
+    for (connections, buckets) in [
+        (16, 256),
+        (17, 512),
+        (32, 512),
+        (33, 1024),
+        (65, 2048),
+        (129, 4096),
+        (20_000, 4096),
+        (129, 4096),
+        (11, 512),
+        (0, 256),
+    ] {
+        assert!(kernel.set_connections(web.key, backend(1).key, 0, connections, 0));
+        assert_eq!(size(&mut ipvs), buckets, "{connections} connections");
+    }
+    ipvs.flush().unwrap();
+    assert_eq!(size(&mut ipvs), 256);
+}
+
+#[test]
+fn a_host_is_like_a_release() {
+    let old = Host::of_release(&"6.1.0-48-cloud-amd64".parse().unwrap());
+    assert_eq!(old.largest_threshold, u32::MAX);
+    assert!(!old.schedulers.iter().any(|name| name == "twos"));
+    assert_eq!(Host::of_release(&Version::Linux6_12.release()), Host::default());
 }
 
 #[test]
@@ -157,6 +336,32 @@ fn a_host_can_lack_things() {
     kernel.configure(|host| host.privileged = true);
     kernel.reload(0x2a);
     assert!(ipvs.services().unwrap().is_empty());
+}
+
+/// A listing of what cannot be listed.
+#[test]
+fn without_privilege_older_kernels_say_so_first() {
+    for (version, wanted) in [
+        (Version::Linux5_10, 1),
+        (Version::Linux6_1, 1),
+        (Version::Linux6_12, 95),
+        (Version::Linux7_3, 95),
+    ] {
+        let kernel = Kernel::of_version(version);
+        let mut link = kernel.link();
+        kernel.configure(|host| host.privileged = false);
+        let mut message = [0; 20];
+        message[..4].copy_from_slice(&20_u32.to_ne_bytes());
+        message[4..6].copy_from_slice(&0x1c_u16.to_ne_bytes());
+        message[6..8].copy_from_slice(&0x305_u16.to_ne_bytes());
+        message[16] = 1;
+        link.send(&message).unwrap();
+        let mut answer = Vec::with_capacity(4096);
+        let now = Transport::now(&link);
+        link.receive(&mut answer, now).unwrap();
+        let errno = i32::from_ne_bytes(answer[16..20].try_into().unwrap());
+        assert_eq!(-errno, wanted, "{version:?}");
+    }
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use crate::random::Random;
 use crate::request::{Attribute, Request, Step, To, Value};
+use crate::scenario;
 
-const REQUEST: u16 = 1;
-const ACK: u16 = 4;
-const DUMP: u16 = 0x300;
+pub(crate) const REQUEST: u16 = 1;
+pub(crate) const ACK: u16 = 4;
+pub(crate) const DUMP: u16 = 0x300;
 const PORTS: [u16; 4] = [0, 80, 443, 65535];
 
 pub(crate) fn sequence(random: &mut Random) -> Vec<Step> {
@@ -38,6 +39,16 @@ fn step(random: &mut Random, steps: &mut Vec<Step>) {
         steps.push(send(vec![list]));
         steps.push(Step::Receive { datagrams: usize::MAX, room: 65536 });
         return;
+    }
+    match random.below(2000) {
+        0..4 => return scenario::daemons(random, steps),
+        4..35 => return scenario::trash(random, steps),
+        35..75 => return scenario::unprivileged(random, steps),
+        75..90 => {
+            fill(random, steps);
+            return scenario::meanwhile(random, steps);
+        }
+        _ => {}
     }
     if random.once_in(60) {
         fill(random, steps);
@@ -84,11 +95,11 @@ fn fill(random: &mut Random, steps: &mut Vec<Step>) {
     steps.push(send(vec![request(8, REQUEST | DUMP, vec![named])]));
 }
 
-fn send(requests: Vec<Request>) -> Step {
+pub(crate) fn send(requests: Vec<Request>) -> Step {
     Step::Send { requests, times: 1, tail: Vec::new() }
 }
 
-fn request(command: u8, flags: u16, attributes: Vec<Attribute>) -> Request {
+pub(crate) fn request(command: u8, flags: u16, attributes: Vec<Attribute>) -> Request {
     Request {
         to: To::Ipvs,
         flags,
@@ -102,7 +113,7 @@ fn request(command: u8, flags: u16, attributes: Vec<Attribute>) -> Request {
     }
 }
 
-fn any_request(random: &mut Random, with_daemons: bool) -> Request {
+pub(crate) fn any_request(random: &mut Random, with_daemons: bool) -> Request {
     let service_key = key(random);
     let command = random.pick(&[
         1, 1, 1, 1, 2, 2, 3, 4, 4, 5, 5, 5, 5, 5, 5, 6, 6, 6, 7, 7, 8, 8, 11, 12, 12, 13, 15, 16,
@@ -121,7 +132,7 @@ fn any_request(random: &mut Random, with_daemons: bool) -> Request {
             attributes.push(Attribute::nest(2, destination_key(random)));
         }
         16 if random.once_in(2) => attributes.push(Attribute::nest(1, service_key)),
-        9 | 10 => attributes.push(Attribute::nest(3, daemon(random))),
+        9 | 10 => attributes.push(Attribute::nest(3, scenario::daemon(random))),
         12 => {
             for kind in 4..=6 {
                 if random.once_in(2) {
@@ -287,7 +298,7 @@ fn service_address(random: &mut Random) -> Vec<u8> {
     address
 }
 
-fn service(random: &mut Random, mut nest: Vec<Attribute>) -> Vec<Attribute> {
+pub(crate) fn service(random: &mut Random, mut nest: Vec<Attribute>) -> Vec<Attribute> {
     let scheduler: &[u8] = if random.once_in(8) {
         random.pick(&[
             b"\0" as &[u8],
@@ -421,48 +432,6 @@ fn destination(random: &mut Random) -> Vec<Attribute> {
     }
     if random.once_in(8) {
         nest.push(Attribute::new(7, 9_u32.to_ne_bytes()));
-    }
-    nest
-}
-
-fn daemon(random: &mut Random) -> Vec<Attribute> {
-    let state: u32 = random.pick(&[1, 1, 2, 2, 0, 3, u32::MAX]);
-    let interface: &[u8] = random.pick(&[
-        b"lo\0" as &[u8],
-        b"lo\0",
-        b"lo\0",
-        b"nosuch0\0",
-        b"\0",
-        b"lo",
-        b"a23456789012345\0",
-        b"a234567890123456\0",
-    ]);
-    let sync_id: u32 = random.pick(&[0, 1, 255, 256, u32::MAX]);
-    let mut nest = vec![
-        Attribute::new(1, state.to_ne_bytes()),
-        Attribute::new(2, interface),
-        Attribute::new(3, sync_id.to_ne_bytes()),
-    ];
-    if random.once_in(3) {
-        let length: u16 = random.pick(&[0, 1, 500, 1023, 1024, 1400, 1472, 9000, 65535]);
-        nest.push(Attribute::new(4, length.to_ne_bytes()));
-    }
-    if random.once_in(3) {
-        let group = random.pick(&[[224, 0, 0, 81], [239, 0, 0, 9], [10, 0, 0, 1], [0; 4]]);
-        nest.push(Attribute::new(5, group));
-    }
-    if random.once_in(6) {
-        let v6: std::net::Ipv6Addr = random
-            .pick(&["ff02::81", "2001:db8::1"])
-            .parse()
-            .unwrap_or(std::net::Ipv6Addr::LOCALHOST);
-        nest.push(Attribute::new(6, v6.octets()));
-    }
-    if random.once_in(3) {
-        nest.push(Attribute::new(7, random.pick(&[0_u16, 8848, 9000]).to_ne_bytes()));
-    }
-    if random.once_in(3) {
-        nest.push(Attribute::new(8, [random.pick(&[0_u8, 1, 255])]));
     }
     nest
 }

@@ -5,23 +5,28 @@
 mod generate;
 mod random;
 mod request;
+mod scenario;
 mod side;
+mod surroundings;
+mod tally;
 mod traffic;
 
-use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Parser;
-use ipvs_netlink::Timeouts;
 use ipvs_netlink::blocking::Client;
-use ipvs_netlink::fake::{Host, Kernel, Version};
+use ipvs_netlink::fake::{Host, Kernel, Release};
 use ipvs_netlink::transport::NetlinkSocket;
+use ipvs_netlink::{Service, Timeouts};
 
 use crate::random::Random;
 use crate::request::{Step, ranges};
 use crate::side::{Answer, Side};
+use crate::surroundings::{Guest, Surroundings, make_interfaces};
+use crate::tally::Tally;
 use crate::traffic::Network;
 
 /// How long to look for smaller sequences that differ.
@@ -29,6 +34,10 @@ const SHRINKING: Duration = Duration::from_secs(40);
 
 /// A sync daemon's thread needs a while before it can be stopped.
 const DAEMON_START: Duration = Duration::from_millis(20);
+
+/// The ports of which each run has its own, until the kernel has forgotten it.
+const FIRST_FRESH_PORT: u16 = 10_000;
+const FRESH_PORTS: u16 = 50_000;
 
 /// How many of a step's answers are shown where they differ: after the first, others follow.
 const SHOWN: usize = 2;
@@ -103,60 +112,70 @@ fn main() -> Result<ExitCode> {
         }
     }
     println!("{rounds} rounds of connections: {failures} differences in all");
-    println!("what the real kernel answered, and how often:");
-    for (errno, times) in &bench.heard {
-        println!("  {times:8} {}", std::io::Error::from_raw_os_error(*errno));
-    }
+    print!("what the real kernel was asked, and what it answered:\n{}", bench.tally);
     Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn count(step: &Step) -> usize {
     match step {
         Step::Send { requests, times, .. } => requests.len() * times,
-        Step::Receive { .. } => 0,
+        Step::Other(requests) => requests.len(),
+        Step::Receive { .. } | Step::Privileged(_) | Step::Broadcast(_) => 0,
     }
+}
+
+/// Until its first service, a kernel may have no table of connections.
+fn have_had_a_service(client: &mut Client) -> Result<()> {
+    client.add_service(&Service::tcp(Ipv4Addr::LOCALHOST, 1))?;
+    client.flush()?;
+    Ok(())
 }
 
 /// The real kernel, and what the fake has to be like.
 struct Bench {
-    release: String,
+    release: Release,
     host: Host,
     family: u16,
     cleaner: Client,
     network: Network,
     /// Those that the kernel started with, where it may be asked.
     timeouts: Option<Timeouts>,
-    /// How often the real kernel answered with each error number; 0 is success.
-    heard: BTreeMap<i32, u64>,
+    tally: Tally,
+    /// How many times sequences were run, those made smaller included.
+    runs: u16,
 }
 
 impl Bench {
     fn new() -> Result<Self> {
-        let release = rustix::system::uname().release().to_string_lossy().into_owned();
-        let version = match &release {
-            six_one if six_one.starts_with("6.1.") => Version::Linux6_1,
-            six_twelve if six_twelve.starts_with("6.12.") => Version::Linux6_12,
-            other => bail!("there is no fake of Linux {other}"),
-        };
+        let release: Release = rustix::system::uname().release().to_string_lossy().parse()?;
         // All modules are loaded; looking for others takes the kernel long.
         let _ = std::fs::write("/proc/sys/kernel/modprobe", "\n");
+        // Flushing and the like wait for all readers; without that, most of the time is waiting.
+        let _ = std::fs::write("/sys/kernel/rcu_expedited", "1");
         let family = side::family(&mut NetlinkSocket::open()?)?;
         let mut cleaner = Client::connect()?;
-        let mut host = Host::new(version);
+        let mut host = Host::of_release(&release);
         host.family = Some(family);
         match cleaner.info() {
+            // One that is resized is of its smallest size, as long as there are no connections.
+            Ok(_) if host.resizes_connection_table => {}
             Ok(info) => host.connection_table_size = info.connection_table_size,
             Err(error) if error.is_permission_denied() => host.privileged = false,
             Err(error) => return Err(error.into()),
         }
         let timeouts = if host.privileged { Some(cleaner.timeouts()?) } else { None };
+        if host.privileged {
+            have_had_a_service(&mut cleaner)?;
+            host.interfaces.extend(make_interfaces()?);
+        }
         Ok(Self {
             release,
             host,
             family,
             cleaner,
             timeouts,
-            heard: BTreeMap::new(),
+            tally: Tally::default(),
+            runs: 0,
             network: Network::new()?,
         })
     }
@@ -178,18 +197,48 @@ impl Bench {
     /// The answers of both to each step.
     fn answers(&mut self, steps: &[Step]) -> Result<Vec<[Vec<Answer>; 2]>> {
         self.clean()?;
-        let mut real = Side::new(NetlinkSocket::open()?, self.family);
-        let mut fake = Side::new(Kernel::on(self.host.clone()).link(), self.family);
-        let answers: Vec<_> = steps.iter().map(|step| [real.run(step), fake.run(step)]).collect();
-        for errno in answers.iter().flat_map(|[real, _]| real).flat_map(Answer::errnos) {
-            *self.heard.entry(errno).or_default() += 1;
+        self.runs = self.runs.wrapping_add(1);
+        let port = FIRST_FRESH_PORT + self.runs % FRESH_PORTS;
+        let sockets = [NetlinkSocket::open()?, NetlinkSocket::open()?];
+        let mut real = Side::new(sockets, self.family, port, Guest);
+        let kernel = Kernel::on(self.host.clone());
+        if self.host.privileged {
+            have_had_a_service(&mut Client::connect_to(&kernel)?)?;
         }
+        let mut fake = Side::new([kernel.link(), kernel.link()], self.family, port, kernel);
+        let mut answers = Vec::new();
+        let mut is_broadcast = false;
+        for step in steps {
+            let has_effect = match step {
+                // Only who is privileged can give it up.
+                Step::Privileged(_) => self.host.privileged,
+                Step::Broadcast(broadcast) => {
+                    let changes = self.host.privileged && *broadcast != is_broadcast;
+                    is_broadcast ^= changes;
+                    changes
+                }
+                _ => true,
+            };
+            if step.stops_daemons() {
+                std::thread::sleep(DAEMON_START);
+            }
+            let both =
+                if has_effect { [real.run(step)?, fake.run(step)?] } else { Default::default() };
+            answers.push(both);
+        }
+        if self.host.privileged {
+            Guest.set_privileged(true)?;
+        }
+        if is_broadcast {
+            Guest.set_broadcast(false)?;
+        }
+        self.tally.count(&real.asked, answers.iter().flat_map(|[real, _]| real));
         Ok(answers)
     }
 
     fn differs(&mut self, steps: &[Step]) -> Result<bool> {
         // A sync daemon that is stopped before it ran leaves the request without an answer.
-        let tries = if steps.iter().any(Step::stops_daemons) { 3 } else { 1 };
+        let tries = if steps.iter().any(Step::stops_daemons) { 5 } else { 1 };
         for _ in 0..tries {
             if self.answers(steps)?.iter().all(|[real, fake]| real == fake) {
                 return Ok(false);

@@ -8,6 +8,8 @@ use std::ops::Range;
 pub(crate) enum Value {
     Bytes(Vec<u8>),
     Nest(Vec<Attribute>),
+    /// A port of this run of the sequence, which no other run has.
+    Fresh,
 }
 
 /// An attribute, whose length may lie.
@@ -29,10 +31,15 @@ impl Attribute {
         Self { kind, value: Value::Nest(attributes), lie: 0, padded: true }
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn fresh(kind: u16) -> Self {
+        Self { kind, value: Value::Fresh, lie: 0, padded: true }
+    }
+
+    fn encode(&self, port: u16, out: &mut Vec<u8>) {
         let value = match &self.value {
             Value::Bytes(bytes) => bytes.clone(),
-            Value::Nest(attributes) => encode_all(attributes),
+            Value::Nest(attributes) => encode_all(attributes, port),
+            Value::Fresh => port.to_be_bytes().to_vec(),
         };
         let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
         out.extend(length.wrapping_add_signed(self.lie).to_ne_bytes());
@@ -44,10 +51,10 @@ impl Attribute {
     }
 }
 
-fn encode_all(attributes: &[Attribute]) -> Vec<u8> {
+fn encode_all(attributes: &[Attribute], port: u16) -> Vec<u8> {
     let mut out = Vec::new();
     for attribute in attributes {
-        attribute.encode(&mut out);
+        attribute.encode(port, &mut out);
     }
     out
 }
@@ -80,7 +87,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    pub(crate) fn encode(&self, family: u16, sequence: u32, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, family: u16, port: u16, sequence: u32, out: &mut Vec<u8>) {
         let start = out.len();
         let message_type = match self.to {
             To::Ipvs => family,
@@ -95,7 +102,7 @@ impl Request {
         if !self.bare {
             out.extend([self.command, self.version]);
             out.extend(self.reserved.to_ne_bytes());
-            out.extend(encode_all(&self.attributes));
+            out.extend(encode_all(&self.attributes, port));
             out.extend(&self.trailing);
         }
         let length = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
@@ -142,6 +149,12 @@ pub(crate) enum Step {
     Send { requests: Vec<Request>, times: usize, tail: Vec<u8> },
     /// Receives so many datagrams into a buffer of so many bytes.
     Receive { datagrams: usize, room: usize },
+    /// Sends requests by another socket, and receives all that is answered there.
+    Other(Vec<Request>),
+    /// Lets what follows be sent with privilege or without.
+    Privileged(bool),
+    /// Makes a destination's address a broadcast address, or one like any other.
+    Broadcast(bool),
 }
 
 impl Step {
@@ -201,24 +214,32 @@ impl fmt::Display for Step {
             Self::Receive { datagrams, room } => {
                 write!(f, "receive {datagrams} datagrams into {room} bytes")
             }
+            Self::Privileged(privileged) => write!(f, "privileged: {privileged}"),
+            Self::Broadcast(broadcast) => write!(f, "a broadcast address: {broadcast}"),
+            Self::Other(requests) => {
+                write!(f, "send by another socket:")?;
+                requests.iter().try_for_each(|request| write!(f, "{request}"))
+            }
             Self::Send { requests, times, tail } => {
                 write!(f, "send {times} times:")?;
-                for request in requests {
-                    let Request { to, flags, command, version, .. } = request;
-                    let Request { reserved, trailing, lie, bare, .. } = request;
-                    write!(f, "\n    {to:?} command {command} flags {flags:#x}")?;
-                    if (*version, *reserved, *lie, *bare) != (1, 0, 0, false) {
-                        write!(f, " version {version} reserved {reserved:#x} lie {lie}")?;
-                        write!(f, " bare {bare}")?;
-                    }
-                    if !trailing.is_empty() {
-                        write!(f, " trailing {trailing:02x?}")?;
-                    }
-                    show(f, &request.attributes, 6)?;
-                }
+                requests.iter().try_for_each(|request| write!(f, "{request}"))?;
                 if tail.is_empty() { Ok(()) } else { write!(f, "\n    then {tail:02x?}") }
             }
         }
+    }
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { to, flags, command, version, reserved, attributes, trailing, lie, bare } = self;
+        write!(f, "\n    {to:?} command {command} flags {flags:#x}")?;
+        if (*version, *reserved, *lie, *bare) != (1, 0, 0, false) {
+            write!(f, " version {version} reserved {reserved:#x} lie {lie} bare {bare}")?;
+        }
+        if !trailing.is_empty() {
+            write!(f, " trailing {trailing:02x?}")?;
+        }
+        show(f, attributes, 6)
     }
 }
 
@@ -231,6 +252,7 @@ fn show(f: &mut fmt::Formatter<'_>, attributes: &[Attribute], indent: usize) -> 
         match value {
             Value::Bytes(bytes) => write!(f, " {bytes:02x?}")?,
             Value::Nest(inner) => show(f, inner, indent + 2)?,
+            Value::Fresh => write!(f, " a fresh port")?,
         }
     }
     Ok(())

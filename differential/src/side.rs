@@ -7,7 +7,9 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use ipvs_netlink::transport::{Received, Transport};
 
-use crate::request::{CONTROLLER, Step};
+use crate::request::{CONTROLLER, Request, Step};
+use crate::surroundings::Surroundings;
+use crate::tally;
 
 /// What came of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,12 +25,10 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    /// The error numbers of the acknowledgements.
-    pub(crate) fn errnos(&self) -> Vec<i32> {
+    pub(crate) fn messages(&self) -> &[Vec<u8>] {
         match self {
-            Self::Datagram { messages, .. } => messages.iter().filter_map(|m| errno(m)).collect(),
-            Self::Failed(errno) => errno.iter().copied().collect(),
-            Self::Sent | Self::Silence => Vec::new(),
+            Self::Datagram { messages, .. } => messages,
+            Self::Failed(_) | Self::Sent | Self::Silence => &[],
         }
     }
 }
@@ -50,51 +50,96 @@ fn errno(message: &[u8]) -> Option<i32> {
     is_status.then(|| i32::from_ne_bytes(*errno).saturating_neg())
 }
 
-/// A connection to a kernel whose IPVS family has this number.
+/// The error number that ends the answer to a request: of an acknowledgement, or of a listing.
+pub(crate) fn status(message: &[u8]) -> Option<i32> {
+    const DONE: u16 = 3;
+    let is_done = message.get(4..6) == Some(&DONE.to_ne_bytes());
+    errno(message).or_else(|| {
+        let errno = message.get(16..)?.first_chunk()?;
+        is_done.then(|| i32::from_ne_bytes(*errno).saturating_neg())
+    })
+}
+
+/// Two connections to a kernel whose IPVS family has this number, and what is around it.
 pub(crate) struct Side<T> {
     transport: T,
+    other: T,
     family: u16,
+    /// For what no other run has.
+    port: u16,
     sequence: u32,
+    surroundings: Box<dyn Surroundings>,
+    /// The sequence numbers of all requests, and what they are counted as.
+    pub(crate) asked: Vec<(u32, String)>,
 }
 
 impl<T: Transport> Side<T> {
-    pub(crate) fn new(transport: T, family: u16) -> Self {
-        Self { transport, family, sequence: 1000 }
+    pub(crate) fn new(
+        [transport, other]: [T; 2],
+        family: u16,
+        port: u16,
+        surroundings: impl Surroundings + 'static,
+    ) -> Self {
+        let surroundings = Box::new(surroundings);
+        Self { transport, other, family, port, sequence: 1000, surroundings, asked: Vec::new() }
     }
 
-    pub(crate) fn run(&mut self, step: &Step) -> Vec<Answer> {
-        match step {
-            Step::Send { requests, times, tail } => {
-                let mut datagram = Vec::new();
-                for _ in 0..*times {
-                    for request in requests {
-                        self.sequence += 1;
-                        request.encode(self.family, self.sequence, &mut datagram);
-                    }
-                }
-                datagram.extend(tail);
-                let sent = self.transport.send(&datagram);
-                vec![
-                    sent.map_or_else(
-                        |error| Answer::Failed(error.raw_os_error()),
-                        |()| Answer::Sent,
-                    ),
-                ]
+    pub(crate) fn run(&mut self, step: &Step) -> Result<Vec<Answer>> {
+        Ok(match step {
+            Step::Privileged(privileged) => {
+                self.surroundings.set_privileged(*privileged)?;
+                Vec::new()
             }
-            Step::Receive { datagrams, room } => {
-                let mut answers = Vec::new();
-                while answers.len() < *datagrams {
-                    let answer = self.receive(*room);
-                    let ends = answer == Answer::Silence;
-                    answers.push(answer);
-                    if ends {
-                        break;
-                    }
-                }
-                sort_services(&mut answers);
+            Step::Broadcast(broadcast) => {
+                self.surroundings.set_broadcast(*broadcast)?;
+                Vec::new()
+            }
+            Step::Other(requests) => {
+                let datagram = self.encode(requests, 1);
+                std::mem::swap(&mut self.transport, &mut self.other);
+                let mut answers = vec![self.send(&datagram)];
+                answers.extend(self.receive_all(usize::MAX, 65536));
+                std::mem::swap(&mut self.transport, &mut self.other);
                 answers
             }
+            Step::Send { requests, times, tail } => {
+                let mut datagram = self.encode(requests, *times);
+                datagram.extend(tail);
+                vec![self.send(&datagram)]
+            }
+            Step::Receive { datagrams, room } => self.receive_all(*datagrams, *room),
+        })
+    }
+
+    fn encode(&mut self, requests: &[Request], times: usize) -> Vec<u8> {
+        let mut datagram = Vec::new();
+        for request in (0..times).flat_map(|_| requests) {
+            self.sequence += 1;
+            self.asked.push((self.sequence, tally::name(request)));
+            request.encode(self.family, self.port, self.sequence, &mut datagram);
         }
+        datagram
+    }
+
+    fn send(&mut self, datagram: &[u8]) -> Answer {
+        match self.transport.send(datagram) {
+            Ok(()) => Answer::Sent,
+            Err(error) => Answer::Failed(error.raw_os_error()),
+        }
+    }
+
+    fn receive_all(&mut self, datagrams: usize, room: usize) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        while answers.len() < datagrams {
+            let answer = self.receive(room);
+            let ends = answer == Answer::Silence;
+            answers.push(answer);
+            if ends {
+                break;
+            }
+        }
+        sort_services(&mut answers);
+        answers
     }
 
     fn receive(&mut self, room: usize) -> Answer {
@@ -197,7 +242,7 @@ pub(crate) fn family(transport: &mut impl Transport) -> Result<u16> {
         bare: false,
     };
     let mut datagram = Vec::new();
-    request.encode(0, 1, &mut datagram);
+    request.encode(0, 0, 1, &mut datagram);
     transport.send(&datagram)?;
     let mut buffer = Vec::with_capacity(4096);
     transport.receive(&mut buffer, Instant::now())?;

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
+use super::counters::Counters;
 use super::host::Host;
 use super::policy::{Attributes, Bytes, Report, Rule};
 use super::table::{
@@ -11,7 +12,6 @@ use super::table::{
 };
 use super::writer::{Header, Writer};
 use super::{daemons, encode};
-use crate::model::Stats;
 use crate::wire::Command;
 use crate::wire::uapi::{self, AF_INET, AF_INET6, destination, info, service, top};
 
@@ -86,9 +86,13 @@ impl Context<'_> {
                 Ok(())
             }
             Command::GetInfo => {
+                let mut size = self.host.connection_table_size;
+                if self.host.resizes_connection_table {
+                    size = self.table.connection_buckets(size);
+                }
                 out.generic(header, Command::SetInfo.number(), |out| {
                     out.put_u32(info::VERSION, VERSION);
-                    out.put_u32(info::CONNECTION_TABLE_SIZE, self.host.connection_table_size);
+                    out.put_u32(info::CONNECTION_TABLE_SIZE, size);
                 });
                 Ok(())
             }
@@ -158,6 +162,7 @@ impl Context<'_> {
         let engine = engine.map(text);
         let timeout = timeout.wrapping_mul(self.host.hz);
         let id = self.table.next_id();
+        self.table.has_service();
         let service = self.table.services.entry(key).or_insert_with(|| Service {
             id,
             scheduler: scheduler.clone(),
@@ -165,7 +170,7 @@ impl Context<'_> {
             flags: 0,
             timeout,
             netmask,
-            stats: Stats::default(),
+            stats: Counters::default(),
             destinations: Vec::new(),
             turn: super::schedule::Turn::default(),
         });
@@ -203,27 +208,27 @@ impl Context<'_> {
         if is_mixed && (has_daemon || settings.forwarding != TUNNEL) {
             return Err(Errno::INVAL);
         }
-        Self::check_settings(&settings)?;
+        self.check_settings(&settings)?;
         let Table { services, .. } = &mut *self.table;
         let service = services.get_mut(&key).ok_or(Errno::SRCH)?;
         let index = service.position(id);
         if command == Command::SetDest {
             let index = index.ok_or(Errno::NOENT)?;
-            service.destinations[index].write(settings);
+            service.destinations[index].write(settings, self.host.rechecks_thresholds);
         } else {
             if index.is_some() {
                 return Err(Errno::EXIST);
             }
-            let mut entry = match self.table.revive(key, id) {
+            let mut entry = match self.table.trash.take(&key, id) {
                 Some(revived) => revived,
-                None if self.host.is_reachable(ip(family, id.address)) => Destination::new(id),
+                None if self.host.is_reachable(ip(family, id.address)) => Destination::new(id, key),
                 None => return Err(Errno::INVAL),
             };
             self.table.mixed += usize::from(is_mixed);
-            entry.write(settings);
+            entry.write(settings, self.host.rechecks_thresholds);
             let service = self.table.services.get_mut(&key).ok_or(Errno::SRCH)?;
             if entry.service != service.id {
-                entry.stats = Stats::default();
+                entry.stats = Counters::default();
                 entry.service = service.id;
             }
             service.destinations.push(entry);
@@ -233,12 +238,12 @@ impl Context<'_> {
         Ok(())
     }
 
-    fn check_settings(settings: &Settings) -> Result<(), Errno> {
+    fn check_settings(&self, settings: &Settings) -> Result<(), Errno> {
         if settings.weight.cast_signed() < 0 || settings.lower_threshold > settings.upper_threshold
         {
             return Err(Errno::RANGE);
         }
-        if settings.upper_threshold.cast_signed() < 0 {
+        if settings.upper_threshold > self.host.largest_threshold {
             return Err(Errno::INVAL);
         }
         if settings.tunnel_type == GUE && settings.tunnel_port == 0 {

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use super::commands::{self, HIGHEST_ATTRIBUTE};
-use super::host::{Host, Version};
+use super::host::Host;
 use super::policy::{Attributes, Bytes, Report, Rule};
 use super::writer::{Header, Writer};
 use crate::wire::uapi::{FAMILY_NAME, FAMILY_VERSION};
@@ -52,12 +52,12 @@ pub(super) fn get_family(
     if let Some(name) = attributes.text(attribute::FAMILY_NAME) {
         found = known.filter(|_| name == FAMILY_NAME.as_bytes()).ok_or(Errno::NOENT);
     }
-    family(out, header, host.version, found?);
+    family(out, header, host, found?);
     Ok(())
 }
 
 /// Describes the IPVS family.
-pub(super) fn family(out: &mut Writer, header: Header, version: Version, family: u16) {
+pub(super) fn family(out: &mut Writer, header: Header, host: &Host, family: u16) {
     out.generic_version(header, NEW_FAMILY, VERSION, |out| {
         out.put_text(attribute::FAMILY_NAME, FAMILY_NAME);
         out.put_u16(attribute::FAMILY_ID, family);
@@ -68,8 +68,8 @@ pub(super) fn family(out: &mut Writer, header: Header, version: Version, family:
             let known = (1..=u8::MAX).filter_map(|n| Some((n, commands::kinds(n)?.1)));
             for (index, (command, kinds)) in (1..).zip(known) {
                 let one = if kinds.once { TAKES_ONE } else { 0 };
-                // Newer kernels know that a command of dumps alone checks nothing.
-                let checked = kinds.once || version < Version::Linux6_12;
+                // Kernels that look at the kind first know that a command of dumps alone checks nothing.
+                let checked = kinds.once || host.checks_permission_first;
                 let policy = if checked { HAS_POLICY } else { 0 };
                 let dump = if kinds.dump { TAKES_DUMP } else { 0 };
                 nest.nest(index, |nest| {

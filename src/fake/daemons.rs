@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use rustix::io::Errno;
 
 use super::commands::{Context, Top};
-use super::host::Interface;
+use super::host::{Host, Interface};
 use super::policy::{Attributes, Report, Rule};
 use super::table::Daemon;
 use crate::wire::uapi::{daemon, top};
@@ -24,6 +24,8 @@ const DAEMON: [Rule; 9] = [
 
 const DEFAULT_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 81);
 const DEFAULT_PORT: u16 = 8848;
+/// An interface of less has no IPv6 at all.
+const LEAST_IPV6_MTU: u32 = 1280;
 
 fn read<'a>(attributes: &Top<'a>, report: &mut Report) -> Result<Attributes<'a, 9>, Errno> {
     let nest = attributes.get(top::DAEMON).ok_or(Errno::INVAL)?;
@@ -53,10 +55,9 @@ pub(super) fn start(
     if running.is_some() {
         return Err(Errno::EXIST);
     }
-    // Nobody is behind the loopback interface to send an IPv6 group's messages to.
-    let unreachable =
-        group.is_ipv6() && interface.name == "lo" || !interface.up && !interface.has_address;
-    if state == daemon::STATE_MASTER && unreachable {
+    if group.is_ipv6() {
+        joins_ipv6(state, interface, context.host)?;
+    } else if state == daemon::STATE_MASTER && !interface.up {
         return Err(Errno::NETUNREACH);
     }
     *running = Some(Daemon {
@@ -68,6 +69,22 @@ pub(super) fn start(
         ttl: nest.u8(daemon::TTL).filter(|&ttl| ttl != 0).unwrap_or(1),
     });
     Ok(())
+}
+
+/// Whether the interface can have an IPv6 group.
+fn joins_ipv6(state: u32, interface: &Interface, host: &Host) -> Result<(), Errno> {
+    let has_ipv6 = interface.mtu >= LEAST_IPV6_MTU;
+    if state == daemon::STATE_BACKUP {
+        return if has_ipv6 { Ok(()) } else { Err(Errno::INVAL) };
+    }
+    // The kernel looks for an address first and for a route then. It has a route for multicast
+    // through an interface, but not through the loopback, whose address it takes instead.
+    let has_route = has_ipv6 && interface.up && interface.ipv6 && interface.name != "lo";
+    match has_route {
+        true if interface.has_address => Ok(()),
+        false if host.local.contains(&Ipv6Addr::LOCALHOST.into()) => Err(Errno::NETUNREACH),
+        _ => Err(Errno::ADDRNOTAVAIL),
+    }
 }
 
 fn group(nest: &Attributes<'_, 9>) -> Result<IpAddr, Errno> {

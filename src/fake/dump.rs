@@ -27,14 +27,15 @@ pub(super) enum What {
     Services,
     /// Of the service in the request's attributes, which are read again for each part.
     Destinations(Vec<u8>),
-    Daemons,
+    /// And for each role whether it was listed.
+    Daemons([bool; 2]),
 }
 
 impl What {
     pub(super) fn of(command: Command, attributes: &[u8]) -> Self {
         match command {
             Command::GetDest => Self::Destinations(attributes.to_vec()),
-            Command::GetDaemon => Self::Daemons,
+            Command::GetDaemon => Self::Daemons([false; 2]),
             _ => Self::Services,
         }
     }
@@ -53,11 +54,11 @@ impl Dump {
         let part = &mut Part { out, limit, listed: &mut self.listed, header };
         let skip = *part.listed;
         let table = &state.table;
-        match &self.what {
+        match &mut self.what {
             What::Families => {
                 if let (0, Some(family)) = (skip, state.host.family) {
                     part.add(|out, header| {
-                        controller::family(out, header, state.host.version, family);
+                        controller::family(out, header, &state.host, family);
                     });
                 }
             }
@@ -82,13 +83,14 @@ impl Dump {
                     }
                 }
             }
-            What::Daemons => {
+            What::Daemons(listed) => {
                 let daemons = [(STATE_MASTER, &table.master), (STATE_BACKUP, &table.backup)];
-                let running = daemons.into_iter().filter_map(|(s, d)| Some((s, d.as_ref()?)));
-                for (role, entry) in running.skip(skip) {
+                for ((role, running), listed) in daemons.into_iter().zip(listed) {
+                    let Some(entry) = running.as_ref().filter(|_| !*listed) else { continue };
                     if !part.item(Command::NewDaemon, |out| encode::daemon(out, role, entry)) {
                         break;
                     }
+                    *listed = true;
                 }
             }
         }

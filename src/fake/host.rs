@@ -1,24 +1,18 @@
-//! What differs from kernel to kernel and from host to host.
+//! The host that a kernel runs on: what it brings along, and what it allows.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
-/// Which kernel's behaviour is followed where kernels differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Version {
-    /// Linux 6.1, as Debian's 6.1.192: no `twos`, and more acknowledgements fit into a receive buffer.
-    Linux6_1,
-    /// Linux 6.12, as 6.12.117.
-    Linux6_12,
-}
+use super::release::{Release, Version};
 
 /// The host that a fake kernel runs on; [`Kernel::configure`](super::Kernel::configure) changes it
 /// at any time.
+///
+/// What differs between kernels is set by a [`Release`] and can be changed one by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[allow(clippy::struct_excessive_bools)] // Each stands for itself.
 pub struct Host {
-    /// Which kernel's behaviour is followed where kernels differ.
-    pub version: Version,
     /// The number of the IPVS family; `None` is a kernel without IPVS. Loading the module again
     /// gives it a new one.
     pub family: Option<u16>,
@@ -40,8 +34,23 @@ pub struct Host {
     /// The host's own addresses. Those that are no unicast addresses, or link-local ones of IPv6,
     /// are good for destinations only if they are here.
     pub local: Vec<IpAddr>,
-    /// The number of buckets of the connection table.
+    /// The number of buckets of the connection table, or how many it has at most where it is
+    /// [resized](Self::resizes_connection_table).
     pub connection_table_size: u32,
+    /// See [`Release::resizes_connection_table`].
+    pub resizes_connection_table: bool,
+    /// See [`Release::largest_threshold`].
+    pub largest_threshold: u32,
+    /// See [`Release::rechecks_thresholds`].
+    pub rechecks_thresholds: bool,
+    /// See [`Release::checks_permission_first`].
+    pub checks_permission_first: bool,
+    /// See [`Release::checks_headers`].
+    pub checks_headers: bool,
+    /// See [`Release::acknowledgement_size`].
+    pub acknowledgement_size: usize,
+    /// How often counters move; with zero they move at once. See [`Release::COUNTER_TICK`].
+    pub counter_tick: Duration,
 }
 
 /// A network interface, as far as sync daemons care.
@@ -52,32 +61,42 @@ pub struct Interface {
     pub name: String,
     /// Whether it is up.
     pub up: bool,
-    /// Whether it has an address.
+    /// Whether it has an IPv6 address; IPv4 addresses do not matter here.
     pub has_address: bool,
-    /// The size of its largest packet, in bytes.
+    /// Whether IPv6 is enabled on it, as `disable_ipv6` says otherwise.
+    pub ipv6: bool,
+    /// The size of its largest packet, in bytes; below 1280 it has no IPv6.
     pub mtu: u32,
 }
 
 impl Interface {
-    /// An interface that is up, has an address and takes packets of 1500 bytes.
+    /// An interface that is up, has an IPv6 address and takes packets of 1500 bytes.
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), up: true, has_address: true, mtu: 1500 }
+        Self { name: name.to_owned(), up: true, has_address: true, ipv6: true, mtu: 1500 }
     }
 }
 
 impl Host {
-    /// A host with a kernel of this version and all that it brings along, the interfaces `lo` and
-    /// `eth0`, and routes to everywhere.
+    /// A host with a kernel of this version: see [`of_release`](Self::of_release).
     pub fn new(version: Version) -> Self {
+        Self::of_release(&version.release())
+    }
+
+    /// A host with a kernel of this release and all that it brings along, the interfaces `lo` and
+    /// `eth0`, and routes to everywhere.
+    pub fn of_release(release: &Release) -> Self {
         let mut schedulers: Vec<String> =
             ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh"]
                 .map(str::to_owned)
                 .into();
-        if version >= Version::Linux6_12 {
+        if release.has_twos() {
             schedulers.push("twos".to_owned());
         }
+        let mut broadcast = vec![Ipv4Addr::new(127, 255, 255, 255)];
+        if release.has_lowest_broadcast() {
+            broadcast.push(Ipv4Addr::new(127, 0, 0, 0));
+        }
         Self {
-            version,
             family: Some(0x1c),
             hz: 250,
             privileged: true,
@@ -88,9 +107,16 @@ impl Host {
                 Interface::new("eth0"),
             ],
             configured: true,
-            broadcast: vec![Ipv4Addr::new(127, 255, 255, 255)],
+            broadcast,
             local: vec![IpAddr::from([127, 0, 0, 1]), std::net::Ipv6Addr::LOCALHOST.into()],
             connection_table_size: 4096,
+            resizes_connection_table: release.resizes_connection_table(),
+            largest_threshold: release.largest_threshold(),
+            rechecks_thresholds: release.rechecks_thresholds(),
+            checks_permission_first: release.checks_permission_first(),
+            checks_headers: release.checks_headers(),
+            acknowledgement_size: release.acknowledgement_size(),
+            counter_tick: Release::COUNTER_TICK,
         }
     }
 
@@ -127,7 +153,7 @@ impl Host {
     }
 }
 
-/// A host with the newest kernel that the fake knows.
+/// A host with Linux 6.12.
 impl Default for Host {
     fn default() -> Self {
         Self::new(Version::Linux6_12)

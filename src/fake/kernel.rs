@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::Fault;
 use super::faults::Plan;
-use super::host::{Host, Version};
+use super::host::Host;
 use super::link::Link;
+use super::release::Version;
 use super::table::Table;
 
 /// An IPVS kernel in the process.
@@ -24,6 +25,8 @@ pub(super) struct State {
     pub(super) host: Host,
     pub(super) table: Table,
     pub(super) now: Instant,
+    /// When counters moved last.
+    ticked: Instant,
     pub(super) plan: Plan,
     appointments: Vec<Appointment>,
     last_port: u32,
@@ -48,10 +51,12 @@ impl Kernel {
 
     /// A kernel on this host.
     pub fn on(host: Host) -> Self {
+        let now = Instant::now();
         let state = State {
             host,
             table: Table::default(),
-            now: Instant::now(),
+            now,
+            ticked: now,
             plan: Plan::default(),
             appointments: Vec::new(),
             last_port: 0,
@@ -150,7 +155,15 @@ impl State {
 
     fn pass_time(&mut self, until: Instant) {
         self.now = self.now.max(until);
-        self.table.pass_time(self.now);
+        self.table.trash.pass_time(self.now);
+        let since = self.now - self.ticked;
+        let tick = self.host.counter_tick;
+        if since >= tick {
+            self.table.tick();
+            let beyond = since.as_nanos().checked_rem(tick.as_nanos()).unwrap_or(0);
+            let beyond = Duration::from_nanos(u64::try_from(beyond).unwrap_or(0));
+            self.ticked += since.saturating_sub(beyond);
+        }
     }
 }
 

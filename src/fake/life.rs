@@ -44,7 +44,8 @@ impl std::error::Error for NotScheduled {}
 
 impl Kernel {
     /// Runs a connection through the service's scheduler, as a client's first packet does, and
-    /// counts it. It lasts until it is [closed](Self::close).
+    /// counts it. It lasts until it is [closed](Self::close). The counters of traffic show it at
+    /// the next [tick](super::Host::counter_tick).
     ///
     /// A connection of TCP or SCTP is active at once, any other inactive, as with the kernel.
     /// Modelled are `rr`, `wrr`, `lc`, `wlc`, `sed`, `nq` and `fo`, with weights, thresholds and
@@ -56,6 +57,7 @@ impl Kernel {
     /// Where no destination was chosen.
     pub fn open(&self, service: ServiceKey) -> Result<Connection, NotScheduled> {
         let mut state = self.lock();
+        let counts_at_once = state.host.counter_tick.is_zero();
         let entry =
             state.table.services.get_mut(&Key::from(service)).ok_or(NotScheduled::NoService)?;
         let index = choose(entry).map_err(|refused| match refused {
@@ -65,8 +67,12 @@ impl Kernel {
         let destination = &mut entry.destinations[index];
         *count(destination, service) += 1;
         destination.gained();
-        destination.stats.connections += 1;
-        entry.stats.connections += 1;
+        for stats in [&mut destination.stats, &mut entry.stats] {
+            stats.count_connection();
+            if counts_at_once {
+                stats.tick();
+            }
+        }
         Ok(Connection { service, destination: destination.id.into() })
     }
 
@@ -98,21 +104,21 @@ impl Kernel {
         })
     }
 
-    /// Sets the counters of a service. Returns whether it is there.
+    /// Sets the counters of a service, at once. Returns whether it is there.
     pub fn set_service_stats(&self, service: ServiceKey, stats: Stats) -> bool {
         let mut kernel = self.lock();
         let entry = kernel.table.services.get_mut(&Key::from(service));
-        entry.map(|entry| entry.stats = stats).is_some()
+        entry.map(|entry| entry.stats.set(stats)).is_some()
     }
 
-    /// Sets the counters of a destination. Returns whether it is there.
+    /// Sets the counters of a destination, at once. Returns whether it is there.
     pub fn set_destination_stats(
         &self,
         service: ServiceKey,
         destination: impl Into<DestinationKey>,
         stats: Stats,
     ) -> bool {
-        self.edit(service, destination.into(), |destination| destination.stats = stats)
+        self.edit(service, destination.into(), |destination| destination.stats.set(stats))
     }
 
     fn edit(

@@ -9,6 +9,7 @@
 mod acknowledgement;
 mod commands;
 mod controller;
+mod counters;
 mod daemons;
 mod dump;
 mod encode;
@@ -18,16 +19,19 @@ mod kernel;
 mod life;
 mod link;
 mod policy;
+mod release;
 mod schedule;
 mod socket;
 mod table;
+mod trash;
 mod writer;
 
 pub use faults::Fault;
-pub use host::{Host, Interface, Version};
+pub use host::{Host, Interface};
 pub use kernel::Kernel;
 pub use life::{Connection, NotScheduled};
 pub use link::Link;
+pub use release::{Release, UnknownRelease, Version};
 
 use crate::blocking;
 use crate::error::Error;

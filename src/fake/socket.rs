@@ -11,7 +11,7 @@ use super::acknowledgement;
 use super::commands::{self, Context, TOP, Top};
 use super::controller;
 use super::dump::{Dump, What};
-use super::host::Version;
+use super::host::Host;
 use super::kernel::State;
 use super::policy::{Bytes, Report};
 use super::writer::{Header, Writer};
@@ -28,7 +28,6 @@ const LARGEST_PART: usize = 32_448;
 /// What the kernel keeps beside the bytes of a datagram.
 const SHARED: usize = 320;
 const OVERHEAD: usize = 256;
-const SMALL_PIECE: usize = 640;
 
 const HEADER: usize = 16;
 const GENERIC_HEADER: usize = 20;
@@ -140,7 +139,7 @@ impl Socket {
             if request.flags & NLM_F_ACK != 0 || errno != 0 {
                 let mut out = self.writer();
                 acknowledgement::write(&mut out, self.port, request.header, errno, &report);
-                self.answer(state.host.version, out);
+                self.answer(&state.host, out);
             }
         }
         Ok(())
@@ -165,7 +164,7 @@ impl Socket {
             Command::Flush.number() + 1
         };
         let dump = request.flags & NLM_F_DUMP == NLM_F_DUMP;
-        if command >= first_strict {
+        if state.host.checks_headers && command >= first_strict {
             let flags = if dump { request.flags & !NLM_F_DUMP } else { request.flags };
             if r0 | r1 != 0 {
                 report.message = Some("genlmsghdr.reserved field is not 0");
@@ -197,14 +196,18 @@ impl Socket {
             let mut out = self.writer();
             let host = &state.host;
             let done = controller::get_family(host, attributes, header, report, &mut out);
-            self.answer(state.host.version, out);
+            self.answer(&state.host, out);
             return done.map(|()| Done::Yes);
         }
         let (command, kinds) = commands::kinds(command).ok_or(Errno::OPNOTSUPP)?;
+        let Host { privileged, checks_permission_first, .. } = state.host;
+        if !privileged && checks_permission_first {
+            return Err(Errno::PERM);
+        }
         if !(if dump { kinds.dump } else { kinds.once }) {
             return Err(Errno::OPNOTSUPP);
         }
-        if !state.host.privileged {
+        if !privileged {
             return Err(Errno::PERM);
         }
         if dump {
@@ -217,7 +220,7 @@ impl Socket {
         let State { host, table, now, .. } = &mut *state;
         let mut context = Context { host, table, now: *now };
         let done = context.run(command, &attributes, header, report, &mut out);
-        self.answer(state.host.version, out);
+        self.answer(&state.host, out);
         done.map(|()| Done::Yes)
     }
 
@@ -226,7 +229,7 @@ impl Socket {
             return Err(Errno::BUSY);
         }
         self.dump = Some(dump);
-        let charge = charge(state.host.version, self.part_limit());
+        let charge = charge(&state.host, self.part_limit());
         if self.used > 0 && self.used + charge >= BUFFER {
             // The error is for this request; the listing goes on as soon as something is read.
             return Err(Errno::NOBUFS);
@@ -256,7 +259,7 @@ impl Socket {
             });
             self.dump = None;
         }
-        let charge = charge(state.host.version, limit);
+        let charge = charge(&state.host, limit);
         self.used += charge;
         self.queue.push_back(Queued { bytes: out.bytes, charge });
     }
@@ -306,11 +309,11 @@ impl Socket {
     }
 
     /// Queues an answer, unless there is no room for it.
-    fn answer(&mut self, version: Version, out: Writer) {
+    fn answer(&mut self, host: &Host, out: Writer) {
         if out.bytes.is_empty() {
             return self.recycle(out.bytes);
         }
-        let charge = charge(version, out.bytes.len());
+        let charge = charge(host, out.bytes.len());
         let has_room = self.used == 0 || self.used + charge <= BUFFER;
         if has_room && !self.congested {
             self.used += charge;
@@ -323,12 +326,12 @@ impl Socket {
 }
 
 /// What a datagram of this size is accounted for: the piece of memory that it fits in. Those are
-/// powers of two; newer kernels have another for small datagrams.
-fn charge(version: Version, length: usize) -> usize {
+/// powers of two, but for the smallest.
+fn charge(host: &Host, length: usize) -> usize {
     let least = length.next_multiple_of(64) + SHARED;
-    let piece = match version {
-        Version::Linux6_12 if least <= SMALL_PIECE => SMALL_PIECE,
-        _ => least.next_power_of_two(),
-    };
-    piece + OVERHEAD
+    if least + OVERHEAD <= host.acknowledgement_size {
+        host.acknowledgement_size
+    } else {
+        least.next_power_of_two() + OVERHEAD
+    }
 }

@@ -1,17 +1,17 @@
-//! The table: services, their destinations, and the trash of removed destinations.
+//! The table: services, their destinations, timeouts and sync daemons.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::counters::Counters;
 use super::schedule::Turn;
-use crate::model::{DestinationKey, Family, ServiceKey, Stats};
+use super::trash::Trash;
+use crate::model::{DestinationKey, Family, ServiceKey};
 use crate::wire::uapi::{AF_INET, AF_INET6};
 
-/// How long a removed destination is kept after its last connection, and how often it is looked
-/// at.
-const TRASH_PERIOD: Duration = Duration::from_secs(120);
-const TRASH_TICK: Duration = Duration::from_secs(60);
+/// The smallest table of connections that is resized.
+const FEWEST_BUCKETS: u32 = 256;
 
 /// An address as the kernel keeps it: an IPv4 one in the first four bytes, the rest zero.
 pub(super) type Address = [u8; 16];
@@ -101,7 +101,7 @@ pub(super) struct Service {
     pub(super) timeout: u32,
     /// As it came: nobody here looks into it.
     pub(super) netmask: [u8; 4],
-    pub(super) stats: Stats,
+    pub(super) stats: Counters,
     /// Oldest first, so that adding one is cheap; listings go backwards.
     pub(super) destinations: Vec<Destination>,
     pub(super) turn: Turn,
@@ -110,6 +110,12 @@ pub(super) struct Service {
 impl Service {
     pub(super) fn position(&self, id: DestinationId) -> Option<usize> {
         self.destinations.iter().position(|destination| destination.id == id)
+    }
+
+    /// Does something to the service's counters and to those of its destinations.
+    fn each_counters(&mut self, change: impl Fn(&mut Counters)) {
+        change(&mut self.stats);
+        self.destinations.iter_mut().for_each(|destination| change(&mut destination.stats));
     }
 }
 
@@ -150,6 +156,8 @@ pub(super) struct Settings {
 #[derive(Debug)]
 pub(super) struct Destination {
     pub(super) id: DestinationId,
+    /// The service that it was made under.
+    pub(super) origin: Key,
     /// Of the service that it was bound to last.
     pub(super) service: u64,
     pub(super) settings: Settings,
@@ -158,20 +166,21 @@ pub(super) struct Destination {
     pub(super) persistent: u32,
     /// Whether it has reached its upper threshold and not yet fallen below the lower one.
     pub(super) overloaded: bool,
-    pub(super) stats: Stats,
+    pub(super) stats: Counters,
 }
 
 impl Destination {
-    pub(super) fn new(id: DestinationId) -> Self {
+    pub(super) fn new(id: DestinationId, origin: Key) -> Self {
         Self {
             id,
+            origin,
             service: 0,
             settings: Settings::default(),
             active: 0,
             inactive: 0,
             persistent: 0,
             overloaded: false,
-            stats: Stats::default(),
+            stats: Counters::default(),
         }
     }
 
@@ -179,14 +188,21 @@ impl Destination {
         u64::from(self.active) + u64::from(self.inactive)
     }
 
-    fn is_idle(&self) -> bool {
-        self.connections() + u64::from(self.persistent) == 0
+    /// All that the table of connections has of it, templates for persistence too.
+    pub(super) fn entries(&self) -> u64 {
+        self.connections() + u64::from(self.persistent)
     }
 
-    pub(super) fn write(&mut self, settings: Settings) {
-        self.settings = settings;
-        self.lost();
-        self.gained();
+    /// Gets new settings; where thresholds are not rechecked, a higher one or none is a relief, and a
+    /// lower one shows at the next connection.
+    pub(super) fn write(&mut self, settings: Settings, rechecks_thresholds: bool) {
+        let before = std::mem::replace(&mut self.settings, settings).upper_threshold;
+        if rechecks_thresholds {
+            self.lost();
+            self.gained();
+        } else if settings.upper_threshold == 0 || settings.upper_threshold > before {
+            self.overloaded = false;
+        }
     }
 
     /// After a connection came.
@@ -212,23 +228,16 @@ impl Destination {
     }
 }
 
-/// A removed destination, kept for a while with its connections.
-#[derive(Debug)]
-pub(super) struct Trashed {
-    destination: Destination,
-    idle_since: Option<Instant>,
-}
-
 /// All that the commands change.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) services: BTreeMap<Key, Service>,
-    /// By the service's key, not its identity: a service added again finds its destinations.
-    pub(super) trash: HashMap<(Key, DestinationId), Trashed>,
-    trash_tick: Option<Instant>,
+    pub(super) trash: Trash,
     /// How many destinations are of another family than their service.
     pub(super) mixed: usize,
     last_id: u64,
+    /// Of a table of connections that is resized; 0 while there has been no service.
+    buckets: u32,
     /// Seconds: established TCP, TCP after a FIN, UDP.
     pub(super) timeouts: [u32; 3],
     pub(super) master: Option<Daemon>,
@@ -250,10 +259,10 @@ impl Default for Table {
     fn default() -> Self {
         Self {
             services: BTreeMap::new(),
-            trash: HashMap::new(),
-            trash_tick: None,
+            trash: Trash::default(),
             mixed: 0,
             last_id: 0,
+            buckets: 0,
             timeouts: [900, 120, 300],
             master: None,
             backup: None,
@@ -267,9 +276,28 @@ impl Table {
         self.last_id
     }
 
-    /// Takes a destination out of the trash, where it waits for its service.
-    pub(super) fn revive(&mut self, service: Key, id: DestinationId) -> Option<Destination> {
-        self.trash.remove(&(service, id)).map(|trashed| trashed.destination)
+    /// A service is there, and so are buckets for its connections.
+    pub(super) fn has_service(&mut self) {
+        self.buckets = self.buckets.max(FEWEST_BUCKETS);
+    }
+
+    /// How many buckets a table of connections has that is resized, of `most` at most. Where it grows
+    /// was seen exactly; where it shrinks, nearly.
+    pub(super) fn connection_buckets(&mut self, most: u32) -> u32 {
+        let live = self.services.values().flat_map(|service| &service.destinations);
+        let connections: u64 = live.chain(self.trash.iter()).map(Destination::entries).sum();
+        let wanted = |share: u64| {
+            let buckets = connections.saturating_mul(share).min(u64::from(u32::MAX / 2));
+            u32::try_from(buckets).unwrap_or(u32::MAX).next_power_of_two().max(FEWEST_BUCKETS)
+        };
+        if self.buckets == 0 {
+            return 0;
+        }
+        if wanted(256) <= self.buckets {
+            self.buckets = wanted(32).min(self.buckets);
+        }
+        self.buckets = self.buckets.max(wanted(16).min(most));
+        self.buckets
     }
 
     /// Removes a destination from its service; returns whether it was there.
@@ -295,9 +323,7 @@ impl Table {
         if destination.id.family != key.family() {
             self.mixed -= 1;
         }
-        self.trash_tick.get_or_insert(now + TRASH_TICK);
-        let id = destination.id;
-        self.trash.insert((key, id), Trashed { destination, idle_since: None });
+        self.trash.put(destination, now);
     }
 
     /// The destination under its service or, failing that, in the trash.
@@ -310,31 +336,20 @@ impl Table {
         let live = service.and_then(|s| s.destinations.iter_mut().find(|d| d.id == id));
         match live {
             Some(live) => Some(live),
-            None => self.trash.get_mut(&(key, id)).map(|trashed| &mut trashed.destination),
-        }
-    }
-
-    /// Empties the trash of what has been idle for long enough.
-    pub(super) fn pass_time(&mut self, now: Instant) {
-        while let Some(tick) = self.trash_tick.filter(|tick| *tick <= now) {
-            self.trash.retain(|_, trashed| {
-                if !trashed.destination.is_idle() {
-                    trashed.idle_since = None;
-                    return true;
-                }
-                tick < *trashed.idle_since.get_or_insert(tick) + TRASH_PERIOD
-            });
-            self.trash_tick = (!self.trash.is_empty()).then_some(tick + TRASH_TICK);
+            None => self.trash.get_mut(&key, id),
         }
     }
 
     pub(super) fn zero(&mut self, key: Option<Key>) {
         let services = self.services.iter_mut().filter(|(k, _)| key.is_none_or(|key| key == **k));
         for (_, service) in services {
-            service.stats = Stats::default();
-            for destination in &mut service.destinations {
-                destination.stats = Stats::default();
-            }
+            service.each_counters(Counters::zero);
         }
+    }
+
+    /// Shows what was counted since the last tick.
+    pub(super) fn tick(&mut self) {
+        self.services.values_mut().for_each(|service| service.each_counters(Counters::tick));
+        self.trash.iter_mut().for_each(|destination| destination.stats.tick());
     }
 }

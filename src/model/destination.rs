@@ -26,8 +26,8 @@ pub struct Destination {
     pub forwarding: Forwarding,
     /// Its share, 0 to 2,147,483,647; one of 0 gets no new connections.
     pub weight: u32,
-    /// With this many connections it gets no new ones; 0 is no limit. Recent kernels (6.12.104,
-    /// and 6.1.192 of Debian) refuse more than 2,147,483,647.
+    /// With this many connections it gets no new ones; 0 is no limit. Recent kernels (6.1.187,
+    /// 6.12.104, 7.2 and later) refuse more than 2,147,483,647.
     pub upper_threshold: u32,
     /// Once overloaded, it gets new connections again below this many; 0 leaves it to the kernel
     /// (three quarters of the upper threshold).

@@ -9,7 +9,10 @@ use std::fmt;
 pub struct Info {
     /// The version of IPVS, 1.2.1 since 2.6.
     pub version: Version,
-    /// The number of buckets of the connection table.
+    /// The number of buckets of the connection table. Before Linux 7.1 it is the same as long as the
+    /// module is loaded, 4096 unless its parameter `conn_tab_bits` says otherwise. Since then it is
+    /// the size at the moment: 0 while the network namespace has had no service, 256 with the first,
+    /// more with more connections, and fewer again once they have ended.
     pub connection_table_size: u32,
 }
 

@@ -60,7 +60,7 @@ pub enum Scheduler {
     /// it takes no connections, nor does a service of the same address on port 0 take them, until
     /// the next sync.
     MaglevHash(HashOptions),
-    /// `twos`: the less loaded of two picked at random (6.5 and later).
+    /// `twos`: the less loaded of two picked at random (5.12 and later; not in Debian's 6.1).
     TwoChoices,
     /// `none`: no scheduler bound; new connections are not scheduled. The kernel reports it, and
     /// accepts it, since 3.19.

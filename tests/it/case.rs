@@ -3,11 +3,11 @@
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ipvs_netlink::fake;
+use ipvs_netlink::fake::{Release, Version};
 use libtest_mimic::Trial;
 
 use crate::client::Flavour;
-use crate::subject::{Subject, Version};
+use crate::subject::Subject;
 
 /// How many combinations of the matrix all cases have gone through.
 static COMBINATIONS: AtomicUsize = AtomicUsize::new(0);
@@ -69,7 +69,7 @@ impl Case {
     }
 
     /// The trials of this case: on the real kernel, or else on the fake one.
-    pub(crate) fn trials(self, index: usize, kernel: Option<Version>) -> Vec<Trial> {
+    pub(crate) fn trials(self, index: usize, kernel: Option<&Release>) -> Vec<Trial> {
         let mut flavours = vec![Flavour::Blocking, Flavour::Tokio];
         if self.is_long {
             flavours.truncate(1);
@@ -84,17 +84,18 @@ impl Case {
             (Some(kernel), _) => flavours
                 .into_iter()
                 .map(|flavour| {
-                    let subject = move || Subject::real(kernel, flavour);
-                    self.trial(format!("{name} (Linux {kernel}, {flavour})"), subject)
+                    let name = format!("{name} (Linux {kernel}, {flavour})");
+                    let release = kernel.clone();
+                    self.trial(name, move || Subject::real(release, flavour))
                 })
                 .collect(),
             (None, Some((_, why))) => {
                 let name = format!("{name} (real kernels alone: {why})");
                 vec![Trial::test(name, || Ok(())).with_ignored_flag(true)]
             }
-            (None, None) => [fake::Version::Linux6_1, fake::Version::Linux6_12]
-                .into_iter()
-                .flat_map(|version| flavours.iter().map(move |flavour| (version, *flavour)))
+            (None, None) => Version::ALL
+                .iter()
+                .flat_map(|version| flavours.iter().map(move |flavour| (*version, *flavour)))
                 .map(|(version, flavour)| {
                     let subject = move || Subject::fake(version, flavour);
                     self.trial(format!("{name} (fake {version:?}, {flavour})"), subject)

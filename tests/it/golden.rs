@@ -34,7 +34,7 @@ use byte_order::ByteOrder;
 
 use crate::case::{Outcome, cases, trials};
 use crate::rules::{backend, real, real6, vip, vip6, web};
-use crate::subject::{Subject, program};
+use crate::subject::{Subject, program, series};
 
 /// A file of `tests/golden`.
 struct Recording {
@@ -154,11 +154,11 @@ async fn this_kernel_speaks_as_recorded(subject: &mut Subject) -> Outcome {
     let recording = Recorder { transport, record: Arc::clone(&record) };
     conversation(&mut Client::connect_with(recording)?)?;
     let seen = record.lock().unwrap().clone();
-    let kernel = subject.kernel.to_string();
+    let kernel = series(&subject.release);
     for stored in RECORDINGS.iter().filter(|recording| recording.kernel == kernel) {
         if comparable(datagrams(&seen)) != comparable(stored.datagrams()) {
-            let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-            println!("\n# Linux {}: recorded by `cargo xtask vm test golden`", release.trim());
+            let release = &subject.release;
+            println!("\n# Linux {release}: recorded by `cargo xtask vm test golden`");
             println!("{seen}# end");
             ensure!(false, "this is not what tests/golden/{}.txt has", stored.name);
         }

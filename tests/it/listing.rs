@@ -5,7 +5,7 @@ mod table;
 
 use std::collections::BTreeSet;
 
-use ipvs_netlink::{Operation, Ruleset, Scheduler, Service};
+use ipvs_netlink::{Operation, Ruleset, Service};
 
 use self::table::{Listing, View};
 use crate::case::{Outcome, cases};
@@ -70,9 +70,7 @@ async fn an_empty_table_is_an_empty_table(subject: &mut Subject) -> Outcome {
 }
 
 async fn the_table_is_as_people_know_it(subject: &mut Subject) -> Outcome {
-    let mut schedulers = Scheduler::KNOWN.to_vec();
-    schedulers.retain(|s| *s != Scheduler::TwoChoices || subject.kernel.is_at_least(6, 5));
-    let random = samples(rulesets(Speaker::Ipvsadm, schedulers), 10);
+    let random = samples(rulesets(Speaker::Ipvsadm, subject.schedulers()), 10);
     for rules in std::iter::once(rich()).chain(random) {
         subject.client.flush().await?;
         add(subject, &rules).await?;

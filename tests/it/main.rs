@@ -36,7 +36,7 @@ mod traffic;
 use libtest_mimic::{Arguments, Conclusion};
 
 use crate::case::Case;
-use crate::subject::Version;
+use crate::subject::release_from_environment;
 
 fn main() {
     if errors::run_as_child() {
@@ -49,7 +49,7 @@ fn run() -> Conclusion {
     let mut arguments = Arguments::from_args();
     // The cases share the kernel's one table.
     arguments.test_threads = Some(1);
-    let kernel = Version::from_environment();
+    let kernel = release_from_environment();
     let cases = [
         services::cases(),
         destinations::cases(),
@@ -75,7 +75,7 @@ fn run() -> Conclusion {
     trials.extend(properties::trials());
     trials.extend(readable::trials());
     let cases = cases.into_iter().flatten().enumerate();
-    trials.extend(cases.flat_map(|(index, case)| case.trials(index, kernel)));
+    trials.extend(cases.flat_map(|(index, case)| case.trials(index, kernel.as_ref())));
     let conclusion = libtest_mimic::run(&arguments, trials);
     if let (Some(kernel), combinations @ 1..) = (kernel, case::combinations()) {
         println!(

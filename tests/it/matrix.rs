@@ -52,13 +52,10 @@ fn keys() -> Vec<ServiceKey> {
         .collect()
 }
 
-/// The schedulers that the kernel has.
+/// The schedulers that the kernel has, and none.
 fn schedulers(subject: &Subject) -> Vec<Scheduler> {
-    let mut schedulers = Scheduler::KNOWN.to_vec();
+    let mut schedulers = subject.schedulers();
     schedulers.push(Scheduler::Unbound);
-    schedulers.retain(|&scheduler| {
-        scheduler != Scheduler::TwoChoices || subject.kernel.is_at_least(6, 5)
-    });
     schedulers
 }
 

@@ -53,13 +53,6 @@ async fn write_all(subject: &mut Subject, rules: &Ruleset) -> Outcome {
     Ok(())
 }
 
-/// The schedulers that the kernel has and ipvsadm can name.
-pub(crate) fn schedulers(subject: &Subject) -> Vec<Scheduler> {
-    let mut schedulers = Scheduler::KNOWN.to_vec();
-    schedulers.retain(|s| *s != Scheduler::TwoChoices || subject.kernel.is_at_least(6, 5));
-    schedulers
-}
-
 /// The same rules without what `ipvsadm -S` leaves out.
 fn without_thresholds(rules: &Ruleset) -> anyhow::Result<Ruleset> {
     let mut saved = Ruleset::new();
@@ -89,7 +82,7 @@ async fn we_read_what_ipvsadm_wrote(subject: &mut Subject) -> Outcome {
 }
 
 async fn ipvsadm_saves_any_rules_that_we_wrote(subject: &mut Subject) -> Outcome {
-    for rules in samples(rulesets(Speaker::Ipvsadm, schedulers(subject)), TABLES) {
+    for rules in samples(rulesets(Speaker::Ipvsadm, subject.schedulers()), TABLES) {
         subject.client.flush().await?;
         write_all(subject, &rules).await.with_context(|| rules.to_string())?;
         let saved = program("ipvsadm", &["-S", "-n"])?;
@@ -101,7 +94,7 @@ async fn ipvsadm_saves_any_rules_that_we_wrote(subject: &mut Subject) -> Outcome
 }
 
 async fn we_read_any_rules_that_ipvsadm_restored(subject: &mut Subject) -> Outcome {
-    for rules in samples(rulesets(Speaker::Ipvsadm, schedulers(subject)), TABLES) {
+    for rules in samples(rulesets(Speaker::Ipvsadm, subject.schedulers()), TABLES) {
         subject.client.flush().await?;
         restore(&rules.to_string())?;
         assert_eq!(subject.client.ruleset().await?, rules);
@@ -111,7 +104,7 @@ async fn we_read_any_rules_that_ipvsadm_restored(subject: &mut Subject) -> Outco
 
 /// The whole range of what a kernel holds, ipvsadm aside.
 async fn we_read_any_rules_that_we_wrote(subject: &mut Subject) -> Outcome {
-    for rules in samples(rulesets(Speaker::Crate, schedulers(subject)), TABLES) {
+    for rules in samples(rulesets(Speaker::Crate, subject.schedulers()), TABLES) {
         subject.client.flush().await?;
         write_all(subject, &rules).await.with_context(|| rules.to_string())?;
         assert_eq!(subject.client.ruleset().await?, rules);

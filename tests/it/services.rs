@@ -20,7 +20,7 @@ cases![
     a_missing_service_is_not_found,
     a_missing_scheduler_is_named,
     flushes,
-    the_scheduler_twos_is_there_since_6_5,
+    the_scheduler_twos_is_there_in_newer_kernels,
 ];
 
 async fn an_empty_table_is_empty(subject: &mut Subject) -> Outcome {
@@ -138,10 +138,10 @@ async fn flushes(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-async fn the_scheduler_twos_is_there_since_6_5(subject: &mut Subject) -> Outcome {
+async fn the_scheduler_twos_is_there_in_newer_kernels(subject: &mut Subject) -> Outcome {
     let service = web().scheduler(Scheduler::TwoChoices);
     let added = subject.client.add_service(&service).await;
-    if subject.kernel.is_at_least(6, 5) {
+    if subject.release.has_twos() {
         added?;
         assert_eq!(subject.client.service(service.key).await?.service, service);
     } else {

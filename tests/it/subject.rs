@@ -1,52 +1,40 @@
 //! What a case is run against: a kernel and a client to it.
 
-use std::fmt;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use ipvs_netlink::fake::{self, Release};
 use ipvs_netlink::transport::{NetlinkSocket, Transport};
-use ipvs_netlink::{Error, Options, TimeoutsUpdate, fake};
+use ipvs_netlink::{Error, Options, Scheduler, TimeoutsUpdate};
 
 use crate::client::{Client, Flavour};
 
-/// The version of a kernel.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Version {
-    pub(crate) major: u32,
-    pub(crate) minor: u32,
+/// The release of the real kernel whose table the tests may take over, if one is named in the
+/// environment.
+pub(crate) fn release_from_environment() -> Option<Release> {
+    let name = std::env::var("IPVS_NETLINK_TEST_KERNEL").ok()?;
+    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs");
+    let release: Release = text.parse().expect("a release");
+    // A run on another kernel than was meant would prove nothing.
+    assert!(
+        series(&release) == name || !name.starts_with(|c: char| c.is_ascii_digit()),
+        "the tests were to run on Linux {name}, this is {release}"
+    );
+    Some(release)
 }
 
-impl Version {
-    /// The real kernel whose table the tests may take over, if one is named in the environment.
-    pub(crate) fn from_environment() -> Option<Self> {
-        let name = std::env::var("IPVS_NETLINK_TEST_KERNEL").ok()?;
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs");
-        let mut parts = release.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
-        let kernel = Self { major: parts.next().unwrap_or(0), minor: parts.next().unwrap_or(0) };
-        // A run on another kernel than was meant would prove nothing.
-        assert!(
-            kernel.to_string() == name || !name.starts_with(|c: char| c.is_ascii_digit()),
-            "the tests were to run on Linux {name}, this is {release}"
-        );
-        Some(kernel)
-    }
-
-    pub(crate) fn is_at_least(self, major: u32, minor: u32) -> bool {
-        self >= Self { major, minor }
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
-    }
+/// The series of a release, as 6.12.
+pub(crate) fn series(release: &Release) -> String {
+    let (major, minor) = release.series();
+    format!("{major}.{minor}")
 }
 
 /// A kernel and a client to it.
 pub(crate) struct Subject {
     pub(crate) client: Client,
-    pub(crate) kernel: Version,
+    /// What tells how the kernel differs from others.
+    pub(crate) release: Release,
     /// The kernel itself, where it is the fake one.
     pub(crate) fake: Option<fake::Kernel>,
     pub(crate) flavour: Flavour,
@@ -55,19 +43,23 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    pub(crate) async fn real(kernel: Version, flavour: Flavour) -> anyhow::Result<Self> {
+    pub(crate) async fn real(release: Release, flavour: Flavour) -> anyhow::Result<Self> {
         let client = Client::connect(flavour, &Options::new()).await?;
-        Ok(Self { client, kernel, fake: None, flavour, combinations: 0 })
+        Ok(Self { client, release, fake: None, flavour, combinations: 0 })
     }
 
     pub(crate) async fn fake(version: fake::Version, flavour: Flavour) -> anyhow::Result<Self> {
         let fake = fake::Kernel::of_version(version);
         let client = Client::connect_to(&fake, flavour).await?;
-        let kernel = match version {
-            fake::Version::Linux6_1 => Version { major: 6, minor: 1 },
-            _ => Version { major: 6, minor: 12 },
-        };
-        Ok(Self { client, kernel, fake: Some(fake), flavour, combinations: 0 })
+        let release = version.release();
+        Ok(Self { client, release, fake: Some(fake), flavour, combinations: 0 })
+    }
+
+    /// The schedulers that the kernel has and ipvsadm can name.
+    pub(crate) fn schedulers(&self) -> Vec<Scheduler> {
+        let mut schedulers = Scheduler::KNOWN.to_vec();
+        schedulers.retain(|s| *s != Scheduler::TwoChoices || self.release.has_twos());
+        schedulers
     }
 
     /// A connection to the kernel below any client.
@@ -80,16 +72,25 @@ impl Subject {
 
     /// Adds an interface to the kernel's host: up and with addresses of both families, or neither.
     pub(crate) fn add_interface(&self, name: &str, up: bool) -> anyhow::Result<()> {
+        self.add_small_interface(name, up, 1500)
+    }
+
+    /// The same for packets of so many bytes; below 1280 it has no IPv6.
+    pub(crate) fn add_small_interface(&self, name: &str, up: bool, mtu: u32) -> anyhow::Result<()> {
+        let has_ipv6_address = up && mtu >= 1280;
         if let Some(fake) = &self.fake {
             let mut interface = fake::Interface::new(name);
-            (interface.up, interface.has_address) = (up, up);
+            (interface.up, interface.has_address, interface.mtu) = (up, has_ipv6_address, mtu);
             fake.configure(|host| host.interfaces.push(interface));
             return Ok(());
         }
         program("ip", &["link", "add", name, "type", "dummy"])?;
+        program("ip", &["link", "set", name, "mtu", &mtu.to_string()])?;
+        program("ip", &["address", "add", "10.9.8.1/24", "dev", name])?;
         if up {
             program("ip", &["link", "set", name, "up"])?;
-            program("ip", &["address", "add", "10.9.8.1/24", "dev", name])?;
+        }
+        if has_ipv6_address {
             program("ip", &["address", "add", "2001:db8:9::1/64", "dev", name, "nodad"])?;
         }
         Ok(())

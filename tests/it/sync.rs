@@ -16,7 +16,7 @@ use ipvs_netlink::{
 };
 
 use crate::case::{Outcome, cases};
-use crate::oracle::{restore, schedulers};
+use crate::oracle::restore;
 use crate::random::{Speaker, pairs, rulesets, rulesets_of, samples};
 use crate::subject::{Subject, program, soak};
 
@@ -31,7 +31,7 @@ async fn what_was_applied_is_read_back(subject: &mut Subject) -> Outcome {
     let policy = Policy::new();
     for (most, count) in [(8, 8), (150, 3)] {
         // What a pair shares is in both, so the second has more.
-        let rulesets = rulesets_of(0..most + 1, Speaker::Crate, schedulers(subject));
+        let rulesets = rulesets_of(0..most + 1, Speaker::Crate, subject.schedulers());
         for (actual, wanted) in samples(pairs(rulesets), count) {
             subject.client.flush().await?;
             for wanted in [actual, wanted] {
@@ -51,7 +51,7 @@ async fn what_was_applied_is_read_back(subject: &mut Subject) -> Outcome {
 
 async fn the_commands_of_a_plan_do_what_applying_it_does(subject: &mut Subject) -> Outcome {
     let draining = Policy::new().draining(Draining::within(Duration::from_secs(1)));
-    let rulesets = rulesets(Speaker::Ipvsadm, schedulers(subject));
+    let rulesets = rulesets(Speaker::Ipvsadm, subject.schedulers());
     for (actual, wanted) in samples(pairs(rulesets), 8) {
         for policy in [&Policy::new(), &draining] {
             subject.client.flush().await?;
@@ -114,7 +114,7 @@ impl Rival {
 
 async fn what_ipvsadm_changes_meanwhile_is_mended(subject: &mut Subject) -> Outcome {
     let policy = Policy::new();
-    let rulesets = || rulesets_of(1..40, Speaker::Ipvsadm, schedulers(subject));
+    let rulesets = || rulesets_of(1..40, Speaker::Ipvsadm, subject.schedulers());
     let (one, other) = samples(pairs(rulesets()), 1).next().context("a pair")?;
     let mut lines = vec!["-C".to_owned()];
     for theirs in samples(rulesets(), 3).chain([one.clone(), other.clone(), Ruleset::new()]) {

@@ -25,6 +25,9 @@ cases![
 async fn tells_its_version(subject: &mut Subject) -> Outcome {
     let info = subject.client.info().await?;
     assert_eq!(info.version.to_string(), "1.2.1");
+    assert!(subject.release.resizes_connection_table() || info.connection_table_size > 0);
+    subject.client.add_service(&web()).await?;
+    let info = subject.client.info().await?;
     assert!(info.connection_table_size.is_power_of_two());
     Ok(())
 }

@@ -96,10 +96,13 @@ async fn a_gue_tunnel_without_a_port(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// Mainline took it until 6.12.104, Debian until 6.1.192; both kernels that are tested refuse it.
 async fn an_upper_threshold_of_32_bits(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
     subject.client.add_destination(web().key, &backend(1)).await?;
+    if subject.release.largest_threshold() == u32::MAX {
+        // Nothing is refused: `destinations` tests that it is taken.
+        return Ok(());
+    }
     let says = "this kernel takes no upper threshold above 2147483647";
     for upper in [1 << 31, u32::MAX] {
         let more = backend(1).thresholds(upper, 1);

@@ -91,7 +91,7 @@ async fn an_unknown_engine(subject: &mut Subject) -> Outcome {
 async fn a_scheduler_that_is_newer_than_the_kernel(subject: &mut Subject) -> Outcome {
     let service = web().scheduler(Scheduler::TwoChoices);
     let added = subject.client.add_service(&service).await;
-    if subject.kernel.is_at_least(6, 5) {
+    if subject.release.has_twos() {
         added?;
     } else {
         let error = refused(added, ENOENT, "scheduler twos is not available");

@@ -15,11 +15,14 @@ cases![
     a_daemon_that_runs,
     a_daemon_that_does_not_run,
     an_interface_that_is_down,
+    an_interface_without_ipv6,
     a_timeout_of_too_many_ticks,
     an_attribute_that_is_too_short,
     a_sync_id_of_more_than_a_byte_is_cut_off_silently,
     what_is_refused_before_sending_the_kernel_refuses_too,
 ];
+
+const GROUP6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x81);
 
 async fn an_unknown_interface(subject: &mut Subject) -> Outcome {
     for role in [DaemonRole::Master, DaemonRole::Backup] {
@@ -52,13 +55,28 @@ async fn a_daemon_that_does_not_run(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
+/// Its addresses are no help.
 async fn an_interface_that_is_down(subject: &mut Subject) -> Outcome {
-    subject.add_interface("down0", false)?;
-    let daemon = SyncDaemon::new(DaemonRole::Master, "down0".parse()?)
-        .group(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x81));
-    let started = subject.client.start_daemon(&daemon).await;
-    subject.remove_interface("down0")?;
-    refused(started, ENETUNREACH, "the interface is down or has no address of the group's family");
+    let master = SyncDaemon::new(DaemonRole::Master, "down0".parse()?);
+    for daemon in [master, master.group(GROUP6)] {
+        subject.add_interface("down0", false)?;
+        let started = subject.client.start_daemon(&daemon).await;
+        subject.remove_interface("down0")?;
+        let says = "the interface is down or has no address of the group's family";
+        refused(started, ENETUNREACH, says);
+    }
+    Ok(())
+}
+
+/// Packets below 1280 bytes are too small for it.
+async fn an_interface_without_ipv6(subject: &mut Subject) -> Outcome {
+    for (role, errno) in [(DaemonRole::Master, ENETUNREACH), (DaemonRole::Backup, EINVAL)] {
+        subject.add_small_interface("small0", true, 1279)?;
+        let daemon = SyncDaemon::new(role, "small0".parse()?).group(GROUP6);
+        let started = subject.client.start_daemon(&daemon).await;
+        subject.remove_interface("small0")?;
+        refused(started, errno, "");
+    }
     Ok(())
 }
 

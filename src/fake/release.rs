@@ -1,0 +1,374 @@
+//! What differs between kernels, as facts of a release: the one table that the fake kernel, the
+//! tests on real kernels and the differential take it from.
+//!
+//! All of it was seen on kernels of Debian for x86-64: 5.10.262, 6.1.172 to 6.1.192, 6.12.101,
+//! 6.12.117, 6.16 to 6.18, 7.2.6 and 7.3.4.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Major and minor, as 6 and 12.
+type Series = (u32, u32);
+
+/// Since when kernels do something.
+struct Since {
+    /// The first series of mainline.
+    series: Series,
+    /// In which earlier series it is, and from which patch level on.
+    backports: &'static [(Series, u32)],
+    /// The same of Debian's kernels that tell a build instead of a patch level: 6.1.0-53.
+    debian: &'static [(Series, u32)],
+}
+
+/// No build of a series.
+const NEVER: u32 = u32::MAX;
+
+/// Debian's build 52 is of 6.1.180 and takes all thresholds, 53 is of 6.1.187 and does not; of
+/// 6.12, 101 does and 104 does not.
+const THRESHOLDS_OF_31_BITS: Since =
+    Since { series: (7, 2), backports: &[((6, 1), 187), ((6, 12), 104)], debian: &[((6, 1), 53)] };
+
+/// Seen where thresholds are of 31 bits, and not elsewhere.
+const RECHECKED_THRESHOLDS: Since = THRESHOLDS_OF_31_BITS;
+
+/// Debian's configuration of 6.1 leaves it out.
+const TWOS: Since = Since { series: (5, 12), backports: &[], debian: &[((6, 1), NEVER)] };
+
+/// In [`genl_family_rcv_msg`][genetlink.c].
+///
+/// [genetlink.c]: https://github.com/torvalds/linux/blob/v6.12/net/netlink/genetlink.c
+const KIND_BEFORE_PERMISSION: Since = Since { series: (6, 2), backports: &[], debian: &[] };
+
+/// In [`genl_header_check`][genetlink.c].
+///
+/// [genetlink.c]: https://github.com/torvalds/linux/blob/v6.12/net/netlink/genetlink.c
+const CHECKED_HEADERS: Since = Since { series: (6, 1), backports: &[], debian: &[] };
+
+/// Pieces of 640 bytes for small datagrams, in [`skbuff.c`][skbuff.c].
+///
+/// [skbuff.c]: https://github.com/torvalds/linux/blob/v6.12/net/core/skbuff.c
+const SMALL_PIECES: Since = Since { series: (6, 3), backports: &[], debian: &[] };
+
+/// `x.y.z.0`, that is.
+const LOWEST_ADDRESS_IS_A_HOSTS: Since = Since { series: (5, 14), backports: &[], debian: &[] };
+
+const RESIZED_TABLES: Since = Since { series: (7, 1), backports: &[], debian: &[] };
+
+/// A kernel that the fake was held against; a preset of what differs from kernel to kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Version {
+    /// Linux 5.10, as Debian's 5.10.0-46, which is 5.10.262.
+    Linux5_10,
+    /// Linux 6.1, as Debian's 6.1.0-56, which is 6.1.192.
+    Linux6_1,
+    /// Linux 6.12, as 6.12.117.
+    Linux6_12,
+    /// Linux 7.3, as 7.3.4.
+    Linux7_3,
+}
+
+impl Version {
+    /// All that there are, the oldest first.
+    pub const ALL: &'static [Self] =
+        &[Self::Linux5_10, Self::Linux6_1, Self::Linux6_12, Self::Linux7_3];
+
+    /// The release that the preset is of.
+    pub fn release(self) -> Release {
+        let (text, series, patch, build) = match self {
+            Self::Linux5_10 => ("5.10.0-46-amd64", (5, 10), 0, Build::Debian(46)),
+            Self::Linux6_1 => ("6.1.0-56-amd64", (6, 1), 0, Build::Debian(56)),
+            Self::Linux6_12 => ("6.12.117", (6, 12), 117, Build::Mainline),
+            Self::Linux7_3 => ("7.3.4", (7, 3), 4, Build::Mainline),
+        };
+        Release { text: text.to_owned(), series, patch, build }
+    }
+}
+
+/// A kernel's release, as `uname -r` prints it, and what is known of it.
+///
+/// A release of mainline (`6.12.104`, also with a distribution's words behind it) is known by its
+/// patch level, one of Debian (`6.1.0-56-amd64`) by its build. Other vendors (`5.14.0-427.el9.x86_64`,
+/// `6.8.0-1015-azure`) bring changes back as they see fit and do not tell: such a release is taken
+/// for the [nearest](Self::nearest) of the kernels that are known, and says so when printed.
+///
+/// ```
+/// use ipvs_netlink::fake::{Release, Version};
+///
+/// let release: Release = "6.1.0-48-cloud-amd64".parse()?;
+/// assert_eq!(release.largest_threshold(), u32::MAX);
+/// let release: Release = "5.14.0-427.13.1.el9_4.x86_64".parse()?;
+/// assert_eq!(release.nearest(), Some(Version::Linux5_10));
+/// # Ok::<(), ipvs_netlink::fake::UnknownRelease>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Release {
+    text: String,
+    series: Series,
+    patch: u32,
+    build: Build,
+}
+
+/// Who built a kernel, as far as its release tells what is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Build {
+    /// Mainline, or what keeps its patch levels.
+    Mainline,
+    /// Debian, with the number of the build.
+    Debian(u32),
+    /// Somebody whose kernel keeps the patch level 0.
+    Vendor,
+}
+
+impl Release {
+    /// How often counters move, on every kernel that was looked at.
+    pub const COUNTER_TICK: Duration = Duration::from_secs(2);
+
+    /// The major and the minor number, as 6 and 12.
+    pub fn series(&self) -> (u32, u32) {
+        self.series
+    }
+
+    /// The preset that stands in for a vendor's kernel; `None` where the release itself is known.
+    pub fn nearest(&self) -> Option<Version> {
+        // The series of a major number end with 19, so that they can be counted.
+        let count = |(major, minor): Series| major.saturating_mul(20).saturating_add(minor);
+        let distance =
+            |version: &Version| count(version.release().series).abs_diff(count(self.series));
+        let is_vendors = self.build == Build::Vendor;
+        Version::ALL.iter().copied().filter(|_| is_vendors).min_by_key(distance)
+    }
+
+    /// The highest upper threshold that a destination may have: 2,147,483,647 since 6.1.187,
+    /// 6.12.104 and 7.2, else any.
+    pub fn largest_threshold(&self) -> u32 {
+        if self.has(&THRESHOLDS_OF_31_BITS) { i32::MAX.cast_unsigned() } else { u32::MAX }
+    }
+
+    /// Whether a destination with more connections than a new upper threshold is overloaded as soon as
+    /// it has that threshold: since 6.1.187, 6.12.104 and 7.2. Before, it gets one more connection.
+    pub fn rechecks_thresholds(&self) -> bool {
+        self.has(&RECHECKED_THRESHOLDS)
+    }
+
+    /// Whether it has the scheduler `twos`: since 5.12, but not where Debian builds 6.1.
+    pub fn has_twos(&self) -> bool {
+        self.has(&TWOS)
+    }
+
+    /// Whether a caller without permission is told that before the kind of its request is looked
+    /// at: a listing of what cannot be listed is `EPERM` before 6.2 and `EOPNOTSUPP` since.
+    pub fn checks_permission_first(&self) -> bool {
+        !self.has(&KIND_BEFORE_PERMISSION)
+    }
+
+    /// Whether reserved bits of the header are checked for commands that IPVS does not have: since
+    /// 6.1.
+    pub fn checks_headers(&self) -> bool {
+        self.has(&CHECKED_HEADERS)
+    }
+
+    /// Whether the lowest address of a network (`127.0.0.0`) is a broadcast address, as it was before
+    /// 5.14, and no destination's.
+    pub fn has_lowest_broadcast(&self) -> bool {
+        !self.has(&LOWEST_ADDRESS_IS_A_HOSTS)
+    }
+
+    /// Whether a network namespace has a table of connections of its own, which is resized: since
+    /// 7.1.
+    pub fn resizes_connection_table(&self) -> bool {
+        self.has(&RESIZED_TABLES)
+    }
+
+    /// What an acknowledgement takes of a socket's receive buffer, in bytes, on x86-64: 896 since
+    /// 6.3, before that 768.
+    pub fn acknowledgement_size(&self) -> usize {
+        if self.has(&SMALL_PIECES) { 896 } else { 768 }
+    }
+
+    fn has(&self, since: &Since) -> bool {
+        if let Some(version) = self.nearest() {
+            return version.release().has(since);
+        }
+        let (series, level) = match self.build {
+            Build::Debian(build) => (since.debian, build),
+            _ => (since.backports, self.patch),
+        };
+        match series.iter().find(|(series, _)| *series == self.series) {
+            Some((_, first)) => level >= *first,
+            None => self.series >= since.series,
+        }
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        match self.nearest() {
+            Some(version) => write!(f, " (a vendor's kernel, taken for {})", version.release()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a text is that is no kernel's release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnknownRelease(String);
+
+impl fmt::Display for UnknownRelease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is not a kernel's release as `uname -r` prints it", self.0)
+    }
+}
+
+impl std::error::Error for UnknownRelease {}
+
+/// Debian's names of architectures, of which one ends each of its releases that tell a build.
+const DEBIAN_ARCHITECTURES: [&str; 12] = [
+    "686",
+    "686-pae",
+    "amd64",
+    "arm64",
+    "armmp",
+    "armmp-lpae",
+    "loongson-3",
+    "marvell",
+    "octeon",
+    "powerpc64le",
+    "riscv64",
+    "s390x",
+];
+
+impl FromStr for Release {
+    type Err = UnknownRelease;
+
+    fn from_str(text: &str) -> Result<Self, UnknownRelease> {
+        let text = text.trim();
+        let parsed = || {
+            let (major, rest) = number(text)?;
+            let (minor, rest) = number(rest.strip_prefix('.')?)?;
+            let (patch, rest) = rest.strip_prefix('.').and_then(number).unwrap_or((0, rest));
+            let build = match debian_build(rest).filter(|_| patch == 0) {
+                Some(build) => Build::Debian(build),
+                None if patch > 0 || rest.is_empty() || rest.starts_with("-rc") => Build::Mainline,
+                None => Build::Vendor,
+            };
+            Some(Self { text: text.to_owned(), series: (major, minor), patch, build })
+        };
+        parsed().ok_or_else(|| UnknownRelease(text.to_owned()))
+    }
+}
+
+/// The number that a text begins with, and the rest.
+fn number(text: &str) -> Option<(u32, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, rest) = text.split_at(end);
+    Some((digits.parse().ok()?, rest))
+}
+
+/// The build in what follows Debian's patch level: 56 of `-56-cloud-amd64`, and 52 of
+/// `-0.deb11.52-amd64`, which is the same for an older Debian.
+fn debian_build(rest: &str) -> Option<u32> {
+    let is_debian = DEBIAN_ARCHITECTURES
+        .iter()
+        .any(|name| rest.strip_suffix(name).is_some_and(|before| before.ends_with('-')));
+    let rest = rest.strip_prefix('-').filter(|_| is_debian)?;
+    let rest = match rest.strip_prefix("0.deb") {
+        Some(older) => number(older)?.1.strip_prefix('.')?,
+        None => rest,
+    };
+    let (build, rest) = number(rest)?;
+    rest.starts_with('-').then_some(build)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release(text: &str) -> Release {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn thresholds_are_limited_since_a_patch_level_or_a_build() {
+        for (text, limited) in [
+            ("5.10.262", false),
+            ("5.10.0-46-cloud-amd64", false),
+            ("6.1.180", false),
+            ("6.1.187", true),
+            ("6.1.0-52-amd64", false),
+            ("6.1.0-53-rt-arm64", true),
+            ("6.1.0-0.deb11.52-cloud-amd64", false),
+            ("6.12.101+deb12-cloud-amd64", false),
+            ("6.12.104", true),
+            ("6.12.117+deb13-amd64\n", true),
+            ("6.18.15+deb13-cloud-amd64", false),
+            ("7.2.6+deb13-cloud-amd64", true),
+            ("7.2-rc1", true),
+            ("8.0", true),
+        ] {
+            assert_eq!(release(text).largest_threshold() == u32::MAX >> 1, limited, "{text}");
+            assert_eq!(release(text).nearest(), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_presets_are_what_was_seen() {
+        let facts = |version: Version| {
+            let release = version.release();
+            assert_eq!(release, release.text.parse().unwrap());
+            (
+                release.largest_threshold() == u32::MAX,
+                release.has_twos(),
+                release.checks_permission_first(),
+                release.checks_headers(),
+                release.has_lowest_broadcast(),
+                release.resizes_connection_table(),
+                release.acknowledgement_size(),
+            )
+        };
+        let seen: Vec<_> = Version::ALL.iter().copied().map(facts).collect();
+        let wanted = [
+            (true, false, true, false, true, false, 768),
+            (false, false, true, true, false, false, 768),
+            (false, true, false, true, false, false, 896),
+            (false, true, false, true, false, true, 896),
+        ];
+        assert_eq!(seen, wanted);
+    }
+
+    #[test]
+    fn a_vendors_kernel_is_taken_for_the_nearest_and_says_so() {
+        for (text, nearest) in [
+            ("4.18.0-513.5.1.el8_9.x86_64", Version::Linux5_10),
+            ("5.14.0-427.13.1.el9_4.x86_64", Version::Linux5_10),
+            ("5.15.0-1053-aws", Version::Linux5_10),
+            ("6.2.0-39-generic", Version::Linux6_1),
+            ("6.8.0-1015-azure", Version::Linux6_12),
+            ("6.12.0-55.9.1.el10_0.x86_64", Version::Linux6_12),
+            ("7.0.0-5-generic", Version::Linux7_3),
+        ] {
+            let vendors = release(text);
+            assert_eq!(vendors.nearest(), Some(nearest), "{text}");
+            let threshold = nearest.release().largest_threshold();
+            assert_eq!(vendors.largest_threshold(), threshold, "{text}");
+        }
+        assert_eq!(
+            release("6.8.0-1015-azure").to_string(),
+            "6.8.0-1015-azure (a vendor's kernel, taken for 6.12.117)"
+        );
+        // These keep mainline's patch levels.
+        for text in ["6.6.87.2-microsoft-standard-WSL2", "6.1.82-99.168.amzn2023.x86_64"] {
+            assert_eq!(release(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_release_is_refused() {
+        for text in ["", "6", "six", "6.", ".1", "99999999999.1", "Linux 6.1"] {
+            assert_eq!(text.parse::<Release>(), Err(UnknownRelease(text.to_owned())), "{text}");
+        }
+    }
+}
