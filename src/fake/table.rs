@@ -153,6 +153,8 @@ pub(super) struct Destination {
     /// Of the service that it was bound to last.
     pub(super) service: u64,
     pub(super) settings: Settings,
+    /// The weight before it was set to 0, which `mh` goes by.
+    pub(super) last_weight: u32,
     pub(super) active: u32,
     pub(super) inactive: u32,
     pub(super) persistent: u32,
@@ -167,6 +169,7 @@ impl Destination {
             id,
             service: 0,
             settings: Settings::default(),
+            last_weight: 0,
             active: 0,
             inactive: 0,
             persistent: 0,
@@ -185,6 +188,9 @@ impl Destination {
 
     pub(super) fn write(&mut self, settings: Settings) {
         self.settings = settings;
+        if settings.weight > 0 {
+            self.last_weight = settings.weight;
+        }
         self.lost();
         self.gained();
     }
