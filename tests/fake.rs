@@ -125,6 +125,11 @@ fn a_share_of_clients_is_refused_by_hash_where_a_weight_is_0() {
         ipvs.update_destination(key, &backend(2).weight(0)).unwrap();
         assert_eq!(spread(&kernel, key, 256), expected, "{name}");
     }
+    // One that is removed and added again at 0 has no share under `mh`.
+    let (kernel, mut ipvs, key) = scheduled("mh", &[1, 1, 1]);
+    ipvs.remove_destination(key, backend(2).key).unwrap();
+    ipvs.add_destination(key, &backend(2).weight(0)).unwrap();
+    assert_eq!(spread(&kernel, key, 30), [0, 15, 0, 15]);
 }
 
 #[test]

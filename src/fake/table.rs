@@ -273,9 +273,11 @@ impl Table {
         self.last_id
     }
 
-    /// Takes a destination out of the trash, where it waits for its service.
+    /// Takes a destination out of the trash, where it waits for its service. What weight it had is
+    /// forgotten.
     pub(super) fn revive(&mut self, service: Key, id: DestinationId) -> Option<Destination> {
-        self.trash.remove(&(service, id)).map(|trashed| trashed.destination)
+        let Trashed { destination, .. } = self.trash.remove(&(service, id))?;
+        Some(Destination { last_weight: 0, ..destination })
     }
 
     /// Removes a destination from its service; returns whether it was there.
