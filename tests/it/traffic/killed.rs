@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use ipvs_netlink::{Ruleset, Scheduler};
+use ipvs_netlink::{DestinationEntry, Ruleset, Scheduler, ServiceKey, Table};
 use proptest::prelude::*;
 
 use super::controller::{Controller, Tally, Wanted};
@@ -227,17 +227,21 @@ async fn settle(director: &mut Client, wanted: &Ruleset) -> Outcome {
             return Ok(());
         }
         if start.elapsed() >= PATIENCE {
-            let mut counts = String::new();
-            for service in director.table().await?.services {
-                for entry in service.destinations {
-                    let (key, server) = (service.service.service.key, entry.destination.key);
-                    let (active, inactive) = (entry.active_connections, entry.inactive_connections);
-                    counts +=
-                        &format!("{key} {server} has {active} active and {inactive} inactive\n");
-                }
-            }
+            let counts = connections(&director.table().await?);
             bail!("wanted was\n{wanted}and in the end there is\n{actual}{counts}");
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// A line for each destination, with its connections.
+fn connections(table: &Table) -> String {
+    let line = |service: ServiceKey, entry: &DestinationEntry| {
+        let (active, inactive) = (entry.active_connections, entry.inactive_connections);
+        format!("{service} {}: {active} active, {inactive} inactive\n", entry.destination.key)
+    };
+    let services = table.services.iter();
+    services
+        .flat_map(|s| s.destinations.iter().map(move |d| line(s.service.service.key, d)))
+        .collect()
 }
