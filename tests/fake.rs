@@ -75,10 +75,134 @@ fn schedulers_choose_by_their_rules() {
         let chosen = chosen(&kernel, key, expected.len());
         assert_eq!(chosen, expected, "{name} with weights {weights:?}");
     }
-    let (kernel, _, key) = scheduled("mh", &[1]);
+    let (kernel, _, key) = scheduled("lblc", &[1]);
     assert_eq!(kernel.open(key), Err(NotScheduled::NotModelled));
     let (kernel, _, key) = scheduled("wlc", &[0]);
     assert_eq!(kernel.open(key), Err(NotScheduled::NoDestination));
+}
+
+/// How many connections each destination gets of so many, and how many are refused, which come
+/// first.
+fn spread<const N: usize>(kernel: &Kernel, service: ServiceKey, count: usize) -> [usize; N] {
+    let mut spread = [0; N];
+    for _ in 0..count {
+        let index = match kernel.open(service) {
+            Ok(connection) => match connection.destination.address {
+                IpAddr::V4(address) => usize::from(address.octets()[3]),
+                IpAddr::V6(_) => unreachable!(),
+            },
+            Err(refused) => {
+                assert_eq!(refused, NotScheduled::NoDestination);
+                0
+            }
+        };
+        spread[index] += 1;
+    }
+    spread
+}
+
+/// With three destinations of weight 1, real kernels refuse 65 of 200 clients when one goes to 0.
+#[test]
+fn a_share_of_clients_is_refused_by_hash_where_a_weight_is_0() {
+    // As many clients as there are places in the table of `sh`, given out from the newest on.
+    for (name, weights, expected) in [
+        ("sh", [1, 1, 1], [0, 85, 85, 86]),
+        // A weight of 0 counts as 1.
+        ("sh", [1, 0, 1], [85, 85, 0, 86]),
+        ("sh", [3, 0, 4], [32, 96, 0, 128]),
+        ("sh", [500, 500, 192], [0, 0, 64, 192]),
+        ("sh", [0, 0, 0], [256, 0, 0, 0]),
+        ("mh", [1, 3, 4], [0, 32, 96, 128]),
+        ("mh", [100, 300, 400], [0, 32, 96, 128]),
+        // One that never had a weight has no share.
+        ("mh", [1, 0, 1], [0, 128, 0, 128]),
+        ("mh", [0, 0, 0], [256, 0, 0, 0]),
+    ] {
+        let (kernel, _, key) = scheduled(name, &weights);
+        assert_eq!(spread(&kernel, key, 256), expected, "{name} with weights {weights:?}");
+    }
+    for (name, expected) in [("sh", [32, 96, 0, 128]), ("mh", [96, 96, 0, 64])] {
+        let (kernel, mut ipvs, key) = scheduled(name, &[3, 3, if name == "sh" { 4 } else { 2 }]);
+        ipvs.update_destination(key, &backend(2).weight(0)).unwrap();
+        assert_eq!(spread(&kernel, key, 256), expected, "{name}");
+    }
+    // One that is removed and added again at 0 has no share under `mh`.
+    let (kernel, mut ipvs, key) = scheduled("mh", &[1, 1, 1]);
+    ipvs.remove_destination(key, backend(2).key).unwrap();
+    ipvs.add_destination(key, &backend(2).weight(0)).unwrap();
+    assert_eq!(spread(&kernel, key, 30), [0, 15, 0, 15]);
+}
+
+#[test]
+fn fallback_finds_another_destination_at_once() {
+    for scheduler in [Scheduler::SOURCE_HASH, Scheduler::MAGLEV_HASH] {
+        let (kernel, mut ipvs, key) = scheduled(scheduler.name(), &[1, 1, 1]);
+        ipvs.update_destination(key, &backend(2).weight(0)).unwrap();
+        assert_eq!(spread(&kernel, key, 30), [10, 10, 0, 10], "{scheduler}");
+        let falls_back = scheduler.with_hash_options(HashOptions::default().fallback(true));
+        ipvs.modify_service(key, |service| service.scheduler = falls_back).unwrap();
+        assert_eq!(spread(&kernel, key, 30), [0, 20, 0, 10], "{scheduler}");
+        ipvs.modify_service(key, |service| service.scheduler = scheduler).unwrap();
+        assert_eq!(spread(&kernel, key, 30), [10, 10, 0, 10], "{scheduler}");
+    }
+}
+
+#[test]
+fn an_overloaded_destination_refuses_its_share_by_hash() {
+    for name in ["sh", "mh"] {
+        let (kernel, mut ipvs, key) = scheduled(name, &[1, 1, 1]);
+        ipvs.update_destination(key, &backend(2).thresholds(5, 0)).unwrap();
+        assert_eq!(spread(&kernel, key, 30), [5, 10, 5, 10], "{name}");
+    }
+}
+
+/// Of addresses with three destinations, one of weight 0, real kernels refuse a third.
+#[test]
+fn destination_hash_refuses_all_clients_of_an_address_or_none() {
+    let kernel = Kernel::new();
+    let mut ipvs = Client::connect_to(&kernel).unwrap();
+    let mut add = |key| {
+        ipvs.add_service(&Service::new(key).scheduler(Scheduler::DestinationHash)).unwrap();
+        for (last, weight) in [(1, 1), (2, 0), (3, 9)] {
+            ipvs.add_destination(key, &backend(last).weight(weight)).unwrap();
+        }
+    };
+    let mut refused = 0;
+    for last in 1..=60 {
+        let key = ServiceKey::tcp(Ipv4Addr::new(10, 0, 0, last), 80);
+        add(key);
+        let spread: [usize; 4] = spread(&kernel, key, 10);
+        assert!(spread.contains(&10), "{key}: {spread:?}");
+        refused += spread[0] / 10;
+    }
+    assert_eq!(refused, 20);
+    // Clients of a mark come to many addresses.
+    let mark = ServiceKey::mark(7.try_into().unwrap(), Family::V4);
+    add(mark);
+    assert_eq!(spread(&kernel, mark, 30), [10, 10, 0, 10]);
+}
+
+/// The kernel counts SCTP as inactive until its handshake is over.
+#[test]
+fn a_connection_made_inactive_ends_as_an_inactive_one() {
+    let kernel = Kernel::new();
+    let mut ipvs = Client::connect_to(&kernel).unwrap();
+    let services = [Protocol::UDP, Protocol::SCTP].map(|protocol| {
+        Service::new(ServiceKey::Address { protocol, address: [10, 0, 0, 1].into(), port: 53 })
+    });
+    for (service, active) in services.iter().zip([0, 1]) {
+        ipvs.add_service(service).unwrap();
+        ipvs.add_destination(service.key, &backend(1)).unwrap();
+        let connection = kernel.open(service.key).unwrap();
+        let mut counts = || {
+            let entry = ipvs.destination(service.key, backend(1).key).unwrap();
+            (entry.active_connections, entry.inactive_connections)
+        };
+        assert_eq!(counts(), (active, 1 - active));
+        kernel.set_connections(service.key, backend(1).key, 0, 1, 0);
+        kernel.close(connection);
+        assert_eq!(counts(), (0, 0));
+    }
 }
 
 #[test]

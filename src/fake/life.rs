@@ -24,7 +24,8 @@ pub enum NotScheduled {
     /// There is no such service.
     NoService,
     /// No destination takes connections: there is none, or all have weight 0 or have reached their
-    /// upper threshold.
+    /// upper threshold. Under `sh` and `mh` without fallback, and under `dh`, it is enough that the
+    /// client's own destination has.
     NoDestination,
     /// The service's scheduler is not modelled, or none is bound.
     NotModelled,
@@ -34,7 +35,7 @@ impl fmt::Display for NotScheduled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoService => "there is no such service",
-            Self::NoDestination => "no destination takes connections",
+            Self::NoDestination => "no destination takes the connection",
             Self::NotModelled => "the scheduler is not modelled",
         })
     }
@@ -47,20 +48,30 @@ impl Kernel {
     /// counts it. It lasts until it is [closed](Self::close). The counters of traffic show it at
     /// the next [tick](super::Host::counter_tick).
     ///
-    /// A connection of TCP or SCTP is active at once, any other inactive, as with the kernel.
-    /// Modelled are `rr`, `wrr`, `lc`, `wlc`, `sed`, `nq` and `fo`, with weights, thresholds and
-    /// the order of destinations. Not modelled are those that choose by addresses or at random
-    /// (`lblc`, `lblcr`, `dh`, `sh`, `mh`, `twos`) and `ovf`; nor is persistence: each connection
-    /// is a new client's.
+    /// It is active where the service is of TCP, SCTP or a mark, and inactive otherwise. The kernel
+    /// counts UDP as inactive for as long as it lasts, that of a mark's service too, and SCTP until
+    /// its handshake is over: [`set_connections`](Self::set_connections) makes them so.
+    ///
+    /// The schedulers `rr`, `wrr`, `lc`, `wlc`, `sed`, `nq` and `fo` are modelled exactly, with
+    /// weights, thresholds and the order of destinations. Not modelled are `lblc`, `lblcr`, `twos`
+    /// and `ovf`, and persistence: each connection is a new client's.
+    ///
+    /// The schedulers `sh`, `mh` and `dh` hash addresses, and a connection has none here: each is a
+    /// new client's, and clients take the places of the scheduler's table in turn. Modelled are how
+    /// large each destination's share of the table is; that it keeps its share at weight 0 and over
+    /// its upper threshold, so that the clients in it are refused; and that `sh` and `mh` with the
+    /// fallback flag send them to the next destination instead. Under `dh` all clients of an address
+    /// have one destination, and those of a mark come to many addresses. Which client or address
+    /// has which destination is not modelled.
     ///
     /// # Errors
     /// Where no destination was chosen.
     pub fn open(&self, service: ServiceKey) -> Result<Connection, NotScheduled> {
         let mut state = self.lock();
         let counts_at_once = state.host.counter_tick.is_zero();
-        let entry =
-            state.table.services.get_mut(&Key::from(service)).ok_or(NotScheduled::NoService)?;
-        let index = choose(entry).map_err(|refused| match refused {
+        let key = Key::from(service);
+        let entry = state.table.services.get_mut(&key).ok_or(NotScheduled::NoService)?;
+        let index = choose(key, entry).map_err(|refused| match refused {
             Refused::NoDestination => NotScheduled::NoDestination,
             Refused::NotModelled => NotScheduled::NotModelled,
         })?;
@@ -76,11 +87,15 @@ impl Kernel {
         Ok(Connection { service, destination: destination.id.into() })
     }
 
-    /// Ends a connection, also where its destination was removed meanwhile.
+    /// Ends a connection, also where its destination was removed meanwhile. Where a test has
+    /// [left](Self::set_connections) no active ones, an inactive one ends.
     pub fn close(&self, connection: Connection) {
         let Connection { service, destination } = connection;
         self.edit(service, destination, |destination| {
-            let count = count(destination, service);
+            let count = match destination {
+                Destination { active: 0, inactive, .. } => inactive,
+                _ => count(destination, service),
+            };
             *count = count.saturating_sub(1);
             destination.lost();
         });

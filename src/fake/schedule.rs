@@ -1,17 +1,32 @@
-//! Scheduling a connection, for the schedulers whose rule can be stated exactly.
+//! Scheduling a connection: exactly where the scheduler goes by weights and counts, in the right
+//! shares where it goes by a hash.
 
-use super::table::{Destination, DestinationId, Service};
+use super::table::{Destination, DestinationId, Key, Service};
 
-/// Where a scheduler that takes turns has got to.
+/// The service flag by which `sh` and `mh` pass over a destination that takes no connections.
+const FALLBACK: u32 = 0x8;
+/// The places in the table of `sh`, and of `dh`.
+const PLACES: u64 = 256;
+
+/// Where a scheduler has got to.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     /// The destination chosen last; `None` is before the first.
     last: Option<DestinationId>,
     /// `wrr`: the weight that a destination needs in this round; `None` is the highest there is.
     level: Option<u32>,
+    /// By hash: how many clients there were.
+    clients: u64,
 }
 
 impl Turn {
+    /// The number of the next client. A hash would lead clients to places of the scheduler's table
+    /// in any order; here they take them in turn, so that few show what many would.
+    fn next_client(&mut self) -> u64 {
+        self.clients += 1;
+        self.clients - 1
+    }
+
     /// The destination at `index` is about to go: its turn passes to the one listed before it.
     pub(super) fn before_removal(&mut self, destinations: &[Destination], index: usize) {
         if self.last == Some(destinations[index].id) {
@@ -41,8 +56,9 @@ pub(super) enum Refused {
 }
 
 /// The index of the destination that the service's scheduler gives the next connection.
-pub(super) fn choose(service: &mut Service) -> Result<usize, Refused> {
-    let Service { destinations, turn, scheduler, .. } = service;
+pub(super) fn choose(key: Key, service: &mut Service) -> Result<usize, Refused> {
+    let Service { destinations, turn, scheduler, flags, .. } = service;
+    let falls_back = *flags & FALLBACK != 0;
     let chosen = match scheduler.as_deref() {
         Some("rr") => round_robin(destinations, turn),
         Some("wrr") => weighted_round_robin(destinations, turn),
@@ -55,6 +71,18 @@ pub(super) fn choose(service: &mut Service) -> Result<usize, Refused> {
             .or_else(|| least(destinations, delay)),
         // Of equal ones the first wins, as with `least`: the highest weight is the least of 1/w.
         Some("fo") => least(destinations, |d| (1, d.settings.weight)),
+        Some("sh") => {
+            let place = turn.next_client() % PLACES;
+            by_hash(destinations, |d| d.settings.weight.max(1), place, falls_back)
+        }
+        Some("mh") => {
+            let step = divisor(destinations, |d| d.last_weight);
+            by_hash(destinations, |d| d.last_weight / step, turn.next_client(), falls_back)
+        }
+        Some("dh") => {
+            let place = address_place(key).unwrap_or_else(|| turn.next_client() % PLACES);
+            by_hash(destinations, |_| 1, place, false)
+        }
         _ => return Err(Refused::NotModelled),
     };
     chosen.ok_or(Refused::NoDestination)
@@ -103,21 +131,31 @@ fn done(destinations: &[Destination], turn: &Turn) -> usize {
     last.map_or(0, |index| destinations.len() - index)
 }
 
+/// The destinations in the kernel's order, so many of them put last.
+fn all_after(
+    destinations: &[Destination],
+    count: usize,
+) -> impl Iterator<Item = (usize, &Destination)> {
+    in_order(destinations).skip(count).chain(in_order(destinations).take(count))
+}
+
 fn round_robin(destinations: &[Destination], turn: &mut Turn) -> Option<usize> {
     let done = done(destinations, turn);
-    let (index, chosen) = in_order(destinations)
-        .skip(done)
-        .chain(in_order(destinations).take(done))
-        .find(|(_, d)| takes_connections(d))?;
+    let (index, chosen) = all_after(destinations, done).find(|(_, d)| takes_connections(d))?;
     turn.last = Some(chosen.id);
     Some(index)
 }
 
-/// The greatest common divisor of the weights, and the level at which a round begins.
+/// The greatest common divisor of the destinations' weights, and the level at which a round begins.
 fn steps(destinations: &[Destination]) -> (u32, u32) {
-    let weights = || destinations.iter().map(|d| d.settings.weight).filter(|&weight| weight > 0);
-    let step = weights().fold(0, greatest_common_divisor).max(1);
-    (step, weights().max().map_or(0, |top| top - (step - 1)))
+    let step = divisor(destinations, |d| d.settings.weight);
+    let top = destinations.iter().map(|d| d.settings.weight).max().unwrap_or(0);
+    (step, top.saturating_sub(step - 1))
+}
+
+/// The greatest common divisor of the destinations' weights; 1 where all are 0.
+fn divisor(destinations: &[Destination], weight: impl Fn(&Destination) -> u32) -> u32 {
+    destinations.iter().map(weight).fold(0, greatest_common_divisor).max(1)
 }
 
 fn greatest_common_divisor(a: u32, b: u32) -> u32 {
@@ -144,4 +182,34 @@ fn weighted_round_robin(destinations: &[Destination], turn: &mut Turn) -> Option
         level = level.checked_sub(step.saturating_mul(steps)).filter(|&l| l > 0).unwrap_or(top);
         done = 0;
     }
+}
+
+/// The destination that a place in the table of a scheduler by hash belongs to: their shares follow
+/// each other, again and again. Where it takes no connections it is the next that does, with
+/// fallback, and otherwise none: a share is kept at weight 0.
+fn by_hash(
+    destinations: &[Destination],
+    share: impl Fn(&Destination) -> u32,
+    place: u64,
+    falls_back: bool,
+) -> Option<usize> {
+    let sum = destinations.iter().map(|d| u64::from(share(d))).sum();
+    let place = place.checked_rem(sum)?;
+    let mut end = 0;
+    let owner = in_order(destinations).position(|(_, destination)| {
+        end += u64::from(share(destination));
+        place < end
+    })?;
+    let tries = if falls_back { destinations.len() } else { 1 };
+    all_after(destinations, owner)
+        .take(tries)
+        .find(|(_, d)| takes_connections(d))
+        .map(|(index, _)| index)
+}
+
+/// The place of a service's address in the table of `dh`; packets of a mark come to any address.
+fn address_place(key: Key) -> Option<u64> {
+    let Key::Address { address, .. } = key else { return None };
+    let hash = address.iter().fold(0_u64, |hash, byte| hash * 31 % PLACES + u64::from(*byte));
+    Some(hash % PLACES)
 }

@@ -161,6 +161,8 @@ pub(super) struct Destination {
     /// Of the service that it was bound to last.
     pub(super) service: u64,
     pub(super) settings: Settings,
+    /// The weight before it was set to 0, which `mh` goes by.
+    pub(super) last_weight: u32,
     pub(super) active: u32,
     pub(super) inactive: u32,
     pub(super) persistent: u32,
@@ -176,6 +178,7 @@ impl Destination {
             origin,
             service: 0,
             settings: Settings::default(),
+            last_weight: 0,
             active: 0,
             inactive: 0,
             persistent: 0,
@@ -197,6 +200,9 @@ impl Destination {
     /// lower one shows at the next connection.
     pub(super) fn write(&mut self, settings: Settings, rechecks_thresholds: bool) {
         let before = std::mem::replace(&mut self.settings, settings).upper_threshold;
+        if settings.weight > 0 {
+            self.last_weight = settings.weight;
+        }
         if rechecks_thresholds {
             self.lost();
             self.gained();

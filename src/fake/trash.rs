@@ -67,12 +67,12 @@ impl Trash {
         self.places.entry(place).or_default().push(Trashed { destination, idle_since: None });
     }
 
-    /// Takes a destination out that a service is to have again.
+    /// Takes a destination out that a service is to have again. What weight it had is forgotten.
     pub(super) fn take(&mut self, service: &Key, id: DestinationId) -> Option<Destination> {
         let place = Place::new(service, id);
         let found = self.places.get_mut(&place)?;
         let index = found.iter().rposition(|it| finds(service, &it.destination.origin))?;
-        let destination = found.remove(index).destination;
+        let destination = Destination { last_weight: 0, ..found.remove(index).destination };
         if found.is_empty() {
             self.places.remove(&place);
         }

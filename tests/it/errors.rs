@@ -10,7 +10,7 @@ use ipvs_netlink::Error;
 
 use crate::case::Case;
 
-pub(crate) use privileges::{child, run_as_child};
+pub(crate) use privileges::{CHILD, child, run_as_child};
 
 pub(crate) fn cases() -> Vec<Case> {
     [

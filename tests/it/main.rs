@@ -24,6 +24,7 @@ mod properties;
 mod random;
 mod readable;
 mod recovery;
+mod rival;
 mod rules;
 mod scripted;
 mod services;

@@ -3,10 +3,6 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::ControlFlow;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -18,6 +14,7 @@ use ipvs_netlink::{
 use crate::case::{Outcome, cases};
 use crate::oracle::restore;
 use crate::random::{Speaker, pairs, rulesets, rulesets_of, samples};
+use crate::rival::Rival;
 use crate::subject::{Subject, program, soak};
 
 cases![
@@ -69,49 +66,6 @@ fn rivalry() -> Duration {
     soak().max(Duration::from_secs(3))
 }
 
-/// The real `ipvsadm`, changing the table at random until it is told to stop.
-struct Rival {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<anyhow::Result<usize>>,
-}
-
-impl Rival {
-    fn start(lines: Vec<String>) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let mut runs = 0;
-            // Any odd factor goes through all of the numbers.
-            let mut random = 1_u64;
-            while !stopped.load(Ordering::Relaxed) {
-                let mut text = String::new();
-                for _ in 0..10 {
-                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    let index = usize::try_from(random >> 33)? % lines.len();
-                    text.extend([lines[index].as_str(), "\n"]);
-                }
-                // Most of it fails, for want of what it would change.
-                let mut ipvsadm = Command::new("ipvsadm")
-                    .arg("-R")
-                    .stdin(Stdio::piped())
-                    .stderr(Stdio::null())
-                    .spawn()?;
-                let _ = ipvsadm.stdin.take().context("a pipe")?.write_all(text.as_bytes());
-                ipvsadm.wait()?;
-                runs += 1;
-            }
-            Ok(runs)
-        });
-        Self { stop, thread }
-    }
-
-    /// Stops it, and tells how often it was at work.
-    fn stop(self) -> anyhow::Result<usize> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("the rival does not panic")
-    }
-}
-
 async fn what_ipvsadm_changes_meanwhile_is_mended(subject: &mut Subject) -> Outcome {
     let policy = Policy::new();
     let rulesets = || rulesets_of(1..40, Speaker::Ipvsadm, subject.schedulers());
@@ -124,7 +78,7 @@ async fn what_ipvsadm_changes_meanwhile_is_mended(subject: &mut Subject) -> Outc
             }
         }
     }
-    let rival = Rival::start(lines);
+    let rival = Rival::start(lines, || Ok(()));
     let end = Instant::now() + rivalry();
     let mut syncer = Syncer::new(policy.clone());
     let mut mended = 0;

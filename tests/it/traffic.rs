@@ -1,6 +1,8 @@
 //! Real traffic through the kernel: clients, a director and three real servers in network
 //! namespaces of the guest; by masquerade and direct route, IPv4 and IPv6.
 
+mod controller;
+mod killed;
 mod network;
 mod schedulers;
 mod server;
@@ -15,8 +17,12 @@ use ipvs_netlink::{Destination, Family, Scheduler, Service};
 
 use crate::case::Case;
 
+pub(crate) use controller::control;
+
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = undisturbed::cases();
+    // The controller has a client of its own.
+    cases.extend(killed::cases().into_iter().map(Case::long));
     // How requests are spread is the kernel's doing, whoever wrote the rules.
     cases.extend(schedulers::cases().into_iter().map(Case::long));
     cases

@@ -18,13 +18,14 @@ cases![
 ];
 
 /// Tells this program that it is to ask the kernel and print the answers, and what.
-const CHILD: &str = "IPVS_NETLINK_TEST_CHILD";
+pub(crate) const CHILD: &str = "IPVS_NETLINK_TEST_CHILD";
 
 /// Runs as a child of a case, if it is one.
 pub(crate) fn run_as_child() -> bool {
     match std::env::var(CHILD).as_deref() {
         Ok("everything") => print_everything(),
         Ok("namespace") => print_namespace(),
+        Ok("controller") => crate::traffic::control(),
         Ok("namespaces") => crate::namespaces::print_refusals(),
         _ => return false,
     }

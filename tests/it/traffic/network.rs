@@ -21,12 +21,12 @@ const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 pub(super) struct Namespace(&'static str);
 
 pub(super) const CLIENT: Namespace = Namespace("client");
-const DIRECTOR: Namespace = Namespace("director");
+pub(super) const DIRECTOR: Namespace = Namespace("director");
 const SWITCH: Namespace = Namespace("switch");
 const REAL: [Namespace; 3] = [Namespace("real1"), Namespace("real2"), Namespace("real3")];
 
 impl Namespace {
-    fn path(self) -> PathBuf {
+    pub(super) fn path(self) -> PathBuf {
         PathBuf::from("/run/netns").join(self.0)
     }
 

@@ -2,15 +2,16 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
 use super::network::CLIENT;
 use super::{Lane, PATIENCE};
@@ -26,10 +27,16 @@ impl Connection {
     /// Connects from the client's own address and asks once. The thread is in the clients'
     /// namespace.
     pub(super) fn open(lane: Lane, client: u8) -> anyhow::Result<Self> {
-        let source = SocketAddr::from((lane.client(client), 0));
+        Self::open_from(lane, client, 0)
+    }
+
+    /// The same from a port; 0 is any.
+    fn open_from(lane: Lane, client: u8, port: u16) -> anyhow::Result<Self> {
+        let source = SocketAddr::from((lane.client(client), port));
         let service = SocketAddr::from((lane.virtual_address(), 80));
         let family = if source.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let socket = socket(family, SocketType::STREAM, None)?;
+        // A program started meanwhile would hold the connection open.
+        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         for timeout in [Timeout::Send, Timeout::Recv] {
             set_socket_timeout(&socket, timeout, Some(PATIENCE))?;
         }
@@ -57,88 +64,161 @@ impl Connection {
 
 /// What a stream does, over and over.
 #[derive(Clone, Copy)]
-pub(super) enum Habit {
-    /// A connection for every request or two.
-    Short,
-    /// All requests over one connection.
-    Long,
-    /// All requests over one connection, which leads to this server.
-    LongTo(u8),
+pub(super) struct Habit {
+    /// How many turns of requests it makes over one connection.
+    turns: usize,
+    /// How long it rests between two turns: there are others, and the machine is slow.
+    rest: Duration,
+    /// The server that its first connection leads to, if that matters.
+    server: Option<u8>,
 }
 
-/// Requests that one client makes until it is told to stop.
+impl Habit {
+    /// A connection for every turn.
+    pub(super) const SHORT: Self = Self { turns: 1, rest: Duration::from_millis(2), server: None };
+    /// All requests over one connection.
+    pub(super) const LONG: Self = Self { turns: usize::MAX, ..Self::SHORT };
+    /// Connections that are held for a part of a second.
+    pub(super) const HELD: Self =
+        Self { turns: 20, rest: Duration::from_millis(30), ..Self::SHORT };
+
+    /// All requests over one connection, which leads to this server.
+    pub(super) const fn long_to(server: u8) -> Self {
+        Self { server: Some(server), ..Self::LONG }
+    }
+}
+
+/// Requests that clients make until they are told to stop.
 pub(super) struct Stream {
-    stop: Arc<AtomicBool>,
-    is_forgiving: Arc<AtomicBool>,
-    done: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
     thread: JoinHandle<anyhow::Result<()>>,
 }
 
-/// More than a stream makes in its time, and less than a client has ports.
-const MOST: usize = 20_000;
+/// Stops streams; each of their requests was answered. Tells how many turns there were.
+pub(super) fn stop(streams: Vec<Stream>) -> anyhow::Result<usize> {
+    streams.iter().for_each(Stream::leave);
+    let (mut done, mut failures) = (0, Vec::new());
+    for stream in streams {
+        let (turns, failed) = stream.stop();
+        done += turns;
+        failures.extend(failed);
+    }
+    let told: Vec<_> = failures.iter().take(200).map(|error| format!("{error:#}")).collect();
+    ensure!(
+        failures.is_empty(),
+        "{} requests failed beside {done} that were answered, the first by stream:\n{}",
+        failures.len(),
+        told.join("\n")
+    );
+    Ok(done)
+}
+
+/// What a stream and who watches it both see.
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    is_forgiving: AtomicBool,
+    done: AtomicUsize,
+    failures: Mutex<Vec<anyhow::Error>>,
+}
+
+/// More turns than a stream makes in its time, and less than a client has ports.
+const MOST: usize = 60_000;
+const FIRST_PORT: u16 = 1024;
 
 impl Stream {
-    pub(super) fn start(lane: Lane, client: u8, habit: Habit) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let is_forgiving = Arc::new(AtomicBool::new(false));
-        let done = Arc::new(AtomicUsize::new(0));
-        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&done));
-        let forgives = Arc::clone(&is_forgiving);
+    /// Starts a stream whose connections are of these clients in turn.
+    pub(super) fn start(lane: Lane, clients: RangeInclusive<u8>, habit: Habit) -> Self {
+        let shared = Arc::<Shared>::default();
+        let theirs = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
             CLIENT.enter()?;
-            let mut held = match habit {
-                Habit::Short => None,
-                Habit::Long => Some(Connection::open(lane, client)?),
-                Habit::LongTo(server) => Some(open_to(server, lane, client)?),
-            };
-            for _ in 0..MOST {
-                if stopped.load(Ordering::Relaxed) {
-                    return Ok(());
-                }
-                match &mut held {
-                    Some(connection) => connection.ask()?,
-                    None => match Connection::open(lane, client) {
-                        Err(error) if is_refusal(&error) && forgives.load(Ordering::Relaxed) => {
-                            continue;
-                        }
-                        connection => connection?.ask()?,
-                    },
-                }
-                count.fetch_add(1, Ordering::Relaxed);
-                // There are others, and the machine is slow.
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            bail!("{MOST} requests, and nobody stopped it")
+            theirs.run(lane, clients, habit)
         });
-        Self { stop, is_forgiving, done, thread }
+        Self { shared, thread }
     }
 
-    /// How many requests were answered.
+    /// How many turns of requests were answered.
     pub(super) fn done(&self) -> usize {
-        self.done.load(Ordering::Relaxed)
+        self.shared.done.load(Ordering::Relaxed)
     }
 
-    /// Whether it has failed.
-    pub(super) fn has_ended(&self) -> bool {
-        self.thread.is_finished()
+    /// Whether a request has failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.thread.is_finished() || !self.shared.failures().is_empty()
     }
 
     /// Whether it tries again where a connection is refused. One that is open must not end.
     pub(super) fn forgive_refusals(&self, forgive: bool) {
-        self.is_forgiving.store(forgive, Ordering::Relaxed);
+        self.shared.is_forgiving.store(forgive, Ordering::Relaxed);
     }
 
     /// Has it close its connection after the request it is at, without waiting for that.
     pub(super) fn leave(&self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.shared.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Stops it; fails if any request has failed. Tells how many there were.
-    pub(super) fn stop(self) -> anyhow::Result<usize> {
+    /// Stops it. Tells how many turns were answered, and what failed.
+    fn stop(self) -> (usize, Vec<anyhow::Error>) {
         self.leave();
-        self.thread.join().expect("a stream does not panic")?;
-        Ok(self.done.load(Ordering::Relaxed))
+        let end = self.thread.join().expect("a stream does not panic");
+        let mut failures = std::mem::take(&mut *self.shared.failures());
+        failures.extend(end.err());
+        (self.shared.done.load(Ordering::Relaxed), failures)
     }
+}
+
+impl Shared {
+    fn failures(&self) -> MutexGuard<'_, Vec<anyhow::Error>> {
+        self.failures.lock().expect("a stream does not panic")
+    }
+
+    /// Goes on after a failure, so that all are told.
+    fn run(&self, lane: Lane, clients: RangeInclusive<u8>, habit: Habit) -> anyhow::Result<()> {
+        // The director remembers a connection for minutes, and no port of a client is used twice.
+        let mut sources = clients.cycle().zip(FIRST_PORT..=u16::MAX);
+        let mut open = || {
+            let (client, port) = sources.next().context("no port is left")?;
+            Connection::open_from(lane, client, port)
+        };
+        let start = Instant::now();
+        let mut held = None;
+        if let Some(server) = habit.server {
+            held = Some((open_to(server, &mut open)?, habit.turns));
+        }
+        for _ in 0..MOST {
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            match turn(held.take(), habit, &mut open) {
+                Ok(connection) => {
+                    held = connection;
+                    self.done.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) if is_refusal(&error) && self.is_forgiving.load(Ordering::Relaxed) => {}
+                Err(error) => {
+                    let when = start.elapsed();
+                    self.failures().push(error.context(format!("{lane}, after {when:.2?}")));
+                }
+            }
+            std::thread::sleep(habit.rest);
+        }
+        bail!("{MOST} turns, and nobody stopped the stream")
+    }
+}
+
+/// Asks over the connection that is held, or a new one; it is held on for the turns that are left.
+fn turn(
+    held: Option<(Connection, usize)>,
+    habit: Habit,
+    open: impl FnOnce() -> anyhow::Result<Connection>,
+) -> anyhow::Result<Option<(Connection, usize)>> {
+    let (mut connection, turns) = match held {
+        Some(held) => held,
+        None => (open()?, habit.turns),
+    };
+    connection.ask()?;
+    Ok((turns > 1).then_some((connection, turns - 1)))
 }
 
 fn is_refusal(error: &anyhow::Error) -> bool {
@@ -146,9 +226,12 @@ fn is_refusal(error: &anyhow::Error) -> bool {
 }
 
 /// Connects until it is this server that answers.
-fn open_to(server: u8, lane: Lane, client: u8) -> anyhow::Result<Connection> {
+fn open_to(
+    server: u8,
+    mut open: impl FnMut() -> anyhow::Result<Connection>,
+) -> anyhow::Result<Connection> {
     for _ in 0..100 {
-        let connection = Connection::open(lane, client)?;
+        let connection = open()?;
         if connection.server == server {
             return Ok(connection);
         }

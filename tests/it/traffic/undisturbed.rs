@@ -3,12 +3,12 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use ipvs_netlink::sync::{Event, Report, Stage};
 use ipvs_netlink::{Draining, Policy, Ruleset, Scheduler};
 
 use super::network::Site;
-use super::stream::{Habit, Stream};
+use super::stream::{Habit, Stream, stop};
 use super::{Lane, wait_until};
 use crate::case::{Outcome, cases};
 use crate::client::Client;
@@ -41,19 +41,13 @@ async fn sync(director: &mut Client, rules: &Ruleset) -> anyhow::Result<Report> 
 fn more(streams: &[Stream]) -> Outcome {
     let before: Vec<_> = streams.iter().map(Stream::done).collect();
     wait_until("every stream has made more requests", || {
-        ensure!(!streams.iter().any(Stream::has_ended), "a request failed");
+        ensure!(!streams.iter().any(Stream::has_failed), "a request failed");
         Ok(streams.iter().zip(&before).all(|(stream, before)| stream.done() >= before + 8))
     })
 }
 
 fn start(client: u8, habit: Habit) -> Vec<Stream> {
-    Lane::ALL.map(|lane| Stream::start(lane, client, habit)).into()
-}
-
-/// Stops streams; each of their requests was answered.
-fn stop(streams: Vec<Stream>) -> anyhow::Result<usize> {
-    let stopped: Vec<_> = streams.into_iter().map(Stream::stop).collect();
-    stopped.into_iter().sum::<anyhow::Result<usize>>().context("a request failed")
+    Lane::ALL.map(|lane| Stream::start(lane, client..=client, habit)).into()
 }
 
 async fn no_request_fails_while_rules_change(subject: &mut Subject) -> Outcome {
@@ -63,8 +57,8 @@ async fn no_request_fails_while_rules_change(subject: &mut Subject) -> Outcome {
     let two = rules(wrr, &[(1, 1), (2, 1)])?;
     let three = rules(wrr, &[(1, 1), (2, 1), (3, 2)])?;
     sync(&mut director, &two).await?;
-    let mut streams = start(1, Habit::Short);
-    streams.extend(start(2, Habit::Long));
+    let mut streams = start(1, Habit::SHORT);
+    streams.extend(start(2, Habit::LONG));
     let mut changed = change(&site, &mut director, &streams, &two, &three).await;
     if changed.is_ok() {
         let is_seamless = subject.release.series() >= (6, 12);
@@ -98,7 +92,7 @@ async fn change(
     }
 
     sync(director, three).await?;
-    let last = start(3, Habit::LongTo(3));
+    let last = start(3, Habit::long_to(3));
     more(&last)?;
     drain(director, two, streams, last).await?;
     wait_until("the last connection has ended", || Ok(site.server(3).open() == 0))?;

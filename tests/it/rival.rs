@@ -1,0 +1,57 @@
+//! A rival: another program that writes to the same table.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use anyhow::Context as _;
+
+/// The real `ipvsadm`, changing the table at random until it is told to stop.
+pub(crate) struct Rival {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<anyhow::Result<usize>>,
+}
+
+impl Rival {
+    /// Starts it with commands to choose from; `enter` brings its thread to their namespace.
+    pub(crate) fn start(
+        lines: Vec<String>,
+        enter: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+    ) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            enter()?;
+            let mut runs = 0;
+            // Any odd factor goes through all of the numbers.
+            let mut random = 1_u64;
+            while !stopped.load(Ordering::Relaxed) {
+                let mut text = String::new();
+                for _ in 0..10 {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let index = usize::try_from(random >> 33)? % lines.len();
+                    text.extend([lines[index].as_str(), "\n"]);
+                }
+                // Most of it fails, for want of what it would change.
+                let mut ipvsadm = Command::new("ipvsadm")
+                    .arg("-R")
+                    .stdin(Stdio::piped())
+                    .stderr(Stdio::null())
+                    .spawn()?;
+                let _ = ipvsadm.stdin.take().context("a pipe")?.write_all(text.as_bytes());
+                ipvsadm.wait()?;
+                runs += 1;
+            }
+            Ok(runs)
+        });
+        Self { stop, thread }
+    }
+
+    /// Stops it, and tells how often it was at work.
+    pub(crate) fn stop(self) -> anyhow::Result<usize> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the rival does not panic")
+    }
+}
