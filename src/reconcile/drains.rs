@@ -85,8 +85,12 @@ impl Reconciler {
         Some(deadlines.filter(|deadline| *deadline > counted).fold(by_interval, Duration::min))
     }
 
-    /// Begins the drains of planned changes, and goes on with those that have begun.
-    pub(super) fn begin_drains(&mut self, changes: &[Change], now: Duration) {
+    /// Begins the drains of these changes, and goes on with those that have begun.
+    pub(super) fn begin_drains<'a>(
+        &mut self,
+        changes: impl Iterator<Item = &'a Change>,
+        now: Duration,
+    ) {
         let within = self.policy.draining.deadline.unwrap_or_default();
         for change in changes {
             let Change::DrainDestination(service, destination) = change else { continue };

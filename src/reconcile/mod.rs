@@ -166,8 +166,7 @@ impl Reconciler {
         }
         this.excess = excess;
         if this.excess.is_none() {
-            this.begin_drains(&changes, now);
-            this.enqueue(changes, losses);
+            this.enqueue(changes, losses, now);
         }
         this
     }
@@ -238,7 +237,7 @@ impl Reconciler {
                 continue;
             }
             if let Some(flight) = self.next_flight() {
-                self.flight = Some(flight);
+                self.take_off(flight, now);
                 return Step::Write;
             }
             self.queues.clear();

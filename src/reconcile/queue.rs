@@ -64,7 +64,25 @@ impl Reconciler {
         has(Flight::Gains).or_else(|| has(Flight::Losses))
     }
 
-    pub(super) fn enqueue(&mut self, changes: Vec<Change>, losses: usize) {
+    /// Hands out a flight. A drain begins when its destination is lowered, and not when that is
+    /// planned: what should take its place may yet be refused.
+    pub(super) fn take_off(&mut self, flight: Flight, now: std::time::Duration) {
+        self.flight = Some(flight);
+        if flight == Flight::Losses {
+            let queues = std::mem::take(&mut self.queues);
+            self.begin_drains(queues.iter().flat_map(|queue| queue.part(flight)), now);
+            self.queues = queues;
+        }
+    }
+
+    pub(super) fn enqueue(
+        &mut self,
+        changes: Vec<Change>,
+        losses: usize,
+        now: std::time::Duration,
+    ) {
+        // Those of weight 0 have nothing to wait for.
+        self.begin_drains(changes.iter().filter(|change| change.is_so_already()), now);
         let (changes, losses) = self.with_late_schedulers(changes, losses);
         self.queues.push(Queue {
             changes,
@@ -119,8 +137,7 @@ impl Reconciler {
         let (changes, losses, deferred) = plain.into_changes();
         let mut changes = changes;
         changes.truncate(deferred);
-        self.begin_drains(&changes, now);
-        self.enqueue(changes, losses);
+        self.enqueue(changes, losses, now);
         let mut is_another_round = false;
         for (key, planner) in others {
             is_another_round |= self.plan_with_past(key, planner, now);
@@ -160,8 +177,7 @@ impl Reconciler {
                 self.troubles.remove(&key);
             }
         }
-        self.begin_drains(&changes, now);
-        self.enqueue(changes, losses);
+        self.enqueue(changes, losses, now);
         is_another_round
     }
 

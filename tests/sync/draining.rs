@@ -429,3 +429,25 @@ fn under_schedulers_by_hash_a_service_falls_back_while_it_drains() {
         assert_eq!(plan.to_string(), "- tcp 10.0.0.1:80 -> 10.0.1.1:80\n");
     }
 }
+
+/// The destination was removed with its connections the moment that another could take its place: its
+/// deadline had begun when it was first unwanted, though it was held back and took connections.
+#[test]
+fn what_was_held_back_drains_from_when_it_is_lowered() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
+    let refused = Destination::masquerade(Ipv4Addr::new(224, 0, 0, 1), 80);
+    let mut syncer = Syncer::new(drained(30));
+    syncer.want(web_with(&[refused]));
+    let report = client.pass(&mut syncer).unwrap();
+    assert_eq!((report.left[0].why, report.draining), (Reason::HeldBack, 0), "{report}");
+    kernel.set_connections(web().key, key(1), 3, 0, 0);
+    kernel.advance(60 * SECOND);
+
+    syncer.want(web_with(&[backend(2)]));
+    let report = client.pass(&mut syncer).unwrap();
+    assert_eq!((report.draining, report.cut_off), (1, 0), "{report}");
+    kernel.advance(29 * SECOND);
+    assert_eq!(client.pass(&mut syncer).unwrap().draining, 1);
+    kernel.advance(SECOND);
+    assert_eq!(client.pass(&mut syncer).unwrap().cut_off, 1);
+}
