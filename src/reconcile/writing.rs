@@ -68,7 +68,8 @@ impl Reconciler {
             self.touched.insert(key);
         }
         let trouble = self.troubles.get_mut(&key);
-        if self.mode.remembers || trouble.is_some() {
+        // What drains is planned again once it is removed.
+        if self.mode.remembers || trouble.is_some() || self.drains.contains_key(&key) {
             self.known.record(change);
         }
         if let Some(trouble) = trouble {

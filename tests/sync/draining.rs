@@ -451,3 +451,18 @@ fn what_was_held_back_drains_from_when_it_is_lowered() {
     kernel.advance(SECOND);
     assert_eq!(client.pass(&mut syncer).unwrap().cut_off, 1);
 }
+
+/// An apply drained a destination again that it had removed: it wrote to it, waited for it, and said
+/// that others had removed it.
+#[test]
+fn what_was_drained_and_removed_by_an_apply_is_done_with() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    kernel.set_connections(web().key, key(1), 3, 0, 0);
+    kernel.after(SECOND + SECOND / 2, |kernel| {
+        let mut other = Client::connect_with(kernel.observer()).unwrap();
+        other.update_destination(web().key, &backend(1)).unwrap();
+    });
+    let report = client.sync(&web_with(&[backend(2)]), &drained(2)).unwrap();
+    assert_eq!((report.cut_off, report.gone, report.changed), (1, 0, 2), "{report}");
+    assert_eq!(truth(&kernel), web_with(&[backend(2)]));
+}
