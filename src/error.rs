@@ -46,8 +46,10 @@ pub(crate) enum Cause {
     Kernel { errno: i32, message: Option<String> },
     #[error("nothing was sent: {0}")]
     NotSent(#[source] io::Error),
-    #[error("nothing was sent, since an operation before it failed")]
+    #[error("nothing was sent, since something before it failed")]
     Stopped,
+    #[error("nothing was sent, since the caller called off the rest")]
+    CalledOff,
     #[error("{0}")]
     Socket(#[source] io::Error),
     #[error("the kernel did not answer within {0:?}")]
@@ -71,7 +73,7 @@ pub(crate) enum Cause {
 impl Cause {
     /// Whether nothing of the request has reached the kernel.
     pub(crate) fn is_not_sent(&self) -> bool {
-        matches!(self, Self::Invalid(_) | Self::NotSent(_) | Self::Stopped)
+        matches!(self, Self::Invalid(_) | Self::NotSent(_) | Self::Stopped | Self::CalledOff)
     }
 
     /// What it means for a request that could not be sent for this cause.
@@ -93,6 +95,7 @@ impl Cause {
             }
             Self::NotSent(error) => Self::NotSent(repeated(error)),
             Self::Stopped => Self::Stopped,
+            Self::CalledOff => Self::CalledOff,
             Self::Socket(error) => Self::Socket(repeated(error)),
             Self::TimedOut(patience) => Self::TimedOut(*patience),
             Self::Lost => Self::Lost,

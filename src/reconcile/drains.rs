@@ -70,8 +70,8 @@ impl Reconciler {
         for (service, destination, drain) in drains {
             self.drains.entry(service).or_default().insert(destination, drain);
             self.dirty.insert(service);
+            self.counted = None;
         }
-        self.counted = None;
     }
 
     /// When connections are to be counted next: after the interval, or at a deadline before.
@@ -167,21 +167,22 @@ impl Reconciler {
         }
     }
 
-    /// Ends the drain of a destination, if it drains.
+    /// Ends the drain of a destination; tells whether there was one.
     pub(super) fn end_drain(
         &mut self,
         service: ServiceKey,
         destination: DestinationKey,
         end: impl Fn(&Drain) -> End,
-    ) {
-        let Some(drains) = self.drains.get_mut(&service) else { return };
-        let Some(drain) = drains.remove(&destination) else { return };
+    ) -> bool {
+        let Some(drains) = self.drains.get_mut(&service) else { return false };
+        let Some(drain) = drains.remove(&destination) else { return false };
         if drains.is_empty() {
             self.drains.remove(&service);
         }
         if drain.deadline.is_some() {
             self.note_end(service, destination, end(&drain), drain.counted);
         }
+        true
     }
 
     /// Ends the drains of all destinations of a service.
@@ -233,7 +234,7 @@ impl Reconciler {
             });
         }
         for destination in gone {
-            self.end_drain(service, destination, |_| End::Gone);
+            let _ = self.end_drain(service, destination, |_| End::Gone);
         }
         reads_again
     }

@@ -68,6 +68,11 @@ impl Reconciler {
         match change {
             Change::AddService(service) if self.is_to_be_bound(service) => {
                 self.unbound.insert(key, 0);
+                if self.policy.detailed
+                    && let Some(wanted) = self.wanted.service(key)
+                {
+                    self.tally.made.push(Change::AddService(*wanted.service()));
+                }
                 true
             }
             _ if self.unbound.is_empty() => false,
@@ -78,8 +83,9 @@ impl Reconciler {
                 false
             }
             Change::UpdateService { .. } => {
-                self.unbound.remove(&key);
-                false
+                let is_bound = self.unbound.remove(&key).is_some();
+                self.tally.changed += usize::from(is_bound);
+                is_bound
             }
             Change::RemoveService(_) => {
                 let Some(destinations) = self.unbound.remove(&key) else { return false };
@@ -93,6 +99,24 @@ impl Reconciler {
             }
             _ => false,
         }
+    }
+
+    /// A change as it is planned, of the steps that it takes: where the scheduler of a new service
+    /// is late, the addition of the service without it is none, and the scheduler is the addition.
+    pub(crate) fn as_planned(&self, change: &Change) -> Option<Change> {
+        match change {
+            Change::AddService(service) if self.is_to_be_bound(service) => None,
+            Change::UpdateService { from, to }
+                if from.scheduler == Scheduler::Unbound && self.is_being_bound(from.key) =>
+            {
+                Some(Change::AddService(*to))
+            }
+            other => Some(*other),
+        }
+    }
+
+    fn is_being_bound(&self, key: ServiceKey) -> bool {
+        self.unbound.contains_key(&key) || self.known.service(key).is_none()
     }
 
     fn is_to_be_bound(&self, service: &Service) -> bool {

@@ -17,6 +17,7 @@
 
 mod drains;
 mod late;
+mod planning;
 mod queue;
 mod reading;
 mod trouble;
@@ -33,7 +34,7 @@ use self::trouble::Trouble;
 pub(crate) use self::writing::Outcome;
 use crate::model::{Destination, DestinationKey, Service, ServiceKey};
 use crate::ruleset::past::{Failure, ServiceDrains};
-use crate::ruleset::{Change, Excess, Left, Parts, Policy, Ruleset};
+use crate::ruleset::{Change, Excess, Left, Lost, Parts, Policy, Ruleset};
 
 /// How often what others change meanwhile is read and planned again.
 const ROUNDS: u8 = 5;
@@ -83,8 +84,14 @@ pub(crate) struct Reconciler {
     /// When connections were counted last.
     counted: Option<Duration>,
     left: BTreeMap<ServiceKey, Vec<Left>>,
+    /// The same as a list, until it changes.
+    said: Option<Arc<[Left]>>,
     failed: BTreeMap<ServiceKey, Vec<(Change, Failure)>>,
     excess: Option<Excess>,
+    /// The services that are not changed until that is confirmed.
+    withheld: BTreeSet<ServiceKey>,
+    /// What was planned to be taken away in this pass.
+    lost: Lost,
     guard: Guard,
     /// Whether a service known to be there was found gone in this pass.
     lost_a_service: bool,
@@ -196,8 +203,11 @@ impl Reconciler {
             drains: BTreeMap::new(),
             counted: None,
             left: BTreeMap::new(),
+            said: None,
             failed: BTreeMap::new(),
             excess: None,
+            withheld: BTreeSet::new(),
+            lost: Lost::new(),
             guard: Guard::Up,
             lost_a_service: false,
             tally: Tally::default(),
@@ -210,13 +220,16 @@ impl Reconciler {
         for queue in std::mem::take(&mut self.queues) {
             self.dirty.extend(queue.unsent().map(Change::service));
         }
-        self.troubles.retain(|_, trouble| !trouble.refusals.is_empty());
+        self.dirty.append(&mut self.withheld);
+        self.troubles.retain(|_, it| !it.refusals.is_empty() || !it.unknown.is_empty());
         for trouble in self.troubles.values_mut() {
             (trouble.rounds, trouble.is_fresh) = (0, false);
         }
         (self.excess, self.lost_a_service) = (None, false);
-        self.guard = if self.guard == Guard::Confirmed { Guard::Down } else { Guard::Up };
-        self.tally = Tally::default();
+        self.lost.clear();
+        if self.guard == Guard::Down {
+            self.guard = Guard::Up;
+        }
     }
 
     /// The next step.
@@ -228,9 +241,6 @@ impl Reconciler {
             }
             if !self.doubtful.is_empty() {
                 return Step::Read(self.doubtful.clone());
-            }
-            if self.excess.is_some() {
-                return Step::Settled;
             }
             if !self.dirty.is_empty() {
                 self.plan(now);
@@ -277,11 +287,28 @@ impl Reconciler {
 
     /// Wants other rules for a service: it is planned anew, and what failed of it before is tried
     /// again.
-    pub(crate) fn want(&mut self, key: ServiceKey) -> &mut Ruleset {
+    pub(crate) fn want<T>(&mut self, key: ServiceKey, change: impl FnOnce(&mut Ruleset) -> T) -> T {
+        let before = self.wanted.share(key);
+        let result = change(&mut self.wanted);
+        if before.as_deref() != self.wanted.service(key) {
+            self.is_wanted_anew(key);
+        }
+        result
+    }
+
+    fn is_wanted_anew(&mut self, key: ServiceKey) {
         self.dirty.insert(key);
         self.troubles.remove(&key);
-        self.read_back.retain(|(service, _), _| *service != key);
-        &mut self.wanted
+        self.forget_read_back(key);
+    }
+
+    /// Forgets what a service and its destinations were read back as.
+    fn forget_read_back(&mut self, key: ServiceKey) {
+        let of_it = self.read_back.range((key, None)..).take_while(|((it, _), _)| *it == key);
+        let subjects: Vec<_> = of_it.map(|(subject, _)| *subject).collect();
+        for subject in subjects {
+            self.read_back.remove(&subject);
+        }
     }
 
     /// Wants these rules instead of all that was wanted.
@@ -289,7 +316,7 @@ impl Reconciler {
         let keys: BTreeSet<_> = self.wanted.keys().chain(rules.keys()).collect();
         for key in keys {
             if self.wanted.service(key) != rules.service(key) {
-                self.want(key);
+                self.is_wanted_anew(key);
             }
         }
         self.wanted = rules;
@@ -351,8 +378,10 @@ impl Reconciler {
         (!self.unread).then_some(&self.known)
     }
 
-    pub(crate) fn left(&self) -> impl Iterator<Item = &Left> {
-        self.left.values().flatten()
+    /// What is left as it is; the same list until it changes.
+    pub(crate) fn left(&mut self) -> Arc<[Left]> {
+        let all = || self.left.values().flatten().copied().collect();
+        Arc::clone(self.said.get_or_insert_with(all))
     }
 
     pub(crate) fn failed(&self) -> impl Iterator<Item = &(Change, Failure)> {

@@ -1,14 +1,12 @@
 //! Planned changes on their way: first what adds, everywhere, then what takes away.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Guard, ROUNDS, Reconciler};
+use super::Reconciler;
 use crate::model::ServiceKey;
-use crate::ruleset::past::{Failure, Past};
-use crate::ruleset::planner::Planner;
-use crate::ruleset::{Change, Excess};
+use crate::ruleset::Change;
+use crate::ruleset::past::Failure;
 
 /// The changes of one planning.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -66,7 +64,7 @@ impl Reconciler {
 
     /// Hands out a flight. A drain begins when its destination is lowered, and not when that is
     /// planned: what should take its place may yet be refused.
-    pub(super) fn take_off(&mut self, flight: Flight, now: std::time::Duration) {
+    pub(super) fn take_off(&mut self, flight: Flight, now: Duration) {
         self.flight = Some(flight);
         if flight == Flight::Losses {
             let queues = std::mem::take(&mut self.queues);
@@ -75,138 +73,23 @@ impl Reconciler {
         }
     }
 
-    pub(super) fn enqueue(
-        &mut self,
-        changes: Vec<Change>,
-        losses: usize,
-        now: std::time::Duration,
-    ) {
+    pub(super) fn enqueue(&mut self, changes: Vec<Change>, losses: usize, now: Duration) {
+        if changes.is_empty() {
+            return;
+        }
         // Those of weight 0 have nothing to wait for.
         self.begin_drains(changes.iter().filter(|change| change.is_so_already()), now);
         let (changes, losses) = self.with_late_schedulers(changes, losses);
-        self.queues.push(Queue {
-            changes,
-            losses,
-            gains_are_sent: false,
-            skipped: BTreeSet::new(),
-        });
+        let (gains_are_sent, skipped) = (false, BTreeSet::new());
+        self.queues.push(Queue { changes, losses, gains_are_sent, skipped });
     }
 
-    /// Plans for the services that may not be as wanted.
-    pub(super) fn plan(&mut self, now: Duration) {
-        let keys = std::mem::take(&mut self.dirty);
-        let policy = Arc::clone(&self.policy);
-        let new = || Planner::new(&policy).all_known(self.mode.all_known);
-        let mut plain = new();
-        // The services that have a past are planned one by one.
-        let mut others = Vec::new();
-        for key in &keys {
-            let trouble = self.troubles.get(key);
-            let past = Past {
-                drains: self.drains.get(key),
-                refusals: trouble.map(|trouble| &trouble.refusals),
-            };
-            let (known, wanted) = (self.known.service(*key), self.wanted.service(*key));
-            if past.drains.is_none() && trouble.is_none() {
-                plain.service(*key, known, wanted, past);
-                continue;
-            }
-            let mut planner = new();
-            planner.service(*key, known, wanted, past);
-            others.push((*key, planner));
-        }
-        if self.guard == Guard::Up {
-            let mut lost = plain.lost;
-            for (_, planner) in &others {
-                lost.services += planner.lost.services;
-                lost.destinations += planner.lost.destinations;
-            }
-            self.excess = Excess::find(&policy, &self.known, lost);
-            if self.excess.is_some() {
-                self.dirty = keys;
-                return;
-            }
-            self.guard = Guard::Down;
-        }
-        for key in &keys {
-            self.left.remove(key);
-            self.failed.remove(key);
-        }
-        self.keep_remarks(&mut plain);
-        self.keep_before(&plain);
-        let (changes, losses, deferred) = plain.into_changes();
-        let mut changes = changes;
-        changes.truncate(deferred);
-        self.enqueue(changes, losses, now);
-        let mut is_another_round = false;
-        for (key, planner) in others {
-            is_another_round |= self.plan_with_past(key, planner, now);
-        }
-        self.tally.rounds += usize::from(is_another_round);
-        self.queues.retain(|queue| !queue.changes.is_empty());
-    }
-
-    /// Takes over what is planned of a service that has a past; returns whether it is another
-    /// round against others.
-    fn plan_with_past(&mut self, key: ServiceKey, mut planner: Planner<'_>, now: Duration) -> bool {
-        self.keep_remarks(&mut planner);
-        self.keep_before(&planner);
-        let (mut changes, losses, deferred) = planner.into_changes();
-        changes.truncate(deferred);
-        self.keep_drains(key, &changes);
-        let mut losses = losses;
-        if let Some(removal) = self.removal_of_half_made(key) {
-            (changes, losses) = (vec![removal], 0);
-        }
-        let is_something = changes.iter().any(|change| !change.is_so_already());
-        let mut is_another_round = false;
-        if let Some(trouble) = self.troubles.get_mut(&key) {
-            is_another_round = trouble.is_fresh && is_something;
-            trouble.is_fresh = false;
-            trouble.rounds += u8::from(is_another_round);
-            if trouble.rounds > ROUNDS {
-                let failed = self.failed.entry(key).or_default();
-                failed.extend(changes.iter().filter(|c| !c.is_so_already()).map(|change| {
-                    let last = trouble.last.get(&change.destination());
-                    (*change, last.map_or(Failure::Overruled, |(_, failure)| *failure))
-                }));
-                self.suspend_drains(key, &changes);
-                return false;
-            }
-            if !is_something && !self.failed.contains_key(&key) {
-                self.troubles.remove(&key);
-            }
-        }
-        self.enqueue(changes, losses, now);
-        is_another_round
-    }
-
-    /// Keeps what a planner leaves and what it knows to have failed.
-    fn keep_remarks(&mut self, planner: &mut Planner<'_>) {
-        for left in std::mem::take(&mut planner.left) {
-            self.left.entry(left.service).or_default().push(left);
-        }
-        for (change, failure) in std::mem::take(&mut planner.failed) {
-            self.failed.entry(change.service()).or_default().push((change, failure));
-        }
-    }
-
-    /// Keeps the services that are about to change as they are, where the policy asks for it.
-    fn keep_before(&mut self, planner: &Planner<'_>) {
-        if !self.policy.detailed {
-            return;
-        }
-        for change in planner.changes() {
-            let key = change.service();
-            if self.tally.touched.insert(key) {
-                self.tally.before.replace(key, self.known.share(key));
-            }
-        }
-    }
-
-    /// Gives up what is not made yet, for this reason.
-    pub(crate) fn abandon(&mut self, failure: Failure) {
+    /// Gives up what is not made yet, for this reason, and says so of all of it.
+    pub(crate) fn abandon(&mut self, failure: Failure, now: Duration) {
         self.land_flight();
+        if !self.unread && !self.dirty.is_empty() {
+            self.plan(now);
+        }
         let mut failed = BTreeMap::new();
         for queue in &self.queues {
             let sent = if queue.gains_are_sent { queue.losses } else { 0 };
@@ -218,11 +101,17 @@ impl Reconciler {
             }
         }
         for key in &self.doubtful {
-            let last = self.troubles.get(key).into_iter().flat_map(|trouble| &trouble.last);
-            failed.extend(last.map(|(destination, last)| ((*key, *destination), *last)));
+            let Some(trouble) = self.troubles.get(key) else { continue };
+            let refused = trouble.refusals.iter();
+            failed.extend(refused.map(|(of, it)| ((*key, *of), (it.change, it.failure))));
+            failed.extend(trouble.last.iter().map(|(of, last)| ((*key, *of), *last)));
         }
-        for ((key, _), failed) in failed {
-            self.failed.entry(key).or_default().push(failed);
+        for ((key, _), (change, failure)) in failed {
+            self.suspend_drains(key, &[change]);
+            let failed = self.failed.entry(key).or_default();
+            if !failed.iter().any(|(known, _)| *known == change) {
+                failed.push((change, failure));
+            }
         }
     }
 }

@@ -45,9 +45,8 @@ impl Reconciler {
         let keys = self.known.keys().chain(self.wanted.keys()).chain(before.keys());
         let keys = keys.chain(self.drains.keys().copied());
         let keys: std::collections::BTreeSet<_> = keys.collect();
-        for queue in &mut self.queues {
-            queue.skipped.extend(&keys);
-        }
+        // All that is not as wanted is planned anew.
+        self.queues.clear();
         let read = std::mem::take(&mut self.known);
         self.known = before;
         for key in &keys {
@@ -58,6 +57,7 @@ impl Reconciler {
         self.touched.clear();
         self.last_touched = None;
         self.left.clear();
+        self.said = None;
         self.failed.clear();
         for key in &keys {
             self.count_unknown(*key);
@@ -75,7 +75,9 @@ impl Reconciler {
     fn compared(&mut self, key: ServiceKey) {
         let is_as_wanted = self.known.service(key) == self.wanted.service(key);
         if is_as_wanted && !self.drains.contains_key(&key) && !self.unbound.contains_key(&key) {
-            self.left.remove(&key);
+            if self.left.remove(&key).is_some() {
+                self.said = None;
+            }
             self.failed.remove(&key);
             self.troubles.remove(&key);
             self.dirty.remove(&key);
@@ -102,7 +104,7 @@ impl Reconciler {
     fn compare(&mut self, key: ServiceKey, read: Option<&ServiceRules>) {
         let Some(wanted) = self.wanted.share(key) else { return };
         let Some(read) = read.filter(|read| *read != &*wanted) else {
-            self.read_back.retain(|(service, _), _| *service != key);
+            self.forget_read_back(key);
             return;
         };
         // A plan's changes are not recorded one by one; they were acknowledged.
@@ -111,20 +113,33 @@ impl Reconciler {
             && !self.troubles.contains_key(&key);
         let believed = if was_planned { Some(Arc::clone(&wanted)) } else { self.known.share(key) };
         let Some(believed) = believed else { return };
-        if read.service() != wanted.service() && believed.service() == wanted.service() {
+        // What is as before was not written, or was taken back by others.
+        let before = self.known.share(key).filter(|_| was_planned);
+        let is_as_before = |destination: DestinationKey| {
+            let before = before.as_ref().and_then(|before| before.destination(destination));
+            before.is_some_and(|before| read.destination(destination) == Some(before))
+        };
+        if read.service() != wanted.service()
+            && believed.service() == wanted.service()
+            && before.as_ref().is_none_or(|before| before.service() != read.service())
+        {
             let (from, to) = (*read.service(), *wanted.service());
             let change = Change::UpdateService { from, to };
             self.note_read_back(change, ReadBack::Service(from));
         }
         for to in wanted.destinations() {
-            let (Some(from), Some(before)) =
+            let (Some(from), Some(written)) =
                 (read.destination(to.key), believed.destination(to.key))
             else {
                 continue;
             };
             let is_drained = self.drains.get(&key).is_some_and(|d| d.contains_key(&to.key));
             let seen = self.as_written(from, to);
-            if !is_drained && seen != *to && self.as_written(before, to) == *to {
+            if !is_drained
+                && !is_as_before(to.key)
+                && seen != *to
+                && self.as_written(written, to) == *to
+            {
                 let change = Change::UpdateDestination { service: key, from: *from, to: *to };
                 self.note_read_back(change, ReadBack::Destination(seen));
             }

@@ -93,13 +93,14 @@ impl Reconciler {
         let key = change.service();
         match change {
             Change::RemoveDestination(_, destination) => {
-                self.end_drain(key, destination.key, End::of);
                 // The fallback option that the drain needed goes now.
-                self.dirty.insert(key);
+                if self.end_drain(key, destination.key, End::of) {
+                    self.dirty.insert(key);
+                }
             }
             Change::RemoveService(_) => self.end_drains(key, End::of),
             Change::UpdateDestination { to, .. } if to.weight > 0 => {
-                self.end_drain(key, to.key, |_| End::WantedAgain);
+                let _ = self.end_drain(key, to.key, |_| End::WantedAgain);
             }
             _ => {}
         }
@@ -116,11 +117,9 @@ impl Reconciler {
         };
         match outcome {
             Outcome::Done => {}
-            Outcome::Exists | Outcome::DestinationMissing => {
-                trouble.last.remove(&subject);
-            }
+            Outcome::Exists | Outcome::DestinationMissing => last(Failure::Conflict),
             Outcome::ServiceMissing => {
-                trouble.last.remove(&subject);
+                last(Failure::Conflict);
                 // All others may be gone, too.
                 if self.mode.remembers && was_known && !self.lost_a_service {
                     self.lost_a_service = true;
@@ -129,6 +128,7 @@ impl Reconciler {
             }
             Outcome::Refused => {
                 let refusal = Refusal { change: *change, failure: Failure::Refused };
+                trouble.last.remove(&subject);
                 trouble.refusals.insert(subject, refusal);
             }
             Outcome::RefusedForNow => last(Failure::Refused),

@@ -137,6 +137,8 @@ pub enum Difference {
     MissingDestination(Destination),
     /// The destination has another configuration than this, which is wanted.
     Destination(Destination),
+    /// The destination has another weight than this, which is wanted.
+    Weight(Destination),
 }
 
 /// Why something is left as it is.
@@ -199,6 +201,9 @@ impl fmt::Display for Left {
             Difference::UnwantedDestination(d) => write!(f, " -> {} is not wanted", d.key)?,
             Difference::MissingDestination(d) => write!(f, " -> {} is missing", d.key)?,
             Difference::Destination(d) => write!(f, " -> {} is not as wanted", d.key)?,
+            Difference::Weight(d) => {
+                write!(f, " -> {} has not the weight {} that is wanted", d.key, d.weight)?;
+            }
         }
         f.write_str(match self.why {
             Reason::OutOfScope => ", and left so: out of scope",

@@ -21,8 +21,8 @@ use crate::model::{Destination, DestinationKey, Invalid, Service, ServiceKey, Ta
 pub use change::{Change, Difference, Left, Reason};
 pub use draining::{Connections, Draining};
 pub use parse::ParseError;
-pub(crate) use plan::Parts;
 pub use plan::{Excess, Plan};
+pub(crate) use plan::{Lost, Parts, add_losses};
 pub use policy::{Allowed, Policy, Share};
 pub use scope::Scope;
 

@@ -59,7 +59,7 @@ pub(crate) struct Count {
 impl Drain {
     /// Whether the destination, of this weight when it was counted, can be removed. One that others
     /// have raised takes connections again, idle or not.
-    fn is_over(&self, weight: u32) -> bool {
+    pub(crate) fn is_over(&self, weight: u32) -> bool {
         self.counted.is_some_and(|count| count.is_overdue || count.is_idle && weight == 0)
     }
 }
@@ -81,6 +81,8 @@ pub(crate) enum Failure {
     Refused,
     /// The kernel refused the service that it is a part of.
     ServiceRefused,
+    /// Others were in the way.
+    Conflict,
     /// It could not be sent.
     NotSent,
     /// Whether it was made is not known.
@@ -96,6 +98,11 @@ pub(crate) enum Failure {
 impl Past<'_> {
     pub(super) fn drain(&self, destination: DestinationKey) -> Option<&Drain> {
         self.drains?.get(&destination)
+    }
+
+    /// Whether the drain of a destination has begun.
+    pub(super) fn drains(&self, destination: DestinationKey) -> bool {
+        self.drain(destination).is_some_and(|drain| drain.deadline.is_some())
     }
 
     pub(super) fn is_over(&self, destination: DestinationKey, weight: u32) -> bool {

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::draining::is_udp;
 use super::past::Past;
-use super::planner::{Lost, Planner};
+use super::planner::{Planned, Planner};
 use super::print::AsOptions;
-use super::{Change, Left, Policy, Ruleset};
-use crate::model::Destination;
+use super::{Change, Left, Policy, Ruleset, ServiceRules};
+use crate::model::{Destination, DestinationKey, ServiceKey};
 
 /// What to change, in which order, so that one ruleset becomes another.
 ///
@@ -75,16 +75,42 @@ pub struct Excess {
 
 impl Excess {
     /// What is lost, where it is more than the policy allows.
-    pub(crate) fn find(policy: &Policy, actual: &Ruleset, lost: Lost) -> Option<Self> {
-        let most = policy.at_most.filter(|_| lost != Lost::default())?;
+    pub(crate) fn find(policy: &Policy, actual: &Ruleset, lost: &Lost) -> Option<Self> {
+        let most = policy.at_most.filter(|_| !lost.is_empty())?;
         let owned = actual.services().filter(|rules| policy.scope.owns(&rules.service().key));
         let (of_services, of_destinations) = owned.fold((0, 0), |(services, all), rules| {
             (services + 1, all + rules.destinations().len())
         });
-        let Lost { services, destinations } = lost;
+        let services = lost.iter().filter(|(_, destination)| destination.is_none()).count();
+        let destinations = lost.len() - services;
         let is_too_much = most.is_exceeded(services, of_services)
             || most.is_exceeded(destinations, of_destinations);
         is_too_much.then_some(Self { services, of_services, destinations, of_destinations })
+    }
+}
+
+/// Services and destinations that are taken away.
+pub(crate) type Lost = BTreeSet<(ServiceKey, Option<DestinationKey>)>;
+
+/// Adds what changes take away to what is lost.
+pub(crate) fn add_losses<'a>(
+    lost: &mut Lost,
+    changes: impl IntoIterator<Item = &'a Change>,
+    actual: &Ruleset,
+) {
+    for change in changes {
+        match change {
+            Change::RemoveService(service) => {
+                let rules = actual.service(service.key);
+                let destinations = rules.into_iter().flat_map(ServiceRules::destinations);
+                lost.extend(destinations.map(|d| (service.key, Some(d.key))));
+                lost.insert((service.key, None));
+            }
+            Change::RemoveDestination(service, destination) => {
+                lost.insert((*service, Some(destination.key)));
+            }
+            _ => {}
+        }
     }
 }
 
@@ -126,9 +152,12 @@ impl Plan {
                 to.services.extend(wanted.map(|rules| (key, Arc::clone(rules))));
             }
         }
-        let excess = Excess::find(policy, actual, planner.lost);
-        let left = std::mem::take(&mut planner.left);
-        let (changes, losses, deferred) = planner.into_changes();
+        let Planned { changes, losses, deferred, left, .. } = planner.finish();
+        let mut lost = Lost::new();
+        if policy.at_most.is_some() {
+            add_losses(&mut lost, &changes, actual);
+        }
+        let excess = Excess::find(policy, actual, &lost);
         let policy = policy.clone();
         Self { changes, losses, deferred, left, excess, actual: from, wanted: to, policy }
     }

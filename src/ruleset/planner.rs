@@ -39,19 +39,23 @@ pub(crate) struct Planner<'a> {
     /// Whether all that is wanted is known, and the rest may go.
     all_known: bool,
     changes: [Vec<Change>; Phase::COUNT],
+    left: Vec<Left>,
+    failed: Vec<(Change, Failure)>,
+}
+
+/// What was planned.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    /// All changes, by phase.
+    pub(crate) changes: Vec<Change>,
+    /// From where on changes take something away.
+    pub(crate) losses: usize,
+    /// From where on changes wait for destinations to be drained.
+    pub(crate) deferred: usize,
     /// What is left as it is.
     pub(crate) left: Vec<Left>,
     /// What was refused before, and is not tried again.
     pub(crate) failed: Vec<(Change, Failure)>,
-    /// How many services and destinations go that did not drain already.
-    pub(crate) lost: Lost,
-}
-
-/// Services and destinations that go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(crate) struct Lost {
-    pub(crate) services: usize,
-    pub(crate) destinations: usize,
 }
 
 /// What becomes of the unwanted destinations of a service.
@@ -61,6 +65,15 @@ enum Farewell {
     Drained,
     /// While the service has its scheduler's fallback option.
     DrainedWithFallback,
+}
+
+/// What becomes of the drains of a service.
+#[derive(Debug, Clone, Copy, Default)]
+struct Taken {
+    /// A destination drains on.
+    drains: bool,
+    /// A destination has drained, and is removed.
+    has_drained: bool,
 }
 
 /// Something that is taken away from a service.
@@ -86,7 +99,6 @@ impl<'a> Planner<'a> {
             changes: Default::default(),
             left: Vec::new(),
             failed: Vec::new(),
-            lost: Lost::default(),
         }
     }
 
@@ -95,19 +107,15 @@ impl<'a> Planner<'a> {
         Self { all_known, ..self }
     }
 
-    /// All changes, by phase.
-    pub(crate) fn changes(&self) -> impl Iterator<Item = &Change> {
-        self.changes.iter().flatten()
-    }
-
-    /// All changes by phase, and where those begin that take something away, and those that wait.
-    pub(crate) fn into_changes(self) -> (Vec<Change>, usize, usize) {
-        let begin = |phase: Phase| self.changes[..phase as usize].iter().map(Vec::len).sum();
+    /// Ends planning.
+    pub(crate) fn finish(self) -> Planned {
+        let Self { changes: phases, left, failed, .. } = self;
+        let begin = |phase: Phase| phases[..phase as usize].iter().map(Vec::len).sum();
         let (losses, deferred) = (begin(Phase::Lowered), begin(Phase::Deferred));
-        let mut phases = self.changes.into_iter();
+        let mut phases = phases.into_iter();
         let mut changes = phases.next().unwrap_or_default();
         phases.for_each(|phase| changes.extend(phase));
-        (changes, losses, deferred)
+        Planned { changes, losses, deferred, left, failed }
     }
 
     /// Plans for one service; tells whether anything is to change.
@@ -179,23 +187,22 @@ impl<'a> Planner<'a> {
                 serves |= self.unwanted_destination(key, unwanted, &mut losses, past);
             }
         }
-        serves |= self.hold_back(key, &mut losses, serves, wanted);
+        serves |= self.hold_back(key, &mut losses, serves, wanted, past);
 
         let updates = may_update && !past.refuses_service();
         let service = if updates { &wanted.service } else { &actual.service };
         let farewell = self.farewell(service, serves, updates);
-        let drains = self.take_away(key, &losses, farewell, past);
+        let taken = self.take_away(key, &losses, farewell, past);
         if !may_update {
             return;
         }
         let (from, mut to) = (actual.service, wanted.service);
         let with_fallback = to.with_fallback();
-        let removes_the_last = !drains && !losses.is_empty() && past.drains.is_some();
         if farewell == Farewell::DrainedWithFallback
-            && (drains || removes_the_last && from == with_fallback)
+            && (taken.drains || taken.has_drained && from == with_fallback)
         {
             to = with_fallback;
-            if drains {
+            if taken.drains {
                 let after = Change::UpdateService { from: to, to: wanted.service };
                 self.push(Phase::Deferred, after);
             }
@@ -242,7 +249,7 @@ impl<'a> Planner<'a> {
         } else if let Some(before) = self.weight_to_take_back(from, past) {
             to.weight = before;
         } else if from.weight == 0 && wanted.weight > 0 {
-            self.leave(key, Difference::Destination(*wanted), Reason::UnknownOrigin);
+            self.leave(key, Difference::Weight(*wanted), Reason::UnknownOrigin);
         }
         let change = Change::UpdateDestination { service: key, from: *from, to };
         if to == *from {
@@ -284,7 +291,6 @@ impl<'a> Planner<'a> {
             self.failed.push((removal, failure));
             return unwanted.weight > 0;
         }
-        self.lost.destinations += usize::from(past.drain(unwanted.key).is_none());
         losses.push(Loss::Unwanted(*unwanted));
         false
     }
@@ -315,6 +321,7 @@ impl<'a> Planner<'a> {
         losses: &mut Vec<Loss>,
         serves: bool,
         wanted: &ServiceRules,
+        past: Past<'_>,
     ) -> bool {
         if serves || !wanted.destinations().any(|wanted| wanted.weight > 0) {
             return false;
@@ -331,11 +338,11 @@ impl<'a> Planner<'a> {
                 self.leave(key, Difference::UnwantedDestination(destination), Reason::HeldBack);
             }
             Loss::Lowered { from, to } => {
-                self.leave(key, Difference::Destination(to), Reason::HeldBack);
+                self.leave(key, Difference::Weight(to), Reason::HeldBack);
                 let to = to.weight(from.weight);
                 if to != from {
                     let change = Change::UpdateDestination { service: key, from, to };
-                    self.push(Phase::Changed, change);
+                    self.make(Phase::Changed, change, past);
                 }
             }
         }
@@ -362,15 +369,15 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Plans the losses of a service; returns whether any destination drains on.
+    /// Plans the losses of a service.
     fn take_away(
         &mut self,
         key: ServiceKey,
         losses: &[Loss],
         farewell: Farewell,
         past: Past<'_>,
-    ) -> bool {
-        let mut drains = false;
+    ) -> Taken {
+        let mut taken = Taken::default();
         for loss in losses {
             match *loss {
                 Loss::Lowered { from, to } => {
@@ -380,20 +387,22 @@ impl<'a> Planner<'a> {
                 Loss::Unwanted(unwanted) => {
                     let removal = Change::RemoveDestination(key, unwanted);
                     let is_over = past.is_over(unwanted.key, unwanted.weight);
-                    if farewell == Farewell::AtOnce || is_over {
+                    // A drain that has begun goes on to its end.
+                    if is_over || farewell == Farewell::AtOnce && !past.drains(unwanted.key) {
                         self.push(Phase::Removed, removal);
+                        taken.has_drained |= is_over;
                     } else if self.make(
                         Phase::Drained,
                         Change::DrainDestination(key, unwanted),
                         past,
                     ) {
                         self.push(Phase::Deferred, removal);
-                        drains = true;
+                        taken.drains = true;
                     }
                 }
             }
         }
-        drains
+        taken
     }
 
     fn unwanted_service(&mut self, actual: &ServiceRules, past: Past<'_>) {
@@ -409,12 +418,10 @@ impl<'a> Planner<'a> {
         if let Some(failure) = past.refusal(&removal) {
             return self.failed.push((removal, failure));
         }
-        let mut drains = actual.destinations().filter(|d| past.drain(d.key).is_some());
-        self.lost.services += usize::from(drains.next().is_none());
-        self.lost.destinations +=
-            actual.destinations().filter(|d| past.drain(d.key).is_none()).count();
         let is_over = |d: &Destination| past.is_over(d.key, d.weight);
-        if !self.policy.draining.applies_to(&actual.service) || actual.destinations().all(is_over) {
+        let applies = self.policy.draining.applies_to(&actual.service)
+            || actual.destinations().any(|d| past.drains(d.key));
+        if !applies || actual.destinations().all(is_over) {
             return self.push(Phase::Removed, removal);
         }
         for destination in actual.destinations() {

@@ -97,10 +97,15 @@ impl Session {
         let ended = self.take_steps(drive).await;
         match ended {
             Ok(ControlFlow::Continue(())) => {}
-            Ok(ControlFlow::Break(())) => drive.reconciler.abandon(Failure::Stopped),
-            Err(_) => drive.reconciler.abandon(Failure::NotSent),
+            Ok(ControlFlow::Break(())) => self.abandon(drive, Failure::Stopped),
+            Err(_) => self.abandon(drive, Failure::NotSent),
         }
         ended.map(drop)
+    }
+
+    fn abandon<F>(&self, drive: &mut Drive<'_, F>, failure: Failure) {
+        let now = self.now().saturating_duration_since(drive.start);
+        drive.reconciler.abandon(failure, now);
     }
 
     async fn take_steps<F: FnMut(Event<'_>) -> ControlFlow<()> + Send>(
@@ -178,9 +183,10 @@ impl Session {
             .batch_while(operations, Batch::default(), |_: &Operation, result| {
                 let Some(change) = changes.next() else { return ControlFlow::Continue(()) };
                 progress.done += 1;
-                let told = match &result {
-                    Ok(()) => each(Event::Made(change)),
-                    Err(error) => each(Event::Failed(change, error)),
+                let told = match (reconciler.as_planned(change), &result) {
+                    (Some(change), Ok(())) => each(Event::Made(&change)),
+                    (Some(change), Err(error)) => each(Event::Failed(&change, error)),
+                    (None, _) => ControlFlow::Continue(()),
                 };
                 outcomes.push(result.as_ref().err().map_or(Outcome::Done, outcome));
                 if let Err(error) = result {

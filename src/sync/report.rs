@@ -87,7 +87,7 @@ impl Report {
             changed,
             failed,
             error,
-            left: reconciler.left().copied().collect(),
+            left: reconciler.left(),
             excess: reconciler.excess().copied(),
             rounds,
             drained: ends(End::Idle),
@@ -154,13 +154,11 @@ fn error_of(change: &Change, failure: Failure, errors: &Errors) -> Error {
     let cause = match failure {
         Failure::Overruled => Cause::Overruled,
         Failure::NotKept => Cause::NotKept,
-        Failure::Stopped => Cause::Stopped,
-        Failure::Refused | Failure::ServiceRefused | Failure::NotSent | Failure::Unknown => {
-            match errors.get(&subject) {
-                Some(error) => return error.clone(),
-                None => Cause::Stopped,
-            }
-        }
+        Failure::Stopped => Cause::CalledOff,
+        _ => match errors.get(&subject) {
+            Some(error) => return error.clone(),
+            None => Cause::Stopped,
+        },
     };
     Error::new(change.request(), cause)
 }
@@ -245,7 +243,8 @@ pub enum Stage {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} changes made", self.changed)?;
+        let plural = if self.changed == 1 { "" } else { "s" };
+        write!(f, "{} change{plural} made", self.changed)?;
         for (count, what) in [
             (self.failed.len(), "failed"),
             (self.left.len(), "left as they are"),

@@ -1,5 +1,6 @@
 //! The syncer: a controller's long-lived view of the table.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -8,9 +9,9 @@ use super::drains::{DrainEntry, Drains};
 use super::report::Report;
 use crate::error::Error;
 use crate::model::{Destination, DestinationKey, Invalid, Service, ServiceKey};
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Reconciler, Subject};
 use crate::ruleset::past::Drain;
-use crate::ruleset::{Policy, Ruleset};
+use crate::ruleset::{Change, Policy, Ruleset};
 use crate::session::Session;
 
 /// Keeps a table as wanted, over the life of a controller.
@@ -58,7 +59,10 @@ pub struct Syncer {
     start: Option<Instant>,
     /// When the whole table was read last, and how long that took.
     read: Option<(Duration, Duration)>,
-    /// How many passes in a row have failed, and when to try again what did.
+    /// The drains of before a restart, until the first pass.
+    resumed: Vec<DrainEntry>,
+    /// What failed in the last pass, how often in a row that was tried, and when to try it again.
+    failing: BTreeSet<Subject>,
     failures: u32,
     retry: Option<Duration>,
     /// The time of the last pass by the reconciler's clock and by the wall's.
@@ -119,6 +123,8 @@ impl Syncer {
             max_age: MaxAge::default(),
             start: None,
             read: None,
+            resumed: Vec::new(),
+            failing: BTreeSet::new(),
             failures: 0,
             retry: None,
             last: (Duration::ZERO, SystemTime::UNIX_EPOCH),
@@ -135,16 +141,12 @@ impl Syncer {
     /// weights to take back where a destination is wanted again.
     #[must_use]
     pub fn resume(mut self, drains: &Drains) -> Self {
-        let now = SystemTime::now();
-        let (start, _) = self.last;
-        self.reconciler.resume(drains.entries().iter().map(|entry| {
-            let deadline = entry.left(now).map(|left| start.saturating_add(left));
-            (entry.service, entry.destination, Drain::new(entry.weight, deadline))
-        }));
+        self.resumed.extend(drains.entries());
         self
     }
 
-    /// What draining has lowered, to be kept for the next syncer; as of the last pass.
+    /// What draining has lowered, to be kept for the next syncer; as of the last pass, with what was
+    /// resumed since.
     pub fn drains(&self) -> Drains {
         let (now, wall) = self.last;
         let all = self.reconciler.drains().iter();
@@ -159,7 +161,7 @@ impl Syncer {
                 draining: left.is_some(),
             }
         });
-        Drains { entries: entries.collect() }
+        Drains { entries: entries.chain(self.resumed.iter().copied()).collect() }
     }
 
     /// What is wanted.
@@ -193,7 +195,7 @@ impl Syncer {
     /// # Errors
     /// Those of [`Ruleset::insert_service`].
     pub fn want_service(&mut self, service: Service) -> Result<(), Invalid> {
-        self.reconciler.want(service.key).insert_service(service).map(drop)
+        self.reconciler.want(service.key, |wanted| wanted.insert_service(service)).map(drop)
     }
 
     /// Wants a destination, or another configuration of it.
@@ -205,22 +207,32 @@ impl Syncer {
         service: ServiceKey,
         destination: Destination,
     ) -> Result<(), Invalid> {
-        self.reconciler.want(service).insert_destination(service, destination).map(drop)
+        let insert = |wanted: &mut Ruleset| wanted.insert_destination(service, destination);
+        self.reconciler.want(service, insert).map(drop)
     }
 
     /// Wants a service no more.
     pub fn drop_service(&mut self, key: ServiceKey) {
-        self.reconciler.want(key).remove_service(key);
+        self.reconciler.want(key, |wanted| drop(wanted.remove_service(key)));
     }
 
     /// Wants a destination no more.
     pub fn drop_destination(&mut self, service: ServiceKey, key: impl Into<DestinationKey>) {
-        self.reconciler.want(service).remove_destination(service, key);
+        let key = key.into();
+        self.reconciler.want(service, |wanted| {
+            wanted.remove_destination(service, key);
+        });
     }
 
     /// Prepares for a pass at this time.
     fn begin(&mut self, now: Duration) {
         self.reconciler.begin();
+        let wall = SystemTime::now();
+        self.last = (now, wall);
+        self.reconciler.resume(self.resumed.drain(..).map(|entry| {
+            let deadline = entry.left(wall).map(|left| now.saturating_add(left));
+            (entry.service, entry.destination, Drain::new(entry.weight, deadline))
+        }));
         let age = self.read.and_then(|(at, took)| Some((at, self.max_age.after(took)?)));
         if age.is_some_and(|(at, age)| now.saturating_sub(at) >= age) {
             self.reconciler.reread();
@@ -230,15 +242,20 @@ impl Syncer {
     }
 
     /// Notes when to try again what failed.
-    fn end(&mut self, now: Duration, has_failed: bool) {
+    fn end(&mut self, now: Duration, is_cut_short: bool) {
         self.last = (now, SystemTime::now());
-        if !has_failed {
+        let of = |(change, _): &(Change, _)| (change.service(), change.destination());
+        let failing: BTreeSet<_> = self.reconciler.failed().map(of).collect();
+        let is_new = !failing.is_subset(&self.failing);
+        if failing.is_empty() && !is_cut_short {
             (self.failures, self.retry) = (0, None);
-        } else if self.retry.is_none_or(|retry| now >= retry) {
+        } else if is_new || self.retry.is_none_or(|retry| now >= retry) {
+            self.failures = if is_new { 0 } else { self.failures };
             let wait = FIRST_WAIT.saturating_mul(1 << self.failures.min(16)).min(LONGEST_WAIT);
             self.failures += 1;
             self.retry = Some(now.saturating_add(wait));
         }
+        self.failing = failing;
     }
 }
 
@@ -260,7 +277,7 @@ impl Session {
             syncer.read = Some((now, times.read));
         }
         let now = self.now().saturating_duration_since(start);
-        syncer.end(now, error.is_some() || syncer.reconciler.failed().next().is_some());
+        syncer.end(now, error.is_some());
         let mut report = Report::new(&mut syncer.reconciler, &mut syncer.errors, error, times, now);
         let next = syncer.reconciler.next_count().into_iter().chain(syncer.retry).min();
         report.next = next.map(|at| at.saturating_sub(now));

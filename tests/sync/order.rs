@@ -170,3 +170,37 @@ fn what_is_stopped_is_made_or_said() {
         }
     }
 }
+
+/// Once: what had been refused, or was to be read again, was in no list when the caller stopped.
+#[test]
+fn a_stop_never_makes_a_success_of_a_wrong_table() {
+    let refused = Destination::masquerade(Ipv4Addr::new(224, 0, 0, 1), 80);
+    let actual = web_with(&[backend(1), backend(4)]);
+    let wanted = web_with(&[backend(2), backend(4), refused]);
+    for policy in [Policy::new(), drained(10)] {
+        for event in 1..40 {
+            let (kernel, mut client) = kernel_with(&actual);
+            kernel.set_connections(web().key, key(1), 1, 0, 0);
+            let plan = client.plan(&wanted, &policy).unwrap();
+            let mut seen = 0;
+            let report = client
+                .apply_with(plan, |_| {
+                    seen += 1;
+                    if seen >= event { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                })
+                .unwrap();
+            let what = format!("event {event}: {report}");
+            assert!(!report.is_success(), "{what}");
+            let of_refused = report
+                .failed
+                .iter()
+                .filter(|failed| failed.change == Change::AddDestination(web().key, refused));
+            assert_eq!(of_refused.count(), 1, "{what}");
+            let is_failed =
+                report.failed.iter().any(|failed| failed.change.destination() == Some(key(1)));
+            let is_there = truth(&kernel).service(web().key).unwrap().destination(key(1)).is_some();
+            let is_said = usize::from(is_failed) + report.draining;
+            assert_eq!(is_said, usize::from(is_there), "{what}");
+        }
+    }
+}

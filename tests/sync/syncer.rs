@@ -1,6 +1,7 @@
 //! The syncer: what a pass costs, when it looks, and what it does after a pass that failed.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use ipvs_netlink::blocking::Client;
 use ipvs_netlink::fake::{Fault, Kernel};
@@ -258,4 +259,108 @@ fn draining_thousands_reads_each_listing_once() {
     let report = client.sync(&web_with(&[]), &policy).unwrap();
     assert_eq!(report.drained, 20_000, "{report}");
     assert_eq!(truth(&kernel), web_with(&[]));
+}
+
+/// Once: a pass that withheld something stopped all drains, and named no time but now.
+#[test]
+fn drains_go_on_while_something_is_withheld() {
+    let mut actual = web_with(&[backend(1), backend(2)]);
+    for last in 2..=3 {
+        actual.insert_service(Service::tcp(Ipv4Addr::new(10, 0, 0, last), 80)).unwrap();
+    }
+    let (kernel, mut client) = kernel_with(&actual);
+    kernel.set_connections(web().key, key(1), 5, 0, 0);
+    let policy = Policy::new().at_most(0.5).draining(Draining::within(10 * SECOND));
+    let mut syncer = Syncer::new(policy);
+    let mut wanted = actual.clone();
+    wanted.remove_destination(web().key, key(1));
+    syncer.want(wanted);
+    assert_eq!(client.pass(&mut syncer).unwrap().draining, 1);
+    syncer.want(Ruleset::new());
+    for _ in 0..20 {
+        let report = client.pass(&mut syncer).unwrap();
+        assert!(report.excess.is_some() && !report.is_success(), "{report}");
+        assert!(report.next.is_none_or(|next| next > Duration::ZERO), "{report}");
+        kernel.advance(SECOND);
+    }
+    assert_eq!(truth(&kernel).destination_count(), 1, "the drain has ended");
+    syncer.confirm();
+    assert!(client.pass(&mut syncer).unwrap().is_success());
+    // What was confirmed drains, too.
+    kernel.advance(11 * SECOND);
+    client.pass(&mut syncer).unwrap();
+    assert!(truth(&kernel).is_empty());
+}
+
+/// Once: the first planning of a pass alone was guarded, and what was found on the way was not.
+#[test]
+fn what_is_found_on_the_way_is_withheld_too() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
+    let mut syncer = Syncer::new(Policy::new().at_most(0.1));
+    syncer.want(web_with(&[backend(1)]));
+    client.pass(&mut syncer).unwrap();
+    let mut other = Client::connect_to(&kernel).unwrap();
+    other.remove_service(web().key).unwrap();
+    for last in 1..=100 {
+        other.add_service(&Service::tcp(Ipv4Addr::new(10, 0, 9, last), 80)).unwrap();
+    }
+    syncer.want_destination(web().key, backend(2)).unwrap();
+    let report = client.pass(&mut syncer).unwrap();
+    assert!(report.excess.is_some(), "{report}");
+    assert!(truth(&kernel).services().len() >= 100, "{report}");
+    // A confirmation outlives a pass that could not read.
+    syncer.confirm();
+    syncer.resync();
+    kernel.inject(1, Fault::Fail(5));
+    assert!(client.pass(&mut syncer).unwrap().error.is_some());
+    kernel.clear_faults();
+    assert!(client.pass(&mut syncer).unwrap().is_success());
+    assert_eq!(truth(&kernel), *syncer.wanted());
+}
+
+/// A destination that is held back is not taken away.
+#[test]
+fn what_is_held_back_is_no_excess() {
+    let policy = Policy::new().allowed(Allowed::all() - Allowed::ADD_DESTINATIONS).at_most(0.5);
+    let plan = Plan::new(&web_with(&[backend(1)]), &web_with(&[backend(2)]), &policy);
+    assert!(plan.excess().is_none() && plan.is_empty(), "{plan}");
+}
+
+/// Once: each service that had failed cost time by the number of all that had.
+#[test]
+fn thousands_of_services_that_failed_are_tried_again_at_once() {
+    let refused = Destination::masquerade(Ipv4Addr::new(224, 0, 0, 1), 80);
+    let mut wanted = Ruleset::new();
+    for n in 0..8_000_u16 {
+        let [high, low] = n.to_be_bytes();
+        let service = Service::tcp(IpAddr::from([10, 0, high, low]), 80);
+        wanted.insert_service(service).unwrap();
+        wanted.insert_destination(service.key, refused).unwrap();
+    }
+    let mut client = Client::connect_to(&Kernel::new()).unwrap();
+    let mut syncer = Syncer::new(Policy::new());
+    syncer.want(wanted);
+    assert_eq!(client.pass(&mut syncer).unwrap().failed.len(), 8_000);
+    let same = syncer.wanted().clone();
+    syncer.want(same);
+    syncer.resync();
+    let report = client.pass(&mut syncer).unwrap();
+    assert_eq!(report.failed.len(), 8_000);
+}
+
+/// Wanting the same again tries nothing again.
+#[test]
+fn the_same_wanted_again_is_no_change() {
+    let kernel = Kernel::new();
+    let mut client = Client::connect_to(&kernel).unwrap();
+    let mut syncer = Syncer::new(Policy::new());
+    let refused = Destination::masquerade(Ipv4Addr::new(224, 0, 0, 1), 80);
+    syncer.want(web_with(&[refused]));
+    client.pass(&mut syncer).unwrap();
+    let before = kernel.steps();
+    syncer.want_service(web()).unwrap();
+    syncer.want_destination(web().key, refused).unwrap();
+    syncer.drop_destination(web().key, key(9));
+    assert_eq!(client.pass(&mut syncer).unwrap().failed.len(), 1);
+    assert_eq!(kernel.steps(), before);
 }

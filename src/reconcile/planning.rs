@@ -1,0 +1,185 @@
+//! Planning anew the services that may not be as wanted.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Guard, ROUNDS, Reconciler};
+use crate::model::ServiceKey;
+use crate::ruleset::past::{Failure, Past};
+use crate::ruleset::planner::{Planned, Planner};
+use crate::ruleset::{Allowed, Change, Excess, add_losses};
+
+impl Reconciler {
+    /// Plans for the services that may not be as wanted.
+    pub(super) fn plan(&mut self, now: Duration) {
+        let keys = std::mem::take(&mut self.dirty);
+        let policy = Arc::clone(&self.policy);
+        let new = || Planner::new(&policy).all_known(self.mode.all_known);
+        let mut plain = new();
+        // The services that have a past are planned one by one.
+        let mut others = Vec::new();
+        for key in &keys {
+            let trouble = self.troubles.get(key);
+            let past = Past {
+                drains: self.drains.get(key),
+                refusals: trouble.map(|trouble| &trouble.refusals),
+            };
+            let (known, wanted) = (self.known.service(*key), self.wanted.service(*key));
+            if past.drains.is_none() && trouble.is_none() && !self.withheld.contains(key) {
+                plain.service(*key, known, wanted, past);
+                continue;
+            }
+            let mut planner = new();
+            planner.service(*key, known, wanted, past);
+            others.push((*key, planner.finish()));
+        }
+        let mut plain = plain.finish();
+        for key in &keys {
+            self.left.remove(key);
+            self.failed.remove(key);
+        }
+        self.said = None;
+        if self.takes_too_much(&plain, &others) {
+            self.withheld.extend(&keys);
+            (plain.changes, plain.losses, plain.deferred) = (Vec::new(), 0, 0);
+            (plain.left, plain.failed) = (Vec::new(), Vec::new());
+        }
+        self.keep_before(&plain.changes);
+        self.keep_remarks(&mut plain);
+        let Planned { mut changes, mut losses, deferred, .. } = plain;
+        changes.truncate(deferred);
+        let (mut more_gains, mut more_losses) = (Vec::new(), Vec::new());
+        let mut is_another_round = false;
+        for (key, planned) in others {
+            let (mut gains, taken) = self.with_past(key, planned, &mut is_another_round);
+            more_losses.extend(gains.drain(taken..));
+            more_gains.append(&mut gains);
+        }
+        self.tally.rounds += usize::from(is_another_round);
+        if !more_gains.is_empty() {
+            let added = more_gains.len();
+            changes.splice(losses..losses, more_gains);
+            losses += added;
+        }
+        changes.append(&mut more_losses);
+        self.enqueue(changes, losses, now);
+    }
+
+    /// Whether a planning takes away more than the policy does in one pass.
+    fn takes_too_much(&mut self, plain: &Planned, others: &[(ServiceKey, Planned)]) -> bool {
+        if self.guard == Guard::Confirmed {
+            self.guard = Guard::Down;
+        }
+        if self.policy.at_most.is_none() || self.guard == Guard::Down {
+            return false;
+        }
+        let mut lost = self.lost.clone();
+        add_losses(&mut lost, &plain.changes, &self.known);
+        for (_, planned) in others {
+            add_losses(&mut lost, &planned.changes, &self.known);
+        }
+        lost.retain(|(service, destination)| {
+            let drains = self.drains.get(service);
+            let drain = destination.zip(drains).and_then(|(key, drains)| drains.get(&key));
+            drain.is_none_or(|drain| drain.deadline.is_none())
+        });
+        if lost == self.lost {
+            return false;
+        }
+        let excess = Excess::find(&self.policy, &self.known, &lost);
+        let is_too_much = excess.is_some();
+        if is_too_much {
+            self.excess = excess;
+        } else {
+            self.lost = lost;
+        }
+        is_too_much
+    }
+
+    /// What is to be done of what is planned for a service that has a past, and from where on it
+    /// takes something away.
+    fn with_past(
+        &mut self,
+        key: ServiceKey,
+        mut planned: Planned,
+        is_another_round: &mut bool,
+    ) -> (Vec<Change>, usize) {
+        if self.withheld.contains(&key) {
+            (planned.left, planned.failed) = (Vec::new(), Vec::new());
+            self.keep_what_drains(key, &mut planned);
+        }
+        self.keep_before(&planned.changes);
+        self.keep_remarks(&mut planned);
+        let Planned { mut changes, mut losses, deferred, .. } = planned;
+        changes.truncate(deferred);
+        self.keep_drains(key, &changes);
+        if let Some(removal) = self.removal_of_half_made(key) {
+            (changes, losses) = (vec![removal], 0);
+        }
+        let is_something = changes.iter().any(|change| !change.is_so_already());
+        let Some(trouble) = self.troubles.get_mut(&key) else { return (changes, losses) };
+        let is_fresh = std::mem::take(&mut trouble.is_fresh);
+        if is_fresh && is_something {
+            trouble.rounds += 1;
+            *is_another_round |= trouble.rounds <= ROUNDS;
+        }
+        if trouble.rounds > ROUNDS {
+            let failed = self.failed.entry(key).or_default();
+            failed.extend(changes.iter().filter(|c| !c.is_so_already()).map(|change| {
+                match trouble.last.get(&change.destination()) {
+                    None | Some((_, Failure::Conflict)) => (*change, Failure::Overruled),
+                    Some((_, failure)) => (*change, *failure),
+                }
+            }));
+            self.suspend_drains(key, &changes);
+            return (Vec::new(), 0);
+        }
+        if !is_something && !self.failed.contains_key(&key) {
+            self.troubles.remove(&key);
+        }
+        (changes, losses)
+    }
+
+    /// Of a service that is withheld, goes on with the drains that have begun alone.
+    fn keep_what_drains(&self, key: ServiceKey, planned: &mut Planned) {
+        planned.changes.clear();
+        let known = self.known.service(key);
+        let drains = self.drains.get(&key).into_iter().flatten();
+        for (destination, drain) in drains.filter(|(_, drain)| drain.deadline.is_some()) {
+            let Some(known) = known.and_then(|rules| rules.destination(*destination)) else {
+                continue;
+            };
+            let may_remove = self.policy.allowed.contains(Allowed::REMOVE_DESTINATIONS);
+            planned.changes.push(if known.weight == 0 && drain.is_over(0) && may_remove {
+                Change::RemoveDestination(key, *known)
+            } else {
+                Change::DrainDestination(key, *known)
+            });
+        }
+        (planned.losses, planned.deferred) = (0, planned.changes.len());
+    }
+
+    /// Keeps what a planner leaves and what it knows to have failed.
+    fn keep_remarks(&mut self, planned: &mut Planned) {
+        for left in std::mem::take(&mut planned.left) {
+            self.left.entry(left.service).or_default().push(left);
+        }
+        for (change, failure) in std::mem::take(&mut planned.failed) {
+            self.failed.entry(change.service()).or_default().push((change, failure));
+        }
+    }
+
+    /// Keeps the services that are about to change as they are, where the policy asks for it.
+    fn keep_before(&mut self, changes: &[Change]) {
+        if !self.policy.detailed {
+            return;
+        }
+        let keys: BTreeSet<_> = changes.iter().map(Change::service).collect();
+        for key in keys {
+            if self.tally.touched.insert(key) {
+                self.tally.before.replace(key, self.known.share(key));
+            }
+        }
+    }
+}
