@@ -74,6 +74,8 @@ pub(crate) struct Reconciler {
     touched: BTreeSet<ServiceKey>,
     /// The one of them that was written to last.
     last_touched: Option<ServiceKey>,
+    /// The services that seemed to differ from what was written, and are looked at once more.
+    looked_once: BTreeSet<ServiceKey>,
     troubles: BTreeMap<ServiceKey, Trouble>,
     /// What services and destinations were read back as, where it was not what had been written;
     /// `None` where it is to be seen anew. They are read back after each write.
@@ -197,6 +199,7 @@ impl Reconciler {
             flight: None,
             touched: BTreeSet::new(),
             last_touched: None,
+            looked_once: BTreeSet::new(),
             troubles: BTreeMap::new(),
             read_back: BTreeMap::new(),
             unbound: BTreeMap::new(),

@@ -24,6 +24,16 @@ impl Reconciler {
             return self.read_all(listing, now);
         }
         for key in std::mem::take(&mut self.doubtful) {
+            // A listing can lack entries that are there, or have them as they were.
+            let seems_to_differ = listing.rules.service(key) != self.wanted.service(key);
+            if self.purpose == Purpose::Verification
+                && seems_to_differ
+                && self.looked_once.insert(key)
+            {
+                self.doubtful.insert(key);
+                continue;
+            }
+            self.looked_once.remove(&key);
             let rules = listing.rules.take(key);
             self.compare(key, rules.as_deref());
             self.known.replace(key, rules);

@@ -92,11 +92,9 @@ impl Reconciler {
         }
         let key = change.service();
         match change {
-            Change::RemoveDestination(_, destination) => {
-                // The fallback option that the drain needed goes now.
-                if self.end_drain(key, destination.key, End::of) {
-                    self.dirty.insert(key);
-                }
+            // The fallback option that the drain needed goes now.
+            Change::RemoveDestination(_, d) if self.end_drain(key, d.key, End::of) => {
+                self.dirty.insert(key);
             }
             Change::RemoveService(_) => self.end_drains(key, End::of),
             Change::UpdateDestination { to, .. } if to.weight > 0 => {

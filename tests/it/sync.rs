@@ -114,12 +114,10 @@ async fn what_ipvsadm_changes_meanwhile_is_mended(subject: &mut Subject) -> Outc
     Ok(())
 }
 
-/// How far destinations have drained, before the last has.
+/// How far destinations have drained.
 fn drain_progress(event: Event<'_>) -> Option<Progress> {
     match event {
-        Event::Progress(progress) if progress.stage == Stage::Draining => {
-            (progress.done < progress.total).then_some(progress)
-        }
+        Event::Progress(progress) => (progress.stage == Stage::Draining).then_some(progress),
         _ => None,
     }
 }

@@ -195,7 +195,8 @@ async fn kill(
         let wanted = turn.wanted(index, schedulers)?;
         controller.catch_up()?;
         file.write(&wanted)?;
-        if index > TURNS && tally.in_a_pass >= KILLED_IN_A_PASS {
+        let has_seen_all = tally.changed > TURNS && tally.drained > 0;
+        if index > TURNS && tally.in_a_pass >= KILLED_IN_A_PASS && has_seen_all {
             settle(director, &wanted).await?;
             tally.add(controller.kill()?);
             return Ok(tally);
