@@ -164,9 +164,9 @@ impl Reconciler {
             is_another_round = trouble.is_fresh && is_something;
             trouble.is_fresh = false;
             trouble.rounds += u8::from(is_another_round);
-            if trouble.rounds > ROUNDS {
+            if trouble.rounds > ROUNDS && is_something {
                 let failed = self.failed.entry(key).or_default();
-                failed.extend(changes.iter().filter(|c| !c.is_so_already()).map(|change| {
+                failed.extend(changes.iter().map(|change| {
                     let last = trouble.last.get(&change.destination());
                     (*change, last.map_or(Failure::Overruled, |(_, failure)| *failure))
                 }));
