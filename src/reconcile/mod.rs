@@ -20,6 +20,8 @@ mod late;
 mod queue;
 mod reading;
 mod trouble;
+#[cfg(all(test, feature = "fake"))]
+mod universe;
 mod writing;
 
 use std::collections::{BTreeMap, BTreeSet};
