@@ -21,6 +21,8 @@ mod planning;
 mod queue;
 mod reading;
 mod trouble;
+#[cfg(all(test, feature = "fake"))]
+mod universe;
 mod writing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -383,8 +385,8 @@ impl Reconciler {
 
     /// What is left as it is; the same list until it changes.
     pub(crate) fn left(&mut self) -> Arc<[Left]> {
-        let all = || self.left.values().flatten().copied().collect();
-        Arc::clone(self.said.get_or_insert_with(all))
+        let Self { left, said, .. } = self;
+        Arc::clone(said.get_or_insert_with(|| left.values().flatten().copied().collect()))
     }
 
     pub(crate) fn failed(&self) -> impl Iterator<Item = &(Change, Failure)> {

@@ -124,14 +124,14 @@ impl Reconciler {
             trouble.rounds += 1;
             *is_another_round |= trouble.rounds <= ROUNDS;
         }
-        if trouble.rounds > ROUNDS {
+        if trouble.rounds > ROUNDS && is_something {
             let failed = self.failed.entry(key).or_default();
-            failed.extend(changes.iter().filter(|c| !c.is_so_already()).map(|change| {
-                match trouble.last.get(&change.destination()) {
+            failed.extend(changes.iter().map(
+                |change| match trouble.last.get(&change.destination()) {
                     None | Some((_, Failure::Conflict)) => (*change, Failure::Overruled),
                     Some((_, failure)) => (*change, *failure),
-                }
-            }));
+                },
+            ));
             self.suspend_drains(key, &changes);
             return (Vec::new(), 0);
         }

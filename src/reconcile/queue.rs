@@ -90,27 +90,31 @@ impl Reconciler {
         if !self.unread && !self.dirty.is_empty() {
             self.plan(now);
         }
-        let mut failed = BTreeMap::new();
+        let mut failed = BTreeMap::<_, BTreeMap<_, _>>::new();
         for queue in &self.queues {
             let sent = if queue.gains_are_sent { queue.losses } else { 0 };
             for change in queue.changes[sent..].iter().filter(|change| !change.is_so_already()) {
                 let key = change.service();
                 if !queue.skipped.contains(&key) || self.doubtful.contains(&key) {
-                    failed.insert((key, change.destination()), (*change, failure));
+                    let of_service = failed.entry(key).or_default();
+                    of_service.insert(change.destination(), (*change, failure));
                 }
             }
         }
         for key in &self.doubtful {
             let Some(trouble) = self.troubles.get(key) else { continue };
+            let of_service = failed.entry(*key).or_default();
             let refused = trouble.refusals.iter();
-            failed.extend(refused.map(|(of, it)| ((*key, *of), (it.change, it.failure))));
-            failed.extend(trouble.last.iter().map(|(of, last)| ((*key, *of), *last)));
+            of_service.extend(refused.map(|(of, it)| (*of, (it.change, it.failure))));
+            of_service.extend(trouble.last.iter().map(|(of, last)| (*of, *last)));
         }
-        for ((key, _), (change, failure)) in failed {
-            self.suspend_drains(key, &[change]);
-            let failed = self.failed.entry(key).or_default();
-            if !failed.iter().any(|(known, _)| *known == change) {
-                failed.push((change, failure));
+        for (key, mut failed) in failed {
+            let known = self.failed.remove(&key).unwrap_or_default();
+            failed.extend(known.into_iter().map(|it| (it.0.destination(), it)));
+            let changes: Vec<_> = failed.values().map(|(change, _)| *change).collect();
+            self.suspend_drains(key, &changes);
+            if !failed.is_empty() {
+                self.failed.insert(key, failed.into_values().collect());
             }
         }
     }

@@ -24,10 +24,12 @@ impl Reconciler {
             return self.read_all(listing, now);
         }
         for key in std::mem::take(&mut self.doubtful) {
-            // A listing can lack entries that are there, or have them as they were.
+            // A listing can lack entries that are there. Those of a service that drains are told
+            // to be gone by two listings in any case.
             let seems_to_differ = listing.rules.service(key) != self.wanted.service(key);
             if self.purpose == Purpose::Verification
                 && seems_to_differ
+                && !self.drains.contains_key(&key)
                 && self.looked_once.insert(key)
             {
                 self.doubtful.insert(key);

@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
+use crate::cargo::{PACKAGE, cargo, metadata};
 use crate::vm::{self, Choice, Debian, Job, Options, Origin, SOAK_SECONDS};
 use crate::{big_endian, fuzz};
 
@@ -50,6 +51,8 @@ enum Target {
     Kernels,
     /// The tests that need no real kernel, built for s390x and run under QEMU's user emulation
     BigEndian,
+    /// The reconciler's universes, of more that happens than in the tests, and more random runs
+    Reconciler,
 }
 
 impl Soak {
@@ -67,6 +70,7 @@ impl Soak {
                 self.on_kernels(&tests.with_variable(SOAK_SECONDS, self.seconds.to_string()))
             }
             Target::BigEndian => big_endian::soak(&Debian::new(&self.origin)?),
+            Target::Reconciler => reconciler(),
         }
     }
 
@@ -75,4 +79,13 @@ impl Soak {
         let debian = Debian::new(&self.origin)?;
         Ok(vm::run_on(&sources, job, &Options::within(TIMEOUT), &debian)? == 0)
     }
+}
+
+/// Runs the reconciler's own tests, with more to go through.
+fn reconciler() -> Result<bool> {
+    let mut test = cargo(&metadata()?);
+    test.env("IPVS_NETLINK_SOAK_RECONCILER", "1");
+    test.args(["test", "--release", "--package", PACKAGE, "--all-features", "--lib"]);
+    test.args(["reconcile::universe", "--", "--nocapture"]);
+    Ok(test.status().context("cargo could not be started")?.success())
 }

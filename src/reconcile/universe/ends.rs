@@ -1,0 +1,228 @@
+//! The end of an apply or a pass: every difference is said, once.
+
+use std::fmt;
+
+use super::super::Reconciler;
+use super::judge::{Judge, Verdict, place, places};
+use super::table::{Place, SERVICES, Table, destination_key, service_key, service_number};
+use super::world::Setting;
+use crate::ruleset::{Allowed, Change, Difference, Left, Reason};
+
+/// What of a service (without a number) or of a destination is not as wanted.
+type Subject = (usize, Option<usize>, Aspect);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Aspect {
+    Existence,
+    Configuration,
+    Weight,
+}
+
+/// Something that a report says, and the differences that it may be about.
+struct Statement {
+    text: String,
+    about: Vec<Subject>,
+}
+
+/// What an apply or a pass reports at its end.
+pub(super) struct Said {
+    /// The changes that failed.
+    pub(super) failed: Vec<Change>,
+    pub(super) left: Vec<Left>,
+    /// The destinations that drain.
+    pub(super) draining: Vec<Place>,
+}
+
+impl From<&mut Reconciler> for Said {
+    fn from(reconciler: &mut Reconciler) -> Self {
+        let left = reconciler.left().to_vec();
+        let drains = |(service, number): &Place| {
+            let drains = reconciler.drains().get(&service_key(*service));
+            let drain = drains.and_then(|drains| drains.get(&destination_key(*number)));
+            drain.is_some_and(|drain| drain.ends().is_some())
+        };
+        Self {
+            failed: reconciler.failed().map(|(change, _)| *change).collect(),
+            left,
+            draining: places().filter(drains).collect(),
+        }
+    }
+}
+
+impl Judge {
+    /// Whether a report says all and nothing else.
+    pub(super) fn end(&self, said: &Said, wanted: &Table, setting: &Setting) -> Verdict {
+        let differences = self.differences(wanted, setting);
+        let statements = self.statements(said, wanted, setting)?;
+        for difference in &differences {
+            let by = statements.iter().filter(|by| by.about.contains(difference));
+            let by: Vec<_> = by.map(|by| by.text.as_str()).collect();
+            // The removal of a service is told by each of its destinations that drain.
+            let is_service = matches!(difference, (_, None, Aspect::Existence));
+            let is_drained = is_service && by.iter().all(|text| text.starts_with(DRAINING));
+            if by.is_empty() || by.len() > 1 && !is_drained {
+                return Err(format!("{difference:?} is told by {by:?}"));
+            }
+        }
+        match statements.iter().find(|s| !s.about.iter().any(|about| differences.contains(about))) {
+            Some(Statement { text, .. }) => Err(format!("{text}, which is no difference")),
+            None => Ok(()),
+        }
+    }
+
+    fn differences(&self, wanted: &Table, setting: &Setting) -> Vec<Subject> {
+        let mut differences = Vec::new();
+        for service in 0..SERVICES {
+            match (self.known.0[service], wanted.0[service]) {
+                (Some(known), Some(wanted)) if known.scheduler != wanted.scheduler => {
+                    differences.push((service, None, Aspect::Configuration));
+                }
+                (None, Some(_)) | (Some(_), None) => {
+                    differences.push((service, None, Aspect::Existence));
+                }
+                _ => {}
+            }
+        }
+        for (service, number) in places() {
+            let place = (service, number);
+            let mut differs = |aspect| differences.push((service, Some(number), aspect));
+            match (self.known.backend(place), wanted.backend(place)) {
+                (None, Some(_)) | (Some(_), None) => differs(Aspect::Existence),
+                (Some(known), Some(wanted)) => {
+                    if known.is_other != wanted.is_other {
+                        differs(Aspect::Configuration);
+                    }
+                    let is_weight_ours = setting.allows([Allowed::WEIGHTS]);
+                    let is_lost = known.weight == 0 && wanted.weight > 0;
+                    if known.weight != wanted.weight && (is_weight_ours || is_lost) {
+                        differs(Aspect::Weight);
+                    }
+                }
+                (None, None) => {}
+            }
+        }
+        differences
+    }
+
+    fn statements(
+        &self,
+        said: &Said,
+        wanted: &Table,
+        setting: &Setting,
+    ) -> Verdict<Vec<Statement>> {
+        let mut statements = Vec::new();
+        let mut say = |text: fmt::Arguments<'_>, about| {
+            statements.push(Statement { text: text.to_string(), about });
+        };
+        for change in &said.failed {
+            say(format_args!("failed: {change}"), about_change(change));
+        }
+        for left in &said.left {
+            let service = service_number(&left.service);
+            let (place, about) = about_left(service, &left.what, left.why);
+            self.is_reason((service, place), left, wanted, setting)
+                .map_err(|fault| format!("{left}: {fault}"))?;
+            say(format_args!("left: {left}"), about);
+        }
+        for (service, number) in &said.draining {
+            let existence = |number| (*service, number, Aspect::Existence);
+            let mut about = vec![existence(Some(*number))];
+            about.extend(wanted.0[*service].is_none().then_some(existence(None)));
+            say(format_args!("{DRAINING} destination {number} of {service}"), about);
+        }
+        Ok(statements)
+    }
+
+    /// Whether something can be left for this reason.
+    fn is_reason(
+        &self,
+        (service, place): (usize, Option<Place>),
+        left: &Left,
+        wanted: &Table,
+        setting: &Setting,
+    ) -> Verdict {
+        let needed = match left.what {
+            Difference::UnwantedService => Allowed::REMOVE_SERVICES,
+            Difference::MissingService => Allowed::ADD_SERVICES,
+            Difference::Service => Allowed::UPDATE_SERVICES,
+            Difference::UnwantedDestination(_) => Allowed::REMOVE_DESTINATIONS,
+            Difference::MissingDestination(_) => Allowed::ADD_DESTINATIONS,
+            Difference::Destination(_) => Allowed::UPDATE_DESTINATIONS,
+            Difference::Weight(_) => Allowed::WEIGHTS,
+        };
+        let is_so = match left.why {
+            Reason::NotAllowed => !setting.allows([needed]),
+            Reason::OutOfScope => !setting.policy.scope.owns(&service_key(service)),
+            Reason::NotAllKnown => !self.is_told,
+            Reason::UnknownOrigin => {
+                let is_ours = place.is_some_and(|place| self.seen(place).lowered > 0);
+                !setting.allows([Allowed::WEIGHTS]) && !is_ours
+            }
+            Reason::HeldBack => {
+                let serves_alone = places().filter(|place| place.0 == service).all(|other| {
+                    let weight = self.known.backend(other).map_or(0, |backend| backend.weight);
+                    (weight > 0) == (Some(other) == place)
+                });
+                serves_alone && wanted.0[service].is_some_and(|vip| vip.serves())
+            }
+        };
+        if is_so { Ok(()) } else { Err("that is not the reason".into()) }
+    }
+}
+
+const DRAINING: &str = "draining";
+
+fn about_change(change: &Change) -> Vec<Subject> {
+    let service = service_number(&change.service());
+    let number = place(change).map(|(_, number)| number);
+    let one = |aspect| vec![(service, number, aspect)];
+    match change {
+        Change::RemoveService(_) => whole(service),
+        Change::UpdateService { .. } => one(Aspect::Configuration),
+        Change::UpdateDestination { from, to, .. } => {
+            let mut about = Vec::new();
+            if from.weight(to.weight) != *to {
+                about.push((service, number, Aspect::Configuration));
+            }
+            if from.weight != to.weight {
+                about.push((service, number, Aspect::Weight));
+            }
+            about
+        }
+        _ => one(Aspect::Existence),
+    }
+}
+
+fn about_left(service: usize, what: &Difference, why: Reason) -> (Option<Place>, Vec<Subject>) {
+    let one = |key, aspect| {
+        let number = super::table::destination_number(key);
+        (Some((service, number)), vec![(service, Some(number), aspect)])
+    };
+    match what {
+        Difference::UnwantedService | Difference::MissingService => (None, whole(service)),
+        Difference::Service if why == Reason::OutOfScope => {
+            let mut about = whole(service);
+            about.push((service, None, Aspect::Configuration));
+            for aspect in [Aspect::Configuration, Aspect::Weight] {
+                about.extend(numbers().map(|number| (service, number, aspect)));
+            }
+            (None, about)
+        }
+        Difference::Service => (None, vec![(service, None, Aspect::Configuration)]),
+        Difference::UnwantedDestination(d) | Difference::MissingDestination(d) => {
+            one(&d.key, Aspect::Existence)
+        }
+        Difference::Destination(d) => one(&d.key, Aspect::Configuration),
+        Difference::Weight(d) => one(&d.key, Aspect::Weight),
+    }
+}
+
+fn numbers() -> impl Iterator<Item = Option<usize>> {
+    (0..super::table::DESTINATIONS).map(Some)
+}
+
+/// That a service, with its destinations, is there or not.
+fn whole(service: usize) -> Vec<Subject> {
+    let numbers = std::iter::once(None).chain(numbers());
+    numbers.map(|number| (service, number, Aspect::Existence)).collect()
+}

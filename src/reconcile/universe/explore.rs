@@ -1,0 +1,252 @@
+//! Going through a universe: breadth first, each state once.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write as _;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::rc::Rc;
+
+use super::super::Step;
+use super::coverage::Coverage;
+use super::judge::Verdict;
+use super::table::Table;
+use super::world::{Budget, Mode, Move, Setting, World};
+use crate::ruleset::{Allowed, Change};
+
+/// In so many steps a reconciler is done once nobody interferes any more.
+const STEPS: usize = 60;
+/// So many kinds of faults are told.
+const FAULTS: usize = 8;
+
+/// A universe that is gone through.
+pub(super) struct Explorer<'a> {
+    setting: &'a Setting,
+    visited: HashSet<u64, BuildHasherDefault<Same>>,
+    /// The table that a state leads to if nobody interferes any more, whatever its budget is.
+    ends: HashMap<u64, Table, BuildHasherDefault<Same>>,
+    pub(super) coverage: Coverage,
+    /// Broken rules, each kind with the shortest way to it.
+    pub(super) faults: BTreeMap<String, String>,
+}
+
+/// A state that is to be visited, and the way to it.
+struct Node {
+    world: World,
+    start: usize,
+    path: Option<Rc<Path>>,
+}
+
+struct Path {
+    last: Move,
+    before: Option<Rc<Path>>,
+}
+
+impl<'a> Explorer<'a> {
+    pub(super) fn new(setting: &'a Setting) -> Self {
+        let coverage = Coverage::default();
+        let faults = BTreeMap::new();
+        Self { setting, visited: HashSet::default(), ends: HashMap::default(), coverage, faults }
+    }
+
+    /// How many states were visited.
+    pub(super) fn states(&self) -> usize {
+        self.visited.len()
+    }
+
+    /// Visits all states that can be reached.
+    pub(super) fn explore(&mut self, starts: &[World]) {
+        let starts_ = starts.iter().cloned().enumerate();
+        let mut frontier: Vec<_> =
+            starts_.map(|(start, world)| Node { world, start, path: None }).collect();
+        let mut found = Vec::new();
+        while !frontier.is_empty() {
+            let mut next = Vec::new();
+            for Node { world, start, path } in frontier {
+                if let Err(fault) = self.visit(&world, &mut found) {
+                    self.note(&fault, &starts[start], path.clone());
+                }
+                for (last, world) in found.drain(..) {
+                    if self.visited.insert(fingerprint(&world)) {
+                        let path = Some(Rc::new(Path { last, before: path.clone() }));
+                        next.push(Node { world, start, path });
+                    }
+                }
+            }
+            frontier = next;
+        }
+    }
+
+    /// Keeps the first of each kind of fault.
+    fn note(&mut self, fault: &str, start: &World, path: Option<Rc<Path>>) {
+        let kind: String = fault.chars().filter(|c| !c.is_ascii_digit()).collect();
+        if self.faults.len() < FAULTS && !self.faults.contains_key(&kind) {
+            let story = format!("{fault}\n{}", self.story(start, path));
+            self.faults.insert(kind, story);
+        }
+    }
+
+    fn visit(&mut self, world: &World, found: &mut Vec<(Move, World)>) -> Verdict {
+        world.successors(self.setting, &mut self.coverage, found)?;
+        for (last, next) in found.iter() {
+            match last {
+                // These go on undisturbed, as what they come from does.
+                Move::Next | Move::Pass => {}
+                Move::Restart { keeps_drains, written } => {
+                    self.compare(world, next, (*keeps_drains, *written))
+                        .map_err(|fault| format!("{last:?}: {fault}"))?;
+                }
+                _ => drop(self.end(next).map_err(|fault| format!("{last:?}: {fault}"))?),
+            }
+        }
+        Ok(())
+    }
+
+    /// The table that a state leads to if nobody interferes any more.
+    fn end(&mut self, world: &World) -> Verdict<Table> {
+        let mut passed = Vec::new();
+        let mut world = World { budget: Budget::default(), ..world.clone() };
+        let end = loop {
+            let fingerprint = fingerprint(&world);
+            if let Some(end) = self.ends.get(&fingerprint) {
+                break *end;
+            }
+            passed.push(fingerprint);
+            match world.next(self.setting, &mut self.coverage)? {
+                _ if passed.len() > STEPS => return Err("it goes on and on".into()),
+                Some(next) => world = next,
+                None => break world.kernel.table,
+            }
+        };
+        self.ends.extend(passed.into_iter().map(|passed| (passed, end)));
+        Ok(end)
+    }
+
+    /// A restart ends as no restart would have ended, but for what the documentation says.
+    fn compare(&mut self, world: &World, restarted: &World, how: (bool, usize)) -> Verdict {
+        let end = self.end(restarted)?;
+        let (keeps_drains, written) = how;
+        let goes_on = match self.setting.mode {
+            Mode::Apply => world.clone(),
+            Mode::Passes | Mode::Untold => world.reread(),
+        };
+        // A restart reads what others did unseen, and what was written just before it was written
+        // over that.
+        let is_blind = self.setting.mode == Mode::Apply || written > 0;
+        let is_drift = is_blind && world.judge.known != world.kernel.table;
+        // Destinations come along with a new service, or not at all.
+        let allowed = self.setting.policy.allowed;
+        let is_half_added = written > 0 && !allowed.contains(Allowed::ADD_DESTINATIONS);
+        // Without `Drains` nobody knows which weights of 0 are to be taken back.
+        let is_unknown = !keeps_drains && !allowed.is_all() && world.judge.has_lowered();
+        if is_drift || is_half_added || is_unknown {
+            return Ok(());
+        }
+        let otherwise = self.end(&goes_on)?;
+        if end == otherwise {
+            return Ok(());
+        }
+        Err(format!("ends in\n{}and without the restart in\n{}", end.rules(), otherwise.rules()))
+    }
+
+    /// What has led to a state, step by step.
+    fn story(&self, start: &World, path: Option<Rc<Path>>) -> String {
+        let moves = std::iter::successors(path, |path| path.before.clone());
+        let mut moves: Vec<Move> = moves.map(|path| path.last).collect();
+        moves.reverse();
+        let mut story = format!("{:?} {:?}\n", self.setting.mode, self.setting.policy);
+        let mut world = start.clone();
+        let mut ignored = Coverage::default();
+        for last in moves.into_iter().map(Some).chain([None]) {
+            let (rules, connections) = (world.kernel.table.rules(), world.kernel.connections);
+            let mut asked = world.reconciler.clone();
+            let step = asked.next(world.now);
+            let _ = writeln!(
+                story,
+                "table, {connections:?}:\n{rules}at {:?}: {:?}",
+                world.now, world.place
+            );
+            let _ = writeln!(story, "wanted:\n{}would {step:?}", world.wanted.rules());
+            if step == Step::Write {
+                let changes: Vec<String> = asked.changes().map(Change::to_string).collect();
+                let _ = writeln!(story, "  {}", changes.join("\n  "));
+            }
+            let Some(last) = last else { break };
+            let _ = writeln!(story, "-- {last:?}");
+            let mut found = Vec::new();
+            let _ = world.successors(self.setting, &mut ignored, &mut found);
+            let wanted = format!("{last:?}");
+            let next = found.into_iter().find(|(other, _)| format!("{other:?}") == wanted);
+            world = next.map_or(world, |(_, world)| world);
+        }
+        story
+    }
+}
+
+/// Of 64 bits: among ten million states that any two share one has a chance of 3 in a million
+/// (n²/2⁶⁵), and all that comes of it is that one state is not followed.
+fn fingerprint(world: &World) -> u64 {
+    let mut hasher = Folded::default();
+    world.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A fast hasher that mixes well: each word is multiplied to 128 bits, which are folded. Random
+/// keys are of no use here, since nobody chooses the states.
+#[derive(Default)]
+struct Folded(u64);
+
+impl Folded {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+    fn fold(word: u64, by: u64) -> u64 {
+        let product = (u128::from(word) * u128::from(by)).to_ne_bytes();
+        let (low, high) = product.split_at(8);
+        let word = |half: &[u8]| half.try_into().map_or(0, u64::from_ne_bytes);
+        word(low) ^ word(high)
+    }
+}
+
+impl Hasher for Folded {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_ne_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, word: u8) {
+        self.write_u64(word.into());
+    }
+
+    fn write_u32(&mut self, word: u32) {
+        self.write_u64(word.into());
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = Self::fold(self.0.rotate_left(5) ^ word ^ Self::ODD, Self::ODD).wrapping_add(word);
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        Self::fold(self.0, Self::ODD)
+    }
+}
+
+/// Takes a fingerprint as it is.
+#[derive(Default)]
+struct Same(u64);
+
+impl Hasher for Same {
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, fingerprint: u64) {
+        self.0 = fingerprint;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

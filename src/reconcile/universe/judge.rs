@@ -1,0 +1,270 @@
+//! The judge: what it has seen read and acknowledged, and whether each step keeps to the rules.
+//!
+//! It goes by the documentation of the policy and by the rules at the head of `reconcile`, and
+//! knows of the reconciler only what it hands out.
+
+use std::time::Duration;
+
+use super::super::{End, Ended, Listing, Outcome, Reconciler};
+use super::table::{
+    Backend, DESTINATIONS, Place, SERVICES, Table, destination_number, service_key, service_number,
+};
+use super::world::Setting;
+use crate::protocol::Operation;
+use crate::ruleset::{Allowed, Change};
+
+/// A rule that was broken, in words.
+pub(super) type Verdict<T = ()> = Result<T, String>;
+
+/// What was read and acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(super) struct Judge {
+    /// Each service as it was last read, with what was acknowledged since.
+    pub(super) known: Table,
+    /// Whether the controller has said what is wanted.
+    pub(super) is_told: bool,
+    seen: [[Seen; DESTINATIONS]; SERVICES],
+    /// New services that the kernel has refused.
+    pub(super) refused: [bool; SERVICES],
+}
+
+/// What the judge has seen of a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(super) struct Seen {
+    /// The kernel has refused to add it.
+    pub(super) is_refused: bool,
+    /// The weight that draining has taken from it.
+    pub(super) lowered: u8,
+    /// Until when it drains.
+    pub(super) deadline: Option<Duration>,
+    /// It has weight 0, or was about to get it, since it drains.
+    pub(super) has_begun: bool,
+    /// How many connections it had when they were counted last, since it drains.
+    pub(super) count: Option<u8>,
+    /// How many listings in a row lacked it.
+    lacking: u8,
+    /// What was sent and not answered for.
+    pending: Option<Pending>,
+    /// Its removal was acknowledged, or found to be made, in this step.
+    is_removed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Pending {
+    /// Draining it, from this weight.
+    Drain(u8),
+    Removal,
+}
+
+pub(super) fn ensure(is_so: bool, otherwise: impl FnOnce() -> String) -> Verdict {
+    if is_so { Ok(()) } else { Err(otherwise()) }
+}
+
+pub(super) fn places() -> impl Iterator<Item = Place> {
+    (0..SERVICES).flat_map(|service| (0..DESTINATIONS).map(move |number| (service, number)))
+}
+
+/// The destination that a change is about, and its service.
+pub(super) fn place(change: &Change) -> Option<Place> {
+    let destination = change.destination()?;
+    Some((service_number(&change.service()), destination_number(&destination)))
+}
+
+impl Judge {
+    /// A judge of a controller that has said what is wanted.
+    pub(super) fn told() -> Self {
+        Self { is_told: true, ..Self::default() }
+    }
+
+    pub(super) fn seen(&self, (service, destination): Place) -> &Seen {
+        &self.seen[service][destination]
+    }
+
+    fn seen_mut(&mut self, (service, destination): Place) -> &mut Seen {
+        &mut self.seen[service][destination]
+    }
+
+    /// A new judge, who has seen nothing but what drains.
+    pub(super) fn restarted(&self, keeps_drains: bool) -> Self {
+        let mut new = Self { is_told: self.is_told, ..Self::default() };
+        for place in places().filter(|_| keeps_drains) {
+            let Seen { lowered, deadline, has_begun, pending, .. } = *self.seen(place);
+            *new.seen_mut(place) =
+                Seen { lowered, deadline, has_begun, pending, ..Seen::default() };
+        }
+        new
+    }
+
+    /// Whether draining has taken a weight that it may have to give back.
+    pub(super) fn has_lowered(&self) -> bool {
+        places().any(|place| {
+            let seen = self.seen(place);
+            seen.lowered > 0 || seen.deadline.is_some() || seen.pending.is_some()
+        })
+    }
+
+    /// Something was read of these services.
+    pub(super) fn read(&mut self, is_asked: impl Fn(usize) -> bool, listing: &Listing) {
+        let read = Table::from(&listing.rules);
+        for place in places().filter(|(service, _)| is_asked(*service)) {
+            let backend = read.backend(place);
+            let key = (service_key(place.0), super::table::destination_key(place.1));
+            let count = listing.connections.get(&key).map(|c| u8::try_from(c.active).unwrap());
+            let seen = self.seen_mut(place);
+            seen.is_removed = backend.is_none() && seen.pending == Some(Pending::Removal);
+            match (backend, seen.pending.take()) {
+                (Some(Backend { weight: 0, .. }), Some(Pending::Drain(from))) => {
+                    seen.lowered = from;
+                }
+                (Some(Backend { weight: 1.., .. }), _) => seen.lowered = 0,
+                _ => {}
+            }
+            if backend.is_some() {
+                seen.count = count.filter(|_| seen.deadline.is_some());
+            }
+            seen.lacking = if backend.is_some() { 0 } else { (seen.lacking + 1).min(2) };
+            if seen.lacking == 2 || read.0[place.0].is_none() {
+                seen.lowered = 0;
+            }
+        }
+        for service in (0..SERVICES).filter(|service| is_asked(*service)) {
+            self.known.0[service] = read.0[service];
+        }
+    }
+
+    /// The driver has told what came of changes.
+    pub(super) fn wrote(&mut self, changes: &[Change], outcomes: &[Outcome]) {
+        for (change, outcome) in changes.iter().zip(outcomes) {
+            let service = service_number(&change.service());
+            let from = place(change).and_then(|place| self.known.backend(place));
+            let from = from.map_or(0, |backend| backend.weight);
+            let mut about: Vec<Place> = place(change).into_iter().collect();
+            if matches!(change, Change::RemoveService(_)) {
+                about = places().filter(|place| place.0 == service).collect();
+            }
+            if let (Change::AddService(_), Outcome::Done | Outcome::Refused) = (change, outcome) {
+                self.refused[service] = *outcome == Outcome::Refused;
+            }
+            if let (Outcome::Done, Some(operation)) = (outcome, change.operation()) {
+                self.known.run(&operation);
+            }
+            for place in about {
+                if matches!(change, Change::DrainDestination(..)) {
+                    self.seen_mut(place).has_begun = true;
+                }
+                let is_there = self.known.backend(place).is_some();
+                let seen = self.seen_mut(place);
+                match (change, outcome) {
+                    (Change::AddDestination(..), Outcome::Refused) => seen.is_refused = true,
+                    (Change::AddDestination(..), Outcome::Done) => seen.is_refused = false,
+                    (Change::DrainDestination(..), Outcome::Done) if from > 0 => {
+                        seen.lowered = from;
+                    }
+                    (Change::DrainDestination(..), Outcome::Unknown) => {
+                        seen.pending = Some(Pending::Drain(from));
+                    }
+                    (Change::UpdateDestination { to, .. }, Outcome::Done) if to.weight > 0 => {
+                        seen.lowered = 0;
+                    }
+                    (Change::RemoveDestination(..) | Change::RemoveService(_), _) => {
+                        match outcome {
+                            Outcome::Done => (seen.lowered, seen.is_removed) = (0, !is_there),
+                            Outcome::Unknown => seen.pending = Some(Pending::Removal),
+                            _ => {}
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// A step is over: drains go on, began or ended.
+    pub(super) fn step(
+        &mut self,
+        reconciler: &Reconciler,
+        ended: &[Ended],
+        wanted: &Table,
+        setting: &Setting,
+        now: Duration,
+    ) -> Verdict {
+        for place in places() {
+            let key = (service_key(place.0), super::table::destination_key(place.1));
+            let drain = reconciler.drains().get(&key.0).and_then(|drains| drains.get(&key.1));
+            let deadline = drain.and_then(|drain| drain.deadline);
+            let mut ends = ended.iter().filter(|end| (end.service, end.destination) == key);
+            let (end, more) = (ends.next(), ends.next());
+            let what = || format!("{place:?}, deadline {:?}: {end:?}", self.seen(place).deadline);
+            ensure(more.is_none(), || format!("{} and {more:?}", what()))?;
+            match (self.seen(place).deadline, deadline, end) {
+                (None, None, None) => {}
+                (Some(before), Some(after), None) => {
+                    ensure(before == after, || format!("{}, now {after:?}", what()))?;
+                }
+                (None, Some(new), None) => {
+                    let within = setting.policy.draining.deadline.unwrap_or_default();
+                    let is_unwanted = wanted.backend(place).is_none();
+                    let is_there = self.known.backend(place).is_some() && is_unwanted;
+                    ensure(is_there && new == now + within, || {
+                        format!("{}, now {new:?}, at {now:?}", what())
+                    })?;
+                    self.seen_mut(place).count = None;
+                }
+                (Some(_), None, Some(end)) => {
+                    self.is_end(place, end, wanted, setting, now)
+                        .map_err(|fault| format!("{}: {fault}", what()))?;
+                    self.seen_mut(place).count = None;
+                }
+                _ => return Err(format!("{} and goes on until {deadline:?}", what())),
+            }
+            let is_low = self.known.backend(place).is_some_and(|known| known.weight == 0);
+            let seen = self.seen_mut(place);
+            (seen.deadline, seen.is_removed) = (deadline, false);
+            seen.has_begun = deadline.is_some() && (seen.has_begun || is_low);
+        }
+        Ok(())
+    }
+
+    /// Whether a drain has ended like this.
+    fn is_end(
+        &self,
+        place: Place,
+        ended: &Ended,
+        wanted: &Table,
+        setting: &Setting,
+        now: Duration,
+    ) -> Verdict {
+        let seen = self.seen(place);
+        let connections = ended.connections.map(|count| u8::try_from(count.active).unwrap());
+        let is_counted = connections == seen.count;
+        let is_so = match ended.end {
+            End::Idle => seen.is_removed && is_counted && seen.count == Some(0),
+            End::Deadline => {
+                let is_past = seen.deadline.is_some_and(|deadline| now >= deadline);
+                seen.is_removed && is_past && is_counted && seen.count != Some(0)
+            }
+            End::WantedAgain => {
+                let removal = match wanted.0[place.0] {
+                    Some(_) => Allowed::REMOVE_DESTINATIONS,
+                    None => Allowed::REMOVE_SERVICES,
+                };
+                wanted.backend(place).is_some() || !setting.allows([removal])
+            }
+            End::Gone => seen.lacking == 2,
+        };
+        ensure(is_so, || format!("it has not ended so, as seen: {seen:?}"))
+    }
+}
+
+impl From<&crate::ruleset::Ruleset> for Table {
+    fn from(rules: &crate::ruleset::Ruleset) -> Self {
+        let mut table = Self::default();
+        for rules in rules.services() {
+            table.run(&Operation::AddService(*rules.service()));
+            for destination in rules.destinations() {
+                table.run(&Operation::AddDestination(rules.service().key, *destination));
+            }
+        }
+        table
+    }
+}

@@ -1,0 +1,301 @@
+//! A link that takes note of what is sent, read and acknowledged, and has the judge see it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use super::super::{End, Listing, Outcome};
+use super::ends::Said;
+use super::fake::Random;
+use super::judge::{Judge, Verdict, place, places};
+use super::random::{REFUSED, meddle};
+use super::table::{
+    Backend, DESTINATIONS, Place, SERVICES, Table, destination_number, service, service_key,
+    service_number,
+};
+use super::world::{SCHEDULER, Setting};
+use crate::blocking::Client;
+use crate::fake::Link;
+use crate::model::{Destination, Family, Service, ServiceKey};
+use crate::protocol::Operation;
+use crate::ruleset::{Change, Draining};
+use crate::sync::Report;
+use crate::transport::{Received, Transport};
+use crate::wire::{Command, Message};
+
+/// What the link has taken note of.
+pub(super) struct Notes {
+    pub(super) judge: Judge,
+    pub(super) setting: Setting,
+    pub(super) wanted: Table,
+    /// The services as they were read, before their destinations are.
+    pub(super) listed: Table,
+    /// What the last send asks for, if it is answered.
+    pub(super) asked: Vec<Asked>,
+    /// The destinations removed with connections, as they were counted last.
+    pub(super) cut: BTreeSet<Place>,
+    pub(super) counts: [[u32; DESTINATIONS]; SERVICES],
+    pub(super) faults: Vec<String>,
+    pub(super) story: Vec<String>,
+    /// After how many sends others are at work, between what was read and what is sent next.
+    pub(super) others: Vec<(usize, Random)>,
+    pub(super) sends: usize,
+}
+
+pub(super) enum Asked {
+    /// All services; read when it is answered.
+    Services,
+    /// A service, as it was when it was asked for.
+    Service(usize, Table),
+    /// The destinations of a service; read when it is answered.
+    Destinations(usize),
+    Change(Change, Outcome),
+}
+
+/// A link that takes note of what is sent and answered.
+pub(super) struct Noting {
+    pub(super) link: Link,
+    pub(super) observer: Client,
+    pub(super) notes: Arc<Mutex<Notes>>,
+}
+
+impl Transport for Noting {
+    fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
+        let messages = messages(datagram);
+        let mut notes = lock(&self.notes);
+        notes.asked.clear();
+        let commands = messages.iter().map(|message| format!("{:?} ", message.command));
+        notes.story.push(format!("sends {}", commands.collect::<String>()));
+        let changes = notes.changes(&messages);
+        let judged = notes.judge_changes(&changes);
+        notes.faults.extend(judged.err());
+        notes.sends += 1;
+        let sends = notes.sends;
+        for (_, others) in notes.others.iter_mut().filter(|(at, _)| *at == sends) {
+            meddle(self.link.kernel(), others);
+        }
+        drop(notes);
+        Transport::send(&mut self.link, datagram)?;
+        // The kernel answers within the send.
+        let truth = Table::from(&self.observer.ruleset().unwrap());
+        let mut notes = lock(&self.notes);
+        for change in changes {
+            let is_made = truth.has(&change);
+            let outcome = match change {
+                _ if is_made => Outcome::Done,
+                Change::AddDestination(..) if place(&change) == Some(REFUSED) => Outcome::Refused,
+                _ => Outcome::RefusedForNow,
+            };
+            notes.asked.push(Asked::Change(change, outcome));
+        }
+        for message in messages {
+            let key = message.service.as_ref().and_then(|key| ServiceKey::try_from(key).ok());
+            let number = key.as_ref().map(service_number);
+            match (message.command, number) {
+                (Command::GetService, Some(number)) => {
+                    notes.asked.push(Asked::Service(number, truth));
+                }
+                (Command::GetService, None) => notes.asked.push(Asked::Services),
+                (Command::GetDest, Some(number)) => notes.asked.push(Asked::Destinations(number)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, buffer: &mut Vec<u8>, deadline: Instant) -> io::Result<Received> {
+        let received = Transport::receive(&mut self.link, buffer, deadline);
+        let mut notes = lock(&self.notes);
+        if received.is_ok() && !notes.asked.is_empty() {
+            let truth = Table::from(&self.observer.ruleset().unwrap());
+            let mut counts = [[0; DESTINATIONS]; SERVICES];
+            for (number, counts) in counts.iter_mut().enumerate() {
+                let all = self.observer.destinations(service_key(number)).unwrap_or_default();
+                for entry in all {
+                    counts[destination_number(&entry.destination.key)] = entry.active_connections;
+                }
+            }
+            notes.answered(&truth, &counts);
+        }
+        received
+    }
+
+    fn sleep(&mut self, until: Instant) {
+        Transport::sleep(&mut self.link, until);
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        Transport::reopen(&mut self.link)
+    }
+
+    fn now(&self) -> Instant {
+        Transport::now(&self.link)
+    }
+}
+
+pub(super) fn lock(notes: &Mutex<Notes>) -> MutexGuard<'_, Notes> {
+    notes.lock().unwrap()
+}
+
+/// The requests in a datagram that are the family's.
+fn messages(datagram: &[u8]) -> Vec<Message> {
+    let mut messages = Vec::new();
+    let mut rest = datagram;
+    while let Some((header, _)) = rest.split_first_chunk::<20>() {
+        let length = u32::from_ne_bytes(header[..4].try_into().unwrap()) as usize;
+        let kind = u16::from_ne_bytes([header[4], header[5]]);
+        if let (true, Ok(command)) = (kind > 0x10, Command::try_from(header[16])) {
+            messages.push(Message::decode(command, &rest[20..length]).unwrap());
+        }
+        rest = &rest[length.next_multiple_of(4).min(rest.len())..];
+    }
+    messages
+}
+
+impl Table {
+    /// Whether it is as a change makes it.
+    fn has(&self, change: &Change) -> bool {
+        let number = service_number(&change.service());
+        let mut with = *self;
+        let is_there = match change {
+            Change::AddService(to) | Change::UpdateService { to, .. } => {
+                return self.0[number].is_some_and(|vip| vip.scheduler == to.scheduler);
+            }
+            Change::RemoveService(_) => return self.0[number].is_none(),
+            Change::RemoveDestination(..) => {
+                return self.0[number].is_some() && self.backend(place(change).unwrap()).is_none();
+            }
+            Change::AddDestination(key, to) => Operation::UpdateDestination(*key, *to),
+            other => other.operation().unwrap(),
+        };
+        with.run(&is_there) == Outcome::Done && with == *self
+    }
+}
+
+impl Notes {
+    /// The changes that messages ask for, from what is known.
+    fn changes(&self, messages: &[Message]) -> Vec<Change> {
+        messages.iter().filter_map(|message| self.change(message)).collect()
+    }
+
+    fn change(&self, message: &Message) -> Option<Change> {
+        let attributes = message.service.as_ref()?;
+        let key = ServiceKey::try_from(attributes).ok()?;
+        let number = service_number(&key);
+        let known = self.judge.known.0[number];
+        let from = service(number, known.map_or(SCHEDULER, |vip| vip.scheduler));
+        let configuration = || Service::try_from(attributes).unwrap();
+        let to = || message.destination.as_ref().unwrap().destination(Family::V4).unwrap();
+        let before = |number_of| {
+            let backend = self.judge.known.backend((number, number_of));
+            backend.unwrap_or(Backend { weight: 0, is_other: false }).destination(number_of)
+        };
+        Some(match message.command {
+            Command::NewService => Change::AddService(configuration()),
+            Command::SetService => Change::UpdateService { from, to: configuration() },
+            Command::DelService => Change::RemoveService(from),
+            Command::NewDest => Change::AddDestination(key, to()),
+            Command::SetDest => self.update(key, before(destination_number(&to().key)), to()),
+            Command::DelDest => {
+                let to = message.destination.as_ref().unwrap().key(Family::V4).unwrap();
+                Change::RemoveDestination(key, before(destination_number(&to)))
+            }
+            _ => return None,
+        })
+    }
+
+    fn update(&self, service: ServiceKey, from: Destination, to: Destination) -> Change {
+        let place = (service_number(&service), destination_number(&to.key));
+        let is_drained = to.weight == 0 && self.setting.drains();
+        match self.wanted.backend(place) {
+            None if is_drained => Change::DrainDestination(service, to.weight(from.weight.max(1))),
+            _ => Change::UpdateDestination { service, from, to },
+        }
+    }
+
+    fn judge_changes(&self, changes: &[Change]) -> Verdict {
+        // When drains begin and end is for the universe to see.
+        let policy = self.setting.policy.clone().draining(Draining::at_once());
+        let setting = Setting { policy, ..self.setting.clone() };
+        self.judge.write(changes, &self.wanted, &setting, Duration::ZERO, |_| false)
+    }
+
+    /// The last send was answered.
+    fn answered(&mut self, truth: &Table, counts: &[[u32; DESTINATIONS]; SERVICES]) {
+        for asked in std::mem::take(&mut self.asked) {
+            match asked {
+                Asked::Change(change, outcome) => {
+                    self.story.push(format!("{outcome:?}: {change}"));
+                    self.acknowledged(change, outcome);
+                }
+                Asked::Services => (0..SERVICES).for_each(|number| self.list(number, truth)),
+                Asked::Service(number, truth) => self.list(number, &truth),
+                Asked::Destinations(number) => {
+                    // One that is removed in between reads as one without destinations.
+                    let mut read = self.listed;
+                    if let Some(vip) = &mut read.0[number] {
+                        vip.backends =
+                            truth.0[number].map_or([None; DESTINATIONS], |vip| vip.backends);
+                    }
+                    let listing = Listing { rules: read.rules(), ..Listing::default() };
+                    // A listing in one part lacks nothing: what is missing in it is gone, as after two.
+                    for _ in 0..2 {
+                        self.judge.read(|asked| asked == number, &listing);
+                    }
+                    self.counts[number] = counts[number];
+                    self.story.push(format!("reads {counts:?}\n{}", truth.rules()));
+                }
+            }
+        }
+    }
+
+    fn list(&mut self, number: usize, truth: &Table) {
+        self.listed.0[number] = truth.0[number];
+        if truth.0[number].is_none() {
+            self.judge.known.0[number] = None;
+        }
+    }
+
+    fn acknowledged(&mut self, change: Change, outcome: Outcome) {
+        let number = service_number(&change.service());
+        let is_made = outcome == Outcome::Done && self.setting.drains();
+        for one in places().filter(|one| is_made && one.0 == number) {
+            let is_removed = match change {
+                Change::RemoveService(_) => self.judge.known.backend(one).is_some(),
+                Change::RemoveDestination(..) => place(&change) == Some(one),
+                _ => false,
+            };
+            if is_removed && self.counts[one.0][one.1] > 0 {
+                self.cut.insert(one);
+            }
+        }
+        self.judge.wrote(&[change], &[outcome]);
+    }
+
+    /// A pass or an apply has reported.
+    pub(super) fn reported(&mut self, report: &Report) -> Verdict {
+        let (left, draining) = (&report.left, &report.drains);
+        self.story.push(format!("reports {report}; {left:?}; {draining:?}"));
+        let cut = report.ended.iter().filter(|ended| ended.end == End::Deadline);
+        let told: BTreeSet<Place> =
+            cut.map(|e| (service_number(&e.service), destination_number(&e.destination))).collect();
+        let cut = std::mem::take(&mut self.cut);
+        if let Some(place) = cut.iter().find(|place| !told.contains(place)) {
+            return Err(format!("the connections of {place:?} were cut off, unsaid: {report}"));
+        }
+        if report.error.is_some() {
+            return Ok(());
+        }
+        let said = Said {
+            failed: report.failed.iter().map(|failed| failed.change).collect(),
+            left: report.left.to_vec(),
+            draining: report
+                .drains
+                .iter()
+                .map(|d| (service_number(&d.service), destination_number(&d.destination)))
+                .collect(),
+        };
+        self.judge.end(&said, &self.wanted, &self.setting)
+    }
+}

@@ -1,0 +1,228 @@
+//! The rules for what is sent: in which order, with which permission, and what has to stay.
+
+use std::time::Duration;
+
+use super::judge::{Judge, Verdict, ensure, place, places};
+use super::table::{
+    Backend, DESTINATIONS, Place, SERVICES, Table, Vip, service_key, service_number,
+};
+use super::world::Setting;
+use crate::ruleset::{Allowed, Change};
+
+impl Judge {
+    /// Changes are about to be sent; some others were given up after several rounds.
+    pub(super) fn write(
+        &self,
+        changes: &[Change],
+        wanted: &Table,
+        setting: &Setting,
+        now: Duration,
+        is_given_up: impl Fn(Place) -> bool,
+    ) -> Verdict {
+        // As it will be if all are made.
+        let mut table = self.known;
+        let mut new_services = [false; SERVICES];
+        let is_gain = |change: &&Change| self.is_gain(change);
+        for change in changes {
+            let Some(operation) = change.operation() else {
+                return Err(format!("{change} is nothing to send"));
+            };
+            let service = service_number(&change.service());
+            let is_removal = matches!(change, Change::RemoveService(_));
+            let is_owned = setting.policy.scope.owns(&change.service());
+            let may_lose = self.is_told || !(is_removal || self.is_loss(change));
+            ensure(is_owned && may_lose, || format!("{change} is not the controller's to make"))?;
+            let is_new = new_services[service];
+            let permission = self.permission(change, &table, wanted, is_new);
+            let needed = permission.map_err(|fault| format!("{change}: {fault}"))?;
+            ensure(setting.allows(needed), || format!("{change} is not allowed"))?;
+            if is_removal || self.is_loss(change) {
+                let concerns = |other: usize| is_removal || other == service;
+                let gain = changes
+                    .iter()
+                    .filter(is_gain)
+                    .find(|gain| concerns(service_number(&gain.service())));
+                ensure(gain.is_none(), || {
+                    format!("{change} takes away in one send with {}", gain.unwrap())
+                })?;
+                for other in (0..SERVICES).filter(|other| concerns(*other)) {
+                    if let Some(gain) = self.outstanding_gain(other, wanted, setting, &is_given_up)
+                    {
+                        return Err(format!("{change} takes away before {gain}"));
+                    }
+                }
+            }
+            self.may_end_connections(change, setting, now)?;
+            let did_serve = table.0[service].is_some_and(|vip| vip.serves());
+            table.run(&operation);
+            let serves = table.0[service].is_some_and(|vip| vip.serves());
+            let shall = wanted.0[service].is_some_and(|vip| vip.serves());
+            ensure(serves || !did_serve || !shall, || {
+                format!("{change} leaves no destination that takes connections")
+            })?;
+            new_services[service] |= matches!(change, Change::AddService(_));
+        }
+        self.holds_back_the_best(&table, wanted, setting)
+    }
+
+    /// What a policy has to allow for a change: one of these.
+    fn permission(
+        &self,
+        change: &Change,
+        table: &Table,
+        wanted: &Table,
+        is_new: bool,
+    ) -> Verdict<Vec<Allowed>> {
+        let takes_back = [Allowed::REMOVE_DESTINATIONS, Allowed::REMOVE_SERVICES];
+        Ok(match *change {
+            Change::AddService(_) => vec![Allowed::ADD_SERVICES],
+            Change::UpdateService { .. } => vec![Allowed::UPDATE_SERVICES],
+            Change::RemoveService(_) => vec![Allowed::REMOVE_SERVICES],
+            Change::AddDestination(..) if is_new => vec![Allowed::ADD_SERVICES],
+            Change::AddDestination(..) => vec![Allowed::ADD_DESTINATIONS],
+            Change::RemoveDestination(..) => vec![Allowed::REMOVE_DESTINATIONS],
+            Change::DrainDestination(_, from) | Change::UpdateDestination { from, .. } => {
+                let place = place(change).unwrap();
+                let before = table.backend(place).ok_or("what is not there is changed")?;
+                let after = match change {
+                    Change::UpdateDestination { to, .. } => *to,
+                    _ => from.weight(0),
+                };
+                let after = Backend::from(&after);
+                let sets_weight = before.weight != after.weight;
+                match (change, before.is_other != after.is_other, sets_weight) {
+                    (Change::DrainDestination(..), true, _) => {
+                        return Err("a drain changes more than the weight".into());
+                    }
+                    (Change::DrainDestination(..), ..) if wanted.0[place.0].is_none() => {
+                        vec![Allowed::REMOVE_SERVICES]
+                    }
+                    (Change::DrainDestination(..), ..) => vec![Allowed::REMOVE_DESTINATIONS],
+                    (_, true, false) => vec![Allowed::UPDATE_DESTINATIONS],
+                    (_, is_other, _) => {
+                        let lowered = self.seen(place).lowered;
+                        let mut any = vec![Allowed::WEIGHTS];
+                        if before.weight == 0 && lowered == after.weight {
+                            any.extend(takes_back);
+                        }
+                        if is_other {
+                            for one in &mut any {
+                                *one |= Allowed::UPDATE_DESTINATIONS;
+                            }
+                        }
+                        any
+                    }
+                }
+            }
+        })
+    }
+
+    fn is_gain(&self, change: &Change) -> bool {
+        match change {
+            Change::AddService(_) | Change::AddDestination(..) => true,
+            Change::UpdateDestination { to, .. } => {
+                let known = self.known.backend(place(change).unwrap());
+                known.is_some_and(|known| u32::from(known.weight) < to.weight)
+            }
+            _ => false,
+        }
+    }
+
+    fn is_loss(&self, change: &Change) -> bool {
+        let known = || self.known.backend(place(change).unwrap());
+        match change {
+            Change::RemoveDestination(..) => true,
+            Change::DrainDestination(..) => known().is_some_and(|known| known.weight > 0),
+            Change::UpdateDestination { to, .. } => {
+                known().is_some_and(|known| u32::from(known.weight) > to.weight)
+            }
+            _ => false,
+        }
+    }
+
+    /// Something that the policy gives a service, and of which the result is not final.
+    fn outstanding_gain(
+        &self,
+        service: usize,
+        wanted: &Table,
+        setting: &Setting,
+        is_given_up: impl Fn(Place) -> bool,
+    ) -> Option<String> {
+        let vip = wanted.0[service]?;
+        if !setting.policy.scope.owns(&service_key(service)) {
+            return None;
+        }
+        if self.known.0[service].is_none() {
+            let is_final = self.refused[service] || !setting.allows([Allowed::ADD_SERVICES]);
+            return (!is_final).then(|| format!("service {service} is added"));
+        }
+        (0..DESTINATIONS).map(|number| (service, number)).find_map(|place| {
+            let to = vip.backends[place.1]?;
+            let seen = self.seen(place);
+            let is_final = match self.known.backend(place) {
+                None => seen.is_refused || !setting.allows([Allowed::ADD_DESTINATIONS]),
+                Some(Backend { weight: 0, .. }) if seen.lowered > 0 && to.weight > 0 => !setting
+                    .allows([
+                        Allowed::WEIGHTS,
+                        Allowed::REMOVE_DESTINATIONS,
+                        Allowed::REMOVE_SERVICES,
+                    ]),
+                Some(from) => from.weight >= to.weight || !setting.allows([Allowed::WEIGHTS]),
+            };
+            (!is_final && !is_given_up(place)).then(|| format!("destination {place:?} has come"))
+        })
+    }
+
+    /// A draining policy gives up connections by the count and at the deadline alone.
+    fn may_end_connections(&self, change: &Change, setting: &Setting, now: Duration) -> Verdict {
+        let Some(_) = setting.policy.draining.deadline else { return Ok(()) };
+        let service = service_number(&change.service());
+        let is_over = |place: Place| {
+            let (seen, known) = (self.seen(place), self.known.backend(place));
+            let is_idle = seen.count == Some(0) && known.is_none_or(|known| known.weight == 0);
+            let is_past = |deadline| now >= deadline && seen.has_begun;
+            seen.deadline.is_some_and(|deadline| is_idle || is_past(deadline))
+        };
+        let removed = |one: &Place| match change {
+            Change::RemoveService(_) => one.0 == service && self.known.backend(*one).is_some(),
+            Change::RemoveDestination(..) => place(change) == Some(*one),
+            _ => false,
+        };
+        match places().filter(removed).find(|place| !is_over(*place)) {
+            Some(place) => Err(format!("{change} removes {place:?} before it has drained")),
+            None => Ok(()),
+        }
+    }
+
+    /// Where what serves on is to go itself, it is the best of what was there.
+    fn holds_back_the_best(&self, after: &Table, wanted: &Table, setting: &Setting) -> Verdict {
+        for (service, vip) in wanted.0.iter().enumerate() {
+            let (Some(before), Some(after)) = (self.known.0[service], after.0[service]) else {
+                continue;
+            };
+            if !vip.is_some_and(|vip| vip.serves()) || before == after {
+                continue;
+            }
+            let serving = |vip: Vip| {
+                let backends = vip.backends.into_iter().enumerate();
+                backends.filter_map(|(n, b)| b.filter(|b| b.weight > 0).map(|b| (b.weight, n)))
+            };
+            let is_to_go = |(_, number): &(u8, usize)| match wanted.backend((service, *number)) {
+                Some(to) => to.weight == 0 && setting.allows([Allowed::WEIGHTS]),
+                None => setting.allows([Allowed::REMOVE_DESTINATIONS]),
+            };
+            if !serving(after).all(|one| is_to_go(&one)) || serving(after).next().is_none() {
+                continue;
+            }
+            let losses = serving(before).filter(|one| !serving(after).any(|kept| kept == *one));
+            let by_rank = |one: &(u8, usize)| (one.0, std::cmp::Reverse(one.1));
+            let best = serving(after).map(|one| by_rank(&one)).max();
+            for loss in losses.filter(is_to_go) {
+                ensure(best > Some(by_rank(&loss)), || {
+                    format!("{loss:?} of service {service} goes, and a lesser one stays")
+                })?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,373 @@
+//! The universe's state, and all that can happen next in it.
+
+use std::time::Duration;
+
+use super::super::{Listing, Outcome, Reconciler, Step};
+use super::coverage::Coverage;
+use super::ends::Said;
+use super::judge::{Judge, Verdict, places};
+use super::table::{Backend, Kernel, Place, Quirk, Table};
+use crate::model::{Scheduler, ServiceKey};
+use crate::ruleset::past::{Drain, Failure};
+use crate::ruleset::{Allowed, Change, Plan, Policy};
+
+pub(super) const SCHEDULER: Scheduler = Scheduler::RoundRobin;
+pub(super) const OTHER_SCHEDULER: Scheduler = Scheduler::WeightedRoundRobin;
+
+/// What stays the same in all states of an exploration.
+#[derive(Debug, Clone)]
+pub(super) struct Setting {
+    pub(super) mode: Mode,
+    pub(super) policy: Policy,
+    pub(super) services: usize,
+    pub(super) destinations: usize,
+    pub(super) heaviest: u8,
+    /// What a controller in passes may want later.
+    pub(super) wishes: Vec<Table>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Apply,
+    Passes,
+    /// Passes that begin before the controller has said what is wanted.
+    Untold,
+}
+
+impl Setting {
+    /// Whether the policy allows any of these.
+    pub(super) fn allows(&self, any: impl IntoIterator<Item = Allowed>) -> bool {
+        any.into_iter().any(|one| self.policy.allowed.contains(one))
+    }
+
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        let (services, destinations) = (self.services, self.destinations);
+        places().filter(move |(s, d)| *s < services && *d < destinations)
+    }
+
+    pub(super) fn drains(&self) -> bool {
+        self.policy.draining.deadline.is_some()
+    }
+}
+
+/// What may still happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(super) struct Budget {
+    /// Of all of the following together.
+    pub(super) all: u8,
+    /// Others change the table, connections come and end; the controller wants something else.
+    pub(super) moves: u8,
+    pub(super) faults: u8,
+    pub(super) restarts: u8,
+    /// A pass that reads the whole table anew, and one that tries again what failed.
+    pub(super) rereads: u8,
+    pub(super) retries: u8,
+}
+
+/// A state.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct World {
+    pub(super) kernel: Kernel,
+    pub(super) reconciler: Reconciler,
+    pub(super) judge: Judge,
+    pub(super) wanted: Table,
+    pub(super) now: Duration,
+    pub(super) place: Stage,
+    pub(super) budget: Budget,
+}
+
+/// Where the driver is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Stage {
+    Running,
+    /// Between two passes, of which the last could not read the table or was stopped.
+    Interrupted,
+    /// Between two passes.
+    Between,
+    /// The apply has ended.
+    Over,
+}
+
+/// What happens between two states; a story prints it.
+#[derive(Debug, Clone, Copy)]
+#[allow(dead_code)]
+pub(super) enum Move {
+    Next,
+    Strike(Strike),
+    Meddle(Meddle),
+    Want(Table),
+    Pass,
+    RetryingPass,
+    ReadingPass,
+    /// The controller is killed, within a write after so many changes, and started again.
+    Restart {
+        keeps_drains: bool,
+        written: usize,
+    },
+}
+
+/// A fault.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Strike {
+    NotSent,
+    /// Answers are lost from this change on, which was made or not.
+    Lost {
+        from: usize,
+        is_made: bool,
+    },
+    /// One change meets `ENOMEM`.
+    NoMemory(usize),
+    /// From now on.
+    Quirk(Quirk),
+    /// The module was unloaded and loaded again before the write.
+    Reloaded,
+    /// The caller stops after the write.
+    Stopped,
+    Unreadable,
+    /// A listing lacks a destination that is there.
+    Lacking(Place),
+}
+
+/// What others do, and connections.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Meddle {
+    AddService(usize),
+    RemoveService(usize),
+    Set(Place, Backend),
+    Remove(Place),
+    Opens(Place),
+    Ends(Place),
+}
+
+impl World {
+    pub(super) fn new(kernel: Kernel, wanted: Table, budget: Budget, setting: &Setting) -> Self {
+        let mut world = Self {
+            kernel,
+            reconciler: Reconciler::for_table(setting.policy.clone()),
+            judge: Judge::default(),
+            wanted,
+            now: Duration::ZERO,
+            place: Stage::Running,
+            budget,
+        };
+        world.start(&[], setting);
+        world
+    }
+
+    /// A controller starts.
+    fn start(
+        &mut self,
+        drains: &[(ServiceKey, crate::model::DestinationKey, Drain)],
+        setting: &Setting,
+    ) {
+        self.place = Stage::Running;
+        self.judge.is_told |= setting.mode != Mode::Untold;
+        if setting.mode == Mode::Apply {
+            let rules = self.kernel.table.rules();
+            let plan = Plan::new(&rules, &self.wanted.rules(), &setting.policy);
+            self.reconciler = Reconciler::for_plan(plan.into_parts(), self.now);
+            self.judge.read(|_| true, &Listing { rules, ..Listing::default() });
+        } else {
+            self.reconciler = Reconciler::for_table(setting.policy.clone());
+            if self.judge.is_told {
+                self.reconciler.want_all(self.wanted.rules());
+            }
+            self.reconciler.resume(drains.iter().copied());
+            self.reconciler.begin();
+        }
+    }
+
+    /// The state that follows if nobody interferes any more; `None` at the end.
+    pub(super) fn next(&self, setting: &Setting, coverage: &mut Coverage) -> Verdict<Option<Self>> {
+        match self.place {
+            Stage::Over => Ok(None),
+            Stage::Running => self.step(setting, None, coverage).map(Some),
+            Stage::Interrupted => Ok(Some(self.pass(Move::Pass))),
+            Stage::Between => match self.reconciler.next_count() {
+                Some(_) => Ok(Some(self.pass(Move::Pass))),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// The step that the reconciler asks for.
+    pub(super) fn step(
+        &self,
+        setting: &Setting,
+        strike: Option<Strike>,
+        coverage: &mut Coverage,
+    ) -> Verdict<Self> {
+        let mut world = self.clone();
+        let step = world.reconciler.next(world.now);
+        world.look(setting, coverage)?;
+        coverage.step(&step);
+        match step {
+            Step::Settled | Step::Wait(_) if setting.mode != Mode::Apply => {
+                world.end(setting, coverage)?;
+                world.place = Stage::Between;
+            }
+            Step::Settled => {
+                world.end(setting, coverage)?;
+                world.place = Stage::Over;
+            }
+            Step::Wait(until) => world.now = until,
+            Step::ReadAll => world.read(|_| true, setting, strike, coverage)?,
+            Step::Read(keys) => world.read(|key| keys.contains(key), setting, strike, coverage)?,
+            Step::Write => world.write(setting, strike, coverage)?,
+        }
+        Ok(world)
+    }
+
+    fn read(
+        &mut self,
+        is_asked: impl Fn(&ServiceKey) -> bool,
+        setting: &Setting,
+        strike: Option<Strike>,
+        coverage: &mut Coverage,
+    ) -> Verdict {
+        if let Some(Strike::Unreadable) = strike {
+            return self.interrupt(Failure::NotSent, setting, coverage);
+        }
+        let mut kernel = self.kernel;
+        if let Some(Strike::Lacking((service, destination))) = strike {
+            kernel.table.0[service].as_mut().unwrap().backends[destination] = None;
+        }
+        let counts = |key: &ServiceKey| is_asked(key) && self.reconciler.drains().contains_key(key);
+        let listing = kernel.list(&is_asked, counts);
+        self.judge.read(|service| is_asked(&super::table::service_key(service)), &listing);
+        self.reconciler.read(listing, self.now);
+        self.look(setting, coverage)
+    }
+
+    fn write(
+        &mut self,
+        setting: &Setting,
+        strike: Option<Strike>,
+        coverage: &mut Coverage,
+    ) -> Verdict {
+        let changes: Vec<Change> = self.reconciler.changes().copied().collect();
+        let is_given_up = |place| {
+            let mut failed = self.reconciler.failed();
+            failed.any(|(change, failure)| {
+                matches!(failure, Failure::NotKept | Failure::Overruled)
+                    && super::judge::place(change) == Some(place)
+            })
+        };
+        self.judge.write(&changes, &self.wanted, setting, self.now, is_given_up)?;
+        match strike {
+            Some(Strike::Quirk(quirk)) => self.kernel.quirk = quirk,
+            Some(Strike::Reloaded) => self.kernel.table = Table::default(),
+            _ => {}
+        }
+        let mut outcomes = Vec::new();
+        for (index, change) in changes.iter().enumerate() {
+            let is_made = match strike {
+                Some(Strike::NotSent) => Err(Outcome::NotSent),
+                Some(Strike::NoMemory(struck)) if index == struck => Err(Outcome::RefusedForNow),
+                Some(Strike::Lost { from, is_made: false }) if index >= from => {
+                    Err(Outcome::Unknown)
+                }
+                _ => Ok(self.kernel.run(&change.operation().unwrap())),
+            };
+            outcomes.push(match strike {
+                Some(Strike::Lost { from, .. }) if index >= from => Outcome::Unknown,
+                _ => is_made.unwrap_or_else(|outcome| outcome),
+            });
+        }
+        if let Quirk::Rival(place) = self.kernel.quirk {
+            self.kernel.meddle(Meddle::Remove(place));
+        }
+        coverage.outcomes(&outcomes);
+        self.judge.wrote(&changes, &outcomes);
+        self.reconciler.wrote(&outcomes);
+        self.look(setting, coverage)?;
+        match strike {
+            Some(Strike::Reloaded) => self.reconciler.table_lost(),
+            Some(Strike::Stopped) => self.interrupt(Failure::Stopped, setting, coverage)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The driver goes no further.
+    fn interrupt(&mut self, why: Failure, setting: &Setting, coverage: &mut Coverage) -> Verdict {
+        self.reconciler.abandon(why, self.now);
+        self.look(setting, coverage)?;
+        coverage.report(&mut self.reconciler);
+        // One that could not read is no success in any case.
+        if why == Failure::Stopped && self.reconciler.failed().next().is_none() {
+            self.judge.end(&Said::from(&mut self.reconciler), &self.wanted, setting)?;
+        }
+        self.place = match setting.mode {
+            Mode::Apply => Stage::Over,
+            Mode::Passes | Mode::Untold => Stage::Interrupted,
+        };
+        Ok(())
+    }
+
+    fn end(&mut self, setting: &Setting, coverage: &mut Coverage) -> Verdict {
+        coverage.report(&mut self.reconciler);
+        self.judge.end(&Said::from(&mut self.reconciler), &self.wanted, setting)
+    }
+
+    /// Has the judge see which drains began and ended.
+    fn look(&mut self, setting: &Setting, coverage: &mut Coverage) -> Verdict {
+        let ended = self.reconciler.take_tally().ended;
+        coverage.ends(&ended);
+        self.judge.step(&self.reconciler, &ended, &self.wanted, setting, self.now)
+    }
+
+    /// Another pass begins.
+    pub(super) fn pass(&self, which: Move) -> Self {
+        let mut world = self.clone();
+        world.place = Stage::Running;
+        if let (Move::Pass, Some(at)) = (which, world.reconciler.next_count()) {
+            world.now = world.now.max(at);
+        }
+        world.reconciler.begin();
+        match which {
+            Move::RetryingPass => world.reconciler.retry(),
+            Move::ReadingPass => world.reconciler.reread(),
+            _ => {}
+        }
+        world
+    }
+
+    /// As if nothing had happened but that the table is read anew: what a restart comes to, too.
+    pub(super) fn reread(&self) -> Self {
+        let mut world = self.clone();
+        world.place = Stage::Running;
+        world.reconciler.begin();
+        world.reconciler.reread();
+        world
+    }
+
+    pub(super) fn restart(
+        &mut self,
+        keeps_drains: bool,
+        written: usize,
+        setting: &Setting,
+        coverage: &mut Coverage,
+    ) -> Verdict {
+        if written > 0 {
+            self.reconciler.next(self.now);
+            self.look(setting, coverage)?;
+            let changes: Vec<Change> = self.reconciler.changes().copied().collect();
+            for change in &changes[..written] {
+                self.kernel.run(&change.operation().unwrap());
+            }
+            self.judge.wrote(&changes, &vec![Outcome::Unknown; changes.len()]);
+        }
+        let mut drains = Vec::new();
+        for (service, of_service) in self.reconciler.drains() {
+            let kept = |(key, drain): (&_, &Drain)| {
+                (*service, *key, Drain::new(drain.before, drain.deadline))
+            };
+            drains.extend(of_service.iter().map(kept));
+        }
+        drains.retain(|_| keeps_drains);
+        self.judge = self.judge.restarted(keeps_drains);
+        self.start(&drains, setting);
+        Ok(())
+    }
+}
