@@ -2,9 +2,12 @@
 
 use crate::model::Stats;
 
-/// The counters of a service or a destination.
+/// The counters of a service or a destination. Most have counted nothing, in tables of a million.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
+pub(super) struct Counters(Option<Box<Counted>>);
+
+#[derive(Debug, Default)]
+struct Counted {
     shown: Stats,
     /// Connections since the last tick.
     pending: u64,
@@ -12,24 +15,28 @@ pub(super) struct Counters {
 
 impl Counters {
     /// What the kernel says.
-    pub(super) fn shown(&self) -> &Stats {
-        &self.shown
+    pub(super) fn shown(&self) -> Stats {
+        self.0.as_ref().map_or_else(Stats::default, |counted| counted.shown)
     }
 
     pub(super) fn set(&mut self, stats: Stats) {
-        *self = Self { shown: stats, pending: 0 };
+        self.0 = Some(Box::new(Counted { shown: stats, pending: 0 }));
     }
 
     pub(super) fn count_connection(&mut self) {
-        self.pending += 1;
+        self.0.get_or_insert_default().pending += 1;
     }
 
     pub(super) fn tick(&mut self) {
-        self.shown.connections += std::mem::take(&mut self.pending);
+        if let Some(counted) = &mut self.0 {
+            counted.shown.connections += std::mem::take(&mut counted.pending);
+        }
     }
 
     /// As `ZERO` does it: what is not shown yet counts from here.
     pub(super) fn zero(&mut self) {
-        self.shown = Stats::default();
+        if let Some(counted) = &mut self.0 {
+            counted.shown = Stats::default();
+        }
     }
 }

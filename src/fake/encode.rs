@@ -25,7 +25,7 @@ pub(super) fn service(out: &mut Writer, key: &Key, entry: &Service, hz: u32) {
         nest.put(service::FLAGS, &flags);
         nest.put_u32(service::TIMEOUT, entry.timeout / hz.max(1));
         nest.put(service::NETMASK, &entry.netmask);
-        statistics(nest, service::STATS, service::STATS64, entry.stats.shown());
+        statistics(nest, service::STATS, service::STATS64, &entry.stats.shown());
     });
 }
 
@@ -45,7 +45,7 @@ pub(super) fn destination(out: &mut Writer, entry: &Destination) {
         nest.put_u32(destination::INACTIVE_CONNECTIONS, entry.inactive);
         nest.put_u32(destination::PERSISTENT_CONNECTIONS, entry.persistent);
         nest.put_u16(destination::ADDRESS_FAMILY, entry.id.family);
-        statistics(nest, destination::STATS, destination::STATS64, entry.stats.shown());
+        statistics(nest, destination::STATS, destination::STATS64, &entry.stats.shown());
     });
 }
 
