@@ -19,7 +19,7 @@ pub enum End {
     Idle,
     /// The deadline had passed, and the destination was removed with the connections it had.
     Deadline,
-    /// The destination is wanted again.
+    /// The destination is wanted again, or stays since the policy does not allow to remove it.
     WantedAgain,
     /// Somebody else has removed it.
     Gone,

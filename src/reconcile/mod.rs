@@ -36,7 +36,7 @@ use self::trouble::Trouble;
 pub(crate) use self::writing::Outcome;
 use crate::model::{Destination, DestinationKey, Service, ServiceKey};
 use crate::ruleset::past::{Failure, ServiceDrains};
-use crate::ruleset::{Change, Excess, Left, Lost, Parts, Policy, Ruleset};
+use crate::ruleset::{Change, Excess, Left, Lost, Parts, Policy, Ruleset, ServiceRules};
 
 /// How often what others change meanwhile is read and planned again.
 const ROUNDS: u8 = 5;
@@ -76,8 +76,9 @@ pub(crate) struct Reconciler {
     touched: BTreeSet<ServiceKey>,
     /// The one of them that was written to last.
     last_touched: Option<ServiceKey>,
-    /// The services that seemed to differ from what was written, and are looked at once more.
-    looked_once: BTreeSet<ServiceKey>,
+    /// The services that seemed to differ from what was written, as they seemed, and are looked at
+    /// once more.
+    looked_once: BTreeMap<ServiceKey, Option<Arc<ServiceRules>>>,
     troubles: BTreeMap<ServiceKey, Trouble>,
     /// What services and destinations were read back as, where it was not what had been written;
     /// `None` where it is to be seen anew. They are read back after each write.
@@ -201,7 +202,7 @@ impl Reconciler {
             flight: None,
             touched: BTreeSet::new(),
             last_touched: None,
-            looked_once: BTreeSet::new(),
+            looked_once: BTreeMap::new(),
             troubles: BTreeMap::new(),
             read_back: BTreeMap::new(),
             unbound: BTreeMap::new(),

@@ -8,7 +8,7 @@ use super::{Guard, ROUNDS, Reconciler};
 use crate::model::ServiceKey;
 use crate::ruleset::past::{Failure, Past};
 use crate::ruleset::planner::{Planned, Planner};
-use crate::ruleset::{Allowed, Change, Excess, add_losses};
+use crate::ruleset::{Allowed, Change, Excess, Lost, add_losses};
 
 impl Reconciler {
     /// Plans for the services that may not be as wanted.
@@ -74,7 +74,7 @@ impl Reconciler {
         if self.policy.at_most.is_none() || self.guard == Guard::Down {
             return false;
         }
-        let mut lost = self.lost.clone();
+        let mut lost = Lost::new();
         add_losses(&mut lost, &plain.changes, &self.known);
         for (_, planned) in others {
             add_losses(&mut lost, &planned.changes, &self.known);
@@ -84,9 +84,10 @@ impl Reconciler {
             let drain = destination.zip(drains).and_then(|(key, drains)| drains.get(&key));
             drain.is_none_or(|drain| drain.deadline.is_none())
         });
-        if lost == self.lost {
+        if lost.is_subset(&self.lost) {
             return false;
         }
+        lost.extend(&self.lost);
         let excess = Excess::find(&self.policy, &self.known, &lost);
         let is_too_much = excess.is_some();
         if is_too_much {

@@ -87,6 +87,12 @@ impl Reconciler {
     /// Gives up what is not made yet, for this reason, and says so of all of it.
     pub(crate) fn abandon(&mut self, failure: Failure, now: Duration) {
         self.land_flight();
+        // What seemed to differ is taken for it.
+        for (key, seen) in std::mem::take(&mut self.looked_once) {
+            self.known.replace(key, seen);
+            self.doubtful.remove(&key);
+            self.dirty.insert(key);
+        }
         if !self.unread && !self.dirty.is_empty() {
             self.plan(now);
         }

@@ -30,8 +30,9 @@ impl Reconciler {
             if self.purpose == Purpose::Verification
                 && seems_to_differ
                 && !self.drains.contains_key(&key)
-                && self.looked_once.insert(key)
+                && !self.looked_once.contains_key(&key)
             {
+                self.looked_once.insert(key, listing.rules.take(key));
                 self.doubtful.insert(key);
                 continue;
             }

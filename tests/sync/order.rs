@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use ipvs_netlink::blocking::Client;
 use ipvs_netlink::fake::{Fault, Kernel};
 use ipvs_netlink::ruleset::{Difference, Reason};
+use ipvs_netlink::sync::Stage;
 use ipvs_netlink::*;
 
 use super::{SECOND, backend, drained, kernel_with, key, rules, truth, web, web_with};
@@ -168,6 +169,31 @@ fn what_is_stopped_is_made_or_said() {
         if !stopped {
             break;
         }
+    }
+}
+
+/// Once: what others had taken away was said in no list when the caller stopped before it was mended.
+#[test]
+fn a_stop_before_what_others_did_is_mended_says_it() {
+    for event in 1..20 {
+        let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
+        let plan = client.plan(&web_with(&[backend(1), backend(2)]), &Policy::new()).unwrap();
+        let (mut seen, mut is_read) = (0, false);
+        let meddler = kernel.clone();
+        let report = client
+            .apply_with(plan, |told| {
+                is_read = matches!(told, sync::Event::Progress(p) if p.stage == Stage::Verifying);
+                if matches!(told, sync::Event::Made(_)) {
+                    let mut other = Client::connect_with(meddler.observer()).unwrap();
+                    drop(other.remove_destination(web().key, key(2)));
+                }
+                seen += 1;
+                if seen >= event { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+            .unwrap();
+        // Until it is read again, what the kernel acknowledged is so.
+        let is_there = truth(&kernel) == web_with(&[backend(1), backend(2)]);
+        assert!(!is_read || report.is_success() == is_there, "event {event}: {report}");
     }
 }
 
