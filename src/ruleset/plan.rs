@@ -78,11 +78,23 @@ impl Excess {
     pub(crate) fn find(policy: &Policy, actual: &Ruleset, lost: &Lost) -> Option<Self> {
         let most = policy.at_most.filter(|_| !lost.is_empty())?;
         let owned = actual.services().filter(|rules| policy.scope.owns(&rules.service().key));
-        let (of_services, of_destinations) = owned.fold((0, 0), |(services, all), rules| {
-            (services + 1, all + rules.destinations().len())
-        });
+        let (mut of_services, mut of_destinations) = owned
+            .fold((0, 0), |(services, all), rules| {
+                (services + 1, all + rules.destinations().len())
+            });
         let services = lost.iter().filter(|(_, destination)| destination.is_none()).count();
         let destinations = lost.len() - services;
+        // What is gone already was there when the pass began.
+        for (service, destination) in lost {
+            let rules = actual.service(*service);
+            match destination {
+                None => of_services += usize::from(rules.is_none()),
+                Some(destination) => {
+                    let is_there = rules.is_some_and(|r| r.destination(*destination).is_some());
+                    of_destinations += usize::from(!is_there);
+                }
+            }
+        }
         let is_too_much = most.is_exceeded(services, of_services)
             || most.is_exceeded(destinations, of_destinations);
         is_too_much.then_some(Self { services, of_services, destinations, of_destinations })
