@@ -76,14 +76,16 @@ impl Transport for Noting {
             meddle(self.link.kernel(), others);
         }
         drop(notes);
+        let before = Table::from(&self.observer.ruleset().unwrap());
         Transport::send(&mut self.link, datagram)?;
         // The kernel answers within the send.
         let truth = Table::from(&self.observer.ruleset().unwrap());
         let mut notes = lock(&self.notes);
         for change in changes {
-            let is_made = truth.has(&change);
             let outcome = match change {
-                _ if is_made => Outcome::Done,
+                // Somebody else was faster.
+                Change::RemoveDestination(..) if before.has(&change) => Outcome::DestinationMissing,
+                _ if truth.has(&change) => Outcome::Done,
                 Change::AddDestination(..) if place(&change) == Some(REFUSED) => Outcome::Refused,
                 _ => Outcome::RefusedForNow,
             };
