@@ -108,6 +108,14 @@ impl Reconciler {
         }
     }
 
+    /// A destination was not lowered after all: should its weight be 0 later, others set it.
+    pub(super) fn has_not_lowered(&mut self, service: ServiceKey, destination: DestinationKey) {
+        let drains = self.drains.get_mut(&service);
+        if let Some(drain) = drains.and_then(|drains| drains.get_mut(&destination)) {
+            drain.before = 0;
+        }
+    }
+
     /// Brings the drains of a service in line with what is planned for it.
     pub(super) fn keep_drains(&mut self, service: ServiceKey, changes: &[Change]) {
         let Some(mut drains) = self.drains.remove(&service) else { return };

@@ -136,6 +136,11 @@ impl Reconciler {
                 trouble.unknown.push(*change);
             }
         }
+        if let Change::DrainDestination(_, destination) = change
+            && outcome != Outcome::Unknown
+        {
+            self.has_not_lowered(key, destination.key);
+        }
         self.doubtful.insert(key);
         self.purpose = Purpose::Doubt;
     }
