@@ -6,6 +6,8 @@
 //! one (add, update, and remove where the scheduler is not available), so it is done only where the
 //! policy allows all three.
 
+use std::borrow::Cow;
+
 use super::Reconciler;
 use crate::model::{Scheduler, Service, ServiceKey};
 use crate::ruleset::past::Failure;
@@ -103,15 +105,15 @@ impl Reconciler {
 
     /// A change as it is planned, of the steps that it takes: where the scheduler of a new service
     /// is late, the addition of the service without it is none, and the scheduler is the addition.
-    pub(crate) fn as_planned(&self, change: &Change) -> Option<Change> {
+    pub(crate) fn as_planned<'a>(&self, change: &'a Change) -> Option<Cow<'a, Change>> {
         match change {
             Change::AddService(service) if self.is_to_be_bound(service) => None,
             Change::UpdateService { from, to }
                 if from.scheduler == Scheduler::Unbound && self.is_being_bound(from.key) =>
             {
-                Some(Change::AddService(*to))
+                Some(Cow::Owned(Change::AddService(*to)))
             }
-            other => Some(*other),
+            other => Some(Cow::Borrowed(other)),
         }
     }
 
@@ -120,9 +122,9 @@ impl Reconciler {
     }
 
     fn is_to_be_bound(&self, service: &Service) -> bool {
-        let wanted = self.wanted.service(service.key).map(ServiceRules::service);
+        let wanted = || self.wanted.service(service.key).map(ServiceRules::service);
         service.scheduler == Scheduler::Unbound
-            && wanted.is_some_and(|wanted| wanted.scheduler != Scheduler::Unbound)
+            && wanted().is_some_and(|wanted| wanted.scheduler != Scheduler::Unbound)
     }
 
     /// The removal of a service that does not get its scheduler, so that nothing is left half made.
