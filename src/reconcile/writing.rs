@@ -67,8 +67,7 @@ impl Reconciler {
             self.last_touched = Some(key);
             self.touched.insert(key);
         }
-        let trouble =
-            if self.troubles.is_empty() { None } else { self.troubles.get_mut(&key) };
+        let trouble = if self.troubles.is_empty() { None } else { self.troubles.get_mut(&key) };
         // What drains is planned again once it is removed.
         if self.mode.remembers || trouble.is_some() || self.drains.contains_key(&key) {
             self.known.record(change);

@@ -227,12 +227,14 @@ impl Syncer {
     /// Prepares for a pass at this time.
     fn begin(&mut self, now: Duration) {
         self.reconciler.begin();
-        let wall = SystemTime::now();
-        self.last = (now, wall);
-        self.reconciler.resume(self.resumed.drain(..).map(|entry| {
-            let deadline = entry.left(wall).map(|left| now.saturating_add(left));
-            (entry.service, entry.destination, Drain::new(entry.weight, deadline))
-        }));
+        if !self.resumed.is_empty() {
+            let wall = SystemTime::now();
+            self.last = (now, wall);
+            self.reconciler.resume(self.resumed.drain(..).map(|entry| {
+                let deadline = entry.left(wall).map(|left| now.saturating_add(left));
+                (entry.service, entry.destination, Drain::new(entry.weight, deadline))
+            }));
+        }
         let age = self.read.and_then(|(at, took)| Some((at, self.max_age.after(took)?)));
         if age.is_some_and(|(at, age)| now.saturating_sub(at) >= age) {
             self.reconciler.reread();
@@ -243,7 +245,10 @@ impl Syncer {
 
     /// Notes when to try again what failed.
     fn end(&mut self, now: Duration, is_cut_short: bool) {
-        self.last = (now, SystemTime::now());
+        // The wall's clock costs a system call on some machines, and is for drains alone.
+        if !self.reconciler.drains().is_empty() {
+            self.last = (now, SystemTime::now());
+        }
         let of = |(change, _): &(Change, _)| (change.service(), change.destination());
         let failing: BTreeSet<_> = self.reconciler.failed().map(of).collect();
         let is_new = !failing.is_subset(&self.failing);

@@ -64,7 +64,7 @@ impl Transport for Noting {
     fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
         let messages = messages(datagram);
         let mut notes = lock(&self.notes);
-        notes.asked.clear();
+        notes.leave_unanswered();
         let commands = messages.iter().map(|message| format!("{:?} ", message.command));
         notes.story.push(format!("sends {}", commands.collect::<String>()));
         let changes = notes.changes(&messages);
@@ -85,6 +85,7 @@ impl Transport for Noting {
             let outcome = match change {
                 // Somebody else was faster.
                 Change::RemoveDestination(..) if before.has(&change) => Outcome::DestinationMissing,
+                Change::RemoveService(_) if before.has(&change) => Outcome::ServiceMissing,
                 _ if truth.has(&change) => Outcome::Done,
                 Change::AddDestination(..) if place(&change) == Some(REFUSED) => Outcome::Refused,
                 _ => Outcome::RefusedForNow,
@@ -248,6 +249,15 @@ impl Notes {
                     self.counts[number] = counts[number];
                     self.story.push(format!("reads {counts:?}\n{}", truth.rules()));
                 }
+            }
+        }
+    }
+
+    /// What was sent and not answered for, when something else is sent.
+    fn leave_unanswered(&mut self) {
+        for asked in std::mem::take(&mut self.asked) {
+            if let Asked::Change(change, Outcome::Done) = asked {
+                self.judge.wrote(&[change], &[Outcome::Unknown]);
             }
         }
     }
