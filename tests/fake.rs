@@ -518,3 +518,33 @@ fn the_asynchronous_client_runs_on_any_executor() {
         assert_eq!(ipvs.destinations(web.key).await.unwrap().len(), 3);
     });
 }
+
+/// A test's own numbers are answered, whatever they are.
+#[test]
+fn no_number_of_a_test_panics() {
+    let forever = std::time::Duration::MAX;
+    let kernel = Kernel::new();
+    kernel.after(forever, |_| {});
+    let mut client = Client::connect_to(&kernel).unwrap();
+    for errno in [0, -1, 4096, 65_537, i32::MIN, i32::MAX] {
+        kernel.inject(1, Fault::Refuse(errno));
+        assert!(client.flush().is_err(), "{errno}");
+    }
+    kernel.inject(u64::MAX, Fault::Close);
+    kernel.inject(2, Fault::Delay(forever));
+    assert!(client.info().unwrap_err().is_timed_out());
+    kernel.configure(|host| host.acknowledgement_size = usize::MAX);
+    drop(Client::connect_to(&kernel));
+    kernel.configure(|host| host.acknowledgement_size = 896);
+    let mut other = Client::connect_to(&kernel).unwrap();
+    let web = Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80).scheduler(Scheduler::RoundRobin);
+    let backend = Destination::masquerade(Ipv4Addr::new(10, 0, 1, 1), 80);
+    other.add_service(&web).unwrap();
+    other.add_destination(web.key, &backend).unwrap();
+    kernel.set_connections(web.key, backend.key, u32::MAX, 0, 0);
+    let mut stats = Stats::default();
+    stats.connections = u64::MAX;
+    kernel.set_service_stats(web.key, stats);
+    kernel.open(web.key).unwrap();
+    kernel.advance(forever);
+}

@@ -29,7 +29,9 @@ impl Counters {
 
     pub(super) fn tick(&mut self) {
         if let Some(counted) = &mut self.0 {
-            counted.shown.connections += std::mem::take(&mut counted.pending);
+            // The kernel's counters wrap.
+            let pending = std::mem::take(&mut counted.pending);
+            counted.shown.connections = counted.shown.connections.wrapping_add(pending);
         }
     }
 

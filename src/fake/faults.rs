@@ -16,8 +16,8 @@ pub enum Fault {
     /// The system call fails with this error number, and nothing is sent or received. `EINTR` is
     /// a signal, `EAGAIN` a wake-up for nothing.
     Fail(i32),
-    /// The kernel answers each request of the next send with this error number and does none of
-    /// them.
+    /// The kernel answers each request of the next send with this error number, with or without its
+    /// sign, and does none of them. What is no error number, from 1 to 4,095, is `EINVAL`.
     Refuse(i32),
     /// The kernel drops the answers to the next send, as it does when the receive buffer is full:
     /// all requests are done, and the next receive fails with `ENOBUFS`, once.
@@ -108,7 +108,8 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn add(&mut self, step: u64, fault: Fault) {
         self.ordered += 1;
-        self.faults.insert((self.steps + step.max(1), self.ordered), fault);
+        let at = self.steps.saturating_add(step.max(1));
+        self.faults.insert((at, self.ordered), fault);
     }
 
     pub(super) fn clear(&mut self) {

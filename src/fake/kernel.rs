@@ -97,7 +97,7 @@ impl Kernel {
 
     /// Lets time pass, and what was to happen [`after`](Self::after) a while happen.
     pub fn advance(&self, time: Duration) {
-        let until = self.now() + time;
+        let until = later(self.now(), time);
         self.advance_to(until);
     }
 
@@ -120,7 +120,7 @@ impl Kernel {
     /// someone else changes the table.
     pub fn after(&self, time: Duration, act: impl FnOnce(&Self) + Send + 'static) {
         let mut state = self.lock();
-        let at = state.now + time;
+        let at = later(state.now, time);
         state.appointments.push(Appointment { at, act: Box::new(act) });
     }
 
@@ -181,4 +181,10 @@ impl fmt::Debug for Kernel {
             .field("services", &state.table.services.len())
             .finish_non_exhaustive()
     }
+}
+
+/// A time of the kernel's clock; one that the clock cannot tell is some decades away.
+pub(super) fn later(now: Instant, time: Duration) -> Instant {
+    const DECADES: Duration = Duration::from_secs(1 << 30);
+    now.checked_add(time).unwrap_or_else(|| now + DECADES)
 }

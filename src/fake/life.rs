@@ -76,7 +76,8 @@ impl Kernel {
             Refused::NotModelled => NotScheduled::NotModelled,
         })?;
         let destination = &mut entry.destinations[index];
-        *count(destination, service) += 1;
+        let count = count(destination, service);
+        *count = count.saturating_add(1);
         destination.gained();
         for stats in [&mut destination.stats, &mut entry.stats] {
             stats.count_connection();

@@ -10,7 +10,7 @@ use netlink_packet_core::{
 use rustix::io::Errno;
 
 use super::faults::{Fault, Moment};
-use super::kernel::{Kernel, State};
+use super::kernel::{Kernel, State, later};
 use super::socket::Socket;
 use super::writer::{Header, Writer};
 use crate::transport::{AsyncTransport, Received, Transport};
@@ -72,7 +72,7 @@ impl Link {
                 Some(Fault::Meanwhile(act)) => act(&self.kernel),
                 Some(Fault::NoBuffers) => return Err(Errno::NOBUFS.into()),
                 Some(Fault::Delay(delay)) => {
-                    self.delayed_until = Some(self.kernel.now() + delay);
+                    self.delayed_until = Some(later(self.kernel.now(), delay));
                 }
                 Some(_) => {}
             }
@@ -87,7 +87,10 @@ impl Transport for Link {
         let mut state = self.kernel.lock();
         let fault = if self.exposed { state.plan.due(Moment::Send) } else { None };
         let refusal = match fault {
-            Some(Fault::Refuse(errno)) => Some(Errno::from_raw_os_error(errno)),
+            Some(Fault::Refuse(errno)) => Some(match errno.saturating_abs() {
+                number @ 1..=4095 => Errno::from_raw_os_error(number),
+                _ => Errno::INVAL,
+            }),
             _ => None,
         };
         self.socket.send(&mut state, datagram, refusal)?;

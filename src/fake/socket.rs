@@ -314,9 +314,9 @@ impl Socket {
             return self.recycle(out.bytes);
         }
         let charge = charge(host, out.bytes.len());
-        let has_room = self.used == 0 || self.used + charge <= BUFFER;
+        let has_room = self.used == 0 || self.used.saturating_add(charge) <= BUFFER;
         if has_room && !self.congested {
-            self.used += charge;
+            self.used = self.used.saturating_add(charge);
             self.queue.push_back(Queued { bytes: out.bytes, charge });
         } else if !self.congested {
             self.congested = true;
