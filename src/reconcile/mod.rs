@@ -293,13 +293,17 @@ impl Reconciler {
 
     /// Wants other rules for a service: it is planned anew, and what failed of it before is tried
     /// again.
-    pub(crate) fn want<T>(&mut self, key: ServiceKey, change: impl FnOnce(&mut Ruleset) -> T) -> T {
-        let before = self.wanted.share(key);
-        let result = change(&mut self.wanted);
-        if before.as_deref() != self.wanted.service(key) {
+    ///
+    /// `change` tells whether it has changed anything.
+    pub(crate) fn want<E>(
+        &mut self,
+        key: ServiceKey,
+        change: impl FnOnce(&mut Ruleset) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        if change(&mut self.wanted)? {
             self.is_wanted_anew(key);
         }
-        result
+        Ok(())
     }
 
     fn is_wanted_anew(&mut self, key: ServiceKey) {

@@ -1,6 +1,7 @@
 //! The syncer: a controller's long-lived view of the table.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -195,7 +196,10 @@ impl Syncer {
     /// # Errors
     /// Those of [`Ruleset::insert_service`].
     pub fn want_service(&mut self, service: Service) -> Result<(), Invalid> {
-        self.reconciler.want(service.key, |wanted| wanted.insert_service(service)).map(drop)
+        self.reconciler.want(service.key, |wanted| {
+            let before = wanted.insert_service(service)?;
+            Ok(before != wanted.service(service.key).map(|rules| *rules.service()))
+        })
     }
 
     /// Wants a destination, or another configuration of it.
@@ -207,20 +211,22 @@ impl Syncer {
         service: ServiceKey,
         destination: Destination,
     ) -> Result<(), Invalid> {
-        let insert = |wanted: &mut Ruleset| wanted.insert_destination(service, destination);
-        self.reconciler.want(service, insert).map(drop)
+        self.reconciler.want(service, |wanted| {
+            Ok(wanted.insert_destination(service, destination)? != Some(destination))
+        })
     }
 
     /// Wants a service no more.
     pub fn drop_service(&mut self, key: ServiceKey) {
-        self.reconciler.want(key, |wanted| drop(wanted.remove_service(key)));
+        let remove = |wanted: &mut Ruleset| Ok::<_, Infallible>(wanted.take(key).is_some());
+        let Ok(()) = self.reconciler.want(key, remove);
     }
 
     /// Wants a destination no more.
     pub fn drop_destination(&mut self, service: ServiceKey, key: impl Into<DestinationKey>) {
         let key = key.into();
-        self.reconciler.want(service, |wanted| {
-            wanted.remove_destination(service, key);
+        let Ok(()) = self.reconciler.want(service, |wanted| {
+            Ok::<_, Infallible>(wanted.remove_destination(service, key).is_some())
         });
     }
 
