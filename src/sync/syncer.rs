@@ -23,7 +23,8 @@ use crate::session::Session;
 ///
 /// What the kernel refuses is said in every pass, and tried again when
 /// [`Report::next`](crate::sync::Report::next) says: after a second first, then after growing waits
-/// of up to five minutes; at once where something else is wanted of the service. Changes that fail
+/// of up to five minutes, one wait for all that has failed, and after a second again once something
+/// else fails. It is tried at once where something else is wanted of the service. Changes that fail
 /// since others were at work, or whose outcome is unknown, have the services they concern read again
 /// in the same pass. Nothing is removed before [`want`](Self::want) was called once.
 ///
