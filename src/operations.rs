@@ -8,7 +8,12 @@ macro_rules! operations {
             /// The version of IPVS and the size of its connection table.
             fn info() -> Info;
 
-            /// All services with their counters, in no order that the kernel promises.
+            /// All services with their counters, in no order that the kernel promises, each once.
+            ///
+            /// # Errors
+            /// The table changed while it was read, in each of ten readings. Since Linux 7.1 the
+            /// kernel resizes its table while services are added and removed, which disturbs
+            /// listings; one reading more is mostly enough.
             fn services() -> Vec<ServiceEntry>;
 
             /// One service with its counters.

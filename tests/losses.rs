@@ -152,6 +152,39 @@ fn a_long_listing_that_fails_is_not_repeated() {
     assert_eq!(client.ruleset().unwrap(), rules);
 }
 
+/// The rest of a listing under which the table was resized came in another order, and what was
+/// missing in it was taken for not there.
+#[test]
+fn a_listing_that_names_a_service_twice_is_read_again() {
+    let rules = rules_of((1..=300).map(|port| (port, 1)));
+    let resize = || Fault::meanwhile(Kernel::reorder_services);
+    let kernel = kernel_with(&rules);
+    let mut client = blocking::Client::connect_to(&kernel).unwrap();
+    let before = kernel.steps();
+    client.services().unwrap();
+    let steps = kernel.steps() - before;
+    for step in 1..=steps {
+        kernel.inject(step, resize());
+        assert_eq!(client.ruleset().unwrap(), rules, "step {step}");
+        assert_eq!(client.table().unwrap().services.len(), 300, "step {step}");
+    }
+    for step in 1..=2 * steps {
+        kernel.inject(step, resize());
+        kernel.inject(step + steps / 2, resize());
+        assert_eq!(client.services().unwrap().len(), 300, "step {step} and a half listing later");
+    }
+    kernel.clear_faults();
+
+    // Now in the middle of each listing.
+    for listing in 0..20 {
+        kernel.inject(listing * steps + steps / 2, resize());
+    }
+    let error = client.services().map(drop).unwrap_err();
+    assert!(error.to_string().contains("changed while it was read"), "{error}");
+    kernel.clear_faults();
+    assert_eq!(client.ruleset().unwrap(), rules);
+}
+
 /// More answers than the receive buffer has room for, as in no batch of the crate's: those that
 /// fit come after the word of the loss, and all requests are done.
 #[test]

@@ -63,7 +63,7 @@ impl Dump {
                 }
             }
             What::Services => {
-                for (key, entry) in table.services.iter().skip(skip) {
+                for (key, entry) in table.listed().skip(skip) {
                     let fits = part.item(Command::NewService, |out| {
                         encode::service(out, key, entry, state.host.hz);
                     });

@@ -89,6 +89,14 @@ impl Kernel {
         state.host.family = Some(family);
     }
 
+    /// Gives the table of services another order, as Linux does from 7.1 on when it resizes the
+    /// table. A listing under way goes on in the new order: some services come twice, and as many
+    /// not at all.
+    pub fn reorder_services(&self) {
+        let table = &mut self.lock().table;
+        table.reversed = !table.reversed;
+    }
+
     /// The time by the kernel's clock, which moves only by [`advance`](Self::advance) and while a
     /// client waits for an answer that does not come.
     pub fn now(&self) -> Instant {

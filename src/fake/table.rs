@@ -238,6 +238,8 @@ impl Destination {
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) services: BTreeMap<Key, Service>,
+    /// Whether listings begin with the last service.
+    pub(super) reversed: bool,
     pub(super) trash: Trash,
     /// How many destinations are of another family than their service.
     pub(super) mixed: usize,
@@ -265,6 +267,7 @@ impl Default for Table {
     fn default() -> Self {
         Self {
             services: BTreeMap::new(),
+            reversed: false,
             trash: Trash::default(),
             mixed: 0,
             last_id: 0,
@@ -277,6 +280,12 @@ impl Default for Table {
 }
 
 impl Table {
+    /// The services in the order of listings.
+    pub(super) fn listed(&self) -> Box<dyn Iterator<Item = (&Key, &Service)> + '_> {
+        let services = self.services.iter();
+        if self.reversed { Box::new(services.rev()) } else { Box::new(services) }
+    }
+
     pub(super) fn next_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id

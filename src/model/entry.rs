@@ -51,7 +51,7 @@ impl DestinationEntry {
 /// The kernel's whole table, with counters and live connections.
 ///
 /// It is read in several steps and the kernel takes no snapshot: while others change the table, an
-/// entry may be missing or show twice.
+/// entry may be missing, or a destination show twice.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]

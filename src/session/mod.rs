@@ -8,6 +8,7 @@ mod batch;
 mod exchange;
 pub(crate) mod trace;
 
+use std::collections::HashSet;
 use std::future::poll_fn;
 use std::time::Instant;
 
@@ -26,6 +27,10 @@ use crate::wire::{
     Command, DaemonAttributes, DecodeError, DestinationAttributes, Message, OfDestination,
     ServiceAttributes,
 };
+
+/// How often the services are read before a listing is given up that names one of them twice. A
+/// resize takes the time of a few listings at most.
+const READINGS: usize = 10;
 
 /// A client's state, whatever drives it.
 pub(crate) struct Session {
@@ -68,8 +73,18 @@ impl Session {
         .await
     }
 
+    /// Since Linux 7.1 the table of services is resized while it is read, and the rest of a listing
+    /// comes in another order: as many services are missing as come twice. Such a listing is read
+    /// again.
     pub(crate) async fn services(&mut self) -> Result<Vec<ServiceEntry>, Error> {
-        self.list(Request::Services, service_entry).await
+        for _ in 0..READINGS {
+            let services = self.list(Request::Services, service_entry).await?;
+            let mut keys = HashSet::with_capacity(services.len());
+            if services.iter().all(|entry| keys.insert(entry.service.key)) {
+                return Ok(services);
+            }
+        }
+        Err(Error::new(Request::Services, Cause::Interrupted))
     }
 
     pub(crate) async fn service(&mut self, key: ServiceKey) -> Result<ServiceEntry, Error> {

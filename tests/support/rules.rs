@@ -12,7 +12,7 @@ pub(crate) fn service(port: u16) -> Service {
 }
 
 /// Services of these ports with so many destinations.
-pub(crate) fn rules_of(services: [(u16, u8); 2]) -> Ruleset {
+pub(crate) fn rules_of(services: impl IntoIterator<Item = (u16, u8)>) -> Ruleset {
     let mut rules = Ruleset::new();
     for (port, destinations) in services {
         let service = service(port);

@@ -36,6 +36,7 @@ async fn three_thousand_destinations_are_complete(subject: &mut Subject) -> Outc
     Ok(())
 }
 
+/// Linux 7.1 and later resize their table meanwhile, which disorders listings under way.
 async fn five_thousand_services_are_complete(subject: &mut Subject) -> Outcome {
     let mut wanted = Ruleset::new();
     for port in 1..=2500 {
@@ -43,13 +44,15 @@ async fn five_thousand_services_are_complete(subject: &mut Subject) -> Outcome {
             wanted.insert_service(Service::tcp(address, port))?;
         }
     }
-    for rules in wanted.services() {
+    for (added, rules) in (1..).zip(wanted.services()) {
         subject.client.add_service(rules.service()).await?;
+        if added % 50 == 0 {
+            let read = subject.client.services().await?;
+            let keys: BTreeSet<_> = read.iter().map(|entry| entry.service.key).collect();
+            assert_eq!((read.len(), keys.len()), (added, added));
+        }
     }
-    let read = subject.client.services().await?;
-    let keys: BTreeSet<_> = read.iter().map(|entry| entry.service.key).collect();
-    assert_eq!((read.len(), keys.len()), (5000, 5000));
     assert_eq!(subject.client.ruleset().await?, wanted);
-    subject.combinations += read.len();
+    subject.combinations += wanted.services().count();
     Ok(())
 }
