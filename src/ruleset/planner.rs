@@ -1,5 +1,7 @@
 //! Planning: the changes that lead from one ruleset to another, service by service.
 
+use std::cmp::Ordering;
+
 use super::past::{Failure, Past};
 use super::{Allowed, Change, Difference, Left, Policy, Reason, ServiceRules};
 use crate::model::{Destination, Scheduler, Service, ServiceKey};
@@ -176,16 +178,21 @@ impl<'a> Planner<'a> {
         // Whether a destination takes connections whatever becomes of the losses.
         let mut serves = false;
         let mut losses = Vec::new();
-        for wanted in wanted.destinations() {
-            serves |= match actual.destination(wanted.key) {
-                Some(actual) => self.changed_destination(key, actual, wanted, &mut losses, past),
-                None => self.missing_destination(key, wanted, past),
+        let mut unwanted = Vec::new();
+        for pair in side_by_side(actual, wanted) {
+            serves |= match pair {
+                (Some(actual), Some(wanted)) => {
+                    self.changed_destination(key, actual, wanted, &mut losses, past)
+                }
+                (None, Some(wanted)) => self.missing_destination(key, wanted, past),
+                (actual, None) => {
+                    unwanted.extend(actual);
+                    false
+                }
             };
         }
-        for unwanted in actual.destinations() {
-            if wanted.destination(unwanted.key).is_none() {
-                serves |= self.unwanted_destination(key, unwanted, &mut losses, past);
-            }
+        for unwanted in unwanted {
+            serves |= self.unwanted_destination(key, unwanted, &mut losses, past);
         }
         serves |= self.hold_back(key, &mut losses, serves, wanted, past);
 
@@ -459,6 +466,26 @@ impl<'a> Planner<'a> {
     fn leave(&mut self, service: ServiceKey, what: Difference, why: Reason) {
         self.left.push(Left { service, what, why });
     }
+}
+
+/// The destinations of both, each with its namesake.
+fn side_by_side<'a>(
+    actual: &'a ServiceRules,
+    wanted: &'a ServiceRules,
+) -> impl Iterator<Item = (Option<&'a Destination>, Option<&'a Destination>)> {
+    // Both are in the order of their keys.
+    let mut actual = actual.destinations().peekable();
+    let mut wanted = wanted.destinations().peekable();
+    std::iter::from_fn(move || {
+        let order = match (actual.peek(), wanted.peek()) {
+            (None, None) => return None,
+            (Some(actual), Some(wanted)) => actual.key.cmp(&wanted.key),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+        };
+        let actual = if order.is_le() { actual.next() } else { None };
+        Some((actual, if order.is_ge() { wanted.next() } else { None }))
+    })
 }
 
 impl Service {
