@@ -1,4 +1,5 @@
 //! A terminal whose far end can go away, as that of a remote shell does when its connection breaks.
+#![allow(dead_code)] // Each test program takes what it needs.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
