@@ -14,7 +14,8 @@ pub(crate) fn is_from_the_fake() {
     IS_FAKE.store(true, Ordering::Relaxed);
 }
 
-fn origin() -> &'static str {
+/// What begins each line.
+pub(crate) fn origin() -> &'static str {
     if IS_FAKE.load(Ordering::Relaxed) { "fake: " } else { "" }
 }
 

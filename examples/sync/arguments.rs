@@ -13,8 +13,7 @@ use crate::support::KernelOption;
 
 /// Makes the IPVS table what a rules file says, by the least change.
 ///
-/// Exit status: 0 all done, 1 failed in part, 2 bad input and nothing changed, 3 went back since
-/// nobody confirmed.
+/// Exit status: 0 all done, 1 failed in part, 2 bad input and nothing changed, 3 went back to what was.
 #[derive(Parser)]
 #[command(after_long_help = ON_TRIAL)]
 #[allow(clippy::struct_excessive_bools)] // They are the options.

@@ -16,7 +16,7 @@ use crate::support::parse_rules;
 /// Looking goes by the path each time, so that it follows every link that is put in the place of
 /// another. Events of the file system tell of the file that a path led to when it was asked, and of
 /// its neighbours.
-pub(crate) const INTERVAL: Duration = Duration::from_millis(50);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
 
 /// A rules file by its path.
 pub(crate) struct RulesFile {
@@ -75,10 +75,12 @@ impl RulesFile {
     /// The rules, where the file is another than was read last, and quiet. A file that cannot be
     /// read is an error each time, one with broken rules once.
     pub(crate) fn poll(&mut self) -> Option<anyhow::Result<Ruleset>> {
-        let (seen, error) = match std::fs::metadata(&self.path) {
-            Ok(metadata) => (Some(Identity::of(&metadata)), None),
-            Err(error) => (None, Some(error)),
-        };
+        let found = std::fs::metadata(&self.path).and_then(|metadata| {
+            // Opening a pipe would wait for its writer.
+            let regular = metadata.is_file().then(|| Identity::of(&metadata));
+            regular.ok_or_else(|| io::Error::other("it is no regular file"))
+        });
+        let seen = found.as_ref().ok().copied();
         if seen != self.seen {
             (self.seen, self.since) = (seen, Instant::now());
         }
@@ -86,11 +88,7 @@ impl RulesFile {
         if is_known || self.since.elapsed() < self.quiet {
             return None;
         }
-        let text = match (seen, error) {
-            (Some(seen), _) => read(&self.path, seen),
-            (None, error) => Err(error.unwrap_or_else(|| io::ErrorKind::NotFound.into())),
-        };
-        match text {
+        match found.and_then(|identity| read(&self.path, identity)) {
             Ok(Some(text)) => {
                 self.read = seen;
                 Some(parse_rules(&self.path, &text))

@@ -13,8 +13,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ipvs_netlink::blocking::Client;
+use ipvs_netlink::sync::Progress;
 use ipvs_netlink::{Plan, Ruleset};
 
+use apply::Bar;
 use arguments::Arguments;
 use file::RulesFile;
 use support::output::{complain, say};
@@ -26,9 +28,13 @@ const WENT_BACK: u8 = 3;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let outcome = if arguments.confirm_now {
-        confirm::confirm_now(&arguments)
-    } else if arguments.guard {
+    if arguments.confirm_now {
+        return ExitCode::from(confirm::confirm_now(&arguments).unwrap_or_else(|error| {
+            complain!("error: {error:#}");
+            BAD_INPUT
+        }));
+    }
+    let outcome = if arguments.guard {
         confirm::guard(&arguments)
     } else if arguments.confirm.is_some() {
         confirm::run(&arguments)
@@ -58,7 +64,15 @@ fn once(arguments: &Arguments, mut ipvs: Client, rules: &Ruleset) -> anyhow::Res
         complain!("{} changes, none made", plan.changes().len());
         return Ok(DONE);
     }
-    Ok(match apply::apply(&mut ipvs, plan, || true) {
+    let bar = Bar::new();
+    let outcome = apply::apply(&mut ipvs, plan, |progress| {
+        if let Some(Progress { stage, done, total, .. }) = progress {
+            bar.show(apply::name(stage), done, total);
+        }
+        true
+    });
+    drop(bar);
+    Ok(match outcome {
         Ok(report) => {
             say!("{report}");
             DONE

@@ -1,7 +1,7 @@
 //! `sync --confirm`: what it says, when it goes back, and what it leaves.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
@@ -69,7 +69,7 @@ impl Trial {
 #[test]
 fn a_change_that_nobody_confirms_is_taken_back() {
     let trial = Trial::new();
-    // Without a terminal, the command ends once the change is made.
+    // Unless standard input is a terminal, the command ends once the change is made.
     let (status, said) = run(&mut trial.confirm("1s"));
     assert_eq!(status, Some(0), "{said:#?}");
     assert!(said.iter().all(|line| line.starts_with("fake: ")), "{said:#?}");
@@ -87,7 +87,8 @@ fn a_change_that_is_confirmed_stays() {
     assert_eq!(fs::metadata(&before).unwrap().permissions().mode() & 0o777, 0o600);
     let (status, said) = run(&mut trial.sync(&["--confirm-now"]));
     assert_eq!(status, Some(0), "{said:#?}");
-    trial.wait_for_note("confirmed: the change stays");
+    assert_eq!(said, ["fake: confirmed: the change stays"]);
+    trial.wait_for_note("fake: confirmed: the change stays");
     trial.assert_is_over();
     // And once more there is nothing to confirm.
     let (status, said) = run(&mut trial.sync(&["--confirm-now"]));
@@ -184,6 +185,54 @@ fn a_folder_that_others_can_write_to_is_refused() {
     assert_eq!(fs::read_dir(trial.folder.path()).unwrap().count(), 0);
 }
 
+/// The folder may be of a user whom somebody else leads elsewhere.
+#[test]
+fn a_link_in_the_place_of_a_file_is_not_followed() {
+    let trial = Trial::new();
+    assert_eq!(run(&mut trial.confirm("5min")).0, Some(0));
+    let names = ["ipvs", "lock", "log"].map(|extension| trial.file(extension).unwrap());
+    assert_eq!(run(&mut trial.sync(&["--confirm-now"])).0, Some(0));
+    trial.assert_is_over();
+    let elsewhere = trial.folder.path().join("elsewhere");
+    for name in names {
+        let _ = fs::remove_file(&name);
+        symlink(&elsewhere, &name).unwrap();
+        let (status, said) = run(&mut trial.confirm("5min"));
+        assert_eq!(status, Some(2), "{said:#?}");
+        assert!(said.iter().any(|line| line.ends_with("nothing was changed")), "{said:#?}");
+        assert!(!elsewhere.exists(), "{} was followed", name.display());
+        fs::remove_file(&name).unwrap();
+    }
+    let link = trial.folder.path().join("link");
+    let real = trial.folder.path().join("real");
+    DirBuilder::new().mode(0o700).create(&real).unwrap();
+    symlink(&real, &link).unwrap();
+    let mut sync = example("sync");
+    sync.args(["--kernel", "fake", "--confirm", "5min", "--state"]).arg(&link);
+    assert_eq!(run(sync.arg(rules("web.ipvs"))).0, Some(2));
+    assert_eq!(fs::read_dir(real).unwrap().count(), 0);
+}
+
+#[test]
+fn nothing_is_changed_where_what_was_cannot_be_kept() {
+    let mut sync = example("sync");
+    sync.args(["--kernel", "fake", "--confirm", "5min", "--state", "/proc/nosuch"]);
+    let (status, said) = run(sync.arg(rules("web.ipvs")));
+    assert_eq!(status, Some(2), "{said:#?}");
+    assert!(said.iter().any(|line| line.ends_with("nothing was changed")), "{said:#?}");
+}
+
+#[test]
+fn without_a_change_nothing_waits() {
+    let trial = Trial::new();
+    let file = trial.folder.path().join("rules");
+    fs::write(&file, "").unwrap();
+    let mut sync = trial.sync(&["--confirm", "5min", "--allow-empty"]);
+    let (status, said) = run(sync.arg(&file));
+    assert_eq!(status, Some(0), "{said:#?}");
+    trial.assert_is_over();
+}
+
 /// Whoever waits for the end of its output, as a shell's $(…) does, does not wait for the guard.
 #[test]
 fn the_guard_holds_nobodys_pipe() {
@@ -244,4 +293,18 @@ fn a_terminal_that_is_gone_neither_confirms_nor_ends_it() {
     trial.wait_for_note("nobody confirmed within 3s");
     trial.wait_for_note("went back");
     trial.assert_is_over();
+}
+
+/// After Ctrl-S, whoever writes to the terminal waits for Ctrl-Q.
+#[test]
+fn a_terminal_that_is_stopped_does_not_hold_it_up() {
+    let trial = Trial::new();
+    let (mut terminal, screen) = on_terminal(&trial.confirm("3s"));
+    wait_for_text(&screen, "Ctrl-C on this terminal");
+    terminal.press(&[0x13]).unwrap();
+    trial.wait_for_note("went back");
+    trial.assert_is_over();
+    terminal.press(&[0x11]).unwrap();
+    wait_for_text(&screen, "went back");
+    assert_eq!(ended(&mut terminal.program).code(), Some(3));
 }

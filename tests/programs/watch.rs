@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use crate::program::{Program, example, folder};
 
 /// A service with these destinations.
@@ -219,6 +221,21 @@ fn a_broken_file_is_told_and_changes_nothing() {
     sync.wait_for("what was wanted before stays wanted");
     fs::write(&file, [0xff, 0xfe]).unwrap();
     sync.wait_for("what was wanted before stays wanted");
+    replace(&file, [1, 2]);
+    wait_for(&mut sync, 2);
+}
+
+/// Opening a pipe would wait for its writer.
+#[test]
+fn what_is_no_regular_file_is_told_and_holds_up_nothing() {
+    let folder = folder();
+    let file = folder.path().join("rules");
+    write(&file, [1]);
+    let mut sync = watch(&file);
+    wait_for(&mut sync, 1);
+    fs::remove_file(&file).unwrap();
+    mknodat(CWD, &file, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    sync.wait_for("no regular file");
     replace(&file, [1, 2]);
     wait_for(&mut sync, 2);
 }

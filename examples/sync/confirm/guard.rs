@@ -1,7 +1,9 @@
 //! The guard: the process in the background that makes a change on trial, and goes back.
+//!
+//! From its first write on, it waits for nobody but the kernel and whoever decides: a terminal may be
+//! gone or stopped, and so it speaks to the operator's process alone, by pipes that never block.
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -9,16 +11,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use ipvs_netlink::blocking::Client;
+use ipvs_netlink::sync::Progress;
 use ipvs_netlink::{Plan, Policy, Ruleset, Scope};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 
 use super::pending::{Pending, Place};
-use super::{GO_BACK, KEEP, KEPT, WAITS};
+use super::talk::{GO_BACK, KEEP, KEPT, say_that_it_waits, show};
 use crate::apply::apply;
 use crate::arguments::Arguments;
-use crate::support::output::{complain, say};
+use crate::support::output::{complain, origin, say};
 use crate::{DONE, FAILED_IN_PART, WENT_BACK, prepare};
 
 /// How often going back is tried, and the wait in between.
@@ -39,8 +42,8 @@ pub(crate) fn guard(arguments: &Arguments) -> anyhow::Result<u8> {
             let _ = of_signals.send(Decision::GoBack(format!("{name} came")));
         }
     });
-    let operator = UnixStream::from(rustix::stdio::stdin().try_clone_to_owned()?);
-    listen_to_operator(operator.try_clone()?, sender.clone());
+    let of_operator = sender.clone();
+    thread::spawn(move || hear(io::stdin().lock(), None, &of_operator));
 
     let time = arguments.confirm.context("--guard belongs to --confirm")?;
     let (mut ipvs, _, rules) = prepare(arguments)?;
@@ -52,7 +55,10 @@ pub(crate) fn guard(arguments: &Arguments) -> anyhow::Result<u8> {
         return Ok(DONE);
     }
     let place = Place::new(arguments.state.as_deref())?;
-    let (pending, listener) = Pending::begin(place, &saved(arguments, &table)?)?;
+    let saved = saved(arguments, &table, &place)?;
+    rustix::io::ioctl_fionbio(io::stdout(), true)?;
+    rustix::io::ioctl_fionbio(io::stderr(), true)?;
+    let (pending, listener) = Pending::begin(place, &saved)?;
     thread::spawn(move || listen(&listener, &sender));
     let touched = plan.changes().iter().map(ipvs_netlink::Change::service);
     let trial = Trial {
@@ -63,11 +69,11 @@ pub(crate) fn guard(arguments: &Arguments) -> anyhow::Result<u8> {
         deadline: Deadline { time, at: Instant::now().checked_add(time) },
         pending,
     };
-    Ok(trial.run(plan, arguments, &operator))
+    Ok(trial.run(plan, arguments))
 }
 
 /// The table as it was, as a rules file that says how to go back by hand.
-fn saved(arguments: &Arguments, table: &Ruleset) -> anyhow::Result<String> {
+fn saved(arguments: &Arguments, table: &Ruleset, place: &Place) -> anyhow::Result<String> {
     let scope = arguments.policy().scope;
     let mut owned = table.clone();
     for rules in table.services().filter(|rules| !scope.owns(&rules.service().key)) {
@@ -79,48 +85,39 @@ fn saved(arguments: &Arguments, table: &Ruleset) -> anyhow::Result<String> {
     }
     Ok(format!(
         "# What IPVS had on {} before process {} made it what {} says.\n\
-         # Back to it by hand: sync{options} THIS_FILE\n{owned}",
+         # Back to it by hand: sync{options} {}\n{owned}",
         humantime::format_rfc3339_seconds(SystemTime::now()),
         std::process::id(),
         arguments.file()?.display(),
+        place.before().display(),
     ))
 }
 
 /// What becomes of the change.
 enum Decision {
-    /// It stays; who asked for that gets an answer.
-    Keep(UnixStream),
+    /// It stays; who asked for that from elsewhere gets an answer.
+    Keep(Option<UnixStream>),
     /// It does not, and why.
     GoBack(String),
-}
-
-/// Hears the process that the operator has started. Once that has ended, nobody reads what is printed
-/// here; and whoever waits for the end of its output must not wait for the end of the trial.
-fn listen_to_operator(operator: UnixStream, decisions: Sender<Decision>) {
-    thread::spawn(move || {
-        hear(operator, &decisions);
-        if let Ok(nowhere) = File::options().write(true).open("/dev/null") {
-            let _ = rustix::stdio::dup2_stdout(&nowhere);
-            let _ = rustix::stdio::dup2_stderr(&nowhere);
-        }
-    });
 }
 
 /// Hears those who confirm from elsewhere.
 fn listen(listener: &UnixListener, decisions: &Sender<Decision>) {
     for stream in listener.incoming().map_while(Result::ok) {
         let decisions = decisions.clone();
-        thread::spawn(move || hear(stream, &decisions));
+        thread::spawn(move || {
+            let Ok(lines) = stream.try_clone() else { return };
+            hear(BufReader::new(lines), Some(&stream), &decisions);
+        });
     }
 }
 
-/// Hears one, line by line, to the end.
-fn hear(stream: UnixStream, decisions: &Sender<Decision>) {
-    let Ok(answers) = stream.try_clone() else { return };
-    for line in BufReader::new(stream).lines().map_while(Result::ok) {
-        let decision = match (line.as_str(), answers.try_clone()) {
-            (KEEP, Ok(answers)) => Decision::Keep(answers),
-            (GO_BACK, _) => Decision::GoBack("the operator asked for it".to_owned()),
+/// Hears one who decides, line by line, to the end.
+fn hear(lines: impl BufRead, answers: Option<&UnixStream>, decisions: &Sender<Decision>) {
+    for line in lines.lines().map_while(Result::ok) {
+        let decision = match line.as_str() {
+            KEEP => Decision::Keep(answers.and_then(|stream| stream.try_clone().ok())),
+            GO_BACK => Decision::GoBack("the operator asked for it".to_owned()),
             _ => continue,
         };
         let _ = decisions.send(decision);
@@ -152,11 +149,13 @@ struct Trial {
 }
 
 impl Trial {
-    fn run(mut self, plan: Plan, arguments: &Arguments, operator: &UnixStream) -> u8 {
+    fn run(mut self, plan: Plan, arguments: &Arguments) -> u8 {
         let mut decided = None;
         let (first, decisions) = (&mut decided, &mut self.decisions);
         let deadline = &self.deadline;
-        let made = apply(&mut self.ipvs, plan, move || {
+        let mut shown = Shown::default();
+        let made = apply(&mut self.ipvs, plan, move |progress| {
+            shown.show(progress);
             if first.is_none() {
                 *first = decisions.try_recv().ok();
             }
@@ -172,7 +171,9 @@ impl Trial {
             (Ok(report), None) => {
                 self.tell(&report, false);
                 self.say_how_to_decide(arguments);
-                let _ = writeln!(&*operator, "{WAITS}");
+                // What is said from here on has one stream: the other's end tells that all was said.
+                let _ = rustix::stdio::dup2_stderr(io::stdout());
+                say_that_it_waits();
                 self.wait()
             }
         };
@@ -199,7 +200,7 @@ impl Trial {
         })
     }
 
-    fn keep(mut self, asked: UnixStream) -> u8 {
+    fn keep(mut self, asked: Option<UnixStream>) -> u8 {
         self.tell("confirmed: the change stays", false);
         let ended = self.pending.end();
         answer(Some(Decision::Keep(asked)), KEPT);
@@ -214,11 +215,14 @@ impl Trial {
     /// gets the connections back that the kernel still has.
     fn go_back(mut self, why: &str) -> u8 {
         self.tell(&format!("going back: {why}"), false);
-        let mut tries = 0;
+        let (mut tries, mut shown) = (0, Shown::default());
         let back = loop {
             tries += 1;
             let back = match self.ipvs.plan(&self.before, &self.way_back) {
-                Ok(plan) => apply(&mut self.ipvs, plan, || true),
+                Ok(plan) => apply(&mut self.ipvs, plan, |progress| {
+                    shown.show(progress);
+                    true
+                }),
                 Err(error) => Err(error.to_string()),
             };
             if back.is_ok() || tries == TRIES {
@@ -259,7 +263,22 @@ impl Trial {
 
 /// Answers who asked; one who has gone needs none.
 fn answer(asked: Option<Decision>, answer: &str) {
-    if let Some(Decision::Keep(mut asked)) = asked {
-        let _ = writeln!(asked, "{answer}");
+    if let Some(Decision::Keep(Some(mut asked))) = asked {
+        let _ = writeln!(asked, "{}{answer}", origin());
+    }
+}
+
+/// How far a change has come, as the operator's bar shows it: ten times a second, and not for each of
+/// a million changes.
+#[derive(Default)]
+struct Shown(Option<Instant>);
+
+impl Shown {
+    fn show(&mut self, progress: Option<Progress>) {
+        let is_due = self.0.is_none_or(|last| last.elapsed() >= Duration::from_millis(100));
+        if let Some(progress) = progress.filter(|_| is_due) {
+            self.0 = Some(Instant::now());
+            show(progress);
+        }
     }
 }

@@ -12,6 +12,8 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
+use crate::support::output::origin;
+
 /// The folder, and the name that belongs to the table: that of the network namespace.
 pub(crate) struct Place {
     folder: PathBuf,
@@ -167,7 +169,7 @@ impl Pending {
     /// Writes into the log, which tells an operator who comes back what became of the change.
     pub(crate) fn note(&mut self, line: &str) {
         let time = humantime::format_rfc3339_seconds(SystemTime::now());
-        let _ = writeln!(self.log, "{time} {}", line.replace('\n', "; "));
+        let _ = writeln!(self.log, "{time} {}{}", origin(), line.replace('\n', "; "));
     }
 
     /// The change is decided: what was is of no use any more.

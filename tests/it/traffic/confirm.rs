@@ -78,7 +78,8 @@ impl Stage {
         let site = Site::build()?;
         let mut director = site.director(subject.flavour).await?;
         let (before, mistake) = (before()?, mistake()?);
-        director.sync(&before, &Policy::new()).await?;
+        let report = director.sync(&before, &Policy::new()).await?;
+        ensure!(report.is_success(), "{report}");
         assert_eq!(director.ruleset().await?, before);
         let folder = folder();
         fs::write(folder.path().join("rules"), mistake.to_string())?;
@@ -217,7 +218,8 @@ async fn a_change_whose_guard_is_killed_is_taken_back_by_hand(subject: &mut Subj
     kill_process(guard, Signal::KILL)?;
     let file = state("ipvs")?.context("what was is in no file")?;
     let text = fs::read_to_string(&file)?;
-    assert!(text.contains("# Back to it by hand: sync THIS_FILE"), "{text}");
+    let by_hand = format!("# Back to it by hand: sync {}\n", file.display());
+    assert!(text.contains(&by_hand), "{text}");
     assert_eq!(stage.director.ruleset().await?, stage.mistake);
 
     let (status, said) = run_there(example("sync").arg(&file))?;
