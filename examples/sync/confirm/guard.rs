@@ -162,6 +162,8 @@ impl Trial {
             !matches!(first, Some(Decision::GoBack(_))) && !deadline.left().is_zero()
         });
         let decision = match (made, decided) {
+            // What it was told to leave undone is no error.
+            (Err(_), Some(back @ Decision::GoBack(_))) => back,
             (Err(report), decided) => {
                 self.tell(&format!("error: {report}"), true);
                 answer(decided, "the change failed in part");
@@ -189,8 +191,8 @@ impl Trial {
         let time = humantime::format_duration(self.deadline.time);
         let process = std::process::id();
         self.tell(&format!("process {process} goes back {time} after the first write"), false);
-        say!("to keep the change: sync --confirm-now{state}, or Enter on this terminal");
-        say!("to go back at once: kill {process}, or Ctrl-C on this terminal");
+        say!("to keep the change: sync --confirm-now{state}");
+        say!("to go back at once: kill {process}");
     }
 
     fn wait(&self) -> Decision {

@@ -66,10 +66,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             Event::Said(Said::Text(line)) => bar.aside(|| say!("{line}")),
             Event::Complained(line) => bar.aside(|| complain!("{line}")),
             Event::Said(Said::Progress(stage, done, total)) => bar.show(&stage, done, total),
-            Event::Said(Said::Waits) => {
+            Event::Said(Said::Waits(origin)) => {
                 (waits, bar) = (true, Bar::new());
                 if is_on_terminal {
-                    wait_for_enter(sender.clone());
+                    wait_for_enter(&origin, sender.clone());
                 }
             }
             Event::StreamEnded => streams -= 1,
@@ -112,8 +112,9 @@ fn hear_signals(events: Sender<Event>) -> io::Result<()> {
 }
 
 /// Enter confirms; the end of the terminal does not, nor what was typed before the change was made.
-fn wait_for_enter(events: Sender<Event>) {
+fn wait_for_enter(origin: &str, events: Sender<Event>) {
     let _ = tcflush(io::stdin(), QueueSelector::IFlush);
+    say!("{origin}on this terminal: Enter keeps the change, Ctrl-C goes back at once");
     thread::spawn(move || {
         if io::stdin().lock().read_line(&mut String::new()).is_ok_and(|length| length > 0) {
             let _ = events.send(Event::Confirmed);

@@ -18,8 +18,8 @@ pub(super) const KEPT: &str = "kept";
 pub(super) enum Said {
     Text(String),
     Progress(String, usize, usize),
-    /// The change is made, and waits to be confirmed.
-    Waits,
+    /// The change is made, and waits to be confirmed; with what begins each line.
+    Waits(String),
 }
 
 /// Begins a line that is no text to print.
@@ -29,20 +29,21 @@ const WAITS: &str = "waits";
 impl Said {
     pub(super) fn parse(line: String) -> Self {
         let Some(words) = line.strip_prefix(MARK) else { return Self::Text(line) };
+        if let Some(origin) = words.strip_suffix(WAITS) {
+            return Self::Waits(origin.to_owned());
+        }
         let mut words = words.rsplitn(3, ' ');
         let mut number = || words.next()?.parse().ok();
-        match (number(), number(), words.next()) {
-            (Some(total), Some(done), Some(stage)) => Self::Progress(stage.to_owned(), done, total),
-            _ => Self::Waits,
-        }
+        let (total, done) = (number().unwrap_or_default(), number().unwrap_or_default());
+        Self::Progress(words.next().unwrap_or_default().to_owned(), done, total)
     }
 }
 
 pub(super) fn say_that_it_waits() {
-    let _ = writeln!(io::stdout(), "{MARK}{WAITS}");
+    let _ = writeln!(io::stdout(), "{MARK}{}{WAITS}", origin());
 }
 
-/// The operator's process is the one that has a terminal for it.
+/// How far the change has come: the operator's process has a terminal for a bar.
 pub(super) fn show(progress: Progress) {
     let Progress { stage, done, total, .. } = progress;
     let _ = writeln!(io::stdout(), "{MARK}{}{} {done} {total}", origin(), name(stage));
