@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ipvs_netlink::{Client, Destination, Error, Scheduler, Service};
+use support::output::say;
 
 /// Adds a service with three destinations to IPVS, lists it, and removes it again.
 #[derive(Parser)]
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
 async fn quickstart(arguments: &Arguments) -> Result<(), Error> {
     // `Client::connect_smol()`, or one to a fake kernel.
     let ipvs = arguments.kernel.connect_async(Client::connect_smol()).await?;
-    println!("IPVS {}", ipvs.info().await?.version);
+    say!("IPVS {}", ipvs.info().await?.version);
 
     let web = Service::tcp(Ipv4Addr::new(203, 0, 113, 1), 80).scheduler(Scheduler::RoundRobin);
     ipvs.add_service(&web).await?;
@@ -31,10 +32,10 @@ async fn quickstart(arguments: &Arguments) -> Result<(), Error> {
         ipvs.add_destination(web.key, &server.weight(host.into())).await?;
     }
 
-    println!("{}, scheduled by {}", web.key, ipvs.service(web.key).await?.service.scheduler);
+    say!("{}, scheduled by {}", web.key, ipvs.service(web.key).await?.service.scheduler);
     for entry in ipvs.destinations(web.key).await? {
         let server = entry.destination;
-        println!("  {} {}, weight {}", server.key, server.forwarding, server.weight);
+        say!("  {} {}, weight {}", server.key, server.forwarding, server.weight);
     }
 
     ipvs.remove_service(web.key).await?;

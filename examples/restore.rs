@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressStyle};
 use ipvs_netlink::{Batch, Change, Plan, Policy, Ruleset, blocking::Client};
+use support::output::{progress_bar, say};
 
 /// Adds the services of a rules file to IPVS, then reads them back and compares.
 ///
@@ -48,7 +48,7 @@ fn restore(arguments: &Arguments) -> anyhow::Result<()> {
         }
         return Err(error);
     }
-    println!(
+    say!(
         "{file}: {} services with {} destinations are in the kernel as written",
         rules.services().len(),
         rules.destination_count()
@@ -59,8 +59,8 @@ fn restore(arguments: &Arguments) -> anyhow::Result<()> {
 fn write(ipvs: &mut Client, rules: &Ruleset) -> anyhow::Result<()> {
     let plan = Plan::new(&Ruleset::new(), rules, &Policy::new());
     let operations: Vec<_> = plan.changes().iter().filter_map(Change::operation).collect();
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rules, {eta} left")?;
-    let progress = ProgressBar::new(operations.len() as u64).with_style(style);
+    let progress = progress_bar("{bar:40} {pos}/{len} rules, {eta} left");
+    progress.set_length(operations.len() as u64);
     let mut failed = None;
     ipvs.batch_each(operations, Batch::default().stop_at_first_error(), |_, result| {
         progress.inc(1);

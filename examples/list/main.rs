@@ -34,7 +34,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    support::end(list(&Arguments::parse()).map(|text| print!("{text}")))
+    support::end(list(&Arguments::parse()).and_then(|text| Ok(support::output::print(text)?)))
 }
 
 fn list(arguments: &Arguments) -> anyhow::Result<String> {

@@ -1,5 +1,7 @@
-//! Which kernel the examples speak with: the real one where that can be, else one in the process.
+//! Which kernel the examples speak with, how they read rules, and how they end.
 #![allow(dead_code)] // Each example takes what it needs.
+
+pub(crate) mod output;
 
 use std::fmt::Display;
 use std::path::Path;
@@ -8,12 +10,15 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use ipvs_netlink::{Client, Error, Ruleset, blocking, fake};
+use rustix::io::Errno;
+
+use output::complain;
 
 /// The kernel to speak with.
 #[derive(Args, Clone, Copy)]
 pub(crate) struct KernelOption {
-    /// Which kernel: this host's, or a fake one in the process. Unless told, this host's if it has
-    /// IPVS and lets us, else a fake one
+    /// Which kernel: this host's, or a fake one in the process. Unless told, this host's, or a fake
+    /// one where this host has no IPVS. Every line that comes from the fake one begins with "fake: "
     #[arg(long, value_enum)]
     kernel: Option<Which>,
 }
@@ -27,7 +32,7 @@ enum Which {
 impl KernelOption {
     /// Connects a blocking client.
     pub(crate) fn connect(self) -> Result<blocking::Client, Error> {
-        if self.is_fake(blocking::Client::connect)? {
+        if self.is_fake()? {
             return blocking::Client::connect_to(&fake::Kernel::new());
         }
         blocking::Client::connect()
@@ -38,42 +43,53 @@ impl KernelOption {
         self,
         real: impl Future<Output = Result<Client, Error>>,
     ) -> Result<Client, Error> {
-        if self.is_fake(blocking::Client::connect)? {
+        if self.is_fake()? {
             return Client::connect_to(&fake::Kernel::new()).await;
         }
         real.await
     }
 
-    fn is_fake(
-        self,
-        connect: impl FnOnce() -> Result<blocking::Client, Error>,
-    ) -> Result<bool, Error> {
-        match self.kernel {
-            Some(which) => Ok(matches!(which, Which::Fake)),
-            // That reading the version is permitted tells that all is.
-            None => match connect().and_then(|mut client| client.info()) {
-                Ok(_) => Ok(false),
-                Err(error) if error.is_ipvs_not_found() || error.is_permission_denied() => {
-                    eprintln!("note: {error}; this runs on a fake kernel in the process");
-                    Ok(true)
-                }
-                Err(error) => Err(error),
-            },
+    /// Whether to take the fake kernel. Where this host's has IPVS and does not let us, that is an
+    /// error: nobody is to take the fake kernel's word for this host's.
+    fn is_fake(self) -> Result<bool, Error> {
+        if matches!(self.kernel, Some(Which::Fake)) {
+            output::is_from_the_fake();
+            return Ok(true);
+        }
+        // That reading the version is permitted tells that all is.
+        match blocking::Client::connect().and_then(|mut client| client.info()) {
+            Ok(_) => Ok(false),
+            Err(error) if self.kernel.is_none() && is_without_ipvs(&error) => {
+                output::is_from_the_fake();
+                complain!("note: {error}; this runs on a fake kernel in the process");
+                Ok(true)
+            }
+            Err(error) => Err(error),
         }
     }
 }
 
-/// Reads a rules file: JSON or YAML where its name ends so, else the format of ipvsadm-save.
+/// Whether the kernel has no IPVS, or, as a kernel that is emulated, not even generic netlink.
+fn is_without_ipvs(error: &Error) -> bool {
+    let none = [Errno::AFNOSUPPORT, Errno::PFNOSUPPORT, Errno::PROTONOSUPPORT];
+    let is_without_netlink = none.iter().any(|none| error.errno() == Some(none.raw_os_error()));
+    error.is_ipvs_not_found() || is_without_netlink
+}
+
+/// Reads a rules file.
 pub(crate) fn read_rules(path: &Path) -> anyhow::Result<Ruleset> {
-    let file = path.display();
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) => bail!("cannot read {file}: {error}"),
-    };
-    let name = || file.to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse_rules(path, &text),
+        Err(error) => bail!("cannot read {}: {error}", path.display()),
+    }
+}
+
+/// The rules of a file: JSON or YAML where its name ends so, else in the format of ipvsadm-save.
+pub(crate) fn parse_rules(path: &Path, text: &str) -> anyhow::Result<Ruleset> {
+    let name = || path.display().to_string();
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("json") => serde_json::from_str(&text).with_context(name),
-        Some("yaml" | "yml") => serde_saphyr::from_str(&text).with_context(name),
+        Some("json") => serde_json::from_str(text).with_context(name),
+        Some("yaml" | "yml") => serde_saphyr::from_str(text).with_context(name),
         _ => text.parse().with_context(name),
     }
 }
@@ -83,7 +99,7 @@ pub(crate) fn end<E: Display>(outcome: Result<(), E>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            complain!("error: {error:#}");
             ExitCode::FAILURE
         }
     }

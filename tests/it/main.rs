@@ -20,6 +20,8 @@ mod listing;
 mod matrix;
 mod namespaces;
 mod oracle;
+#[path = "../support/program.rs"]
+mod program;
 mod properties;
 mod random;
 mod readable;
@@ -32,6 +34,8 @@ mod subject;
 mod sync;
 mod system;
 mod tampered;
+#[path = "../support/terminal.rs"]
+mod terminal;
 mod traffic;
 
 use libtest_mimic::{Arguments, Conclusion};

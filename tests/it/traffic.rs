@@ -1,6 +1,7 @@
 //! Real traffic through the kernel: clients, a director and three real servers in network
 //! namespaces of the guest; by masquerade and direct route, IPv4 and IPv6.
 
+mod confirm;
 mod controller;
 mod killed;
 mod network;
@@ -23,6 +24,8 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = undisturbed::cases();
     // The controller has a client of its own.
     cases.extend(killed::cases().into_iter().map(Case::long));
+    // The program has a client of its own, too.
+    cases.extend(confirm::cases().into_iter().map(Case::long));
     // How requests are spread is the kernel's doing, whoever wrote the rules.
     cases.extend(schedulers::cases().into_iter().map(Case::long));
     cases

@@ -1,5 +1,7 @@
 //! What a process without privileges, or in another namespace, is told.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -8,6 +10,7 @@ use ipvs_netlink::blocking::Client;
 use ipvs_netlink::{DaemonRole, Error, TimeoutsUpdate};
 
 use crate::case::{Outcome, cases};
+use crate::program::{example, folder};
 use crate::rules::{backend, real6, vip6, web};
 use crate::subject::Subject;
 
@@ -15,6 +18,7 @@ cases![
     an_ordinary_user_is_refused_everything,
     root_of_a_user_namespace_is_refused_everything,
     a_fresh_network_namespace_has_a_table_of_its_own,
+    an_ordinary_users_sync_is_an_error_and_not_the_fake_kernels,
 ];
 
 /// Tells this program that it is to ask the kernel and print the answers, and what.
@@ -132,5 +136,34 @@ async fn a_fresh_network_namespace_has_a_table_of_its_own(subject: &mut Subject)
     );
     assert_eq!(lines[2..], ["IPv6: Ok(())", "taken"]);
     assert_eq!(subject.client.services().await?.len(), 1);
+    Ok(())
+}
+
+/// It said that its changes were made, which they were on a fake kernel.
+async fn an_ordinary_users_sync_is_an_error_and_not_the_fake_kernels(
+    subject: &mut Subject,
+) -> Outcome {
+    let folder = folder();
+    let file = folder.path().join("rules");
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+    std::fs::write(&file, "-A -t 10.0.0.1:80 -s rr\n")?;
+    let sync = || {
+        let mut sync = example("sync");
+        sync.uid(65534).gid(65534).arg(&file);
+        sync
+    };
+    for arguments in [&[][..], &["--kernel", "real"], &["--dry-run"], &["--watch"]] {
+        let (status, said) = crate::program::run(sync().args(arguments));
+        assert_eq!(status, Some(2), "{said:#?}");
+        assert_eq!(said.len(), 1, "{said:#?}");
+        assert!(said[0].contains("needs CAP_NET_ADMIN"), "{said:#?}");
+        assert!(said[0].ends_with("nothing was changed"), "{said:#?}");
+    }
+    assert!(subject.client.services().await?.is_empty());
+
+    let (status, said) = crate::program::run(sync().args(["--kernel", "fake"]));
+    assert_eq!(status, Some(0), "{said:#?}");
+    assert!(said.iter().all(|line| line.starts_with("fake: ")), "{said:#?}");
+    assert!(subject.client.services().await?.is_empty());
     Ok(())
 }

@@ -23,7 +23,8 @@ pub(super) struct Namespace(&'static str);
 pub(super) const CLIENT: Namespace = Namespace("client");
 pub(super) const DIRECTOR: Namespace = Namespace("director");
 const SWITCH: Namespace = Namespace("switch");
-const REAL: [Namespace; 3] = [Namespace("real1"), Namespace("real2"), Namespace("real3")];
+pub(super) const REAL: [Namespace; 3] =
+    [Namespace("real1"), Namespace("real2"), Namespace("real3")];
 
 impl Namespace {
     pub(super) fn path(self) -> PathBuf {

@@ -27,10 +27,15 @@ const TEST_KERNEL: &str = "IPVS_NETLINK_TEST_KERNEL";
 /// The benchmark of `cargo xtask bench`, which takes longer than a guest may that was not told so.
 pub(crate) const RULES: &str = "rules";
 
+/// The example that the integration tests run.
+const TESTED: &str = "sync";
+
 /// Programs to run one after another, each in a guest of its own.
 #[derive(Default)]
 pub(crate) struct Job {
     programs: Vec<PathBuf>,
+    /// Programs that those start.
+    beside: Vec<PathBuf>,
     arguments: Vec<OsString>,
     files: Vec<PathBuf>,
     stdin: Option<PathBuf>,
@@ -70,10 +75,13 @@ impl Job {
         let mut cargo = cargo(&metadata()?);
         // As `cargo xtask test` builds all tests, so that nothing is built twice.
         cargo.args(["test", "--workspace", "--all-features", "--test", "it", "--no-run"]);
+        let mut examples = crate::cargo::cargo(&metadata()?);
+        examples.args(["build", "--workspace", "--all-features", "--example", TESTED]);
         // The kernel's tables are one for all tests.
         let one_by_one = OsString::from("--test-threads=1");
         Ok(Self {
             programs: build(cargo, |target| target.is_test() && target.name == "it")?,
+            beside: build(examples, |target| target.is_example() && target.name == TESTED)?,
             arguments: std::iter::once(one_by_one).chain(arguments).collect(),
             ..Self::default()
         })
@@ -142,8 +150,8 @@ impl Job {
         let mut tree = Tree::default();
         let is_tool = userland::TOOLS.iter().any(|tool| Path::new(tool) == program);
         let host = if is_tool { None } else { program::find(program)? };
-        if let Some(host) = &host {
-            program::add(&mut tree, host)?;
+        for program in host.iter().chain(&self.beside) {
+            program::add(&mut tree, program)?;
         }
         for file in self.files.iter().chain(&options.files) {
             program::add_file(&mut tree, FILES, file)?;

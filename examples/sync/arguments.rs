@@ -1,0 +1,178 @@
+//! What `sync` is told: its options, and the policy that they make.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use clap::Parser;
+use ipvs_netlink::{Allowed, Draining, Policy, Protocol, Ruleset, Scope};
+
+use crate::support::KernelOption;
+
+/// Makes the IPVS table what a rules file says, by the least change.
+///
+/// Exit status: 0 all done, 1 failed in part, 2 bad input and nothing changed, 3 went back to what was.
+#[derive(Parser)]
+#[command(after_long_help = ON_TRIAL)]
+#[allow(clippy::struct_excessive_bools)] // They are the options.
+pub(crate) struct Arguments {
+    /// The rules file, such as examples/rules/web.ipvs: in the format of ipvsadm-save, or as JSON
+    /// or YAML where its name ends so
+    #[arg(required_unless_present = "confirm_now")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) kernel: KernelOption,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print the changes as ipvsadm commands
+    #[arg(long)]
+    pub(crate) commands: bool,
+    /// Own the services of this network, as 10.0.0.0/24 (repeatable; unless told, all are owned)
+    #[arg(long, value_name = "NETWORK", value_parser = network)]
+    own_network: Vec<(IpAddr, u8)>,
+    /// Own the services of this protocol: tcp, udp, sctp or a number (repeatable)
+    #[arg(long, value_name = "PROTOCOL", value_parser = protocol)]
+    own_protocol: Vec<Protocol>,
+    /// Own the services of these firewall marks, as 7 or 100-199 (repeatable)
+    #[arg(long, value_name = "MARKS", value_parser = marks)]
+    own_marks: Vec<(u32, u32)>,
+    /// Remove nothing
+    #[arg(long)]
+    keep: bool,
+    /// Keep the weights of destinations that are there, whoever set them
+    #[arg(long)]
+    keep_weights: bool,
+    /// Take a file without any rules at its word: every service that is owned goes. Unless told,
+    /// such a file is an error, since one that is being written is empty, too
+    #[arg(long)]
+    allow_empty: bool,
+    /// Let the connections of removed destinations end, for this long at most, as 30s or 5min
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    drain: Option<Duration>,
+    /// Read the file once nothing has been written to it for this long
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "200ms")]
+    pub(crate) quiet: Duration,
+    /// Go on, and do it again whenever the file changes, or what its path leads to
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) watch: bool,
+    /// While watching, read the table anew at least this often, to see what others changed
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "5min")]
+    pub(crate) max_age: Duration,
+    /// Go back to what was, unless it is confirmed within this time, as 60s (see --help)
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(conflicts_with_all = ["dry_run", "watch", "drain"])]
+    pub(crate) confirm: Option<Duration>,
+    /// Confirm what runs with --confirm: the change stays
+    #[arg(long, conflicts_with_all = ["file", "dry_run", "watch", "confirm"])]
+    pub(crate) confirm_now: bool,
+    /// Where --confirm keeps what was [default: /run/ipvs-sync; for other users than root
+    /// $XDG_RUNTIME_DIR/ipvs-sync]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) state: Option<PathBuf>,
+    /// Be the process in the background that goes back
+    #[arg(long, hide = true, requires = "confirm")]
+    pub(crate) guard: bool,
+}
+
+const ON_TRIAL: &str = "\
+On trial, as network routers do it:
+  sync --confirm 60s FILE makes the change and goes back to what was after 60 seconds, unless Enter is
+  pressed on its terminal or sync --confirm-now is run. Ctrl-C, SIGINT and SIGTERM have it go back at
+  once, and so has a change that fails in part.
+
+  A process in the background goes back. It has a session of its own and ignores SIGHUP and SIGPIPE:
+  the change may cut the connection that it is run over. Without a terminal, the command ends once the
+  change is made, and the process in the background goes on. systemd ends it along with the session of
+  its user where logind has KillUserProcesses=yes: it then goes back at once.
+
+  What was is in a file before the first write: net-N.ipvs in the folder of --state, where N is the
+  number of the network namespace; net-N.log there tells what came of the last change. Only one change
+  at a time waits in a network namespace. Going back touches the services of the change alone.
+  Destinations that were removed are added again, and so get back the connections that the kernel
+  still has.
+
+  Where the process is killed (SIGKILL), the change stays, and so does the file; its first lines say
+  how to go back by hand: sync FILE. Remove it to keep the change. After a restart of the machine
+  the kernel's table is empty, whatever was confirmed.";
+
+impl Arguments {
+    /// The rules file.
+    pub(crate) fn file(&self) -> anyhow::Result<&Path> {
+        self.file.as_deref().context("no rules file is named")
+    }
+
+    /// What else the rules must be, so that they are carried out.
+    pub(crate) fn accept(&self, rules: Ruleset) -> anyhow::Result<Ruleset> {
+        ensure!(
+            self.allow_empty || !rules.is_empty(),
+            "{}: no rules are in it; --allow-empty removes all services that are owned",
+            self.file()?.display()
+        );
+        Ok(rules)
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        let mut allowed = Allowed::all();
+        allowed.set(Allowed::REMOVE_SERVICES | Allowed::REMOVE_DESTINATIONS, !self.keep);
+        allowed.set(Allowed::WEIGHTS, !self.keep_weights);
+        let draining = self.drain.map_or(Draining::at_once(), Draining::within);
+        Policy::new().scope(self.scope()).allowed(allowed).draining(draining)
+    }
+
+    fn scope(&self) -> Scope {
+        if self.own_network.is_empty() && self.own_protocol.is_empty() && self.own_marks.is_empty()
+        {
+            return Scope::all();
+        }
+        let mut scope = Scope::none();
+        for (address, prefix) in &self.own_network {
+            scope = scope.network(*address, *prefix);
+        }
+        for protocol in &self.own_protocol {
+            scope = scope.protocol(*protocol);
+        }
+        for (first, last) in &self.own_marks {
+            scope = scope.marks(*first..=*last);
+        }
+        scope
+    }
+
+    /// The options by which another run owns the same services.
+    pub(crate) fn own_options(&self) -> String {
+        let mut words = String::new();
+        for (address, prefix) in &self.own_network {
+            let _ = write!(words, " --own-network {address}/{prefix}");
+        }
+        for Protocol(number) in &self.own_protocol {
+            let _ = write!(words, " --own-protocol {number}");
+        }
+        for (first, last) in &self.own_marks {
+            let _ = write!(words, " --own-marks {first}-{last}");
+        }
+        words
+    }
+}
+
+fn network(text: &str) -> Result<(IpAddr, u8), String> {
+    let (address, prefix) = text.split_once('/').unwrap_or((text, "128"));
+    let parsed = address.parse().ok().zip(prefix.parse().ok());
+    parsed.ok_or_else(|| "expected a network, as 10.0.0.0/24 or 2001:db8::/32".to_owned())
+}
+
+fn protocol(text: &str) -> Result<Protocol, String> {
+    match text {
+        "tcp" => Ok(Protocol::TCP),
+        "udp" => Ok(Protocol::UDP),
+        "sctp" => Ok(Protocol::SCTP),
+        number => number.parse().map(Protocol).map_err(|_| "expected tcp, udp, sctp".to_owned()),
+    }
+}
+
+fn marks(text: &str) -> Result<(u32, u32), String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let parsed = first.parse().ok().zip(last.parse().ok());
+    parsed.ok_or_else(|| "expected marks, as 7 or 100-199".to_owned())
+}

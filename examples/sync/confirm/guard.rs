@@ -1,0 +1,286 @@
+//! The guard: the process in the background that makes a change on trial, and goes back.
+//!
+//! From its first write on, it waits for nobody but the kernel and whoever decides: a terminal may be
+//! gone or stopped, and so it speaks to the operator's process alone, by pipes that never block.
+
+use std::io::{self, BufRead, BufReader, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context as _;
+use ipvs_netlink::blocking::Client;
+use ipvs_netlink::sync::Progress;
+use ipvs_netlink::{Plan, Policy, Ruleset, Scope};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::signal_name;
+
+use super::pending::{Pending, Place};
+use super::talk::{GO_BACK, KEEP, KEPT, say_that_it_waits, show};
+use crate::apply::apply;
+use crate::arguments::Arguments;
+use crate::support::output::{complain, origin, say};
+use crate::{DONE, FAILED_IN_PART, WENT_BACK, prepare};
+
+/// How often going back is tried, and the wait in between.
+const TRIES: usize = 30;
+const REST: Duration = Duration::from_secs(1);
+
+/// Makes the change, and goes back unless it is confirmed. An error is one before the first change.
+pub(crate) fn guard(arguments: &Arguments) -> anyhow::Result<u8> {
+    let (sender, decisions) = channel();
+    // The terminal may go at any time from here on. That ends nothing, and Rust's runtime has SIGPIPE
+    // ignored already.
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    rustix::process::setsid().context("the session cannot be left")?;
+    let of_signals = sender.clone();
+    thread::spawn(move || {
+        for signal in signals.forever().filter(|signal| *signal != SIGHUP) {
+            let name = signal_name(signal).unwrap_or("a signal");
+            let _ = of_signals.send(Decision::GoBack(format!("{name} came")));
+        }
+    });
+    let of_operator = sender.clone();
+    thread::spawn(move || hear(io::stdin().lock(), None, &of_operator));
+
+    let time = arguments.confirm.context("--guard belongs to --confirm")?;
+    let (mut ipvs, _, rules) = prepare(arguments)?;
+    let table = ipvs.ruleset()?;
+    let plan = Plan::new(&table, &rules, &arguments.policy());
+    arguments.print_plan(&plan)?;
+    if plan.is_empty() {
+        say!("0 changes, and so none to confirm");
+        return Ok(DONE);
+    }
+    let place = Place::new(arguments.state.as_deref())?;
+    let saved = saved(arguments, &table, &place)?;
+    rustix::io::ioctl_fionbio(io::stdout(), true)?;
+    rustix::io::ioctl_fionbio(io::stderr(), true)?;
+    let (pending, listener) = Pending::begin(place, &saved)?;
+    thread::spawn(move || listen(&listener, &sender));
+    let touched = plan.changes().iter().map(ipvs_netlink::Change::service);
+    let trial = Trial {
+        ipvs,
+        way_back: Policy::new().scope(Scope::none().services(touched)),
+        before: plan.before().clone(),
+        decisions,
+        deadline: Deadline { time, at: Instant::now().checked_add(time) },
+        pending,
+    };
+    Ok(trial.run(plan, arguments))
+}
+
+/// The table as it was, as a rules file that says how to go back by hand.
+fn saved(arguments: &Arguments, table: &Ruleset, place: &Place) -> anyhow::Result<String> {
+    let scope = arguments.policy().scope;
+    let mut owned = table.clone();
+    for rules in table.services().filter(|rules| !scope.owns(&rules.service().key)) {
+        owned.remove_service(rules.service().key);
+    }
+    let mut options = arguments.own_options();
+    if owned.is_empty() {
+        options.push_str(" --allow-empty");
+    }
+    Ok(format!(
+        "# What IPVS had on {} before process {} made it what {} says.\n\
+         # Back to it by hand: sync{options} {}\n{owned}",
+        humantime::format_rfc3339_seconds(SystemTime::now()),
+        std::process::id(),
+        arguments.file()?.display(),
+        place.before().display(),
+    ))
+}
+
+/// What becomes of the change.
+enum Decision {
+    /// It stays; who asked for that from elsewhere gets an answer.
+    Keep(Option<UnixStream>),
+    /// It does not, and why.
+    GoBack(String),
+}
+
+/// Hears those who confirm from elsewhere.
+fn listen(listener: &UnixListener, decisions: &Sender<Decision>) {
+    for stream in listener.incoming().map_while(Result::ok) {
+        let decisions = decisions.clone();
+        thread::spawn(move || {
+            let Ok(lines) = stream.try_clone() else { return };
+            hear(BufReader::new(lines), Some(&stream), &decisions);
+        });
+    }
+}
+
+/// Hears one who decides, line by line, to the end.
+fn hear(lines: impl BufRead, answers: Option<&UnixStream>, decisions: &Sender<Decision>) {
+    for line in lines.lines().map_while(Result::ok) {
+        let decision = match line.as_str() {
+            KEEP => Decision::Keep(answers.and_then(|stream| stream.try_clone().ok())),
+            GO_BACK => Decision::GoBack("the operator asked for it".to_owned()),
+            _ => continue,
+        };
+        let _ = decisions.send(decision);
+    }
+}
+
+/// Until when the change can be confirmed.
+struct Deadline {
+    time: Duration,
+    /// `None` is later than any clock shows.
+    at: Option<Instant>,
+}
+
+impl Deadline {
+    fn left(&self) -> Duration {
+        self.at.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// A change, from its first write to the decision.
+struct Trial {
+    ipvs: Client,
+    /// The services of the change as they were, and the policy by which they become so again.
+    before: Ruleset,
+    way_back: Policy,
+    decisions: Receiver<Decision>,
+    deadline: Deadline,
+    pending: Pending,
+}
+
+impl Trial {
+    fn run(mut self, plan: Plan, arguments: &Arguments) -> u8 {
+        let mut decided = None;
+        let (first, decisions) = (&mut decided, &mut self.decisions);
+        let deadline = &self.deadline;
+        let mut shown = Shown::default();
+        let made = apply(&mut self.ipvs, plan, move |progress| {
+            shown.show(progress);
+            if first.is_none() {
+                *first = decisions.try_recv().ok();
+            }
+            !matches!(first, Some(Decision::GoBack(_))) && !deadline.left().is_zero()
+        });
+        let decision = match (made, decided) {
+            // What it was told to leave undone is no error.
+            (Err(_), Some(back @ Decision::GoBack(_))) => back,
+            (Err(report), decided) => {
+                self.tell(&format!("error: {report}"), true);
+                answer(decided, "the change failed in part");
+                Decision::GoBack("the change was not made to its end".to_owned())
+            }
+            (Ok(_), Some(decision)) => decision,
+            (Ok(report), None) => {
+                self.tell(&report, false);
+                self.say_how_to_decide(arguments);
+                // What is said from here on has one stream: the other's end tells that all was said.
+                let _ = rustix::stdio::dup2_stderr(io::stdout());
+                say_that_it_waits();
+                self.wait()
+            }
+        };
+        match decision {
+            Decision::Keep(asked) => self.keep(asked),
+            Decision::GoBack(why) => self.go_back(&why),
+        }
+    }
+
+    fn say_how_to_decide(&mut self, arguments: &Arguments) {
+        let state = arguments.state.as_ref();
+        let state = state.map(|it| format!(" --state {}", it.display())).unwrap_or_default();
+        let time = humantime::format_duration(self.deadline.time);
+        let process = std::process::id();
+        self.tell(&format!("process {process} goes back {time} after the first write"), false);
+        say!("to keep the change: sync --confirm-now{state}");
+        say!("to go back at once: kill {process}");
+    }
+
+    fn wait(&self) -> Decision {
+        self.decisions.recv_timeout(self.deadline.left()).unwrap_or_else(|_| {
+            let time = humantime::format_duration(self.deadline.time);
+            Decision::GoBack(format!("nobody confirmed within {time}"))
+        })
+    }
+
+    fn keep(mut self, asked: Option<UnixStream>) -> u8 {
+        self.tell("confirmed: the change stays", false);
+        let ended = self.pending.end();
+        answer(Some(Decision::Keep(asked)), KEPT);
+        if let Err(error) = ended {
+            complain!("error: the file of what was cannot be removed: {error}");
+            return FAILED_IN_PART;
+        }
+        DONE
+    }
+
+    /// Goes back by adding what is gone and changing what is other: a destination that is added again
+    /// gets the connections back that the kernel still has.
+    fn go_back(mut self, why: &str) -> u8 {
+        self.tell(&format!("going back: {why}"), false);
+        let (mut tries, mut shown) = (0, Shown::default());
+        let back = loop {
+            tries += 1;
+            let back = match self.ipvs.plan(&self.before, &self.way_back) {
+                Ok(plan) => apply(&mut self.ipvs, plan, |progress| {
+                    shown.show(progress);
+                    true
+                }),
+                Err(error) => Err(error.to_string()),
+            };
+            if back.is_ok() || tries == TRIES {
+                break back;
+            }
+            thread::sleep(REST);
+        };
+        let status = match &back {
+            Ok(report) => {
+                self.tell(&format!("went back: {report}"), false);
+                WENT_BACK
+            }
+            Err(report) => {
+                let file = self.pending.before();
+                let said = format!("error: not all went back: {report}\nwhat was is in ");
+                self.tell(&format!("{said}{}", file.display()), true);
+                FAILED_IN_PART
+            }
+        };
+        while let Ok(decision) = self.decisions.try_recv() {
+            answer(Some(decision), "it went back");
+        }
+        if back.is_ok()
+            && let Err(error) = self.pending.end()
+        {
+            complain!("error: the file of what was cannot be removed: {error}");
+            return FAILED_IN_PART;
+        }
+        status
+    }
+
+    /// Prints a line, and notes it for who comes back.
+    fn tell(&mut self, line: &str, is_error: bool) {
+        self.pending.note(line);
+        if is_error { complain!("{line}") } else { say!("{line}") }
+    }
+}
+
+/// Answers who asked; one who has gone needs none.
+fn answer(asked: Option<Decision>, answer: &str) {
+    if let Some(Decision::Keep(Some(mut asked))) = asked {
+        let _ = writeln!(asked, "{}{answer}", origin());
+    }
+}
+
+/// How far a change has come, as the operator's bar shows it: ten times a second, and not for each of
+/// a million changes.
+#[derive(Default)]
+struct Shown(Option<Instant>);
+
+impl Shown {
+    fn show(&mut self, progress: Option<Progress>) {
+        let is_due = self.0.is_none_or(|last| last.elapsed() >= Duration::from_millis(100));
+        if let Some(progress) = progress.filter(|_| is_due) {
+            self.0 = Some(Instant::now());
+            show(progress);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What a change on trial leaves in the file system: what was, a lock, a socket, a log.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
+use crate::support::output::origin;
+
+/// The folder, and the name that belongs to the table: that of the network namespace.
+pub(crate) struct Place {
+    folder: PathBuf,
+    name: String,
+}
+
+impl Place {
+    pub(crate) fn new(folder: Option<&Path>) -> anyhow::Result<Self> {
+        let folder = match folder {
+            Some(folder) => std::path::absolute(folder)?,
+            None => usual_folder()?,
+        };
+        let namespace = std::fs::metadata("/proc/self/ns/net").context("/proc/self/ns/net")?;
+        Ok(Self { folder, name: format!("net-{}", namespace.ino()) })
+    }
+
+    /// What was, as a rules file.
+    pub(crate) fn before(&self) -> PathBuf {
+        self.path("ipvs")
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path("socket")
+    }
+
+    fn path(&self, extension: &str) -> PathBuf {
+        self.folder.join(format!("{}.{extension}", self.name))
+    }
+
+    /// Whether a change is on trial.
+    pub(crate) fn is_taken(&self) -> anyhow::Result<bool> {
+        if !self.folder.exists() {
+            return Ok(false);
+        }
+        self.check_folder()?;
+        Ok(self.lock()?.is_none())
+    }
+
+    /// What the log says last.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        let log = std::fs::read_to_string(self.path("log")).ok()?;
+        log.lines().last().map(str::to_owned)
+    }
+
+    /// What to do where a guard was killed.
+    pub(crate) fn left_over(&self) -> String {
+        format!(
+            "where a change was made, what was before it is in {0}, whose first lines say how to go \
+             back; remove that file to keep the change",
+            self.before().display()
+        )
+    }
+
+    /// Takes the lock, unless another process has it. It ends with the process.
+    fn lock(&self) -> anyhow::Result<Option<File>> {
+        let path = self.path("lock");
+        let file = options().open(&path).with_context(|| path.display().to_string())?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error).with_context(|| path.display().to_string()),
+        }
+    }
+
+    /// The folder is ours alone: nobody else can put a link there.
+    fn check_folder(&self) -> anyhow::Result<()> {
+        let folder = self.folder.display();
+        let metadata =
+            std::fs::symlink_metadata(&self.folder).with_context(|| folder.to_string())?;
+        let is_ours = metadata.is_dir() && metadata.uid() == geteuid().as_raw();
+        let of_others = metadata.mode() & 0o077;
+        ensure!(
+            is_ours && of_others == 0,
+            "{folder} is not a folder of this user alone; name another with --state"
+        );
+        Ok(())
+    }
+}
+
+/// The folder of a user under `$XDG_RUNTIME_DIR` would go with root's last session, which the change
+/// itself may end.
+fn usual_folder() -> anyhow::Result<PathBuf> {
+    let folder = if geteuid().is_root() {
+        PathBuf::from("/run")
+    } else {
+        let folder = std::env::var_os("XDG_RUNTIME_DIR").context("--state is needed")?;
+        PathBuf::from(folder)
+    };
+    Ok(folder.join("ipvs-sync"))
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    let no_link = i32::try_from(OFlags::NOFOLLOW.bits()).expect("a flag of open(2)");
+    options.create(true).append(true).mode(0o600).custom_flags(no_link);
+    options
+}
+
+/// A change on trial.
+pub(crate) struct Pending {
+    place: Place,
+    _lock: File,
+    log: File,
+}
+
+impl Pending {
+    /// Writes down what was. Once this returns, it is on the disk.
+    pub(crate) fn begin(place: Place, before: &str) -> anyhow::Result<(Self, UnixListener)> {
+        let folder = &place.folder;
+        let name = || folder.display().to_string();
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(error).with_context(name);
+            }
+            _ => place.check_folder()?,
+        }
+        let Some(lock) = place.lock()? else {
+            bail!("a change waits to be confirmed already: sync --confirm-now keeps it");
+        };
+        let file = place.before();
+        ensure!(!file.exists(), "an earlier change was never decided: {}", place.left_over());
+
+        let mut new = tempfile::NamedTempFile::new_in(folder).with_context(name)?;
+        new.write_all(before.as_bytes())?;
+        new.as_file().sync_all()?;
+        new.persist_noclobber(&file).with_context(|| file.display().to_string())?;
+        File::open(folder)?.sync_all()?;
+
+        let begun = || {
+            let socket = place.socket();
+            // One of a guard that was killed.
+            if socket.exists() {
+                std::fs::remove_file(&socket)?;
+            }
+            let log = options().open(place.path("log"))?;
+            log.set_len(0)?;
+            Ok::<_, io::Error>((log, UnixListener::bind(socket)?))
+        };
+        match begun() {
+            Ok((log, listener)) => Ok((Self { place, _lock: lock, log }, listener)),
+            Err(error) => {
+                std::fs::remove_file(&file)?;
+                Err(error).with_context(name)
+            }
+        }
+    }
+
+    /// What was, as a rules file.
+    pub(crate) fn before(&self) -> PathBuf {
+        self.place.before()
+    }
+
+    /// Writes into the log, which tells an operator who comes back what became of the change.
+    pub(crate) fn note(&mut self, line: &str) {
+        let time = humantime::format_rfc3339_seconds(SystemTime::now());
+        let _ = writeln!(self.log, "{time} {}{}", origin(), line.replace('\n', "; "));
+    }
+
+    /// The change is decided: what was is of no use any more.
+    pub(crate) fn end(self) -> io::Result<()> {
+        std::fs::remove_file(self.place.socket())?;
+        std::fs::remove_file(self.place.before())
+    }
+}

@@ -1,0 +1,120 @@
+//! The rules file: read by its path when nobody writes it.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use ipvs_netlink::Ruleset;
+
+use crate::support::parse_rules;
+
+/// How often to look at the file.
+///
+/// Looking goes by the path each time, so that it follows every link that is put in the place of
+/// another. Events of the file system tell of the file that a path led to when it was asked, and of
+/// its neighbours.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
+
+/// A rules file by its path.
+pub(crate) struct RulesFile {
+    path: PathBuf,
+    /// After how long without a change the file is whole.
+    quiet: Duration,
+    /// What was there last, and since when.
+    seen: Option<Identity>,
+    since: Instant,
+    /// What was read last.
+    read: Option<Identity>,
+}
+
+/// What is another where another file, or another text, is at the path. The time of the change of
+/// status is part of it: a writer cannot set it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    file: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            file: (metadata.dev(), metadata.ino()),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+impl RulesFile {
+    pub(crate) fn new(path: &Path, quiet: Duration) -> Self {
+        let path = path.to_owned();
+        Self { path, quiet, seen: None, since: Instant::now(), read: None }
+    }
+
+    /// Reads the rules for the first time, once the file is quiet. A pipe is read to its end.
+    pub(crate) fn wait(&mut self) -> anyhow::Result<Ruleset> {
+        let is_file = std::fs::metadata(&self.path).is_ok_and(|metadata| metadata.is_file());
+        if !is_file {
+            let text = std::fs::read_to_string(&self.path).with_context(|| self.cannot_read())?;
+            return parse_rules(&self.path, &text);
+        }
+        loop {
+            if let Some(rules) = self.poll() {
+                return rules;
+            }
+            std::thread::sleep(INTERVAL);
+        }
+    }
+
+    /// The rules, where the file is another than was read last, and quiet. A file that cannot be
+    /// read is an error each time, one with broken rules once.
+    pub(crate) fn poll(&mut self) -> Option<anyhow::Result<Ruleset>> {
+        let found = std::fs::metadata(&self.path).and_then(|metadata| {
+            // Opening a pipe would wait for its writer.
+            let regular = metadata.is_file().then(|| Identity::of(&metadata));
+            regular.ok_or_else(|| io::Error::other("it is no regular file"))
+        });
+        let seen = found.as_ref().ok().copied();
+        if seen != self.seen {
+            (self.seen, self.since) = (seen, Instant::now());
+        }
+        let is_known = seen.is_some() && seen == self.read;
+        if is_known || self.since.elapsed() < self.quiet {
+            return None;
+        }
+        match found.and_then(|identity| read(&self.path, identity)) {
+            Ok(Some(text)) => {
+                self.read = seen;
+                Some(parse_rules(&self.path, &text))
+            }
+            // Somebody has begun to write.
+            Ok(None) => None,
+            Err(error) => Some(Err(error).with_context(|| self.cannot_read())),
+        }
+    }
+
+    fn cannot_read(&self) -> String {
+        format!("cannot read {}", self.path.display())
+    }
+}
+
+/// The text of the file with this identity; `None` where another is there by now.
+fn read(path: &Path, identity: Identity) -> io::Result<Option<String>> {
+    let mut file = File::open(path)?;
+    let mut text = Vec::new();
+    let is_the_same = |file: &File| Ok::<_, io::Error>(Identity::of(&file.metadata()?) == identity);
+    if !is_the_same(&file)? {
+        return Ok(None);
+    }
+    file.read_to_end(&mut text)?;
+    if !is_the_same(&file)? || text.len() as u64 != identity.size {
+        return Ok(None);
+    }
+    String::from_utf8(text).map(Some).map_err(|error| io::Error::other(error.utf8_error()))
+}

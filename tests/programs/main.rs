@@ -1,0 +1,10 @@
+//! The example programs, each run as a user runs it.
+#![allow(clippy::unwrap_used)] // A test may fail by a panic.
+
+mod confirm;
+mod origin;
+#[path = "../support/program.rs"]
+mod program;
+#[path = "../support/terminal.rs"]
+mod terminal;
+mod watch;

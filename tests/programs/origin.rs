@@ -1,0 +1,111 @@
+//! Which kernel a program speaks with, and that each line from the fake one says so.
+
+use ipvs_netlink::blocking::Client;
+
+use crate::program::{example, folder, rules, run};
+
+/// Each program, and what else it is told.
+fn programs() -> Vec<(&'static str, Vec<String>)> {
+    let file = rules("web.ipvs").display().to_string();
+    vec![
+        ("quickstart", vec![]),
+        ("quickstart_tokio", vec![]),
+        ("quickstart_smol", vec![]),
+        ("list", vec![]),
+        ("list", vec!["--json".to_owned()]),
+        ("restore", vec![file.clone()]),
+        ("sync", vec![file.clone()]),
+        ("sync", vec!["--dry-run".to_owned(), file.clone()]),
+        ("sync", vec!["--commands".to_owned(), file]),
+    ]
+}
+
+#[track_caller]
+fn assert_is_from_the_fake(said: &[String]) {
+    assert!(!said.is_empty());
+    for line in said {
+        assert!(line.starts_with("fake: "), "{line:?} of {said:#?}");
+    }
+}
+
+#[test]
+fn every_line_from_the_fake_kernel_says_so() {
+    for (name, arguments) in programs() {
+        let (status, said) = run(example(name).args(["--kernel", "fake"]).args(&arguments));
+        assert_eq!(status, Some(0), "{name} {arguments:?}: {said:#?}");
+        assert_is_from_the_fake(&said);
+    }
+}
+
+/// An error of the fake kernel is one of its lines, too.
+#[test]
+fn an_error_from_the_fake_kernel_says_so() {
+    let folder = folder();
+    let file = folder.path().join("rules");
+    std::fs::write(&file, "-A -t 10.0.0.1:80 -s nosuch\n").unwrap();
+    for name in ["restore", "sync"] {
+        let (status, said) = run(example(name).args(["--kernel", "fake"]).arg(&file));
+        assert_eq!(status, Some(1), "{said:#?}");
+        assert_is_from_the_fake(&said);
+    }
+}
+
+/// This only reads: where this host has IPVS, its table is somebody's.
+#[test]
+fn without_being_asked_the_fake_kernel_is_taken_only_where_there_is_no_ipvs() {
+    let file = rules("web.ipvs");
+    let of_host = Client::connect().and_then(|mut client| client.info());
+    for (name, arguments) in
+        [("list", vec![]), ("sync", vec!["--dry-run".to_owned(), file.display().to_string()])]
+    {
+        let (status, said) = run(example(name).args(arguments));
+        match &of_host {
+            Ok(_) => {
+                assert_eq!(status, Some(0), "{said:#?}");
+                assert!(!said.iter().any(|line| line.starts_with("fake")), "{said:#?}");
+            }
+            Err(error) if error.is_ipvs_not_found() => {
+                assert_eq!(status, Some(0), "{said:#?}");
+                assert_is_from_the_fake(&said);
+                assert!(said.iter().any(|line| line.contains("modprobe ip_vs")), "{said:#?}");
+            }
+            Err(error) => {
+                assert!(matches!(status, Some(1 | 2)), "{said:#?}");
+                assert!(said.len() == 1 && said[0].contains(&error.to_string()), "{said:#?}");
+            }
+        }
+    }
+}
+
+/// Asked for, this host's kernel is not replaced by another.
+#[test]
+fn the_real_kernel_that_is_asked_for_and_not_there_is_an_error() {
+    if Client::connect().and_then(|mut client| client.info()).is_ok() {
+        return;
+    }
+    for (name, arguments) in programs() {
+        let (status, said) = run(example(name).args(["--kernel", "real"]).args(&arguments));
+        assert!(matches!(status, Some(1 | 2)), "{name}: {said:#?}");
+        assert!(said.len() == 1 && said[0].starts_with("error: "), "{name}: {said:#?}");
+    }
+}
+
+#[test]
+fn a_file_without_rules_needs_a_word() {
+    let folder = folder();
+    for (name, text) in [("a.ipvs", ""), ("b.ipvs", "# later\n"), ("c.json", r#"{"services":[]}"#)]
+    {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        let sync = || {
+            let mut sync = example("sync");
+            sync.args(["--kernel", "fake"]).arg(&file);
+            sync
+        };
+        let (status, said) = run(&mut sync());
+        assert_eq!(status, Some(2), "{said:#?}");
+        assert!(said[0].contains("--allow-empty"), "{said:#?}");
+        assert!(said[0].contains("nothing was changed"), "{said:#?}");
+        assert_eq!(run(sync().arg("--allow-empty")).0, Some(0));
+    }
+}
