@@ -226,7 +226,7 @@ impl fmt::Display for UnknownRelease {
 impl std::error::Error for UnknownRelease {}
 
 /// Debian's names of architectures, of which one ends each of its releases that tell a build.
-const DEBIAN_ARCHITECTURES: [&str; 12] = [
+const DEBIAN_ARCHITECTURES: [&str; 18] = [
     "686",
     "686-pae",
     "amd64",
@@ -236,9 +236,15 @@ const DEBIAN_ARCHITECTURES: [&str; 12] = [
     "loongson-3",
     "marvell",
     "octeon",
+    "parisc",
+    "parisc64",
+    "powerpc",
+    "powerpc64",
     "powerpc64le",
     "riscv64",
+    "rpi",
     "s390x",
+    "sparc64",
 ];
 
 impl FromStr for Release {
@@ -249,10 +255,17 @@ impl FromStr for Release {
         let parsed = || {
             let (major, rest) = number(text)?;
             let (minor, rest) = number(rest.strip_prefix('.')?)?;
-            let (patch, rest) = rest.strip_prefix('.').and_then(number).unwrap_or((0, rest));
+            let (patch, rest) = match rest.strip_prefix('.') {
+                Some(rest) => number(rest)?,
+                None => (0, rest),
+            };
+            if !is_suffix(rest) {
+                return None;
+            }
+            let is_plain = matches!(rest, "" | "+" | "-dirty") || rest.starts_with("-rc");
             let build = match debian_build(rest).filter(|_| patch == 0) {
                 Some(build) => Build::Debian(build),
-                None if patch > 0 || rest.is_empty() || rest.starts_with("-rc") => Build::Mainline,
+                None if patch > 0 || is_plain => Build::Mainline,
                 None => Build::Vendor,
             };
             Some(Self { text: text.to_owned(), series: (major, minor), patch, build })
@@ -266,6 +279,15 @@ fn number(text: &str) -> Option<(u32, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);
     Some((digits.parse().ok()?, rest))
+}
+
+/// Whether a text can follow the numbers of a release.
+fn is_suffix(rest: &str) -> bool {
+    let begins = match rest.strip_prefix('.') {
+        Some(rest) => rest.starts_with(|c: char| c.is_ascii_digit()),
+        None => rest.is_empty() || rest.starts_with(['-', '+', '_']),
+    };
+    begins && rest.chars().all(|c| c.is_ascii_graphic())
 }
 
 /// The build in what follows Debian's patch level: 56 of `-56-cloud-amd64`, and 52 of
@@ -308,6 +330,10 @@ mod tests {
             ("7.2.6+deb13-cloud-amd64", true),
             ("7.2-rc1", true),
             ("8.0", true),
+            ("6.1.0-53-powerpc64", true),
+            ("6.1.0-52-rpi", false),
+            ("6.12.0+", false),
+            ("6.12.0-dirty", false),
         ] {
             assert_eq!(release(text).largest_threshold() == u32::MAX >> 1, limited, "{text}");
             assert_eq!(release(text).nearest(), None, "{text}");
@@ -367,7 +393,23 @@ mod tests {
 
     #[test]
     fn what_is_no_release_is_refused() {
-        for text in ["", "6", "six", "6.", ".1", "99999999999.1", "Linux 6.1"] {
+        for text in [
+            "",
+            "6",
+            "six",
+            "6.",
+            ".1",
+            "99999999999.1",
+            "Linux 6.1",
+            "6.1.",
+            "6.1.x",
+            "6.1garbage",
+            "6.1.99999999999",
+            "6.1.0garbage",
+            "6.1.7.x",
+            "6.1.0-1 generic",
+            "6.1.0-1\nfoo",
+        ] {
             assert_eq!(text.parse::<Release>(), Err(UnknownRelease(text.to_owned())), "{text}");
         }
     }
