@@ -1,6 +1,7 @@
 //! Faults of reading: listings that fail, and values that are not what the kernel has.
 
 use std::num::NonZeroU32;
+use std::ops::Range;
 use std::time::Duration;
 
 use ipvs_netlink::{
@@ -268,9 +269,11 @@ fn an_answer_that_cannot_be_read_is_an_error() {
 /// Buffers of 4 KiB cut the kernel's parts off, which are up to 32,448 bytes long.
 fn a_part_of_the_longest_length_is_whole() {
     let mut client = Scripted::client(|request| {
-        let one = request.reply(1, &service(&[])).unwrap();
-        let count = 32_448 / one.len();
-        vec![Ok(one.repeat(count)), Ok(one.repeat(count)), request.done(0)]
+        let one =
+            |port: u16| request.reply(1, &service(&attribute(4, &port.to_be_bytes()))).unwrap();
+        let count = 32_448 / u16::try_from(one(1).len()).unwrap();
+        let part = |ports: Range<u16>| Ok(ports.flat_map(one).collect());
+        vec![part(0..count), part(count..2 * count), request.done(0)]
     });
     assert!(client.services().unwrap().len() > 300);
 }
