@@ -28,8 +28,7 @@ use crate::wire::{
     ServiceAttributes,
 };
 
-/// How often the services are read before a listing is given up that names one of them twice. A
-/// resize takes the time of a few listings at most.
+/// How often the services are read, at most, until a listing names each of them once.
 const READINGS: usize = 10;
 
 /// A client's state, whatever drives it.

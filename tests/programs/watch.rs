@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use tempfile::TempDir;
 
 use crate::program::{Program, example, folder};
 
@@ -57,13 +58,20 @@ fn wait_for(sync: &mut Program, host: u8) {
     assert_nothing_was_removed(&sync.said);
 }
 
-#[test]
-fn a_file_that_is_truncated_and_then_filled_empties_nothing() {
+/// A file with one destination, in a folder, and a program that has read it.
+#[track_caller]
+fn watched() -> (TempDir, PathBuf, Program) {
     let folder = folder();
     let file = folder.path().join("rules");
     write(&file, [1]);
     let mut sync = watch(&file);
     wait_for(&mut sync, 1);
+    (folder, file, sync)
+}
+
+#[test]
+fn a_file_that_is_truncated_and_then_filled_empties_nothing() {
+    let (_folder, file, mut sync) = watched();
     for host in 2..5 {
         fs::write(&file, "").unwrap();
         sync.wait_for("--allow-empty");
@@ -212,11 +220,7 @@ fn a_file_and_a_folder_that_go_and_come_again_are_read_again() {
 
 #[test]
 fn a_broken_file_is_told_and_changes_nothing() {
-    let folder = folder();
-    let file = folder.path().join("rules");
-    write(&file, [1]);
-    let mut sync = watch(&file);
-    wait_for(&mut sync, 1);
+    let (_folder, file, mut sync) = watched();
     fs::write(&file, "-A -t nonsense\n").unwrap();
     sync.wait_for("what was wanted before stays wanted");
     fs::write(&file, [0xff, 0xfe]).unwrap();
@@ -228,11 +232,7 @@ fn a_broken_file_is_told_and_changes_nothing() {
 /// Opening a pipe would wait for its writer.
 #[test]
 fn what_is_no_regular_file_is_told_and_holds_up_nothing() {
-    let folder = folder();
-    let file = folder.path().join("rules");
-    write(&file, [1]);
-    let mut sync = watch(&file);
-    wait_for(&mut sync, 1);
+    let (_folder, file, mut sync) = watched();
     fs::remove_file(&file).unwrap();
     mknodat(CWD, &file, FileType::Fifo, Mode::RUSR, 0).unwrap();
     sync.wait_for("no regular file");

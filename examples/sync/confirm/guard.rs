@@ -204,13 +204,9 @@ impl Trial {
 
     fn keep(mut self, asked: Option<UnixStream>) -> u8 {
         self.tell("confirmed: the change stays", false);
-        let ended = self.pending.end();
+        let status = end(self.pending, DONE);
         answer(Some(Decision::Keep(asked)), KEPT);
-        if let Err(error) = ended {
-            complain!("error: the file of what was cannot be removed: {error}");
-            return FAILED_IN_PART;
-        }
-        DONE
+        status
     }
 
     /// Goes back by adding what is gone and changing what is other: a destination that is added again
@@ -232,28 +228,18 @@ impl Trial {
             }
             thread::sleep(REST);
         };
-        let status = match &back {
-            Ok(report) => {
-                self.tell(&format!("went back: {report}"), false);
-                WENT_BACK
-            }
+        match &back {
+            Ok(report) => self.tell(&format!("went back: {report}"), false),
             Err(report) => {
                 let file = self.pending.before();
                 let said = format!("error: not all went back: {report}\nwhat was is in ");
                 self.tell(&format!("{said}{}", file.display()), true);
-                FAILED_IN_PART
             }
-        };
+        }
         while let Ok(decision) = self.decisions.try_recv() {
             answer(Some(decision), "it went back");
         }
-        if back.is_ok()
-            && let Err(error) = self.pending.end()
-        {
-            complain!("error: the file of what was cannot be removed: {error}");
-            return FAILED_IN_PART;
-        }
-        status
+        if back.is_ok() { end(self.pending, WENT_BACK) } else { FAILED_IN_PART }
     }
 
     /// Prints a line, and notes it for who comes back.
@@ -261,6 +247,15 @@ impl Trial {
         self.pending.note(line);
         if is_error { complain!("{line}") } else { say!("{line}") }
     }
+}
+
+/// Ends a change that is decided; the exit status is this one, unless what was cannot be removed.
+fn end(pending: Pending, status: u8) -> u8 {
+    if let Err(error) = pending.end() {
+        complain!("error: the file of what was cannot be removed: {error}");
+        return FAILED_IN_PART;
+    }
+    status
 }
 
 /// Answers who asked; one who has gone needs none.

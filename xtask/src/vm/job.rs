@@ -72,15 +72,16 @@ impl Job {
 
     /// The integration tests of the crate.
     pub(crate) fn tests(arguments: impl IntoIterator<Item = OsString>) -> Result<Self> {
-        let mut cargo = cargo(&metadata()?);
+        let metadata = metadata()?;
+        let mut tests = cargo(&metadata);
         // As `cargo xtask test` builds all tests, so that nothing is built twice.
-        cargo.args(["test", "--workspace", "--all-features", "--test", "it", "--no-run"]);
-        let mut examples = crate::cargo::cargo(&metadata()?);
+        tests.args(["test", "--workspace", "--all-features", "--test", "it", "--no-run"]);
+        let mut examples = cargo(&metadata);
         examples.args(["build", "--workspace", "--all-features", "--example", TESTED]);
         // The kernel's tables are one for all tests.
         let one_by_one = OsString::from("--test-threads=1");
         Ok(Self {
-            programs: build(cargo, |target| target.is_test() && target.name == "it")?,
+            programs: build(tests, |target| target.is_test() && target.name == "it")?,
             beside: build(examples, |target| target.is_example() && target.name == TESTED)?,
             arguments: std::iter::once(one_by_one).chain(arguments).collect(),
             ..Self::default()
