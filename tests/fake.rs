@@ -266,6 +266,29 @@ fn a_destination_comes_back_from_the_trash_with_its_connections() {
     assert_eq!(error.errno(), Some(22), "{error}");
 }
 
+/// A year or an age is one step of the clock, whatever the trash holds, and the clock has an end.
+#[test]
+fn the_trash_takes_an_age_as_it_takes_an_hour() {
+    for age in [Duration::from_secs(1 << 33), Duration::from_secs(1 << 62), Duration::MAX] {
+        let (kernel, mut ipvs, key) = scheduled("rr", &[1, 1]);
+        let connection = kernel.open(key).unwrap();
+        let (kept, idle) = (backend(1), backend(2));
+        let busy = ipvs.destination(key, kept.key).unwrap().active_connections;
+        let (kept, idle) = if busy == 1 { (kept, idle) } else { (idle, kept) };
+        ipvs.remove_destination(key, kept.key).unwrap();
+        ipvs.remove_destination(key, idle.key).unwrap();
+        kernel.advance(age);
+        kernel.advance(age);
+        kernel.advance(age);
+        // What comes back from the trash is not asked for its address.
+        kernel.configure(|host| host.configured = false);
+        ipvs.add_destination(key, &kept).unwrap();
+        assert_eq!(ipvs.destination(key, kept.key).unwrap().active_connections, 1);
+        assert_eq!(ipvs.add_destination(key, &idle).unwrap_err().errno(), Some(22), "{age:?}");
+        kernel.close(connection);
+    }
+}
+
 /// Removed destinations are looked for without regard to the family of marks, and by as much of an
 /// address as the asking service has.
 #[test]

@@ -168,9 +168,7 @@ impl State {
         let tick = self.host.counter_tick;
         if since >= tick {
             self.table.tick();
-            let beyond = since.as_nanos().checked_rem(tick.as_nanos()).unwrap_or(0);
-            let beyond = Duration::from_nanos(u64::try_from(beyond).unwrap_or(0));
-            self.ticked += since.saturating_sub(beyond);
+            self.ticked += whole_periods(since, tick);
         }
     }
 }
@@ -191,8 +189,15 @@ impl fmt::Debug for Kernel {
     }
 }
 
-/// A time of the kernel's clock; one that the clock cannot tell is some decades away.
+/// A time of the kernel's clock; one that the clock cannot tell is some decades away, or now where
+/// the clock is at its end.
 pub(super) fn later(now: Instant, time: Duration) -> Instant {
     const DECADES: Duration = Duration::from_secs(1 << 30);
-    now.checked_add(time).unwrap_or_else(|| now + DECADES)
+    now.checked_add(time).or_else(|| now.checked_add(DECADES)).unwrap_or(now)
+}
+
+/// The part of a time that is whole periods; all of it where the period is 0.
+pub(super) fn whole_periods(time: Duration, period: Duration) -> Duration {
+    let beyond = time.as_nanos().checked_rem(period.as_nanos()).unwrap_or(0);
+    time.saturating_sub(Duration::from_nanos(u64::try_from(beyond).unwrap_or(0)))
 }

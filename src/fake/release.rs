@@ -90,8 +90,9 @@ impl Version {
 ///
 /// A release of mainline (`6.12.104`, also with a distribution's words behind it) is known by its
 /// patch level, one of Debian (`6.1.0-56-amd64`) by its build. Other vendors (`5.14.0-427.el9.x86_64`,
-/// `6.8.0-1015-azure`) bring changes back as they see fit and do not tell: such a release is taken
-/// for the [nearest](Self::nearest) of the kernels that are known, and says so when printed.
+/// `6.8.0-1015-azure`) bring changes back as they see fit and do not tell: such a release has what
+/// mainline's series has, and of what was brought to older series as much as the
+/// [nearest](Self::nearest) of the kernels that are known; it says so when printed.
 ///
 /// ```
 /// use ipvs_netlink::fake::{Release, Version};
@@ -188,12 +189,17 @@ impl Release {
     }
 
     fn has(&self, since: &Since) -> bool {
-        if let Some(version) = self.nearest() {
-            return version.release().has(since);
-        }
         let (series, level) = match self.build {
             Build::Debian(build) => (since.debian, build),
-            _ => (since.backports, self.patch),
+            Build::Mainline => (since.backports, self.patch),
+            // What the series has, the vendor has not taken out; what was brought to older series
+            // is there as in the nearest kernel.
+            Build::Vendor => {
+                let is_brought_back = !since.backports.is_empty();
+                let nearest = self.nearest().filter(|_| is_brought_back);
+                return self.series >= since.series
+                    || nearest.is_some_and(|version| version.release().has(since));
+            }
         };
         match series.iter().find(|(series, _)| *series == self.series) {
             Some((_, first)) => level >= *first,
@@ -262,10 +268,9 @@ impl FromStr for Release {
             if !is_suffix(rest) {
                 return None;
             }
-            let is_plain = matches!(rest, "" | "+" | "-dirty") || rest.starts_with("-rc");
             let build = match debian_build(rest).filter(|_| patch == 0) {
                 Some(build) => Build::Debian(build),
-                None if patch > 0 || is_plain => Build::Mainline,
+                None if patch > 0 || tells_level_0(rest) => Build::Mainline,
                 None => Build::Vendor,
             };
             Some(Self { text: text.to_owned(), series: (major, minor), patch, build })
@@ -290,18 +295,30 @@ fn is_suffix(rest: &str) -> bool {
     begins && rest.chars().all(|c| c.is_ascii_graphic())
 }
 
+/// Whether the patch level is 0 indeed, by what follows it: mainline's first of a series, its
+/// candidates, or Debian's builds of those (`6.12+deb13-cloud-amd64`).
+fn tells_level_0(rest: &str) -> bool {
+    let is_mainlines = matches!(rest, "" | "+" | "-dirty") || rest.starts_with("-rc");
+    let rebuilt = rest.strip_prefix("+deb").and_then(number).map_or(rest, |(_, rest)| rest);
+    is_mainlines || (flavour(rebuilt).is_some() && debian_build(rebuilt).is_none())
+}
+
+/// What stands before the architecture in a release of Debian, without the first dash: `56-cloud-`
+/// in `-56-cloud-amd64`.
+fn flavour(rest: &str) -> Option<&str> {
+    let before = DEBIAN_ARCHITECTURES.iter().filter_map(|name| rest.strip_suffix(name));
+    before.filter(|before| before.ends_with('-')).find_map(|before| before.strip_prefix('-'))
+}
+
 /// The build in what follows Debian's patch level: 56 of `-56-cloud-amd64`, and 52 of
 /// `-0.deb11.52-amd64`, which is the same for an older Debian.
 fn debian_build(rest: &str) -> Option<u32> {
-    let is_debian = DEBIAN_ARCHITECTURES
-        .iter()
-        .any(|name| rest.strip_suffix(name).is_some_and(|before| before.ends_with('-')));
-    let rest = rest.strip_prefix('-').filter(|_| is_debian)?;
-    let rest = match rest.strip_prefix("0.deb") {
+    let flavour = flavour(rest)?;
+    let flavour = match flavour.strip_prefix("0.deb") {
         Some(older) => number(older)?.1.strip_prefix('.')?,
-        None => rest,
+        None => flavour,
     };
-    let (build, rest) = number(rest)?;
+    let (build, rest) = number(flavour)?;
     rest.starts_with('-').then_some(build)
 }
 
@@ -334,6 +351,17 @@ mod tests {
             ("6.1.0-52-rpi", false),
             ("6.12.0+", false),
             ("6.12.0-dirty", false),
+            // The patch level 0 is mainline's first, whoever built it.
+            ("6.1.0", false),
+            ("6.1-amd64", false),
+            ("6.1.0+deb12-686-pae", false),
+            ("6.12.0", false),
+            ("6.12.0-rc6-amd64", false),
+            ("6.12-cloud-amd64", false),
+            ("6.12+deb13-cloud-amd64", false),
+            ("6.12.0+deb13-686", false),
+            ("7.2.0", true),
+            ("7.2+deb14-arm64", true),
         ] {
             assert_eq!(release(text).largest_threshold() == u32::MAX >> 1, limited, "{text}");
             assert_eq!(release(text).nearest(), None, "{text}");
@@ -385,6 +413,21 @@ mod tests {
             release("6.8.0-1015-azure").to_string(),
             "6.8.0-1015-azure (a vendor's kernel, taken for 6.12.117)"
         );
+        // What a series of mainline has, a vendor's kernel of it has, whatever Debian leaves out.
+        let facts = |text: &str| {
+            let it = release(text);
+            let headers = it.checks_headers();
+            (it.has_twos(), it.has_lowest_broadcast(), headers, it.checks_permission_first())
+        };
+        assert_eq!(facts("5.4.0-150-generic"), (false, true, false, true));
+        assert_eq!(facts("5.14.0-427.13.1.el9_4.x86_64"), (true, false, false, true));
+        assert_eq!(facts("6.1.0-1036-oem"), (true, false, true, true));
+        assert_eq!(facts("6.2.0-39-generic"), (true, false, true, false));
+        assert_eq!(release("6.2.0-39-generic").acknowledgement_size(), 768);
+        assert_eq!(release("6.5.0-1024-azure").acknowledgement_size(), 896);
+        // What came later is not there, near as it may be.
+        assert!(!release("7.0.0-5-generic").resizes_connection_table());
+        assert!(release("7.1.0-5-generic").resizes_connection_table());
         // These keep mainline's patch levels.
         for text in ["6.6.87.2-microsoft-standard-WSL2", "6.1.82-99.168.amzn2023.x86_64"] {
             assert_eq!(release(text).to_string(), text);

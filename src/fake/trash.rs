@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::kernel::{later, whole_periods};
 use super::table::{Destination, DestinationId, Key, canonical};
 
 /// How long a removed destination is kept after its last connection, and how often it is looked
@@ -62,7 +63,7 @@ fn finds(asking: &Key, origin: &Key) -> bool {
 
 impl Trash {
     pub(super) fn put(&mut self, destination: Destination, now: Instant) {
-        self.tick.get_or_insert(now + TICK);
+        self.tick.get_or_insert_with(|| later(now, TICK));
         let place = Place::new(&destination.origin, destination.id);
         self.places.entry(place).or_default().push(Trashed { destination, idle_since: None });
     }
@@ -95,20 +96,21 @@ impl Trash {
         self.places.values_mut().flatten().map(|trashed| &mut trashed.destination)
     }
 
-    /// Forgets what has been idle for long enough.
+    /// Forgets what has been idle for long enough. Nothing else changes meanwhile, so that the first
+    /// and the last look at the trash tell what those between them do.
     pub(super) fn pass_time(&mut self, now: Instant) {
-        while let Some(tick) = self.tick.filter(|tick| *tick <= now) {
-            self.places.retain(|_, found| {
-                found.retain_mut(|trashed| {
-                    if trashed.destination.entries() > 0 {
-                        trashed.idle_since = None;
-                        return true;
-                    }
-                    tick < *trashed.idle_since.get_or_insert(tick) + PERIOD
-                });
-                !found.is_empty()
+        let Some(first) = self.tick.filter(|tick| *tick <= now) else { return };
+        let last = first + whole_periods(now - first, TICK);
+        self.places.retain(|_, found| {
+            found.retain_mut(|trashed| {
+                if trashed.destination.entries() > 0 {
+                    trashed.idle_since = None;
+                    return true;
+                }
+                last - *trashed.idle_since.get_or_insert(first) < PERIOD
             });
-            self.tick = (!self.places.is_empty()).then_some(tick + TICK);
-        }
+            !found.is_empty()
+        });
+        self.tick = (!self.places.is_empty()).then(|| later(last, TICK));
     }
 }
