@@ -10,6 +10,8 @@ use crate::command::show;
 
 /// The package that all this is for.
 pub(crate) const PACKAGE: &str = "ipvs-netlink";
+/// The tests of its library that take minutes, which one run of them all is enough for.
+pub(crate) const UNIVERSE: &str = "reconcile::universe";
 /// The package of what is measured on real kernels and against others.
 pub(crate) const BENCHMARKS: &str = "peers";
 

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use cargo_metadata::Metadata;
 use clap::Args;
 
-use crate::cargo::{PACKAGE, cargo, metadata};
+use crate::cargo::{PACKAGE, UNIVERSE, cargo, metadata};
 use crate::command::copied;
 use crate::report::{self, Counting, Counts, Row, minutes};
 use crate::vm::{self, Choice, Debian, Job, Kernel, NotServed, Options, Origin, Source};
@@ -24,7 +24,7 @@ const TIMEOUT: u64 = 1500;
 #[derive(Args)]
 pub(crate) struct Test {
     /// Only what runs on this machine
-    #[arg(long, conflicts_with = "vm_only")]
+    #[arg(long, conflicts_with_all = ["vm_only", "kernel", "require", "mirror", "keyring", "refresh"])]
     host_only: bool,
     /// Only the integration tests on real kernels
     #[arg(long)]
@@ -33,7 +33,7 @@ pub(crate) struct Test {
     #[arg(long, default_value = "all")]
     kernel: Choice,
     /// Fail where Debian no longer serves this kernel, or any of them (all); can be repeated
-    #[arg(long, value_name = "KERNEL")]
+    #[arg(long, value_name = "KERNEL", value_parser = Choice::roles())]
     require: Vec<Choice>,
     #[command(flatten)]
     origin: Origin,
@@ -114,8 +114,9 @@ fn host_tests(run: &mut Run, metadata: &Metadata, left_out: Option<&'static str>
         streams(cargo(metadata).args(all), out)
     })?;
     run.tests("library tests without features", left_out, |out| {
-        let plain = ["test", "-p", PACKAGE, "--lib", "--no-default-features"];
-        streams(cargo(metadata).args(plain), out)
+        let plain = ["test", "-p", PACKAGE, "--lib", "--no-default-features", "--"];
+        // They are the same with all features, and ran above.
+        streams(cargo(metadata).args(plain).args(["--skip", UNIVERSE]), out)
     })?;
     for target in fuzz::TARGETS {
         run.step(&format!("fuzz target {target}, a short run"), left_out, |_| {
@@ -293,4 +294,42 @@ fn ended(command: &Command, status: std::process::ExitStatus) -> Result<()> {
         bail!("`{}` failed ({status})", crate::command::show(command));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        test: Test,
+    }
+
+    fn parse(line: &str) -> Result<Test, String> {
+        let parsed = Command::try_parse_from(line.split(' '));
+        parsed.map(|command| command.test).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_kernel_that_is_required_is_one_of_the_roles() {
+        let required = |line| parse(line).map(|test| test.sources().len());
+        assert_eq!(required("test --kernel 6.1 --require 5.10 --require 6.1"), Ok(2));
+        assert_eq!(required("test --kernel 6.1 --require all"), Ok(4));
+        for line in ["test --require 5.1", "test --require bzImage"] {
+            let refused = required(line).expect_err(line);
+            assert!(refused.contains("5.10, 6.1, 6.12, backports, newest, all"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn without_kernels_nothing_is_said_of_kernels() {
+        assert!(parse("test --host-only").is_ok());
+        for option in ["--require 5.10", "--kernel 6.1", "--mirror http://m/debian", "--refresh"] {
+            let refused = parse(&format!("test --host-only {option}")).err();
+            assert!(refused.is_some_and(|refused| refused.contains("--host-only")), "{option}");
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! Which kernel boots: Debian's, fetched and unpacked, or one that the user names.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result, bail};
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::debian::Debian;
 use super::roles::{ROLES, Role};
@@ -32,6 +33,12 @@ impl Choice {
         Self(ROLES.iter().map(Source::Debian).collect())
     }
 
+    /// Reads the name of a role, or of all but the last.
+    pub(crate) fn roles() -> impl TypedValueParser<Value = Self> {
+        let names = ROLES.iter().map(|role| role.name).chain([ALL]);
+        PossibleValuesParser::new(names).try_map(|name| name.parse::<Self>())
+    }
+
     /// The one that programs run on where nothing else is said.
     pub(super) fn usual() -> Self {
         Self(Role::by_name(USUAL).map(Source::Debian).into_iter().collect())
@@ -41,17 +48,34 @@ impl Choice {
 /// The kernel that programs run on where nothing else is said.
 pub(crate) const USUAL: &str = "6.12";
 
-impl FromStr for Choice {
-    type Err = Infallible;
+/// What all roles but the last are called together.
+const ALL: &str = "all";
 
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(match Role::by_name(text) {
-            Some(role) => Self(vec![Source::Debian(role)]),
-            None if text == "all" => Self::all(),
-            None => Self(vec![Source::Image(text.into())]),
-        })
+impl FromStr for Choice {
+    type Err = UnknownKernel;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKernel> {
+        match Role::by_name(text) {
+            Some(role) => Ok(Self(vec![Source::Debian(role)])),
+            None if text == ALL => Ok(Self::all()),
+            None if Path::new(text).is_file() => Ok(Self(vec![Source::Image(text.into())])),
+            None => Err(UnknownKernel(text.into())),
+        }
     }
 }
+
+/// A text that names no kernel.
+#[derive(Debug, PartialEq)]
+pub(crate) struct UnknownKernel(String);
+
+impl fmt::Display for UnknownKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let roles: Vec<_> = ROLES.iter().map(|role| role.name).collect();
+        write!(f, "{} is neither one of {}, {ALL} nor a file", self.0, roles.join(", "))
+    }
+}
+
+impl std::error::Error for UnknownKernel {}
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -156,12 +180,15 @@ mod tests {
     #[test]
     fn a_choice_is_a_role_or_a_path() {
         let names = |choice: &Choice| choice.0.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let parsed = |text: &str| names(&text.parse().expect("any text is a choice"));
+        let parsed = |text: &str| names(&text.parse().expect("a choice"));
         assert_eq!(parsed("6.1"), ["6.1"]);
         assert_eq!(parsed("newest"), ["newest"]);
         assert_eq!(parsed("all"), ["5.10", "6.1", "6.12", "backports"]);
-        let image = Source::Image("./bzImage".into());
-        assert_eq!("./bzImage".parse(), Ok(Choice(vec![image])));
+        assert_eq!(parsed("Cargo.toml"), ["Cargo.toml"]);
+        for unknown in ["5.1", "./bzImage", ""] {
+            let error = Choice::from_str(unknown).expect_err("it names no kernel").to_string();
+            assert!(error.contains("5.10, 6.1, 6.12, backports, newest, all"), "{error}");
+        }
         assert_eq!(names(&Choice::usual()), [USUAL]);
         assert_eq!(names(&Choice::all_and_newest()).last().map(String::as_str), Some("newest"));
     }
