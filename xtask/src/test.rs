@@ -43,6 +43,8 @@ impl Test {
     /// Returns whether all is well.
     pub(crate) fn run(self) -> Result<bool> {
         let metadata = metadata()?;
+        // What is mistyped is told before all that takes long.
+        let debian = Debian::new(&self.origin)?;
         let mut run = Run::default();
         let on_host = (self.vm_only).then_some("left out: --vm-only");
         let on_kernels = (self.host_only).then_some("left out: --host-only");
@@ -53,7 +55,6 @@ impl Test {
         })?;
         let broken = (!built).then_some("NOT RUN: the build failed");
         host_tests(&mut run, &metadata, on_host.or(broken))?;
-        let debian = Debian::new(&self.origin)?;
         let left_out = on_kernels.or(broken);
         for source in self.sources() {
             kernel_tests(&mut run, source, &debian, self.is_required(source), left_out)?;

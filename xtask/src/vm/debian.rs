@@ -1,22 +1,23 @@
 //! Debian's kernels: asked for in package lists of our own, fetched, unpacked and kept below `target/vm`.
 
 use std::borrow::Cow;
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use super::failure::{Failure, FailureKind};
 use super::kernel::{self, Kernel};
-use super::lists::{Failure, FailureKind, Lists};
-use super::roles::{self, Role, Served};
+use super::lists::Lists;
+use super::roles::{self, ROLES, Role, Served};
 use super::sources::Mirror;
-use super::{modules, packages};
+use super::{lock, modules, packages};
 
 /// Where Debian's kernels come from.
 #[derive(Args, Clone, Debug, Default)]
@@ -38,11 +39,21 @@ pub(crate) struct Debian {
     /// `target/vm`
     cache: PathBuf,
     mirror: OnceCell<Mirror>,
-    suites: RefCell<BTreeMap<&'static str, Rc<Result<Lists, Failure>>>>,
-    /// The mirror could not be reached, and is not tried again.
-    offline: Cell<bool>,
+    suites: RefCell<BTreeMap<&'static str, Asked>>,
+    /// Mirrors that could not be reached and are not tried again.
+    unreachable: RefCell<BTreeMap<String, Failure>>,
     /// Suites that have changed since their lists were fetched, however young these are.
     changed: RefCell<BTreeSet<&'static str>>,
+    /// What was said, each once.
+    said: RefCell<BTreeSet<String>>,
+    lock: RefCell<Weak<File>>,
+}
+
+/// The lists of a suite, and why they are none of today.
+#[derive(Clone)]
+struct Asked {
+    lists: Rc<Lists>,
+    failure: Option<Failure>,
 }
 
 /// A kernel that Debian does not have, or has no longer: nothing that is wrong here.
@@ -58,26 +69,48 @@ impl fmt::Display for NotServed {
 impl std::error::Error for NotServed {}
 
 impl Debian {
+    /// Fails where the mirror or the keys of the user's choice cannot be meant.
     pub(crate) fn new(origin: &Origin) -> Result<Self> {
+        Self::in_cache(origin, super::cache()?)
+    }
+
+    fn in_cache(origin: &Origin, cache: PathBuf) -> Result<Self> {
+        Mirror::check(origin.mirror.as_deref(), origin.keyring.as_deref())?;
         Ok(Self {
             origin: origin.clone(),
-            cache: super::cache()?,
+            cache,
             mirror: OnceCell::new(),
             suites: RefCell::default(),
-            offline: Cell::new(false),
+            unreachable: RefCell::default(),
             changed: RefCell::default(),
+            said: RefCell::default(),
+            lock: RefCell::default(),
         })
     }
 
+    /// Keeps other commands from writing in the cache until all that was returned is dropped.
+    fn lock(&self) -> Result<Rc<File>> {
+        if let Some(held) = self.lock.borrow().upgrade() {
+            return Ok(held);
+        }
+        let lock = Rc::new(lock::exclusive(&self.cache)?);
+        *self.lock.borrow_mut() = Rc::downgrade(&lock);
+        Ok(lock)
+    }
+
     /// Unpacks packages of this host's own release into a folder, with all that they need and the host lacks, unless that was done
-    /// before.
+    /// before and nothing newer is asked for.
     pub(crate) fn unpack_of_host(&self, packages: &[&str], root: &Path) -> Result<()> {
         anyhow::ensure!(packages::available(), "this host's packages are not had with apt");
+        let _lock = self.lock()?;
+        if root.exists() && !self.origin.refresh {
+            return Ok(());
+        }
         packages::unpack_with_dependencies(packages, root, &self.cache)
     }
 
-    /// Unpacks packages of a suite into a folder, with all that they need, unless that was done before. Those whose name ends with
-    /// `:` and the architecture are of another than this machine's.
+    /// Unpacks packages of a suite into a folder, with all that they need, unless that was done before and nothing newer is asked
+    /// for. Those whose name ends with `:` and the architecture are of another than this machine's.
     pub(crate) fn unpack_of_suite(
         &self,
         suite: &str,
@@ -86,11 +119,12 @@ impl Debian {
         root: &Path,
     ) -> Result<()> {
         packages::ensure_apt()?;
-        if root.exists() {
+        let _lock = self.lock()?;
+        if root.exists() && !self.origin.refresh {
             return Ok(());
         }
-        let lists = Lists::of_suite_and(suite, architecture, self.mirror()?, &self.cache)?;
-        if !lists.are_fresh() {
+        let lists = Lists::of_suite_and(suite, architecture, self.mirror()?, &self.cache);
+        if !lists.are_fresh() || self.origin.refresh {
             lists.fetch()?;
         }
         packages::unpack_all_from(&lists, packages, root)
@@ -98,6 +132,7 @@ impl Debian {
 
     /// The kernel that plays a role now. Where the mirror cannot be asked, the one that is here goes on.
     pub(super) fn kernel(&self, role: &'static Role) -> Result<Kernel> {
+        let _lock = self.lock()?;
         let here = self.here(role);
         let newest = || self.served(role).and_then(|served| self.take(role, &served));
         let error = match newest().or_else(|error| self.again(role, error, newest)) {
@@ -111,7 +146,11 @@ impl Debian {
                 role.name
             )));
         };
-        eprintln!("{} goes on with {here}, fetched on {}: {error:#}", role.name, here.day());
+        self.say(format!(
+            "{} goes on with {here}, fetched on {}: {error:#}",
+            role.name,
+            here.day()
+        ));
         here.kernel(role)
     }
 
@@ -122,7 +161,9 @@ impl Debian {
         error: anyhow::Error,
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        if error.is::<NotServed>() || error.is::<Failure>() || self.origin.refresh {
+        let failure = error.downcast_ref::<Failure>();
+        let is_told = failure.is_some_and(|failure| failure.kind != FailureKind::Other);
+        if error.is::<NotServed>() || is_told || self.origin.refresh {
             return Err(error);
         }
         for (suite, _) in role.suites {
@@ -134,31 +175,37 @@ impl Debian {
 
     /// The newest kernel of a role, of all suites that serve it.
     pub(super) fn served(&self, role: &'static Role) -> Result<Served> {
+        let _lock = self.lock()?;
         let (mut found, mut failures) = (Vec::new(), Vec::new());
         for (suite, package) in role.suites {
-            match &*self.suite(suite) {
+            match self.suite(suite)? {
                 Ok(lists) => {
                     let packages = lists.packages(&[package])?;
                     found.extend(packages.iter().filter_map(|package| role.served(suite, package)));
                 }
-                Err(failure) => failures.push(failure.clone()),
+                Err(failure) => failures.push(failure),
             }
+        }
+        if let Some(served) = roles::newest(found) {
+            for failure in failures {
+                self.say(format!("{served} may not be the newest of {}: {failure}", role.name));
+            }
+            return Ok(served);
         }
         let failure = failures.into_iter().find(|failure| failure.kind != FailureKind::NotServed);
-        match (roles::newest(found), failure) {
-            (None, None) => Err(NotServed(role.name).into()),
-            (None, Some(failure)) => Err(failure.into()),
-            (Some(served), None) => Ok(served),
-            (Some(served), Some(failure)) => {
-                eprintln!("{served} may not be the newest of {}: {failure}", role.name);
-                Ok(served)
-            }
-        }
+        Err(failure.map_or_else(|| NotServed(role.name).into(), Into::into))
     }
 
     /// The day on which the mirror made the lists of a suite.
     pub(super) fn day(&self, suite: &'static str) -> Option<String> {
-        self.suite(suite).as_ref().as_ref().ok()?.day()
+        self.suite(suite).ok()?.ok()?.day()
+    }
+
+    /// Tells the user, once.
+    fn say(&self, message: String) {
+        if self.said.borrow_mut().insert(message.clone()) {
+            eprintln!("{message}");
+        }
     }
 
     /// The kernel of a role that was fetched last.
@@ -178,65 +225,77 @@ impl Debian {
     fn take(&self, role: &'static Role, served: &Served) -> Result<Kernel> {
         let root = self.folder(role).join(&served.version);
         if !root.exists() {
-            let lists = self.suite(served.suite);
-            let lists = lists.as_ref().as_ref().map_err(Clone::clone)?;
-            let names = roles::packages_of(&served.release, lists)?;
+            let lists = self.suite(served.suite)??;
+            let names = roles::packages_of(&served.release, &lists)?;
             let names: Vec<_> = names.iter().map(String::as_str).collect();
-            packages::unpack_from(lists, &names, &root)?;
+            packages::unpack_from(&lists, &names, &root)?;
             File::open(&root)?.set_modified(SystemTime::now())?;
         }
         let here = Here::find(&root)
             .with_context(|| format!("{} has no kernel; remove the folder", root.display()))?;
         for entry in std::fs::read_dir(self.folder(role))? {
             let entry = entry?;
-            // What is hidden is being unpacked, by another command perhaps.
-            let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-            if entry.path() != root && !is_hidden {
-                std::fs::remove_dir_all(entry.path())?;
+            if entry.path() != root {
+                lock::remove_unused(&entry.path())?;
             }
         }
         here.kernel(role)
     }
 
-    /// The lists of a suite, no older than a day where the mirror can be reached.
-    fn suite(&self, suite: &'static str) -> Rc<Result<Lists, Failure>> {
-        if let Some(known) = self.suites.borrow().get(suite) {
-            return Rc::clone(known);
+    /// The lists of a suite: those of today where they can be had, else those that are here.
+    fn suite(&self, suite: &'static str) -> Result<Result<Rc<Lists>, Failure>> {
+        let Asked { lists, failure } = self.ask(suite)?;
+        let Some(failure) = failure else { return Ok(Ok(lists)) };
+        if failure.kind == FailureKind::NotServed && self.serves_another(suite)? {
+            return Ok(Err(failure));
         }
-        let lists = self.fetched(suite).unwrap_or_else(|error| {
-            // No folder can be written, or there is no mirror.
-            Err(Failure::other(suite, format!("{error:#}")))
-        });
-        let lists = Rc::new(lists);
-        self.suites.borrow_mut().insert(suite, Rc::clone(&lists));
-        lists
+        let failure =
+            if failure.kind == FailureKind::NotServed { failure.of_no_mirror() } else { failure };
+        let Some(fetched) = lists.fetched() else { return Ok(Err(failure)) };
+        self.say(format!("going on with the package lists fetched on {}: {failure}", day(fetched)));
+        Ok(Ok(lists))
     }
 
-    fn fetched(&self, suite: &'static str) -> Result<Result<Lists, Failure>> {
-        packages::ensure_apt()?;
-        let lists = Lists::of_suite(suite, self.mirror()?, &self.cache)?;
-        let has_changed = self.changed.borrow().contains(suite);
-        if lists.are_fresh() && !has_changed && !self.origin.refresh {
-            return Ok(Ok(lists));
-        }
-        let offline = self.offline.get().then(|| Failure::unreachable(suite));
-        let Err(failure) = offline.map_or_else(|| lists.fetch(), Err) else { return Ok(Ok(lists)) };
-        if failure.kind == FailureKind::Unreachable {
-            self.offline.set(true);
-        }
-        match lists.fetched() {
-            Some(fetched) if failure.kind != FailureKind::NotServed => {
-                eprintln!("going on with those fetched on {}: {failure}", day(fetched));
-                Ok(Ok(lists))
+    /// Whether a mirror that says it lacks a suite has any other of Debian's: else its address is wrong.
+    fn serves_another(&self, suite: &str) -> Result<bool> {
+        let mirror = self.mirror()?;
+        let suites = ROLES.iter().rev().flat_map(|role| role.suites).map(|(suite, _)| *suite);
+        for other in suites.filter(|other| mirror.uri(other) == mirror.uri(suite)) {
+            if self.ask(other)?.failure.is_none() {
+                return Ok(true);
             }
-            _ => Ok(Err(failure)),
         }
+        Ok(false)
+    }
+
+    /// Asks the mirror for the lists of a suite, once, unless those that are here are of today.
+    fn ask(&self, suite: &'static str) -> Result<Asked> {
+        if let Some(known) = self.suites.borrow().get(suite) {
+            return Ok(known.clone());
+        }
+        packages::ensure_apt()?;
+        let mirror = self.mirror()?;
+        let lists = Rc::new(Lists::of_suite(suite, mirror, &self.cache));
+        let is_changed = self.changed.borrow().contains(suite);
+        let known = self.unreachable.borrow().get(mirror.uri(suite)).cloned();
+        let failure = if lists.are_fresh() && !is_changed && !self.origin.refresh {
+            None
+        } else {
+            known.or_else(|| lists.fetch().err())
+        };
+        if let Some(failure) = failure.iter().find(|it| it.kind == FailureKind::Unreachable) {
+            let uri = mirror.uri(suite).to_owned();
+            self.unreachable.borrow_mut().insert(uri, failure.clone());
+        }
+        let asked = Asked { lists, failure };
+        self.suites.borrow_mut().insert(suite, asked.clone());
+        Ok(asked)
     }
 
     fn mirror(&self) -> Result<&Mirror> {
         if self.mirror.get().is_none() {
             let Origin { mirror, keyring, .. } = &self.origin;
-            let found = Mirror::find(mirror.as_deref(), keyring.as_deref())?;
+            let found = Mirror::find(mirror.as_deref(), keyring.as_deref(), &self.cache)?;
             let _ = self.mirror.set(found);
         }
         self.mirror.get().context("the mirror")
@@ -272,7 +331,8 @@ impl Here {
 
     fn kernel(self, role: &Role) -> Result<Kernel> {
         let modules = self.root.join("lib/modules").join(&self.release);
-        if !modules.join("modules.dep").exists() {
+        // depmod writes this one last.
+        if !modules.join("modules.devname").exists() {
             // Its links do not change the day.
             modules::index(&self.root, &self.release)?;
             File::open(&self.root)?.set_modified(self.fetched)?;
@@ -283,6 +343,7 @@ impl Here {
             release: self.release,
             image: self.image,
             modules,
+            _in_use: Some(lock::in_use(&self.root)?),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Which kernel boots: Debian's, fetched and unpacked, or one that the user names.
 
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -97,6 +98,8 @@ pub(crate) struct Kernel {
     pub(super) image: PathBuf,
     /// A `/lib/modules/RELEASE` of its own, with its `modules.dep`.
     pub(super) modules: PathBuf,
+    /// Keeps other commands from removing one of Debian.
+    pub(super) _in_use: Option<File>,
 }
 
 impl fmt::Display for Kernel {
@@ -130,7 +133,8 @@ fn named(image: &Path, modules: Option<&Path>) -> Result<Kernel> {
             modules.display()
         );
     }
-    Ok(Kernel { name: series(&release), release, version: None, image: image.to_owned(), modules })
+    let (name, image) = (series(&release), image.to_owned());
+    Ok(Kernel { name, release, version: None, image, modules, _in_use: None })
 }
 
 /// The release is written in the image itself: bytes 0x20e say where, counted from 0x200.

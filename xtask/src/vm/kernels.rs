@@ -2,25 +2,43 @@
 
 use std::io::Write;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 
-use super::debian::{Debian, Here};
+use super::debian::{Debian, Here, NotServed};
+use super::failure::Failure;
 use super::roles::{ROLES, Role, Served};
 
-/// Prints a line for each role; with `fetch`, what is newer is fetched first.
-pub(super) fn print(debian: &Debian, fetch: bool, to: &mut impl Write) -> Result<()> {
+/// Prints a line for each role; with `fetch`, what is newer is fetched first. Returns whether each could be had, or has ended.
+pub(super) fn print(debian: &Debian, fetch: bool, to: &mut impl Write) -> Result<bool> {
     let mut rows = vec![HEADER.map(String::from)];
     let mut errors = Vec::new();
     for role in &ROLES {
         let served = debian.served(role);
         let fetched = if fetch && served.is_ok() { debian.kernel(role).map(drop) } else { Ok(()) };
-        errors.extend(fetched.err());
+        errors.extend(fetched.err().map(|error| (role.name, error)));
         rows.push(row(debian, role, served.as_ref().ok()));
-        errors.extend(served.err());
+        errors.extend(served.err().map(|error| (role.name, error)));
     }
     table(&rows, to)?;
-    errors.iter().try_for_each(|error| writeln!(to, "{error:#}"))?;
-    Ok(())
+    let (ended, failed): (Vec<_>, Vec<_>) =
+        errors.into_iter().partition(|(_, error)| error.is::<NotServed>());
+    ended.iter().try_for_each(|(_, error)| writeln!(to, "{error}"))?;
+    by_cause(&failed).iter().try_for_each(|line| writeln!(to, "{line}"))?;
+    Ok(failed.is_empty())
+}
+
+/// A line for each cause, with all the roles that it hit.
+fn by_cause(errors: &[(&str, Error)]) -> Vec<String> {
+    let mut causes: Vec<(String, Vec<&str>)> = Vec::new();
+    for (role, error) in errors {
+        let cause = error.downcast_ref().map_or_else(|| format!("{error:#}"), Failure::to_string);
+        match causes.iter_mut().find(|(known, _)| *known == cause) {
+            Some((_, roles)) => roles.push(role),
+            None => causes.push((cause, vec![role])),
+        }
+    }
+    let lines = causes.iter().map(|(cause, roles)| format!("{}: {cause}", roles.join(", ")));
+    lines.collect()
 }
 
 const HEADER: [&str; 6] = ["kernel", "here", "fetched", "served now", "suite", "its day"];
@@ -55,6 +73,23 @@ fn table<const N: usize>(rows: &[[String; N]], to: &mut impl Write) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_told_once_with_all_that_it_hit() {
+        let failure = |suite: &str, said: &str| Failure::of(suite, "http://m", said);
+        let offline = |suite| Error::from(failure(suite, "E: Could not resolve 'm'"));
+        let errors = [
+            ("5.10", offline("bullseye")),
+            ("6.1", failure("bookworm", "E: NO_PUBKEY 6ED0").into()),
+            ("6.12", offline("trixie").context("linux-image could not be fetched")),
+            ("newest", anyhow::anyhow!("dpkg is not here")),
+        ];
+        let lines = by_cause(&errors);
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert!(lines[0].starts_with("5.10, 6.12: http://m cannot be reached"), "{}", lines[0]);
+        assert!(lines[1].starts_with("6.1: http://m signs with keys"), "{}", lines[1]);
+        assert_eq!(lines[2], "newest: dpkg is not here");
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest() -> Result<()> {

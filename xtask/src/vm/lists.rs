@@ -1,22 +1,24 @@
 //! Package lists of our own, fetched and read by apt: those of this host stay as they are, of whatever day they may be.
 
-use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 
+use super::failure::Failure;
 use super::sources::Mirror;
-use crate::command::{output, tail};
+use crate::command::output;
 use crate::progress::Progress;
 
 /// Lists that are older are fetched again.
 const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What apt is told beside the host's own settings: no hook of the host runs.
+/// What apt is told beside the host's own settings: no hook of the host runs, and what a mirror has no longer stays here.
 const SETTINGS: &str = r#"
 #clear APT::Update;
+APT::Get::List-Cleanup "false";
 APT::Sandbox::User "root";
 Dir::Cache::pkgcache "pkgcache.bin";
 "#;
@@ -40,8 +42,12 @@ Dir::State::status "/dev/null";
 pub(super) struct Lists {
     /// What they are of, for a person.
     name: String,
+    /// Who serves them.
+    from: String,
     folder: PathBuf,
-    foreign: bool,
+    settings: String,
+    /// The source that names them; none where they are of the host's sources.
+    line: Option<String>,
 }
 
 /// What lists say about a package.
@@ -54,14 +60,15 @@ pub(super) struct Package {
 
 impl Lists {
     /// What this host's own sources name.
-    pub(super) fn of_host(cache: &Path) -> Result<Self> {
-        let (name, folder) = ("this host's sources".into(), cache.join("lists/host"));
-        Self { name, folder, foreign: false }.prepared(SETTINGS)
+    pub(super) fn of_host(cache: &Path) -> Self {
+        let from = "this host's sources".to_owned();
+        let folder = cache.join("lists/host");
+        Self { name: from.clone(), from, folder, settings: SETTINGS.into(), line: None }
     }
 
     /// One suite of a mirror.
-    pub(super) fn of_suite(suite: &str, mirror: &Mirror, cache: &Path) -> Result<Self> {
-        Self::of_line(suite, &mirror.line(suite, &["amd64"]), "", cache)
+    pub(super) fn of_suite(suite: &str, mirror: &Mirror, cache: &Path) -> Self {
+        Self::of_line(suite, mirror, mirror.line(suite, &["amd64"]), "", cache)
     }
 
     /// One suite of a mirror with the packages of another architecture beside this machine's.
@@ -70,30 +77,24 @@ impl Lists {
         architecture: &str,
         mirror: &Mirror,
         cache: &Path,
-    ) -> Result<Self> {
+    ) -> Self {
         let line = mirror.line(suite, &["amd64", architecture]);
         let settings = format!("APT::Architectures {{ \"amd64\"; \"{architecture}\"; }};\n");
-        Self::of_line(&format!("{suite}-{architecture}"), &line, &settings, cache)
+        Self::of_line(suite, mirror, line, &settings, cache)
     }
 
-    fn of_line(name: &str, line: &str, settings: &str, cache: &Path) -> Result<Self> {
-        let lists =
-            Self { name: name.into(), folder: cache.join("lists").join(name), foreign: true };
-        if std::fs::read_to_string(lists.sources()).is_ok_and(|known| known != line) {
-            // They were fetched from another mirror, or checked with other keys.
-            std::fs::remove_dir_all(&lists.folder)?;
+    /// Those of another mirror, or checked with other keys, are others and lie elsewhere: a name that was mistyped spoils nothing.
+    fn of_line(suite: &str, mirror: &Mirror, line: String, settings: &str, cache: &Path) -> Self {
+        let settings = format!("{SETTINGS}{FOREIGN}{settings}");
+        let mut hasher = DefaultHasher::new();
+        (&line, &settings).hash(&mut hasher);
+        Self {
+            name: suite.into(),
+            from: mirror.uri(suite).into(),
+            folder: cache.join(format!("lists/{suite}-{:016x}", hasher.finish())),
+            settings,
+            line: Some(line),
         }
-        let lists = lists.prepared(&format!("{SETTINGS}{FOREIGN}{settings}"))?;
-        std::fs::write(lists.sources(), line)?;
-        Ok(lists)
-    }
-
-    fn prepared(self, settings: &str) -> Result<Self> {
-        for folder in ["lists/partial", "cache/archives/partial"] {
-            std::fs::create_dir_all(self.folder.join(folder))?;
-        }
-        std::fs::write(self.folder.join("apt.conf"), settings)?;
-        Ok(self)
     }
 
     fn sources(&self) -> PathBuf {
@@ -120,12 +121,34 @@ impl Lists {
         self.age().is_some_and(|age| age < FRESH)
     }
 
+    /// Where this fails, lists that were here before stay as they are, and none that are empty.
     pub(super) fn fetch(&self) -> Result<(), Failure> {
-        let _progress = Progress::start(format!("fetching the package lists of {}", self.name));
-        let mut update = self.apt("apt-get");
-        let done = output(update.args(["--quiet", "update"]))
-            .and_then(|_| Ok(std::fs::write(self.stamp(), "")?));
-        done.map_err(|error| Failure::of(&self.name, format!("{error:#}")))
+        let fetched = self.prepare().and_then(|()| {
+            let _progress = Progress::start(format!("fetching the package lists of {}", self.name));
+            output(self.apt("apt-get").args(["--quiet", "update"]))?;
+            Ok(std::fs::write(self.stamp(), "")?)
+        });
+        if fetched.is_err() && self.fetched().is_none() {
+            // What can be removed is: the failure before is the one to tell.
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+        fetched.map_err(|error| self.failure(&error))
+    }
+
+    fn prepare(&self) -> Result<()> {
+        for folder in ["lists/partial", "cache/archives/partial"] {
+            std::fs::create_dir_all(self.folder.join(folder))?;
+        }
+        std::fs::write(self.folder.join("apt.conf"), &self.settings)?;
+        if let Some(line) = &self.line {
+            std::fs::write(self.sources(), line)?;
+        }
+        Ok(())
+    }
+
+    /// What an error means that came of using them.
+    pub(super) fn failure(&self, error: &anyhow::Error) -> Failure {
+        Failure::of(&self.name, &self.from, &format!("{error:#}"))
     }
 
     /// The day on which the mirror made them, as `2026-11-24`.
@@ -177,84 +200,12 @@ impl Lists {
         apt.env("LC_ALL", "C").arg("-c").arg(self.folder.join("apt.conf"));
         apt.arg("-o").arg(self.option());
         apt.arg("-o").arg(format!("Dir::Cache={}", self.folder.join("cache").display()));
-        if self.foreign {
+        if self.line.is_some() {
             apt.arg("-o").arg(format!("Dir::Etc::sourcelist={}", self.sources().display()));
         }
         apt
     }
 }
-
-/// Why lists could not be fetched.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Failure {
-    name: String,
-    pub(super) kind: FailureKind,
-    said: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum FailureKind {
-    /// The mirror has no such suite, or no longer.
-    NotServed,
-    /// They are signed with keys that are not known here.
-    UnknownKeys,
-    /// The mirror could not be reached.
-    Unreachable,
-    Other,
-}
-
-/// By these words apt says that it reached nobody.
-const UNREACHABLE: [&str; 4] =
-    ["Could not resolve", "Could not connect", "Temporary failure resolving", "timed out"];
-
-impl Failure {
-    fn of(name: &str, said: String) -> Self {
-        let kind = if said.contains("does not have a Release file") {
-            FailureKind::NotServed
-        } else if said.contains("NO_PUBKEY") {
-            FailureKind::UnknownKeys
-        } else if UNREACHABLE.iter().any(|words| said.contains(words)) {
-            FailureKind::Unreachable
-        } else {
-            FailureKind::Other
-        };
-        Self { name: name.into(), kind, said }
-    }
-
-    /// One that has nothing to do with what the mirror said.
-    pub(super) fn other(name: &str, said: String) -> Self {
-        Self { name: name.into(), kind: FailureKind::Other, said }
-    }
-
-    /// One of lists that were not even tried, since the mirror could not be reached before.
-    pub(super) fn unreachable(name: &str) -> Self {
-        let said = "the mirror could not be reached".into();
-        Self { name: name.into(), kind: FailureKind::Unreachable, said }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, kind, said } = self;
-        match kind {
-            FailureKind::NotServed => write!(f, "{name} is no longer served"),
-            FailureKind::UnknownKeys => write!(
-                f,
-                "{name} is signed with keys that this host does not know: install a newer debian-archive-keyring, or name \
-                 a file of Debian's keys with --keyring FILE"
-            ),
-            FailureKind::Unreachable | FailureKind::Other => {
-                let errors: Vec<_> =
-                    said.lines().filter_map(|line| line.strip_prefix("E: ")).collect();
-                let said =
-                    if errors.is_empty() { tail(said.as_bytes(), 3) } else { errors.join("\n") };
-                write!(f, "the package lists of {name} could not be fetched: {said}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for Failure {}
 
 /// `apt-cache show` prints a paragraph for each package.
 fn parse(said: &str) -> Vec<Package> {
@@ -285,6 +236,7 @@ fn day(date: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::failure::FailureKind;
     use super::*;
 
     #[test]
@@ -317,39 +269,51 @@ Version: 1:2
     }
 
     #[test]
-    fn what_apt_said_tells_why() {
-        let kind = |said: &str| Failure::of("sid", said.into()).kind;
-        assert_eq!(
-            kind("E: The repository 'http://m/debian sid Release' does not have a Release file."),
-            FailureKind::NotServed
-        );
-        assert_eq!(
-            kind("W: GPG error: http://m/debian sid InRelease: NO_PUBKEY 6ED0E7B82643E131"),
-            FailureKind::UnknownKeys
-        );
-        let offline = "Reading package lists...\nE: Failed to fetch http://m/InRelease  Could not resolve 'm'\n";
-        assert_eq!(kind(offline), FailureKind::Unreachable);
-        let shown = Failure::of("sid", offline.into()).to_string();
-        assert!(shown.ends_with("Could not resolve 'm'") && shown.contains("of sid"), "{shown}");
-        assert_eq!(kind("E: Release file for http://m/ is expired"), FailureKind::Other);
-    }
-
-    #[test]
-    fn lists_are_fresh_for_a_day_and_gone_with_their_mirror() -> Result<()> {
+    fn lists_are_fresh_for_a_day() -> Result<()> {
         let cache = tempfile::tempdir()?;
-        let keyring = tempfile::NamedTempFile::new()?;
-        let at = |mirror| Mirror::find(Some(mirror), Some(keyring.path()));
-        let lists = Lists::of_suite("sid", &at("http://a.example/debian")?, cache.path())?;
+        let lists = of_sid("http://a.example/debian", cache.path())?;
         assert!(lists.fetched().is_none() && !lists.are_fresh());
+        lists.prepare()?;
         let stamp = std::fs::File::create(lists.stamp())?;
         assert!(lists.are_fresh());
         stamp.set_modified(SystemTime::now() - FRESH)?;
         assert!(lists.fetched().is_some() && !lists.are_fresh());
         stamp.set_modified(SystemTime::now() + FRESH)?;
         assert!(!lists.are_fresh());
-        let again = |mirror| Lists::of_suite("sid", &at(mirror)?, cache.path());
-        assert!(again("http://a.example/debian")?.fetched().is_some());
-        assert!(again("http://b.example/debian")?.fetched().is_none());
+        // Those of another mirror are others.
+        assert!(of_sid("http://b.example/debian", cache.path())?.fetched().is_none());
+        assert!(of_sid("http://a.example/debian/", cache.path())?.fetched().is_some());
         Ok(())
+    }
+
+    #[test]
+    fn what_fails_leaves_good_lists_and_no_empty_ones() -> Result<()> {
+        if crate::command::which("apt-get").is_none() {
+            println!("NOT RUN: lists are fetched by apt-get, which is not here");
+            return Ok(());
+        }
+        let cache = tempfile::tempdir()?;
+        let mirror = tempfile::tempdir()?;
+        let lists = of_sid(&format!("file:{}", mirror.path().display()), cache.path())?;
+        let failure = lists.fetch().expect_err("an empty folder is no mirror");
+        assert_eq!(failure.kind, FailureKind::NotServed);
+        assert_eq!(std::fs::read_dir(cache.path().join("lists"))?.count(), 0);
+
+        lists.prepare()?;
+        let file = lists.folder.join("lists/sid_InRelease");
+        std::fs::write(&file, "Date: Sat, 9 Aug 2025 09:16:30 UTC\n")?;
+        std::fs::write(lists.stamp(), "")?;
+        let before = lists.fetched();
+        lists.fetch().expect_err("it is still none");
+        assert_eq!(lists.fetched(), before);
+        assert_eq!(lists.day().as_deref(), Some("2025-08-09"));
+        Ok(())
+    }
+
+    fn of_sid(mirror: &str, cache: &Path) -> Result<Lists> {
+        let keyring = cache.join("archive.gpg");
+        std::fs::write(&keyring, b"\x99")?;
+        let mirror = Mirror::find(Some(mirror), Some(&keyring), cache)?;
+        Ok(Lists::of_suite("sid", &mirror, cache))
     }
 }

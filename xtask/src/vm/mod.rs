@@ -2,12 +2,14 @@
 
 mod accelerator;
 mod debian;
+mod failure;
 mod guest;
 mod initramfs;
 mod job;
 mod kernel;
 mod kernels;
 mod lists;
+mod lock;
 mod modules;
 mod packages;
 mod program;
@@ -210,8 +212,8 @@ impl Vm {
             chosen.unwrap_or_else(|| if tests { Choice::all() } else { Choice::usual() });
         let debian = Debian::new(&self.origin)?;
         if matches!(self.action, Action::Kernels) {
-            kernels::print(&debian, self.origin.refresh, &mut std::io::stdout())?;
-            return Ok(0);
+            let good = kernels::print(&debian, self.origin.refresh, &mut std::io::stdout())?;
+            return Ok(u8::from(!good));
         }
         match Job::of(self.action)? {
             Some(job) => run_on(&sources, &job, &self.options, &debian),

@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::lists::Lists;
+use super::lock;
 use crate::command::{output, which};
 use crate::progress::Progress;
 
@@ -43,7 +44,8 @@ pub(super) fn ensure_host_programs(cache: &Path) -> Result<()> {
             packages.join(" ")
         );
     }
-    let lists = Lists::of_host(cache)?;
+    let _lock = lock::exclusive(cache)?;
+    let lists = Lists::of_host(cache);
     let install = || {
         let _progress = Progress::start(format!("installing {}", packages.join(" ")));
         as_root("apt-get")?
@@ -79,49 +81,58 @@ pub(super) fn unpack(packages: &[&str], root: &Path, cache: &Path) -> Result<()>
     if root.exists() {
         return Ok(());
     }
-    let lists = Lists::of_host(cache)?;
+    let lists = Lists::of_host(cache);
     with_lists(&lists, || unpack_from(&lists, packages, root))
 }
 
-/// The same with all that the packages need and this host lacks.
+/// The same with all that the packages need and this host lacks, in the place of what may be there.
 pub(super) fn unpack_with_dependencies(packages: &[&str], root: &Path, cache: &Path) -> Result<()> {
-    if root.exists() {
-        return Ok(());
-    }
-    let lists = Lists::of_host(cache)?;
+    let lists = Lists::of_host(cache);
     with_lists(&lists, || unpack_all_from(&lists, packages, root))
 }
 
 /// Downloads packages and unpacks them into one folder.
 pub(super) fn unpack_from(lists: &Lists, packages: &[&str], root: &Path) -> Result<()> {
-    unpack_by(packages, root, |folder| lists.download(packages, folder))
+    unpack_by(lists, packages, root, |folder| lists.download(packages, folder))
 }
 
 /// Downloads packages with all that they need, and unpacks them into one folder.
 pub(super) fn unpack_all_from(lists: &Lists, packages: &[&str], root: &Path) -> Result<()> {
-    unpack_by(packages, root, |folder| lists.download_with_dependencies(packages, folder))
+    unpack_by(lists, packages, root, |folder| lists.download_with_dependencies(packages, folder))
 }
 
+/// Whoever calls this holds the lock of the cache.
 fn unpack_by(
+    lists: &Lists,
     packages: &[&str],
     root: &Path,
     download: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
     let parent = root.parent().context("a folder in target/vm")?;
     std::fs::create_dir_all(parent)?;
+    lock::remove_leftovers(parent)?;
     // Beside its place first: what bears the name is whole, whenever a run is interrupted.
     let work = tempfile::tempdir_in(parent)?;
     let _progress = Progress::start(format!("downloading {}", packages.join(" ")));
-    download(work.path())
-        .with_context(|| format!("{} could not be downloaded", packages.join(" ")))?;
     let unpacked = work.path().join("root");
-    for file in std::fs::read_dir(work.path())? {
-        let file = file?.path();
-        if file.extension().is_some_and(|ending| ending == "deb") {
-            output(Command::new("dpkg").arg("-x").arg(file).arg(&unpacked))?;
-        }
+    download(work.path())
+        .and_then(|()| unpack_debs(work.path(), &unpacked))
+        .map_err(|error| lists.failure(&error))
+        .with_context(|| format!("{} could not be fetched", packages.join(" ")))?;
+    if root.exists() {
+        std::fs::remove_dir_all(root)?;
     }
     std::fs::rename(&unpacked, root).with_context(|| format!("{} was not unpacked", root.display()))
+}
+
+fn unpack_debs(folder: &Path, root: &Path) -> Result<()> {
+    for file in std::fs::read_dir(folder)? {
+        let file = file?.path();
+        if file.extension().is_some_and(|ending| ending == "deb") {
+            output(Command::new("dpkg").arg("-x").arg(file).arg(root))?;
+        }
+    }
+    Ok(())
 }
 
 /// A command as root: as it is for root, else through sudo.

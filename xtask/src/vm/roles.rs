@@ -8,9 +8,6 @@ use anyhow::Result;
 
 use super::lists::{Lists, Package};
 
-/// The releases of Debian that serve them.
-pub(super) const RELEASES: [&str; 4] = ["bullseye", "bookworm", "trixie", "sid"];
-
 /// A kernel that is tested on, whichever patch level it has now.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Role {

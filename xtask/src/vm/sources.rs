@@ -1,14 +1,35 @@
-//! Where Debian's packages come from: the mirror and the keyring that this host's own apt sources name.
+//! Where Debian's packages come from: the mirror and the keys that this host's own apt sources name.
 
+use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 /// Where Debian's package `debian-archive-keyring` has its keys.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// By these names, besides those of the releases, sources ask for Debian's suites.
-const ALIASES: [&str; 5] = ["oldoldstable", "oldstable", "stable", "testing", "unstable"];
+/// By these names sources ask for Debian's releases.
+const RELEASES: [&str; 13] = [
+    "stretch",
+    "buster",
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "duke",
+    "sid",
+    "oldoldstable",
+    "oldstable",
+    "stable",
+    "testing",
+    "unstable",
+];
+
+/// What follows them in the names of Debian's other suites. Others follow in those of third parties: `bookworm-pgdg`.
+const ENDINGS: [&str; 6] =
+    ["", "-updates", "-security", "/updates", "-backports", "-proposed-updates"];
 
 /// A mirror of Debian, and the keys that its lists must be signed with.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,56 +40,79 @@ pub(super) struct Mirror {
 }
 
 impl Mirror {
-    /// The mirror of the user's choice, or that of this host.
-    pub(super) fn find(mirror: Option<&str>, keyring: Option<&Path>) -> Result<Self> {
-        let mut found = match mirror {
-            Some(main) => Self::at(main),
-            None => Self::of_entries(&entries_of_host()).context(
+    /// The mirror of the user's choice, or that of this host. Keys that a source has in itself are put into a file of `folder`.
+    pub(super) fn find(
+        mirror: Option<&str>,
+        keyring: Option<&Path>,
+        folder: &Path,
+    ) -> Result<Self> {
+        let chosen = mirror.map(|mirror| Self::at(mirror, Vec::new())).transpose()?;
+        let entries = if mirror.is_some() { Vec::new() } else { entries_of_host() };
+        let mut found = match chosen {
+            Some(mirror) => mirror,
+            None => Self::of_entries(&entries, folder)?.context(
                 "the apt sources of this host name no mirror of Debian: name one, and the keys that sign its lists, with \
                  --mirror URL --keyring FILE",
             )?,
         };
-        let own = PathBuf::from(KEYRING);
         if let Some(keyring) = keyring {
-            found.keyrings = vec![std::path::absolute(keyring)?];
-        } else if found.keyrings.is_empty() || (own.exists() && !found.keyrings.contains(&own)) {
-            found.keyrings.push(own);
+            found.keyrings = vec![checked_keyring(keyring)?];
+            return Ok(found);
         }
-        if let Some(missing) = found.keyrings.iter().find(|keyring| !keyring.exists()) {
-            bail!(
-                "{} is not here: install debian-archive-keyring, or name Debian's keys with --keyring FILE",
-                missing.display()
-            );
+        found.keyrings.retain(|keyring| checked_keyring(keyring).is_ok());
+        let own = checked_keyring(KEYRING.as_ref());
+        match own {
+            Ok(own) if found.keyrings.contains(&own) => {}
+            Ok(own) => found.keyrings.push(own),
+            Err(error) if found.keyrings.is_empty() => {
+                return Err(error.context(
+                    "Debian's keys are not here: install debian-archive-keyring, or name a file of them with --keyring FILE",
+                ));
+            }
+            Err(_) => {}
         }
         Ok(found)
     }
 
-    /// A mirror as Debian lays them out: the security suites lie beside the others.
-    fn at(main: &str) -> Self {
-        let main = main.trim_end_matches('/').to_owned();
-        Self { security: format!("{main}-security"), main, keyrings: Vec::new() }
+    /// Fails where the user's choice cannot be meant, before anything is done with it.
+    pub(super) fn check(mirror: Option<&str>, keyring: Option<&Path>) -> Result<()> {
+        mirror.map(|mirror| Self::at(mirror, Vec::new())).transpose()?;
+        keyring.map(checked_keyring).transpose()?;
+        Ok(())
     }
 
-    fn of_entries(entries: &[Entry]) -> Option<Self> {
-        let mut debian: Vec<_> = entries.iter().filter(|entry| entry.is_debian()).collect();
-        // Others may serve a suite of the same name; they would not be signed with a keyring of Debian.
-        debian.sort_by_key(|entry| entry.signed_by.is_empty());
-        let (security, main): (Vec<_>, Vec<_>) =
-            debian.iter().partition(|entry| entry.suites.iter().any(|suite| is_security(suite)));
-        let uri = |entries: &[&&Entry]| Some(entries.first()?.uris.first()?.clone());
-        let mut mirror = Self::at(&uri(&main)?);
-        mirror.security = uri(&security).unwrap_or(mirror.security);
-        for keyring in debian.iter().flat_map(|entry| &entry.signed_by) {
-            if !mirror.keyrings.contains(keyring) {
-                mirror.keyrings.push(keyring.clone());
+    /// A mirror as Debian lays them out: the security suites lie beside the others.
+    fn at(main: &str, keyrings: Vec<PathBuf>) -> Result<Self> {
+        let main = checked_uri(main)?;
+        Ok(Self { security: format!("{main}-security"), main, keyrings })
+    }
+
+    fn of_entries(entries: &[Entry], folder: &Path) -> Result<Option<Self>> {
+        let sites = sites(entries);
+        let Some(main) = best(&sites, false) else { return Ok(None) };
+        let mut keyrings = Vec::new();
+        for site in &sites {
+            for keyring in site.keys.files(folder)? {
+                if !keyrings.contains(&keyring) {
+                    keyrings.push(keyring);
+                }
             }
         }
-        Some(mirror)
+        let mut mirror = Self::at(main, keyrings)?;
+        if let Some(security) = best(&sites, true) {
+            mirror.security = security.trim_end_matches('/').into();
+        }
+        Ok(Some(mirror))
+    }
+
+    /// Where a suite is served.
+    pub(super) fn uri(&self, suite: &str) -> &str {
+        if is_security(suite) { &self.security } else { &self.main }
     }
 
     /// The line by which apt reads the packages of a suite for these architectures, and nothing else.
     pub(super) fn line(&self, suite: &str, architectures: &[&str]) -> String {
-        let uri = if is_security(suite) { &self.security } else { &self.main };
+        let uri = self.uri(suite);
         let keyrings: Vec<_> =
             self.keyrings.iter().map(|file| file.display().to_string()).collect();
         let keyrings = keyrings.join(",");
@@ -79,32 +123,172 @@ impl Mirror {
     }
 }
 
+/// One suite of Debian at one address, as a source names it.
+struct Site<'a> {
+    uri: &'a str,
+    suite: &'a str,
+    keys: &'a Keys,
+}
+
+/// What the sources have of Debian.
+fn sites(entries: &[Entry]) -> Vec<Site<'_>> {
+    let mut sites = Vec::new();
+    for entry in entries.iter().filter(|entry| entry.may_be_debians()) {
+        let uris = entry.uris.iter().filter(|uri| !uri.starts_with("cdrom:"));
+        for uri in uris {
+            let suites = entry.suites.iter().filter(|suite| is_debians(suite));
+            sites.extend(suites.map(|suite| Site { uri, suite, keys: &entry.keys }));
+        }
+    }
+    sites
+}
+
+/// The address of Debian's suites, or of its security suites. Without keys of its own a source may be anybody's: what is signed
+/// by Debian goes before, and then where most of Debian's suites are, which others have no use for.
+fn best<'a>(sites: &[Site<'a>], security: bool) -> Option<&'a str> {
+    let of_kind = sites.iter().filter(|site| is_security(site.suite) == security);
+    let best = of_kind.min_by_key(|site| {
+        let suites = sites.iter().filter(|other| other.uri == site.uri).count();
+        let path = site.uri.trim_end_matches('/');
+        (
+            *site.keys == Keys::OfApt,
+            // One entry can have both kinds of suites, and an address for each.
+            path.contains("security") != security,
+            Reverse(suites),
+            !path.ends_with("/debian"),
+        )
+    });
+    best.map(|site| site.uri)
+}
+
+fn is_debians(suite: &str) -> bool {
+    let suite = suite.trim_end_matches('/');
+    let ending = RELEASES.iter().filter_map(|release| suite.strip_prefix(release));
+    ending.into_iter().any(|ending| ENDINGS.contains(&ending))
+}
+
+fn is_security(suite: &str) -> bool {
+    suite.ends_with("-security") || suite.contains("/updates")
+}
+
 /// What one entry of an apt source says.
 #[derive(Debug, Default, PartialEq)]
 struct Entry {
     uris: Vec<String>,
     suites: Vec<String>,
     components: Vec<String>,
-    /// Files; apt's own keys where there are none.
-    signed_by: Vec<PathBuf>,
+    /// All where there are none.
+    architectures: Vec<String>,
+    keys: Keys,
 }
 
 impl Entry {
-    fn is_debian(&self) -> bool {
-        let known = |suite: &String| {
-            let release = suite.split(['-', '/']).next().unwrap_or_default();
-            ALIASES.contains(&release) || super::roles::RELEASES.contains(&release)
-        };
-        let signed = |file: &PathBuf| file.to_string_lossy().contains("debian");
+    fn may_be_debians(&self) -> bool {
+        let architectures = &self.architectures;
         self.components.iter().any(|component| component == "main")
-            && self.suites.iter().any(known)
-            && self.signed_by.iter().all(signed)
-            && self.uris.iter().all(|uri| !uri.starts_with("cdrom:"))
+            && (architectures.is_empty() || architectures.iter().any(|name| name == "amd64"))
+            && self.keys.may_be_debians()
     }
 }
 
-fn is_security(suite: &str) -> bool {
-    suite.ends_with("-security") || suite.contains("/updates")
+/// By which keys an entry's lists are signed.
+#[derive(Debug, Default, PartialEq)]
+enum Keys {
+    /// Some of those that apt has, of Debian or of others.
+    #[default]
+    OfApt,
+    Files(Vec<PathBuf>),
+    /// One that is written in the source itself.
+    Inline(String),
+}
+
+impl Keys {
+    /// What a `Signed-By` says: files, or fingerprints of keys that apt has.
+    fn of(value: &str) -> Self {
+        if value.contains(ARMOUR) {
+            return Self::Inline(value.into());
+        }
+        let words = value.split(|c: char| c == ',' || c.is_whitespace());
+        let files: Vec<_> = words.filter(|word| word.starts_with('/')).map(PathBuf::from).collect();
+        if files.is_empty() { Self::OfApt } else { Self::Files(files) }
+    }
+
+    fn may_be_debians(&self) -> bool {
+        match self {
+            Self::OfApt => true,
+            Self::Files(files) => {
+                files.iter().any(|file| std::fs::read(file).is_ok_and(|keys| are_debians(&keys)))
+            }
+            Self::Inline(key) => are_debians(key.as_bytes()),
+        }
+    }
+
+    fn files(&self, folder: &Path) -> Result<Vec<PathBuf>> {
+        match self {
+            Self::OfApt => Ok(Vec::new()),
+            Self::Files(files) => Ok(files.clone()),
+            Self::Inline(key) => {
+                let file = folder.join("inline.asc");
+                std::fs::write(&file, key)?;
+                Ok(vec![file])
+            }
+        }
+    }
+}
+
+/// With these words keys begin that are written in letters.
+const ARMOUR: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
+
+/// Whether keys are Debian's: such a key is of `Debian … <ftpmaster@debian.org>`, or of a list of Debian's.
+fn are_debians(keys: &[u8]) -> bool {
+    const OWNER: &[u8] = b"debian.org>";
+    let text = String::from_utf8_lossy(keys);
+    let mut keys = vec![keys.to_owned()];
+    for block in text.split(ARMOUR).skip(1) {
+        // Headers end with an empty line, the key with its checksum.
+        let lines = block.lines().skip(1).map(str::trim).skip_while(|line| !line.is_empty());
+        let lines: String = lines.take_while(|line| !line.starts_with(['=', '-'])).collect();
+        keys.extend(STANDARD.decode(lines));
+    }
+    keys.iter().any(|keys| keys.windows(OWNER.len()).any(|part| part == OWNER))
+}
+
+/// The address of a mirror, without a slash at its end.
+fn checked_uri(uri: &str) -> Result<String> {
+    let trimmed = uri.trim().trim_end_matches('/');
+    let is_uri = trimmed.split_once(":/").is_some_and(|(scheme, rest)| {
+        let host = rest.strip_prefix('/').unwrap_or(rest);
+        let is_local = matches!(scheme, "file" | "copy") || scheme.starts_with("mirror+");
+        let has_host = rest.starts_with('/') && !host.starts_with('/');
+        !scheme.is_empty() && !host.is_empty() && (is_local || has_host)
+    });
+    ensure!(
+        is_uri && !trimmed.contains(char::is_whitespace),
+        "{uri:?} is no address of a mirror such as http://HOST/debian"
+    );
+    Ok(trimmed.into())
+}
+
+/// A file that apt takes as keys; what is none would fail late, and as if the mirror were wrong.
+fn checked_keyring(file: &Path) -> Result<PathBuf> {
+    ensure!(!file.as_os_str().is_empty(), "a file of keys is to be named, and none is");
+    let path = std::path::absolute(file)?;
+    let shown = path.display();
+    if shown.to_string().contains(|c: char| c == ',' || c.is_whitespace()) {
+        bail!(
+            "apt takes no keys from {shown:?}, for the space or comma in it: copy the file elsewhere"
+        );
+    }
+    ensure!(!path.is_dir(), "{shown} is a folder: name the file in it that has Debian's keys");
+    let keys = std::fs::read(&path).with_context(|| format!("{shown} cannot be read"))?;
+    let is_armoured = keys.starts_with(ARMOUR.as_bytes());
+    let is_binary = matches!(keys.first(), Some(0x98 | 0x99 | 0xc6));
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    ensure!(
+        matches!((ending, is_armoured, is_binary), (Some("asc"), true, _) | (Some("gpg"), _, true)),
+        "{shown} has no keys that apt can read: FILE.gpg has them in OpenPGP's binary form, FILE.asc in armour"
+    );
+    Ok(path)
 }
 
 fn entries_of_host() -> Vec<Entry> {
@@ -113,7 +297,8 @@ fn entries_of_host() -> Vec<Entry> {
     files.sort();
     files.insert(0, "/etc/apt/sources.list".into());
     let entries = files.iter().flat_map(|file| {
-        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let text = std::fs::read(file).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
         match file.extension().and_then(|ending| ending.to_str()) {
             Some("list") => one_line(&text),
             Some("sources") => deb822(&text),
@@ -131,21 +316,23 @@ fn one_line(text: &str) -> Vec<Entry> {
 fn one_line_entry(line: &str) -> Option<Entry> {
     let line = line.split('#').next()?.trim().strip_prefix("deb")?;
     let mut rest = line.strip_prefix(char::is_whitespace)?.trim_start();
-    let mut signed_by = Vec::new();
+    let mut entry = Entry::default();
     if let Some(options) = rest.strip_prefix('[') {
         let (options, behind) = options.split_once(']')?;
-        let keys =
-            options.split_whitespace().filter_map(|option| option.strip_prefix("signed-by="));
-        signed_by = keys.flat_map(keyring_files).collect();
+        for (name, value) in options.split_whitespace().filter_map(|one| one.split_once('=')) {
+            match name {
+                "arch" => entry.architectures = value.split(',').map(str::to_owned).collect(),
+                "signed-by" => entry.keys = Keys::of(value),
+                _ => {}
+            }
+        }
         rest = behind;
     }
     let mut words = rest.split_whitespace().map(str::to_owned);
-    Some(Entry {
-        uris: vec![words.next()?],
-        suites: vec![words.next()?],
-        components: words.collect(),
-        signed_by,
-    })
+    entry.uris = vec![words.next()?];
+    entry.suites = vec![words.next()?];
+    entry.components = words.collect();
+    Some(entry)
 }
 
 /// Stanzas of `Types:`, `URIs:`, `Suites:`, `Components:` and `Signed-By:`, as deb822(5) has them.
@@ -158,6 +345,7 @@ fn deb822(text: &str) -> Vec<Entry> {
 fn deb822_entry(lines: &[&str]) -> Option<Entry> {
     let mut entry = Entry::default();
     let (mut binary, mut enabled, mut field) = (false, true, String::new());
+    let mut signed_by = String::new();
     for line in lines {
         let value = match line.split_once(':') {
             Some((name, value)) if !line.starts_with([' ', '\t']) => {
@@ -169,26 +357,60 @@ fn deb822_entry(lines: &[&str]) -> Option<Entry> {
         let words = || value.split_whitespace().map(str::to_owned);
         match field.as_str() {
             "types" => binary |= words().any(|kind| kind == "deb"),
-            "enabled" => enabled = !["no", "false", "0"].contains(&value.trim()),
+            "enabled" => enabled = !is_false(value.trim()),
             "uris" => entry.uris.extend(words()),
             "suites" => entry.suites.extend(words()),
             "components" => entry.components.extend(words()),
-            "signed-by" => entry.signed_by.extend(keyring_files(value)),
+            "architectures" => entry.architectures.extend(words()),
+            "signed-by" => {
+                // An empty line of a key is a dot here.
+                let value = value.trim();
+                signed_by += if value == "." { "" } else { value };
+                signed_by.push('\n');
+            }
             _ => {}
         }
     }
+    entry.keys = Keys::of(signed_by.trim_start());
     (binary && enabled).then_some(entry)
 }
 
-/// The files of a `Signed-By`, which can also name fingerprints or be the key itself.
-fn keyring_files(value: &str) -> impl Iterator<Item = PathBuf> {
-    let files = value.split([',', ' ', '\t']).filter(|word| word.starts_with('/'));
-    files.map(PathBuf::from).filter(|file| file.extension().is_some())
+/// Whether apt takes a value for no.
+fn is_false(value: &str) -> bool {
+    let no = ["no", "false", "without", "off", "disable", "0"];
+    no.iter().any(|no| value.eq_ignore_ascii_case(no))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A folder with Debian's keys in `archive.gpg` and another's in `other.gpg`, both as good as real to who looks for names.
+    fn keys() -> Result<tempfile::TempDir> {
+        let folder = tempfile::tempdir()?;
+        std::fs::write(
+            folder.path().join("archive.gpg"),
+            b"\x99..\xb4.Key <ftpmaster@debian.org>",
+        )?;
+        std::fs::write(folder.path().join("other.gpg"), b"\x99..\xb4.Key <me@debian.org.example>")?;
+        Ok(folder)
+    }
+
+    /// The mirror of a source in which `K/` stands for the folder of keys.
+    fn mirror_of(text: &str) -> Result<Option<Mirror>> {
+        let keys = keys()?;
+        let text = text.replace("K/", &format!("{}/", keys.path().display()));
+        let entries = if text.contains("Types:") { deb822(&text) } else { one_line(&text) };
+        let found = Mirror::of_entries(&entries, keys.path())?;
+        Ok(found.map(|mirror| Mirror {
+            keyrings: mirror
+                .keyrings
+                .iter()
+                .map(|file| file.strip_prefix(keys.path()).unwrap_or(file).to_owned())
+                .collect(),
+            ..mirror
+        }))
+    }
 
     fn mirror(main: &str, security: &str, keyrings: &[&str]) -> Mirror {
         let keyrings = keyrings.iter().map(PathBuf::from).collect();
@@ -196,86 +418,189 @@ mod tests {
     }
 
     #[test]
-    fn stanzas_name_the_mirror_and_its_keys() {
+    fn stanzas_name_the_mirror_and_its_keys() -> Result<()> {
         let text = "\
 Types: deb deb-src
 # URIs: http://old.example/debian
 URIs: http://a.example/debian/
 Suites: bookworm bookworm-updates
 Components: main contrib
-Signed-By: /k/debian-archive-keyring.gpg
+Signed-By: K/archive.gpg
 
 Types: deb
-uris: http://a.example/debian-security
+uris: http://a.example/security
 Suites:
  bookworm-security
 Components: main
-Signed-By: /k/debian-archive-keyring.gpg
+Signed-By: K/archive.gpg
 ";
-        let expected = mirror(
-            "http://a.example/debian",
-            "http://a.example/debian-security",
-            &["/k/debian-archive-keyring.gpg"],
-        );
-        assert_eq!(Mirror::of_entries(&deb822(text)), Some(expected));
+        let expected =
+            mirror("http://a.example/debian", "http://a.example/security", &["archive.gpg"]);
+        assert_eq!(mirror_of(text)?, Some(expected));
+        Ok(())
     }
 
     #[test]
-    fn lines_name_the_mirror() {
+    fn one_stanza_can_name_all() -> Result<()> {
+        let text = "\
+Types: deb
+URIs: http://a.example/debian
+Suites: trixie trixie-updates trixie-security
+Components: main
+";
+        let expected = mirror("http://a.example/debian", "http://a.example/debian", &[]);
+        assert_eq!(mirror_of(text)?, Some(expected));
+        let text = text.replace("URIs:", "URIs: http://a.example/debian-security/ ");
+        let expected = mirror("http://a.example/debian", "http://a.example/debian-security", &[]);
+        assert_eq!(mirror_of(&text)?, Some(expected));
+        Ok(())
+    }
+
+    #[test]
+    fn lines_name_the_mirror() -> Result<()> {
         let text = "\
 # deb http://old.example/debian bookworm main
 deb-src http://source.example/debian bookworm main
 deb cdrom:[Debian 12]/ bookworm main
-deb http://a.example/debian bookworm main non-free # the nearest
-deb [ arch=amd64 signed-by=/k/a.gpg,/k/b.gpg ] http://b.example/tool bookworm main
+deb [arch=armhf] http://ports.example/debian bookworm main
+deb [arch=amd64,arm64] http://a.example/debian bookworm main non-free # the nearest
+deb [ arch=amd64 signed-by=K/other.gpg,K/none.gpg ] http://b.example/tool bookworm main
 deb mirror+file:/etc/mirrors.list bookworm-security main
 ";
         let expected = mirror("http://a.example/debian", "mirror+file:/etc/mirrors.list", &[]);
-        assert_eq!(Mirror::of_entries(&one_line(text)), Some(expected));
-        let keys: Vec<_> = one_line(text).into_iter().map(|entry| entry.signed_by.len()).collect();
-        assert_eq!(keys, [0, 0, 2, 0]);
+        assert_eq!(mirror_of(text)?, Some(expected));
+        Ok(())
     }
 
     #[test]
-    fn what_debian_signed_goes_before_what_anyone_may_have() {
+    fn a_host_of_any_release_has_a_mirror() -> Result<()> {
+        for suite in ["stretch", "buster", "forky", "sid", "testing", "oldoldstable"] {
+            let expected = mirror("http://m/debian", "http://m/debian-security", &[]);
+            let found = mirror_of(&format!("deb http://m/debian/ {suite} main"))?;
+            assert_eq!(found, Some(expected), "{suite}");
+        }
+        let old = mirror_of("deb http://m/debian buster main\ndeb http://s/ buster/updates main")?;
+        assert_eq!(old, Some(mirror("http://m/debian", "http://s", &[])));
+        Ok(())
+    }
+
+    #[test]
+    fn what_debian_signed_goes_before_what_anyone_may_have() -> Result<()> {
         let text = "\
 deb http://tool.example/apt bookworm main
-deb [signed-by=/k/debian-archive-keyring.gpg] http://a.example/debian trixie main
+deb [signed-by=K/archive.gpg] http://a.example/mirror trixie main
 ";
-        let found = Mirror::of_entries(&one_line(text)).expect("a mirror");
-        assert_eq!(found.main, "http://a.example/debian");
         // Where nothing says otherwise the security suites lie beside the others.
-        assert_eq!(found.security, "http://a.example/debian-security");
+        let expected =
+            mirror("http://a.example/mirror", "http://a.example/mirror-security", &["archive.gpg"]);
+        assert_eq!(mirror_of(text)?, Some(expected));
+        let text = "\
+deb http://tool.example/apt bookworm main
+deb http://a.example/debian bookworm main
+deb http://a.example/debian bookworm-updates main
+deb http://tool.example/debian bookworm main
+";
+        let found = mirror_of(text)?.map(|mirror| mirror.main);
+        assert_eq!(found.as_deref(), Some("http://a.example/debian"));
+        Ok(())
     }
 
     #[test]
-    fn other_sources_are_no_mirror_of_debian() {
-        let text = "\
-Types: deb
-URIs: http://a.example/ubuntu
-Suites: noble
-Components: main
-Signed-By:
- -----BEGIN PGP PUBLIC KEY BLOCK-----
- .
- mDMEY865UxYJKwYBBAHaRw8BAQdAd7Z0srwuhlB6JKFkcf4HU4SSS
- /mDMEY865UxYJKwYBBAHaRw8BAQdAd7Z0srwuhlB6JKFkcf4HU4SS
- -----END PGP PUBLIC KEY BLOCK-----
+    fn a_key_in_the_source_counts_as_one_in_a_file() -> Result<()> {
+        let source = |owner: &str| {
+            let key = STANDARD.encode(format!("\u{99}..{owner}"));
+            let (start, end) = key.split_at(12);
+            format!(
+                "Types: deb\nURIs: http://m/debian\nSuites: trixie\nComponents: main\nSigned-By:\n {ARMOUR}\n \
+                 Comment: http://c.example\n .\n {start}\n {end}\n =abcd\n -----END PGP PUBLIC KEY BLOCK-----\n"
+            )
+        };
+        let debians = mirror_of(&source("Debian Stable <debian-release@lists.debian.org>"))?;
+        let expected = mirror("http://m/debian", "http://m/debian-security", &["inline.asc"]);
+        assert_eq!(debians, Some(expected));
+        assert_eq!(mirror_of(&source("Tools <apt@tool.example>"))?, None);
+        let folder = tempfile::tempdir()?;
+        let keys = Keys::of(&format!("{ARMOUR}\n\nabcd\n"));
+        let files = keys.files(folder.path())?;
+        assert_eq!(checked_keyring(&files[0])?, files[0]);
+        Ok(())
+    }
 
-Types: deb
-URIs: http://b.example/debian
-Suites: bookworm
-Components: stable
+    #[test]
+    fn other_sources_are_no_mirror_of_debian() -> Result<()> {
+        let stanza = |uri: &str, suite: &str, more: &str| {
+            format!("Types: deb\nURIs: {uri}\nSuites: {suite}\nComponents: main\n{more}\n")
+        };
+        for text in [
+            stanza("http://a.example/ubuntu", "noble", ""),
+            stanza("http://a.example/pub", "bookworm-pgdg", ""),
+            stanza("http://a.example/apt", "sidekick", ""),
+            stanza("http://a.example/debian", "bookworm", "Signed-By: K/other.gpg"),
+            stanza("http://a.example/debian", "bookworm", "Signed-By: K/none.gpg"),
+            stanza("http://a.example/debian", "bookworm", "Enabled: no"),
+            stanza("http://a.example/debian", "bookworm", "Enabled: False"),
+            stanza("http://a.example/debian", "bookworm", "Architectures: arm64 i386"),
+            stanza("cdrom:[Debian]/", "bookworm", ""),
+            stanza("http://a.example/debian", "bookworm", "").replace("main", "stable"),
+            stanza("http://a.example/debian", "bookworm", "").replace("deb\n", "deb-src\n"),
+            "deb [signed-by=K/other.gpg] http://a.example/debian bookworm main".into(),
+        ] {
+            assert_eq!(mirror_of(&text)?, None, "{text}");
+        }
+        // A fingerprint is that of a key that apt has.
+        let text = stanza("http://m/debian", "sid", "Enabled: yes\nSigned-By: 4CB50190207B4758");
+        assert!(mirror_of(&text)?.is_some());
+        Ok(())
+    }
 
-Types: deb
-URIs: http://c.example/debian
-Suites: bookworm
-Components: main
-Enabled: no
-";
-        let entries = deb822(text);
-        assert!(entries.len() == 2 && entries.iter().all(|entry| entry.signed_by.is_empty()));
-        assert_eq!(Mirror::of_entries(&entries), None);
+    #[test]
+    fn a_mirror_that_cannot_be_one_is_refused() -> Result<()> {
+        let mirror = |uri| Mirror::find(Some(uri), None, Path::new("/"));
+        for uri in [
+            "",
+            "deb.debian.org/debian",
+            "http:/m/debian",
+            "http://",
+            "http:///debian",
+            "://m",
+            "http://m/deb ian",
+            "/srv/debian",
+        ] {
+            let error = mirror(uri).expect_err(uri).to_string();
+            assert!(error.contains("http://HOST/debian"), "{error}");
+        }
+        for uri in ["http://m/debian", "file:/srv/debian", "file:///srv/debian", "tor+http://m/d"] {
+            assert_eq!(Mirror::at(&format!(" {uri}// "), Vec::new())?.main, uri);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_has_no_keys_is_refused() -> Result<()> {
+        let folder = keys()?;
+        std::fs::create_dir(folder.path().join("a b"))?;
+        for (name, contents, error) in [
+            ("a b/archive.gpg", &b"\x99"[..], "copy the file elsewhere"),
+            ("a,b.gpg", b"\x99", "copy the file elsewhere"),
+            ("empty.gpg", b"", "has no keys"),
+            ("text.gpg", ARMOUR.as_bytes(), "has no keys"),
+            ("binary.asc", b"\x99", "has no keys"),
+            ("page.gpg", b"<html>", "has no keys"),
+        ] {
+            let file = folder.path().join(name);
+            std::fs::write(&file, contents)?;
+            let found = Mirror::find(Some("http://m"), Some(&file), folder.path());
+            let found = found.expect_err(name).to_string();
+            assert!(found.contains(error), "{found}");
+        }
+        let said = |file: &Path| checked_keyring(file).expect_err("no file").to_string();
+        assert!(said(folder.path()).contains("is a folder"));
+        assert!(said(&folder.path().join("none.gpg")).contains("cannot be read"));
+        assert!(said(Path::new("")).contains("is to be named"));
+        let file = folder.path().join("archive.gpg");
+        let found = Mirror::find(Some("http://m"), Some(&file), folder.path())?;
+        assert_eq!(found.keyrings, [file]);
+        Ok(())
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use super::initramfs::Tree;
 use super::kernel::Kernel;
 use super::modules::{self, Modules};
-use super::{packages, program};
+use super::{lock, packages, program};
 use crate::command::which;
 use crate::progress::Progress;
 
@@ -29,6 +29,7 @@ const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
 
 /// The archive of these files, made once for a kernel and the tools of this host.
 pub(super) fn archive(kernel: &Kernel, modules: &Modules, cache: &Path) -> Result<Vec<u8>> {
+    let _lock = lock::exclusive(cache)?;
     let tree = tree(kernel, modules, cache)?;
     let folder = cache.join("initramfs");
     let file = folder.join(format!("{}-{}.cpio", kernel.release, tree.fingerprint()));
@@ -38,6 +39,7 @@ pub(super) fn archive(kernel: &Kernel, modules: &Modules, cache: &Path) -> Resul
     let _progress = Progress::start(format!("packing the guest of {kernel}"));
     let archive = tree.archive()?;
     std::fs::create_dir_all(&folder)?;
+    lock::remove_leftovers(&folder)?;
     let mut whole = tempfile::NamedTempFile::new_in(&folder)?;
     std::io::Write::write_all(&mut whole, &archive)?;
     whole.persist(&file)?;
