@@ -146,7 +146,7 @@ impl Debian {
                 role.name
             )));
         };
-        self.say(format!(
+        self.say(&format!(
             "{} goes on with {here}, fetched on {}: {error:#}",
             role.name,
             here.day()
@@ -188,7 +188,7 @@ impl Debian {
         }
         if let Some(served) = roles::newest(found) {
             for failure in failures {
-                self.say(format!("{served} may not be the newest of {}: {failure}", role.name));
+                self.say(&format!("{served} may not be the newest of {}: {failure}", role.name));
             }
             return Ok(served);
         }
@@ -202,8 +202,8 @@ impl Debian {
     }
 
     /// Tells the user, once.
-    fn say(&self, message: String) {
-        if self.said.borrow_mut().insert(message.clone()) {
+    fn say(&self, message: &str) {
+        if self.said.borrow_mut().insert(message.to_owned()) {
             eprintln!("{message}");
         }
     }
@@ -252,7 +252,10 @@ impl Debian {
         let failure =
             if failure.kind == FailureKind::NotServed { failure.of_no_mirror() } else { failure };
         let Some(fetched) = lists.fetched() else { return Ok(Err(failure)) };
-        self.say(format!("going on with the package lists fetched on {}: {failure}", day(fetched)));
+        self.say(&format!(
+            "going on with the package lists fetched on {}: {failure}",
+            day(fetched)
+        ));
         Ok(Ok(lists))
     }
 
@@ -375,6 +378,171 @@ fn image_below(root: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn role(name: &str) -> &'static Role {
+        Role::by_name(name).expect("a role")
+    }
+
+    /// Debian at a mirror, with package lists and kernels in `folder`. The keys are nobody's.
+    fn debian(mirror: &str, folder: &Path) -> Result<Debian> {
+        let keyring = folder.join("archive.gpg");
+        std::fs::write(&keyring, b"\x99")?;
+        let origin = Origin { mirror: Some(mirror.into()), keyring: Some(keyring), refresh: false };
+        Debian::in_cache(&origin, folder.to_owned())
+    }
+
+    /// A mirror that answers, and has nothing.
+    fn empty_mirror(folder: &Path) -> String {
+        format!("file:{}/debian", folder.display())
+    }
+
+    impl Debian {
+        /// As if the mirror had just given these lists.
+        fn has(&self, suite: &'static str) -> Result<()> {
+            let lists = Rc::new(Lists::of_suite(suite, self.mirror()?, &self.cache));
+            self.suites.borrow_mut().insert(suite, Asked { lists, failure: None });
+            Ok(())
+        }
+
+        fn kind(&self, role: &'static Role) -> Option<FailureKind> {
+            let error = self.served(role).expect_err("nothing is served");
+            error.downcast_ref().map(|failure: &Failure| failure.kind)
+        }
+    }
+
+    /// A kernel that was fetched before.
+    fn keep(folder: &Path, role: &str, version: &str, release: &str) -> Result<PathBuf> {
+        let root = folder.join("debian").join(role).join(version);
+        let modules = root.join("lib/modules").join(release);
+        std::fs::create_dir_all(root.join("boot"))?;
+        std::fs::create_dir_all(&modules)?;
+        std::fs::write(modules.join("modules.devname"), "")?;
+        let mut image = vec![0; 0x280];
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x20e] = 0x40;
+        image[0x240..0x240 + release.len()].copy_from_slice(release.as_bytes());
+        std::fs::write(root.join("boot").join(format!("vmlinuz-{release}")), image)?;
+        Ok(root)
+    }
+
+    fn has_apt() -> bool {
+        let found = packages::ensure_apt().is_ok();
+        if !found {
+            println!("NOT RUN: lists are fetched by apt, which is not here");
+        }
+        found
+    }
+
+    #[test]
+    fn a_suite_is_no_longer_served_where_others_are() -> Result<()> {
+        if !has_apt() {
+            return Ok(());
+        }
+        let folder = tempfile::tempdir()?;
+        let mirror = empty_mirror(folder.path());
+        // An address that has none of Debian's suites is mistyped.
+        assert_eq!(
+            debian(&mirror, folder.path())?.kind(role("5.10")),
+            Some(FailureKind::NotDebian)
+        );
+        // Security suites have an address of their own.
+        let one = debian(&mirror, folder.path())?;
+        one.has("sid")?;
+        assert_eq!(one.kind(role("5.10")), Some(FailureKind::NotDebian));
+        assert_eq!(one.kind(role("backports")), None);
+        one.has("trixie-security")?;
+        assert_eq!(
+            debian(&mirror, folder.path())?.kind(role("newest")),
+            Some(FailureKind::NotDebian)
+        );
+        let both = debian(&mirror, folder.path())?;
+        both.has("sid")?;
+        both.has("trixie-security")?;
+        let error = both.served(role("5.10")).expect_err("it has ended");
+        assert!(error.is::<NotServed>(), "{error}");
+        assert_eq!(error.to_string(), "5.10 is no longer served");
+        Ok(())
+    }
+
+    #[test]
+    fn a_security_suite_that_is_missing_is_said() -> Result<()> {
+        if !has_apt() {
+            return Ok(());
+        }
+        let folder = tempfile::tempdir()?;
+        let debian = debian(&empty_mirror(folder.path()), folder.path())?;
+        let current = "Package: linux-image-cloud-amd64\nVersion: 6.1.176-1\nArchitecture: amd64\n\
+                       Depends: linux-image-6.1.0-50-cloud-amd64 (= 6.1.176-1)\n";
+        Lists::of_suite("bookworm", debian.mirror()?, &debian.cache).fill(current)?;
+        // Twice, as with the test command, which needs a kernel for two steps.
+        for _ in 0..2 {
+            let served = debian.served(role("6.1"))?;
+            assert_eq!(served.to_string(), "6.1.0-50-cloud-amd64 (6.1.176-1)");
+        }
+        let said: Vec<_> = debian.said.borrow().iter().cloned().collect();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("may not be the newest of 6.1"), "{said:?}");
+        assert!(said[0].contains("debian-security serves none of Debian's suites"), "{said:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn lists_of_yesterday_go_on_where_new_ones_cannot_be_had() -> Result<()> {
+        if !has_apt() {
+            return Ok(());
+        }
+        let folder = tempfile::tempdir()?;
+        let mut debian = debian(&empty_mirror(folder.path()), folder.path())?;
+        debian.origin.refresh = true;
+        let current = "Package: linux-image-cloud-amd64\nVersion: 7.3.4-1\nArchitecture: amd64\n\
+                       Depends: linux-image-7.3.4-cloud-amd64 (= 7.3.4-1)\n";
+        let lists = Lists::of_suite("sid", debian.mirror()?, &debian.cache);
+        lists.fill(current)?;
+        assert_eq!(debian.served(role("newest"))?.version, "7.3.4-1");
+        assert!(lists.fetched().is_some());
+        let said = debian.said.borrow().iter().cloned().collect::<String>();
+        assert!(said.starts_with("going on with the package lists fetched on "), "{said}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_mirror_out_of_reach_is_asked_once_and_what_is_here_goes_on() -> Result<()> {
+        if !has_apt() {
+            return Ok(());
+        }
+        let folder = tempfile::tempdir()?;
+        // The port is nobody's.
+        let debian = debian("http://127.0.0.1:9/debian", folder.path())?;
+        assert_eq!(debian.kind(role("backports")), Some(FailureKind::Unreachable));
+        let known = debian.unreachable.borrow().clone();
+        assert_eq!(known.keys().collect::<Vec<_>>(), ["http://127.0.0.1:9/debian"]);
+        let error = debian.kernel(role("newest")).map(drop).expect_err("none is here");
+        assert!(format!("{error:#}").contains("none can be had: http://127.0.0.1:9/debian cannot"));
+
+        keep(folder.path(), "newest", "7.3.4-1", "7.3.4")?;
+        let kernel = debian.kernel(role("newest"))?;
+        assert_eq!(kernel.to_string(), "Linux 7.3.4 (Debian 7.3.4-1)");
+        let said = debian.said.borrow().iter().cloned().collect::<String>();
+        assert!(said.starts_with("newest goes on with 7.3.4 (7.3.4-1), fetched on "), "{said}");
+        assert!(said.contains("cannot be reached"), "{said}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_kernel_that_runs_is_not_removed() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let old = keep(folder.path(), "newest", "7.2.6-1", "7.2.6")?;
+        keep(folder.path(), "newest", "7.3.4-1", "7.3.4")?;
+        let served = Served { suite: "sid", release: "7.3.4".into(), version: "7.3.4-1".into() };
+        let running = Here::find(&old).context("a kernel")?.kernel(role("newest"))?;
+        let debian = debian("http://127.0.0.1:9/debian", folder.path())?;
+        debian.take(role("newest"), &served)?;
+        assert!(old.exists());
+        drop(running);
+        debian.take(role("newest"), &served)?;
+        assert!(!old.exists());
+        Ok(())
+    }
 
     #[test]
     fn the_image_is_found_in_both_layouts() -> Result<()> {

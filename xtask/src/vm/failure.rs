@@ -72,7 +72,7 @@ impl Failure {
             Some((*kind, reason(line)))
         };
         let (kind, said) = SIGNS.iter().find_map(sign).unwrap_or_else(|| {
-            let line = lines().find(|line| line.starts_with("E: ")).or_else(|| lines().last());
+            let line = lines().find(|line| line.starts_with("E: ")).or_else(|| lines().next_back());
             (FailureKind::Other, reason(line.unwrap_or_default()))
         });
         Self { name: name.into(), from: from.into(), kind, said: said.into() }

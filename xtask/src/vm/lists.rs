@@ -207,6 +207,18 @@ impl Lists {
     }
 }
 
+#[cfg(test)]
+impl Lists {
+    /// As if they had been fetched from a mirror in a folder (`file:`), with these packages.
+    pub(super) fn fill(&self, packages: &str) -> Result<()> {
+        self.prepare()?;
+        let folder = self.from.trim_start_matches("file:").replace('/', "_");
+        let file = format!("{folder}_dists_{}_main_binary-amd64_Packages", self.name);
+        std::fs::write(self.folder.join("lists").join(file), packages)?;
+        Ok(std::fs::write(self.stamp(), "")?)
+    }
+}
+
 /// `apt-cache show` prints a paragraph for each package.
 fn parse(said: &str) -> Vec<Package> {
     said.split("\n\n").filter_map(parse_one).collect()
@@ -299,14 +311,12 @@ Version: 1:2
         assert_eq!(failure.kind, FailureKind::NotServed);
         assert_eq!(std::fs::read_dir(cache.path().join("lists"))?.count(), 0);
 
-        lists.prepare()?;
-        let file = lists.folder.join("lists/sid_InRelease");
-        std::fs::write(&file, "Date: Sat, 9 Aug 2025 09:16:30 UTC\n")?;
-        std::fs::write(lists.stamp(), "")?;
+        lists.fill("Package: linux-doc\nVersion: 1:2\nArchitecture: amd64\n")?;
         let before = lists.fetched();
         lists.fetch().expect_err("it is still none");
         assert_eq!(lists.fetched(), before);
-        assert_eq!(lists.day().as_deref(), Some("2025-08-09"));
+        let kept = lists.packages(&["linux-doc"])?;
+        assert_eq!(kept.first().map(|package| package.version.as_str()), Some("1:2"));
         Ok(())
     }
 

@@ -136,8 +136,8 @@ fn sites(entries: &[Entry]) -> Vec<Site<'_>> {
     for entry in entries.iter().filter(|entry| entry.may_be_debians()) {
         let uris = entry.uris.iter().filter(|uri| !uri.starts_with("cdrom:"));
         for uri in uris {
-            let suites = entry.suites.iter().filter(|suite| is_debians(suite));
-            sites.extend(suites.map(|suite| Site { uri, suite, keys: &entry.keys }));
+            let named = entry.suites.iter().filter(|suite| is_debians(suite));
+            sites.extend(named.map(|suite| Site { uri, suite, keys: &entry.keys }));
         }
     }
     sites
@@ -148,13 +148,13 @@ fn sites(entries: &[Entry]) -> Vec<Site<'_>> {
 fn best<'a>(sites: &[Site<'a>], security: bool) -> Option<&'a str> {
     let of_kind = sites.iter().filter(|site| is_security(site.suite) == security);
     let best = of_kind.min_by_key(|site| {
-        let suites = sites.iter().filter(|other| other.uri == site.uri).count();
+        let count = sites.iter().filter(|other| other.uri == site.uri).count();
         let path = site.uri.trim_end_matches('/');
         (
             *site.keys == Keys::OfApt,
             // One entry can have both kinds of suites, and an address for each.
             path.contains("security") != security,
-            Reverse(suites),
+            Reverse(count),
             !path.ends_with("/debian"),
         )
     });
