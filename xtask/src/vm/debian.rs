@@ -539,8 +539,10 @@ mod tests {
         debian.take(role("newest"), &served)?;
         assert!(old.exists());
         drop(running);
-        debian.take(role("newest"), &served)?;
-        assert!(!old.exists());
+        // A program that another test is starting just now may have the folder open for a moment.
+        while old.exists() {
+            debian.take(role("newest"), &served)?;
+        }
         Ok(())
     }
 
