@@ -285,7 +285,9 @@ fn checked_keyring(file: &Path) -> Result<PathBuf> {
     let is_binary = matches!(keys.first(), Some(0x98 | 0x99 | 0xc6));
     let ending = path.extension().and_then(|ending| ending.to_str());
     ensure!(
-        matches!((ending, is_armoured, is_binary), (Some("asc"), true, _) | (Some("gpg"), _, true)),
+        // Those of Debian's own package end with pgp since trixie.
+        (ending == Some("asc") && is_armoured)
+            || (matches!(ending, Some("gpg" | "pgp")) && is_binary),
         "{shown} has no keys that apt can read: FILE.gpg has them in OpenPGP's binary form, FILE.asc in armour"
     );
     Ok(path)
@@ -597,9 +599,12 @@ deb http://tool.example/debian bookworm main
         assert!(said(folder.path()).contains("is a folder"));
         assert!(said(&folder.path().join("none.gpg")).contains("cannot be read"));
         assert!(said(Path::new("")).contains("is to be named"));
-        let file = folder.path().join("archive.gpg");
-        let found = Mirror::find(Some("http://m"), Some(&file), folder.path())?;
-        assert_eq!(found.keyrings, [file]);
+        std::fs::copy(folder.path().join("archive.gpg"), folder.path().join("archive.pgp"))?;
+        for name in ["archive.gpg", "archive.pgp"] {
+            let file = folder.path().join(name);
+            let found = Mirror::find(Some("http://m"), Some(&file), folder.path())?;
+            assert_eq!(found.keyrings, [file]);
+        }
         Ok(())
     }
 
