@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cargo::{PACKAGE, cargo, metadata};
 use crate::vm::{self, Choice, Debian, Job, Options, Origin, SOAK_SECONDS};
-use crate::{big_endian, fuzz};
+use crate::{big_endian, fuzz, mutants};
 
 /// How long one guest may take, in seconds.
 const TIMEOUT: u64 = 3000;
@@ -29,6 +29,9 @@ pub(crate) struct Soak {
     /// How long each of the cases on real kernels goes on that can
     #[arg(long, default_value_t = 30)]
     seconds: u64,
+    /// Of the mutants only the part k of n, as k/n with k from 0
+    #[arg(long, value_name = "K/N")]
+    shard: Option<String>,
     /// Of the cases on real kernels only those whose name contains this
     #[arg(long)]
     filter: Option<String>,
@@ -53,6 +56,8 @@ enum Target {
     BigEndian,
     /// The reconciler's universes, of more that happens than in the tests, and more random runs
     Reconciler,
+    /// The reconciler and the planner with one fault put in after the other (cargo-mutants): which do the tests not see?
+    Mutants,
 }
 
 impl Soak {
@@ -71,6 +76,7 @@ impl Soak {
             }
             Target::BigEndian => big_endian::soak(&Debian::new(&self.origin)?),
             Target::Reconciler => reconciler(),
+            Target::Mutants => mutants::soak(self.shard.as_deref()),
         }
     }
 

@@ -17,7 +17,7 @@ use super::table::{
 use super::world::{SCHEDULER, Setting};
 use crate::blocking::Client;
 use crate::fake::Link;
-use crate::model::{Destination, Family, Service, ServiceKey};
+use crate::model::{Destination, Family, Scheduler, Service, ServiceKey};
 use crate::protocol::Operation;
 use crate::ruleset::{Change, Draining};
 use crate::sync::Report;
@@ -162,6 +162,10 @@ impl Table {
         let number = service_number(&change.service());
         let mut with = *self;
         let is_there = match change {
+            // Without a scheduler it is added to get one in the same send.
+            Change::AddService(to) if to.scheduler == Scheduler::Unbound => {
+                return self.0[number].is_some();
+            }
             Change::AddService(to) | Change::UpdateService { to, .. } => {
                 return self.0[number].is_some_and(|vip| vip.scheduler == to.scheduler);
             }
@@ -271,7 +275,9 @@ impl Notes {
 
     fn acknowledged(&mut self, change: Change, outcome: Outcome) {
         let number = service_number(&change.service());
-        let is_made = outcome == Outcome::Done && self.setting.drains();
+        let is_made = outcome == Outcome::Done
+            && self.setting.drains()
+            && !self.judge.known.is_at_once(&change, &self.setting);
         for one in places().filter(|one| is_made && one.0 == number) {
             let is_removed = match change {
                 Change::RemoveService(_) => self.judge.known.backend(one).is_some(),
