@@ -115,9 +115,4 @@ impl Past<'_> {
         let is_it = *failure == Failure::NotKept || refused.operation() == change.operation();
         is_it.then_some(*failure)
     }
-
-    /// Whether any change of the service itself is not to be tried.
-    pub(super) fn refuses_service(&self) -> bool {
-        self.refusals.is_some_and(|refusals| refusals.contains_key(&None))
-    }
 }

@@ -196,17 +196,22 @@ impl<'a> Planner<'a> {
         }
         serves |= self.hold_back(key, &mut losses, serves, wanted, past);
 
-        let updates = may_update && !past.refuses_service();
+        let (from, mut to) = (actual.service, wanted.service);
+        let with_fallback = to.with_fallback();
+        // What the kernel says of the one it says of the other.
+        let forms = [to, with_fallback].into_iter().filter(|to| *to != from);
+        let refusal = forms
+            .map(|to| Change::UpdateService { from, to })
+            .find_map(|change| past.refusal(&change));
+        let updates = may_update && refusal.is_none();
         let service = if updates { &wanted.service } else { &actual.service };
         let farewell = self.farewell(service, serves, updates);
         let taken = self.take_away(key, &losses, farewell, past);
         if !may_update {
             return;
         }
-        let (from, mut to) = (actual.service, wanted.service);
-        let with_fallback = to.with_fallback();
         if farewell == Farewell::DrainedWithFallback
-            && (taken.drains || taken.has_drained && from == with_fallback)
+            && (taken.drains || taken.has_drained && from != to)
         {
             to = with_fallback;
             if taken.drains {
@@ -215,7 +220,11 @@ impl<'a> Planner<'a> {
             }
         }
         if from != to {
-            self.make(Phase::Changed, Change::UpdateService { from, to }, past);
+            let change = Change::UpdateService { from, to };
+            match refusal {
+                Some(failure) => self.failed.push((change, failure)),
+                None => self.push(Phase::Changed, change),
+            }
         }
     }
 

@@ -6,6 +6,7 @@ mod cargo;
 mod command;
 mod features;
 mod fuzz;
+mod mutants;
 mod progress;
 mod report;
 mod soak;

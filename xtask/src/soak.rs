@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use crate::cargo::{PACKAGE, UNIVERSE, cargo, metadata};
 use crate::vm::{self, Choice, Debian, Job, Options, Origin, SOAK_SECONDS};
-use crate::{big_endian, fuzz};
+use crate::{big_endian, fuzz, mutants};
 
 /// How long one guest may take, in seconds.
 const TIMEOUT: u64 = 3000;
@@ -58,6 +58,12 @@ enum Target {
     },
     /// The reconciler's universes, of more that happens than in the tests, and more random runs
     Reconciler,
+    /// The reconciler and the planner with one fault put in after the other (cargo-mutants): which do the tests not see?
+    Mutants {
+        /// Only the part K of N, with K from 0
+        #[arg(long, value_name = "K/N")]
+        shard: Option<String>,
+    },
 }
 
 #[derive(Args)]
@@ -92,6 +98,7 @@ impl Soak {
             }
             Target::BigEndian { origin } => big_endian::soak(&Debian::new(&origin)?),
             Target::Reconciler => reconciler(),
+            Target::Mutants { shard } => mutants::soak(shard.as_deref()),
         }
     }
 }

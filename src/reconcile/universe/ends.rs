@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::super::Reconciler;
 use super::judge::{Judge, Verdict, place, places};
-use super::table::{Place, SERVICES, Table, destination_key, service_key, service_number};
+use super::table::{Place, SERVICES, Table, Vip, destination_key, service_key, service_number};
 use super::world::Setting;
 use crate::ruleset::{Allowed, Change, Difference, Left, Reason};
 
@@ -52,7 +52,7 @@ impl From<&mut Reconciler> for Said {
 impl Judge {
     /// Whether a report says all and nothing else.
     pub(super) fn end(&self, said: &Said, wanted: &Table, setting: &Setting) -> Verdict {
-        let differences = self.differences(wanted, setting);
+        let differences = self.differences(&said.draining, wanted, setting);
         let statements = self.statements(said, wanted, setting)?;
         for difference in &differences {
             let by = statements.iter().filter(|by| by.about.contains(difference));
@@ -70,11 +70,17 @@ impl Judge {
         }
     }
 
-    fn differences(&self, wanted: &Table, setting: &Setting) -> Vec<Subject> {
+    fn differences(&self, draining: &[Place], wanted: &Table, setting: &Setting) -> Vec<Subject> {
         let mut differences = Vec::new();
         for service in 0..SERVICES {
+            // A drain may need the fallback option, which goes after it.
+            let drains = draining.iter().any(|place| place.0 == service);
+            let is_wanted = |known: Vip, wanted: Vip| {
+                known.scheduler == wanted.scheduler
+                    || drains && known.scheduler == wanted.with_fallback().scheduler
+            };
             match (self.known.0[service], wanted.0[service]) {
-                (Some(known), Some(wanted)) if known.scheduler != wanted.scheduler => {
+                (Some(known), Some(wanted)) if !is_wanted(known, wanted) => {
                     differences.push((service, None, Aspect::Configuration));
                 }
                 (None, Some(_)) | (Some(_), None) => {

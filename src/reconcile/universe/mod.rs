@@ -26,6 +26,7 @@ use self::coverage::Coverage;
 use self::explore::Explorer;
 use self::table::{Backend, DESTINATIONS, Kernel, Quirk, SERVICES, Table, Vip, service_key};
 use self::world::{Budget, Mode, OTHER_SCHEDULER, SCHEDULER, Setting, World};
+use crate::model::Scheduler;
 use crate::ruleset::{Allowed, Draining, Policy, Scope};
 
 /// The environment variable for universes of more that happens.
@@ -38,6 +39,18 @@ struct Job {
     budget: Budget,
 }
 
+impl Job {
+    /// The same with services of another scheduler.
+    fn scheduled_by(mut self, scheduler: Scheduler) -> Self {
+        let Self { setting, starts, .. } = &mut self;
+        let starts = starts.iter_mut().flat_map(|(kernel, wanted)| [&mut kernel.table, wanted]);
+        for table in starts.chain(&mut setting.wishes) {
+            *table = table.scheduled_by(scheduler);
+        }
+        self
+    }
+}
+
 #[test]
 fn whatever_happens_the_rules_are_kept() {
     let further = std::env::var_os(FURTHER).is_some();
@@ -47,6 +60,7 @@ fn whatever_happens_the_rules_are_kept() {
         ("the same, and more at once", more_at_once(further)),
         ("one service with three destinations", three_destinations(further)),
         ("two services in one send", two_services(further)),
+        ("schedulers by hash", by_hash(further)),
         ("others, and kernels, that never give in", obstinate()),
         ("before all that is wanted is known", untold()),
     ];
@@ -187,6 +201,23 @@ fn three_destinations(further: bool) -> Vec<Job> {
             };
             let starts = starts(&tables, &tables, &setting);
             jobs.push(Job { setting, starts, budget: budget(1) });
+        }
+    }
+    jobs
+}
+
+/// A service by `sh` or `mh`, which refuse clients while a destination has weight 0, and where a new
+/// one of `mh` gets its scheduler last.
+fn by_hash(further: bool) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for scheduler in [Scheduler::SOURCE_HASH, Scheduler::MAGLEV_HASH] {
+        for allowed in classes() {
+            for (mode, drains) in [(Mode::Apply, false), (Mode::Apply, true), (Mode::Passes, true)]
+            {
+                let budget = budget(if further { 2 } else { 1 });
+                let job = two_of_weights(1, mode, policy(allowed, drains), budget);
+                jobs.push(job.scheduled_by(scheduler));
+            }
         }
     }
     jobs

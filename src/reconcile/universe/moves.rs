@@ -49,7 +49,7 @@ impl World {
                 for change in asked.changes() {
                     let service = service_number(&change.service());
                     strikes.extend(match (change, place(change)) {
-                        (Change::AddService(_), _) => {
+                        (Change::AddService(_) | Change::UpdateService { .. }, _) => {
                             Some(Strike::Quirk(Quirk::NoScheduler(service)))
                         }
                         (Change::AddDestination(..), Some(place)) => {

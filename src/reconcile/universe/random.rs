@@ -11,10 +11,11 @@ use super::noting::{Notes, Noting, lock};
 use super::table::{
     Backend, DESTINATIONS, Place, SERVICES, Table, destination_key, service, service_key,
 };
-use super::world::{Mode, OTHER_SCHEDULER, Setting};
+use super::world::{Mode, OTHER_SCHEDULER, SCHEDULER, Setting};
 use super::{FURTHER, tables};
 use crate::blocking::Client;
 use crate::fake::{Fault, Kernel};
+use crate::model::Scheduler;
 use crate::ruleset::{Allowed, Draining, Policy, Ruleset};
 use crate::sync::Syncer;
 
@@ -27,9 +28,13 @@ const STEPS: usize = 24;
 fn random_runs_over_the_fake_kernel_keep_to_the_rules() {
     let runs = if std::env::var_os(FURTHER).is_some() { 100_000 } else { 3_000 };
     let tables: Vec<Table> = tables(SERVICES, 2, 1);
+    let of = |scheduler| tables.iter().map(|table| table.scheduled_by(scheduler)).collect();
+    let schedulers = [SCHEDULER, Scheduler::SOURCE_HASH, Scheduler::MAGLEV_HASH];
+    let tables: Vec<Vec<Table>> = schedulers.into_iter().map(of).collect();
     for seed in 0..runs {
         let mut story = Vec::new();
-        if let Err(fault) = run(seed, &tables, &mut story) {
+        let tables = &tables[Random(seed).below(tables.len())];
+        if let Err(fault) = run(seed, tables, &mut story) {
             panic!("seed {seed}: {fault}\n{}", story.join("\n"));
         }
     }

@@ -9,6 +9,17 @@ use super::table::{
 use super::world::Setting;
 use crate::ruleset::{Allowed, Change};
 
+impl Table {
+    /// Whether a destination goes without a drain: without the fallback option that would refuse
+    /// clients whom another destination takes.
+    pub(super) fn is_at_once(&self, removal: &Change, setting: &Setting) -> bool {
+        let vip = self.0[service_number(&removal.service())];
+        matches!(removal, Change::RemoveDestination(..))
+            && vip.is_some_and(|vip| vip.refuses_for_the_quiet() && vip.serves())
+            && !setting.allows([Allowed::UPDATE_SERVICES])
+    }
+}
+
 impl Judge {
     /// Changes are about to be sent; some others were given up after several rounds.
     pub(super) fn write(
@@ -28,7 +39,9 @@ impl Judge {
                 return Err(format!("{change} is nothing to send"));
             };
             let service = service_number(&change.service());
-            let is_removal = matches!(change, Change::RemoveService(_));
+            // A new service that does not get its scheduler takes no connections.
+            let is_removal =
+                matches!(change, Change::RemoveService(_)) && !table.is_unbound(service);
             let is_owned = setting.policy.scope.owns(&change.service());
             let may_lose = self.is_told || !(is_removal || self.is_loss(change));
             ensure(is_owned && may_lose, || format!("{change} is not the controller's to make"))?;
@@ -52,7 +65,7 @@ impl Judge {
                     }
                 }
             }
-            self.may_end_connections(change, setting, now)?;
+            self.may_end_connections(change, &table, setting, now)?;
             let did_serve = table.0[service].is_some_and(|vip| vip.serves());
             table.run(&operation);
             let serves = table.0[service].is_some_and(|vip| vip.serves());
@@ -60,6 +73,7 @@ impl Judge {
             ensure(serves || !did_serve || !shall, || {
                 format!("{change} leaves no destination that takes connections")
             })?;
+            self.serves_while_draining(change, &table, wanted, setting)?;
             new_services[service] |= matches!(change, Change::AddService(_));
         }
         self.holds_back_the_best(&table, wanted, setting)
@@ -174,9 +188,18 @@ impl Judge {
     }
 
     /// A draining policy gives up connections by the count and at the deadline alone.
-    fn may_end_connections(&self, change: &Change, setting: &Setting, now: Duration) -> Verdict {
+    fn may_end_connections(
+        &self,
+        change: &Change,
+        table: &Table,
+        setting: &Setting,
+        now: Duration,
+    ) -> Verdict {
         let Some(_) = setting.policy.draining.deadline else { return Ok(()) };
         let service = service_number(&change.service());
+        if table.is_at_once(change, setting) || table.is_unbound(service) {
+            return Ok(());
+        }
         let is_over = |place: Place| {
             let (seen, known) = (self.seen(place), self.known.backend(place));
             let is_idle = seen.count == Some(0) && known.is_none_or(|known| known.weight == 0);
@@ -191,6 +214,41 @@ impl Judge {
         match places().filter(removed).find(|place| !is_over(*place)) {
             Some(place) => Err(format!("{change} removes {place:?} before it has drained")),
             None => Ok(()),
+        }
+    }
+
+    /// While a destination drains under `sh` or `mh`, another that serves and stays takes its share
+    /// of the clients.
+    fn serves_while_draining(
+        &self,
+        change: &Change,
+        after: &Table,
+        wanted: &Table,
+        setting: &Setting,
+    ) -> Verdict {
+        let service = service_number(&change.service());
+        let Some(vip) = after.0[service] else { return Ok(()) };
+        let is_quiet = |place: &Place| {
+            let seen = self.seen(*place);
+            // A drain that has begun goes on, allowed to set the option or not. Random runs do not
+            // tell the judge when one begins.
+            let goes_on = !setting.allows([Allowed::UPDATE_SERVICES])
+                && (seen.deadline.is_some() || !setting.drains());
+            let drains = match change {
+                Change::DrainDestination(..) => !goes_on && self::place(change) == Some(*place),
+                Change::UpdateService { .. } => seen.deadline.is_some() && seen.has_begun,
+                _ => false,
+            };
+            drains && after.backend(*place).is_some_and(|backend| backend.weight == 0)
+        };
+        let takes = |table: &Table, place| table.backend(place).is_some_and(|b| b.weight > 0);
+        let of_service = || places().filter(|place| place.0 == service);
+        let serves = of_service().any(|place| takes(after, place) && takes(wanted, place));
+        match of_service().find(is_quiet) {
+            Some(place) if serves && vip.refuses_for_the_quiet() => {
+                Err(format!("{change} refuses clients while {place:?} drains"))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::super::{Listing, Outcome};
+use super::world::SCHEDULER;
 use crate::model::{Destination, DestinationKey, Forwarding, Scheduler, Service, ServiceKey};
 use crate::protocol::Operation;
 use crate::ruleset::{Connections, Ruleset};
@@ -48,7 +49,7 @@ pub(super) enum Quirk {
     None,
     /// `EINVAL` for this destination.
     NoRoute(Place),
-    /// `ENOENT` for this new service: its scheduler is missing.
+    /// `ENOENT` for the scheduler of this service, new or unbound.
     NoScheduler(usize),
     /// A weight of 2 reads back as 1.
     Keeps1,
@@ -59,11 +60,48 @@ pub(super) enum Quirk {
 impl Vip {
     /// Whether new connections find a destination.
     pub(super) fn serves(&self) -> bool {
-        self.backends.iter().flatten().any(|backend| backend.weight > 0)
+        let mut backends = self.backends.iter().flatten();
+        !self.is_unbound() && backends.any(|backend| backend.weight > 0)
+    }
+
+    /// Whether the service has no scheduler, as a new one of `mh` until its destinations are there.
+    pub(super) fn is_unbound(&self) -> bool {
+        self.scheduler == Scheduler::Unbound
+    }
+
+    /// Whether a destination of weight 0 keeps its share of the clients, who are refused.
+    pub(super) fn refuses_for_the_quiet(&self) -> bool {
+        match self.scheduler {
+            Scheduler::SourceHash(options) | Scheduler::MaglevHash(options) => !options.fallback,
+            _ => false,
+        }
+    }
+
+    /// The same with the fallback option of its scheduler.
+    pub(super) fn with_fallback(self) -> Self {
+        let scheduler = match self.scheduler {
+            Scheduler::SourceHash(options) => Scheduler::SourceHash(options.fallback(true)),
+            Scheduler::MaglevHash(options) => Scheduler::MaglevHash(options.fallback(true)),
+            other => other,
+        };
+        Self { scheduler, ..self }
     }
 }
 
 impl Table {
+    /// Whether a service is there without a scheduler.
+    pub(super) fn is_unbound(&self, service: usize) -> bool {
+        self.0[service].is_some_and(|vip| vip.is_unbound())
+    }
+
+    /// The same with services of another scheduler than the usual one.
+    pub(super) fn scheduled_by(mut self, scheduler: Scheduler) -> Self {
+        for vip in self.0.iter_mut().flatten().filter(|vip| vip.scheduler == SCHEDULER) {
+            vip.scheduler = scheduler;
+        }
+        self
+    }
+
     pub(super) fn backend(&self, (service, destination): Place) -> Option<Backend> {
         self.0[service].as_ref()?.backends[destination]
     }
@@ -139,7 +177,11 @@ impl Kernel {
                 place == (service_number(key), destination_number(&to.key))
             }
             (Quirk::NoScheduler(number), Operation::AddService(service)) => {
-                number == service_number(&service.key)
+                number == service_number(&service.key) && service.scheduler != Scheduler::Unbound
+            }
+            (Quirk::NoScheduler(number), Operation::UpdateService(service)) => {
+                let is_other = |vip: Vip| vip.scheduler.name() != service.scheduler.name();
+                number == service_number(&service.key) && before.0[number].is_some_and(is_other)
             }
             _ => false,
         };

@@ -1,0 +1,65 @@
+//! The reconciler and the planner with faults put in by cargo-mutants, which the tests are to see.
+
+use std::process::{Command, ExitStatus};
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::Metadata;
+
+use crate::cargo::{PACKAGE, cargo, metadata};
+use crate::command::show;
+
+/// Where faults are put in.
+const FILES: [&str; 3] = ["src/reconcile/*.rs", "src/ruleset/planner.rs", "src/ruleset/past.rs"];
+/// The random runs see most faults within seconds; the universes are gone through for the rest.
+const TESTS: [&str; 2] = ["reconcile::universe::random", "reconcile::"];
+
+/// What cargo-mutants ends with where tests have not seen a fault.
+const MISSED: i32 = 2;
+/// What it ends with where tests went on for ever.
+const TIMED_OUT: i32 = 3;
+
+/// Returns whether the tests see all faults. Those that they do not see are listed, and stay in
+/// target/mutants/mutants.out/missed.txt.
+pub(crate) fn soak(shard: Option<&str>) -> Result<bool> {
+    let metadata = metadata()?;
+    let mut sees_all = true;
+    for (round, tests) in TESTS.iter().enumerate() {
+        let mut mutants = tool(&metadata)?;
+        mutants.args(["mutants", "--package", PACKAGE, "--all-features", "--no-shuffle"]);
+        mutants.args(FILES.iter().flat_map(|file| ["--file", file]));
+        mutants.arg("--output").arg(metadata.target_directory.join("mutants"));
+        mutants.args(shard.iter().flat_map(|shard| ["--shard", shard]));
+        if round > 0 {
+            mutants.arg("--iterate");
+        }
+        mutants.args(["--", "--lib", tests]);
+        let status = mutants.status().with_context(|| format!("`{}`", show(&mutants)))?;
+        sees_all = saw_all(status, &mutants)?;
+    }
+    Ok(sees_all)
+}
+
+fn saw_all(status: ExitStatus, mutants: &Command) -> Result<bool> {
+    match status.code() {
+        Some(0) => Ok(true),
+        Some(MISSED | TIMED_OUT) => Ok(false),
+        _ => bail!("`{}` failed ({status})", show(mutants)),
+    }
+}
+
+/// cargo-mutants, which is installed below target/ where it is not yet.
+fn tool(metadata: &Metadata) -> Result<Command> {
+    let root = metadata.target_directory.join("tools");
+    let program = root.join("bin/cargo-mutants");
+    if !program.exists() {
+        let mut install = cargo(metadata);
+        install.args(["install", "cargo-mutants", "--locked", "--root"]).arg(&root);
+        let status = install.status().with_context(|| format!("`{}`", show(&install)))?;
+        if !status.success() {
+            bail!("`{}` failed ({status})", show(&install));
+        }
+    }
+    let mut mutants = Command::new(program);
+    mutants.current_dir(&metadata.workspace_root);
+    Ok(mutants)
+}
