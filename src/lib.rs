@@ -35,6 +35,7 @@ mod operations;
 mod options;
 pub mod protocol;
 mod reconcile;
+mod results;
 pub mod ruleset;
 mod session;
 pub mod sync;
@@ -47,8 +48,9 @@ pub use error::Error;
 pub use model::*;
 pub use options::Options;
 pub use protocol::{Batch, Operation, Request};
+pub use results::Results;
 pub use ruleset::{Allowed, Change, Draining, Plan, Policy, Ruleset, Scope};
-pub use sync::{MaxAge, Syncer};
+pub use sync::{Incomplete, MaxAge, Syncer};
 
 /// The examples of the README compile.
 #[cfg(doctest)]
