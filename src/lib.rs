@@ -56,3 +56,8 @@ pub use sync::{Incomplete, MaxAge, Syncer};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// What may not be dropped unread.
+#[cfg(all(doctest, any(feature = "tokio", feature = "smol")))]
+#[doc = include_str!("../tests/unread.md")]
+struct Unread;
