@@ -73,3 +73,80 @@ async fn wait_on(runtime: &Handle, until: Instant) -> bool {
     timer.spawn_on(async move { sleep_until(until.into()).await }, runtime);
     matches!(timer.join_next().await, Some(Ok(())))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::super::{AsyncTransport, Received, TokioTransport};
+    use super::*;
+
+    const MOMENT: Duration = Duration::from_millis(20);
+
+    fn runtime() -> Runtime {
+        Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+    }
+
+    fn open() -> io::Result<TokioTransport> {
+        TokioTransport::from_origin(Origin::default())
+    }
+
+    async fn send(transport: &mut TokioTransport) -> io::Result<()> {
+        // A message without contents, which asks for nothing.
+        let mut nothing = [0; 16];
+        nothing[..4].copy_from_slice(&16_u32.to_ne_bytes());
+        poll_fn(|context| transport.poll_send(context, &nothing)).await
+    }
+
+    async fn receive(transport: &mut TokioTransport) -> io::Result<Received> {
+        let (mut buffer, deadline) = (Vec::with_capacity(4096), Instant::now() + MOMENT);
+        poll_fn(|context| transport.poll_receive(context, &mut buffer, deadline)).await
+    }
+
+    /// Once: waiting and reopening panicked where the caller's thread was none of the runtime's.
+    #[test]
+    fn a_socket_of_a_runtime_works_on_any_thread() {
+        let runtime = runtime();
+        let mut transport = runtime.block_on(async { open() }).unwrap();
+        smol::block_on(async {
+            for _ in 0..2 {
+                transport.sleep(Instant::now() + MOMENT).await.unwrap();
+                send(&mut transport).await.unwrap();
+                let received = receive(&mut transport).await;
+                assert_eq!(received.unwrap_err().kind(), io::ErrorKind::TimedOut);
+                transport.reopen().unwrap();
+            }
+        });
+    }
+
+    /// Once: what was sent first in another runtime failed.
+    #[test]
+    fn a_socket_goes_on_in_another_runtime_once_its_own_has_ended() {
+        let mut transport = runtime().block_on(async { open() }).unwrap();
+        smol::block_on(async {
+            let not_sent = send(&mut transport).await.unwrap_err();
+            assert_eq!(not_sent.kind(), io::ErrorKind::NotConnected);
+            for error in [
+                transport.reopen().unwrap_err(),
+                receive(&mut transport).await.unwrap_err(),
+                transport.sleep(Instant::now() + MOMENT).await.unwrap_err(),
+            ] {
+                assert_ne!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+            }
+        });
+        runtime().block_on(async {
+            transport.sleep(Instant::now() + MOMENT).await.unwrap();
+            transport.reopen().unwrap();
+            send(&mut transport).await.unwrap();
+        });
+    }
+
+    /// Once: it panicked.
+    #[test]
+    fn connecting_outside_of_a_runtime_is_an_error() {
+        let error = smol::block_on(crate::Client::connect_tokio()).err().unwrap();
+        assert!(error.to_string().contains("no tokio runtime here"), "{error}");
+    }
+}

@@ -1,12 +1,13 @@
 //! Draining: until the connections have ended, until the deadline, or until it is wanted again.
 
 use std::net::Ipv4Addr;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use ipvs_netlink::blocking::Client;
 use ipvs_netlink::fake::{Fault, Kernel};
 use ipvs_netlink::ruleset::Reason;
-use ipvs_netlink::sync::Report;
+use ipvs_netlink::sync::{Event, Report, Stage};
 use ipvs_netlink::*;
 
 use super::{SECOND, backend, drained, kernel_with, key, rules, truth, web, web_with};
@@ -559,4 +560,41 @@ fn a_removal_of_unknown_outcome_is_counted_in_the_next_pass() {
         cut += second.cut_off;
     }
     assert!(cut > 0);
+}
+
+/// Once: the caller was asked at the beginning of each wait alone, and so could not end a long one.
+#[test]
+fn a_drain_is_called_off_within_a_second() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    kernel.set_connections(web().key, key(1), 1, 0, 0);
+    let draining = Draining::within(600 * SECOND).interval(600 * SECOND);
+    let policy = Policy::new().draining(draining);
+    let plan = client.plan(&web_with(&[backend(2)]), &policy).unwrap();
+    let mut asked = Vec::new();
+    let outcome = client.apply_with(plan, |event| {
+        if matches!(event, Event::Progress(progress) if progress.stage == Stage::Draining) {
+            asked.push(kernel.now());
+        }
+        if asked.len() > 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(asked.windows(2).all(|pair| pair[1] - pair[0] <= SECOND), "{asked:?}");
+    let incomplete = outcome.expect_err("it drained to its end");
+    let report = incomplete.report();
+    assert!(report.called_off && report.failed.is_empty() && report.draining == 1, "{incomplete}");
+    assert!(incomplete.to_string().contains("the caller called off the rest"), "{incomplete}");
+    assert_eq!(truth(&kernel), web_with(&[backend(1).weight(0), backend(2)]));
+}
+
+/// Who breaks off when nothing is left to do has called off nothing.
+#[test]
+fn what_is_called_off_after_its_end_is_done() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
+    let wanted = web_with(&[backend(1), backend(2)]);
+    let plan = client.plan(&wanted, &Policy::new()).unwrap();
+    let outcome = client.apply_with(plan, |event| match event {
+        Event::Progress(progress) if progress.stage == Stage::Verifying => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    assert!(!outcome.unwrap().called_off);
+    assert_eq!(truth(&kernel), wanted);
 }

@@ -150,3 +150,57 @@ fn the_way_back_ends_where_it_began() {
         assert_eq!(truth(&kernel), actual);
     }
 }
+
+/// Once: a sync that had failed was an `Ok`, so that a `?` let it pass.
+#[test]
+fn what_was_to_be_done_and_is_not_is_an_error() {
+    let mut client = Client::connect_to(&Kernel::new()).unwrap();
+    let wanted = rules(
+        "-A -t 10.0.0.1:80 -s nosuch\n-a -t 10.0.0.1:80 -r 10.0.1.1:80 -m\n\
+         -A -t 10.0.0.2:80 -s rr\n-a -t 10.0.0.2:80 -r 10.0.1.1:80 -m",
+    );
+    let incomplete = client.sync(&wanted, &Policy::new()).unwrap_err();
+    let text = incomplete.to_string();
+    let first = "cannot make the table as wanted: 2 changes made, 2 failed\ncannot add ";
+    assert!(text.starts_with(first), "{text}");
+    assert!(text.contains("modprobe ip_vs_nosuch") && text.lines().count() == 2, "{text}");
+    let source = std::error::Error::source(&incomplete).unwrap();
+    let cause: &Error = source.downcast_ref().unwrap();
+    assert!(cause.is_module_not_found(), "{cause}");
+    assert_eq!(incomplete.report().failed.len(), 2);
+    assert_eq!(incomplete.into_report().changed, 2);
+
+    // Once more: what failed fails again, and the rest is as wanted.
+    let plan = client.plan(&wanted, &Policy::new()).unwrap();
+    assert_eq!(client.apply(plan).unwrap_err().report().failed.len(), 2);
+
+    // A pass goes on, and makes an error of it where it is asked to.
+    let mut syncer = Syncer::new(Policy::new());
+    syncer.want(wanted);
+    let report = client.pass(&mut syncer);
+    assert!(report.next.is_some() && report.failed.len() == 2, "{report}");
+    assert_eq!(report.into_result().unwrap_err().report().failed.len(), 2);
+}
+
+/// What the policy leaves was not to be done.
+#[test]
+fn what_the_policy_leaves_is_no_error() {
+    let (_kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    let policy = Policy::new().allowed(Allowed::all() - Allowed::REMOVE_DESTINATIONS);
+    let report = client.sync(&web_with(&[backend(1)]), &policy).unwrap();
+    assert_eq!((report.left.len(), report.changed), (1, 0), "{report}");
+}
+
+#[test]
+fn a_table_that_cannot_be_read_is_an_error_that_says_so() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
+    kernel.configure(|host| host.privileged = false);
+    let incomplete = client.sync(&Ruleset::new(), &Policy::new()).unwrap_err();
+    let error = incomplete.report().error.as_ref().unwrap();
+    assert!(error.is_permission_denied(), "{error}");
+    let text = incomplete.to_string();
+    assert!(text.starts_with("cannot make the table as wanted: 0 changes made"), "{text}");
+    assert!(text.contains("CAP_NET_ADMIN"), "{text}");
+    let report = client.pass(&mut Syncer::new(Policy::new()));
+    assert!(report.into_result().is_err());
+}
