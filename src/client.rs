@@ -39,7 +39,8 @@ impl Client {
     /// Connects to the kernel on the tokio runtime of the caller, which has I/O and time enabled.
     ///
     /// That runtime serves the client for as long as it runs, on whatever thread or executor the
-    /// client is polled. Once it has ended, the client goes on in the runtime that it is used in.
+    /// client is polled; a `current_thread` runtime runs inside of its `block_on` alone. Once it has
+    /// ended, the client goes on in the runtime that it is used in.
     ///
     /// # Errors
     /// [`Error::is_ipvs_not_found`] where the kernel has no IPVS; an error, too, outside of a tokio

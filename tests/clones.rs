@@ -256,7 +256,7 @@ fn others_have_their_turn_between_two_windows() {
     let refused = Operation::AddDestination(service(80).key, backend(1).weight(u32::MAX));
     assert!(refused.check().is_err());
     for operation in [Operation::Zero, refused] {
-        let batch = client.batch_each([operation; 10 * WINDOW], Batch::default(), |_, _| ());
+        let batch = client.batch_each(vec![operation; 10 * WINDOW], Batch::default(), |_, _| ());
         let turns = turns(batch);
         assert!((9..=11).contains(&turns), "{turns} for {operation}");
     }

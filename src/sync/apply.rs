@@ -37,7 +37,7 @@ pub(super) struct Drive<'a, F> {
     progress: Progress,
     drains: usize,
     /// How often the module was known to be loaded anew at the last step.
-    loads: Option<u64>,
+    pub(super) loads: Option<u64>,
 }
 
 impl<'a, F: FnMut(Event<'_>) -> ControlFlow<()> + Send> Drive<'a, F> {

@@ -58,6 +58,8 @@ pub struct Syncer {
     max_age: MaxAge,
     /// When the reconciler's time began, by the clock of the client of the first pass.
     start: Option<Instant>,
+    /// How often its client knew the module to be loaded anew, at the end of the last pass.
+    loads: Option<u64>,
     /// When the whole table was read last, and how long that took.
     read: Option<(Duration, Duration)>,
     /// The drains of before a restart, until the first pass.
@@ -123,6 +125,7 @@ impl Syncer {
             errors: Errors::new(),
             max_age: MaxAge::default(),
             start: None,
+            loads: None,
             read: None,
             resumed: Vec::new(),
             failing: BTreeSet::new(),
@@ -280,9 +283,10 @@ impl Turns<'_> {
         let mut drive = Drive::new(&mut syncer.reconciler, &mut syncer.errors, start, |_| {
             ControlFlow::Continue(())
         });
-        drive.waits = false;
+        (drive.waits, drive.loads) = (false, syncer.loads);
         let ending = drive.run(self).await;
         let times = drive.times;
+        syncer.loads = drive.loads;
         let was_read = was_unread || !times.read.is_zero();
         if was_read && syncer.reconciler.known().is_some() {
             syncer.read = Some((now, times.read));

@@ -196,6 +196,20 @@ fn what_would_take_too_much_is_withheld_until_it_is_confirmed() {
     assert!(client.sync(&web_with(&[backend(1)]), &policy).unwrap().excess.is_none());
 }
 
+/// Once: where the module was found loaded anew by another call than the pass, nothing was done.
+#[test]
+fn a_reload_that_others_have_noticed_is_noticed() {
+    let (kernel, mut client) = kernel_with(&Ruleset::new());
+    let mut syncer = Syncer::new(Policy::new());
+    syncer.want(web_with(&[backend(1)]));
+    let _ = client.pass(&mut syncer);
+    kernel.reload(0x40);
+    client.info().unwrap();
+    let report = client.pass(&mut syncer).into_result().unwrap();
+    assert_eq!(report.changed, 2, "{report}");
+    assert_eq!(truth(&kernel), *syncer.wanted());
+}
+
 /// Once: a client that found the module loaded anew knew that the table was empty, and the syncer
 /// did not.
 #[test]
