@@ -12,9 +12,10 @@ use crate::model::{
 use crate::operations::operations;
 use crate::options::{Conversation, Options};
 use crate::protocol::{Batch, Operation};
+use crate::results::Results;
 use crate::ruleset::{Plan, Policy, Ruleset};
 use crate::session::{Session, trace};
-use crate::sync::{Event, Report, Syncer};
+use crate::sync::{Event, Incomplete, Report, Syncer, Turns};
 use crate::transport::{Immediate, Transport};
 
 /// A client that waits for the kernel's answers.
@@ -65,16 +66,34 @@ impl Client {
 
 /// Makes blocking methods of the operations.
 macro_rules! blocking_methods {
-    ($(
-        $(#[$doc:meta])*
-        fn $name:ident($($argument:ident: $type:ty),* $(,)?) -> $output:ty;
-    )*) => {
+    (
+        in one turn:
+        $(
+            $(#[$doc:meta])*
+            fn $name:ident($($argument:ident: $type:ty),* $(,)?) -> $output:ty;
+        )*
+        step by step:
+        $(
+            $(#[$step_doc:meta])*
+            fn $step_name:ident(
+                $($step_argument:ident: $step_type:ty),* $(,)?
+            ) -> $step_output:ty;
+        )*
+    ) => {
         impl Client {
             $(
                 $(#[$doc])*
-                pub fn $name(&mut self, $($argument: $type),*) -> Result<$output, Error> {
+                pub fn $name(&mut self, $($argument: $type),*) -> $output {
                     let operation = self.session.$name($($argument),*);
                     run(trace::in_operation(stringify!($name), operation))
+                }
+            )*
+            $(
+                $(#[$step_doc])*
+                pub fn $step_name(&mut self, $($step_argument: $step_type),*) -> $step_output {
+                    let mut turns = Turns::Sole(&mut self.session);
+                    let operation = turns.$step_name($($step_argument),*);
+                    run(trace::in_operation(stringify!($step_name), operation))
                 }
             )*
         }

@@ -13,16 +13,18 @@ use crate::model::{
 use crate::operations::operations;
 use crate::options::Conversation;
 use crate::protocol::{Batch, Operation};
+use crate::results::Results;
 use crate::ruleset::{Plan, Policy, Ruleset};
 use crate::session::{Session, trace};
-use crate::sync::{Event, Report, Syncer};
+use crate::sync::{Event, Incomplete, Report, Syncer, Turns};
 use crate::transport::AsyncTransport;
 
 /// A client whose operations are futures, for any executor that drives tokio's or smol's reactor.
 ///
 /// It has the operations of [`blocking::Client`](crate::blocking::Client) by the same names. Clones
 /// share one socket: an operation waits for those before it, in order of their first poll, by a
-/// lock. There is no task in the background, so nothing queues without bound and an error goes to
+/// lock. Those that make a table as wanted hold it for one step at a time, and not while
+/// destinations drain. There is no task in the background, so nothing queues without bound and an error goes to
 /// the one who asked. Those who want requests of several tasks under way at once connect several
 /// clients.
 ///
@@ -34,13 +36,18 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the kernel on a tokio runtime with I/O and time enabled.
+    /// Connects to the kernel on the tokio runtime of the caller, which has I/O and time enabled.
+    ///
+    /// That runtime serves the client for as long as it runs, on whatever thread or executor the
+    /// client is polled; a `current_thread` runtime runs inside of its `block_on` alone. Once it has
+    /// ended, the client goes on in the runtime that it is used in.
     ///
     /// # Errors
-    /// [`Error::is_ipvs_not_found`] where the kernel has no IPVS.
+    /// [`Error::is_ipvs_not_found`] where the kernel has no IPVS; an error, too, outside of a tokio
+    /// runtime.
     ///
     /// # Panics
-    /// Outside of such a runtime, as tokio's own sockets do.
+    /// On a runtime without I/O or time enabled, as tokio's own sockets and timers do.
     #[cfg(feature = "tokio")]
     pub async fn connect_tokio() -> Result<Self, Error> {
         crate::Options::new().connect_tokio().await
@@ -68,6 +75,7 @@ impl Client {
         mut conversation: Conversation,
     ) -> Result<Self, Error> {
         conversation.window.get_or_insert(WINDOW);
+        conversation.yields = true;
         let mut session = Session::new(Box::new(transport), conversation);
         trace::in_operation("connect", session.resolve_family()).await?;
         Ok(Self { session: Arc::new(Mutex::new(session)) })
@@ -78,18 +86,46 @@ impl Client {
 const WINDOW: usize = 64;
 
 /// Makes asynchronous methods of the operations.
+///
+/// That they are `Send` is part of their signatures. Where the compiler has to find out by itself,
+/// it does not for an iterator that borrows.
 macro_rules! asynchronous_methods {
-    ($(
-        $(#[$doc:meta])*
-        fn $name:ident($($argument:ident: $type:ty),* $(,)?) -> $output:ty;
-    )*) => {
+    (
+        in one turn:
+        $(
+            $(#[$doc:meta])*
+            fn $name:ident($($argument:ident: $type:ty),* $(,)?) -> $output:ty;
+        )*
+        step by step:
+        $(
+            $(#[$step_doc:meta])*
+            fn $step_name:ident(
+                $($step_argument:ident: $step_type:ty),* $(,)?
+            ) -> $step_output:ty;
+        )*
+    ) => {
         impl Client {
             $(
                 $(#[$doc])*
-                pub async fn $name(&self, $($argument: $type),*) -> Result<$output, Error> {
+                pub fn $name(
+                    &self,
+                    $($argument: $type),*
+                ) -> impl Future<Output = $output> + Send {
                     let operation =
-                        async { self.session.lock().await.$name($($argument),*).await };
-                    trace::in_operation(stringify!($name), operation).await
+                        async move { self.session.lock().await.$name($($argument),*).await };
+                    trace::in_operation(stringify!($name), operation)
+                }
+            )*
+            $(
+                $(#[$step_doc])*
+                pub fn $step_name(
+                    &self,
+                    $($step_argument: $step_type),*
+                ) -> impl Future<Output = $step_output> + Send {
+                    let operation = async move {
+                        Turns::Shared(&self.session).$step_name($($step_argument),*).await
+                    };
+                    trace::in_operation(stringify!($step_name), operation)
                 }
             )*
         }

@@ -35,6 +35,7 @@ mod operations;
 mod options;
 pub mod protocol;
 mod reconcile;
+mod results;
 pub mod ruleset;
 mod session;
 pub mod sync;
@@ -47,10 +48,16 @@ pub use error::Error;
 pub use model::*;
 pub use options::Options;
 pub use protocol::{Batch, Operation, Request};
+pub use results::Results;
 pub use ruleset::{Allowed, Change, Draining, Plan, Policy, Ruleset, Scope};
-pub use sync::{MaxAge, Syncer};
+pub use sync::{Incomplete, MaxAge, Syncer};
 
 /// The examples of the README compile.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// What may not be dropped unread.
+#[cfg(all(doctest, any(feature = "tokio", feature = "smol")))]
+#[doc = include_str!("../tests/unread.md")]
+struct Unread;

@@ -1,12 +1,16 @@
 //! The operations of both clients, with their documentation, listed once.
 
-/// Calls the macro `$client` with the signature and the documentation of every operation; it
-/// makes methods of them that run the session's function of the same name.
+/// Calls the macro `$client` with the signature and the documentation of every operation; it makes
+/// methods of them that run the function of the same name: the session's where the client is not to
+/// be had by others from begin to end, that of [`Turns`](crate::sync::Turns) where it is between two
+/// steps.
 macro_rules! operations {
     ($client:ident) => {
         $client! {
+            in one turn:
+
             /// The version of IPVS and the size of its connection table.
-            fn info() -> Info;
+            fn info() -> Result<Info, Error>;
 
             /// All services with their counters, in no order that the kernel promises, each once.
             ///
@@ -14,19 +18,19 @@ macro_rules! operations {
             /// The table changed while it was read, in each of ten readings. Since Linux 7.1 the
             /// kernel resizes its table while services are added and removed, which disturbs
             /// listings; one reading more is mostly enough.
-            fn services() -> Vec<ServiceEntry>;
+            fn services() -> Result<Vec<ServiceEntry>, Error>;
 
             /// One service with its counters.
             ///
             /// # Errors
             /// [`Error::is_service_not_found`] where it is not there.
-            fn service(key: ServiceKey) -> ServiceEntry;
+            fn service(key: ServiceKey) -> Result<ServiceEntry, Error>;
 
             /// The destinations of a service with their counters, newest first.
             ///
             /// # Errors
             /// [`Error::is_service_not_found`] where the service is not there.
-            fn destinations(service: ServiceKey) -> Vec<DestinationEntry>;
+            fn destinations(service: ServiceKey) -> Result<Vec<DestinationEntry>, Error>;
 
             /// One destination of a service with its counters.
             ///
@@ -37,14 +41,14 @@ macro_rules! operations {
             fn destination(
                 service: ServiceKey,
                 key: impl Into<DestinationKey> + Send,
-            ) -> DestinationEntry;
+            ) -> Result<DestinationEntry, Error>;
 
             /// The whole table with counters: one exchange for the services, and one for the
             /// destinations of each.
-            fn table() -> Table;
+            fn table() -> Result<Table, Error>;
 
             /// The configuration of the whole table, as it could be written again.
-            fn ruleset() -> Ruleset;
+            fn ruleset() -> Result<Ruleset, Error>;
 
             /// Adds a service.
             ///
@@ -52,7 +56,7 @@ macro_rules! operations {
             /// [`Error::is_already_exists`] where it is there, [`Error::is_module_not_found`]
             /// where its scheduler or persistence engine is not available,
             /// [`Error::is_invalid`] where no kernel would take it.
-            fn add_service(service: &Service) -> ();
+            fn add_service(service: &Service) -> Result<(), Error>;
 
             /// Gives a service its whole configuration anew: what is not set in `service` is unset
             /// in the kernel. To change one field of what is there, see
@@ -64,7 +68,7 @@ macro_rules! operations {
             /// # Errors
             /// [`Error::is_service_not_found`], [`Error::is_module_not_found`],
             /// [`Error::is_invalid`].
-            fn update_service(service: &Service) -> ();
+            fn update_service(service: &Service) -> Result<(), Error>;
 
             /// Reads a service, lets `edit` change it, and writes it back; returns what was
             /// written. The key stays what it is. Others' changes in between are overwritten.
@@ -74,14 +78,14 @@ macro_rules! operations {
             fn modify_service(
                 key: ServiceKey,
                 edit: impl FnOnce(&mut Service) + Send,
-            ) -> Service;
+            ) -> Result<Service, Error>;
 
             /// Removes a service with its destinations. The kernel drops the packets of their
             /// connections then, or ends them where the sysctl `expire_nodest_conn` is 1.
             ///
             /// # Errors
             /// [`Error::is_service_not_found`].
-            fn remove_service(key: ServiceKey) -> ();
+            fn remove_service(key: ServiceKey) -> Result<(), Error>;
 
             /// Adds a destination to a service.
             ///
@@ -92,7 +96,7 @@ macro_rules! operations {
             /// [`Error::is_service_not_found`]; [`Error::is_already_exists`];
             /// [`Error::is_invalid`] where no kernel would take it; `EINVAL` where the address is
             /// neither local nor unicast by the routing table.
-            fn add_destination(service: ServiceKey, destination: &Destination) -> ();
+            fn add_destination(service: ServiceKey, destination: &Destination) -> Result<(), Error>;
 
             /// Gives a destination its whole configuration anew: what is not set in `destination`
             /// is unset in the kernel. To change one field of what is there, see
@@ -101,7 +105,7 @@ macro_rules! operations {
             /// # Errors
             /// [`Error::is_service_not_found`], [`Error::is_destination_not_found`],
             /// [`Error::is_invalid`].
-            fn update_destination(service: ServiceKey, destination: &Destination) -> ();
+            fn update_destination(service: ServiceKey, destination: &Destination) -> Result<(), Error>;
 
             /// Reads a destination, lets `edit` change it, and writes it back; returns what was
             /// written. The key stays what it is. Others' changes in between are overwritten.
@@ -113,7 +117,7 @@ macro_rules! operations {
                 service: ServiceKey,
                 key: impl Into<DestinationKey> + Send,
                 edit: impl FnOnce(&mut Destination) + Send,
-            ) -> Destination;
+            ) -> Result<Destination, Error>;
 
             /// Removes a destination from a service. The kernel drops the packets of its
             /// connections then, or ends them where the sysctl `expire_nodest_conn` is 1; while it
@@ -125,7 +129,7 @@ macro_rules! operations {
             fn remove_destination(
                 service: ServiceKey,
                 key: impl Into<DestinationKey> + Send,
-            ) -> ();
+            ) -> Result<(), Error>;
 
             /// Runs many operations, as many as fit in each send, and gives the result of each, in
             /// their order. One that fails does not hinder the others.
@@ -139,7 +143,7 @@ macro_rules! operations {
             /// [`Error::is_outcome_unknown`] for exactly those that a lost answer may concern.
             fn batch(
                 operations: impl IntoIterator<Item = Operation, IntoIter: Send> + Send,
-            ) -> Vec<Result<(), Error>>;
+            ) -> Result<Results, Error>;
 
             /// As [`batch`](Self::batch), with each result given to `each` when it is known: for
             /// progress bars, and for operations that are made while others run.
@@ -150,20 +154,53 @@ macro_rules! operations {
                 operations: impl IntoIterator<Item = Operation, IntoIter: Send> + Send,
                 batch: Batch,
                 each: impl FnMut(&Operation, Result<(), Error>) + Send,
-            ) -> ();
+            ) -> Result<(), Error>;
 
             /// Sets the counters of all services and destinations to zero.
-            fn zero() -> ();
+            fn zero() -> Result<(), Error>;
 
             /// Sets the counters of a service and its destinations to zero.
             ///
             /// # Errors
             /// [`Error::is_service_not_found`].
-            fn zero_service(key: ServiceKey) -> ();
+            fn zero_service(key: ServiceKey) -> Result<(), Error>;
 
             /// Plans how the table becomes what is wanted, as far as the policy allows. Nothing is
             /// changed.
-            fn plan(wanted: &Ruleset, policy: &Policy) -> Plan;
+            fn plan(wanted: &Ruleset, policy: &Policy) -> Result<Plan, Error>;
+
+            /// Removes all services. Connections, timeouts and sync daemons stay.
+            fn flush() -> Result<(), Error>;
+
+            /// How long idle connections are kept.
+            fn timeouts() -> Result<Timeouts, Error>;
+
+            /// Sets how long idle connections are kept; what is not named stays as it is.
+            ///
+            /// # Errors
+            /// [`Error::is_invalid`] where a timeout is zero, has a fraction of a second or is
+            /// too long for every kernel; `EINVAL` where it is too long for this one. Nothing is
+            /// set then.
+            fn set_timeouts(timeouts: impl Into<TimeoutsUpdate> + Send) -> Result<(), Error>;
+
+            /// The sync daemons that run: a master, a backup, both or none.
+            fn daemons() -> Result<Vec<SyncDaemon>, Error>;
+
+            /// Starts a sync daemon.
+            ///
+            /// # Errors
+            /// [`Error::is_already_exists`] where one of the role runs; `ENODEV` where there is no
+            /// such interface; `EINVAL` while a destination is of another address family than its
+            /// service's.
+            fn start_daemon(daemon: &SyncDaemon) -> Result<(), Error>;
+
+            /// Stops a sync daemon. It can take the kernel seconds.
+            ///
+            /// # Errors
+            /// [`Error::is_not_found`] where none of the role runs.
+            fn stop_daemon(role: DaemonRole) -> Result<(), Error>;
+
+            step by step:
 
             /// Carries out a plan: writes it in batches, mends what others changed meanwhile (what
             /// is affected is read again and planned again, some rounds at most), reads back what
@@ -191,63 +228,37 @@ macro_rules! operations {
             /// [`Allowed::WEIGHTS`](crate::Allowed::WEIGHTS) keeps them.
             ///
             /// # Errors
-            /// None: what failed is in the report.
-            fn apply(plan: Plan) -> Report;
+            /// Whatever was to be done and is not: the error holds the report. What the policy
+            /// leaves as it is, is in the report of a success, too.
+            fn apply(plan: Plan) -> Result<Report, Incomplete>;
 
-            /// As [`apply`](Self::apply), telling `each` of every change and how far it has come. Once
-            /// `each` breaks off, nothing more is sent; what was not done is in the report as failed.
+            /// As [`apply`](Self::apply), telling `each` of every change and how far it has come, and
+            /// at least once a second while destinations drain. Once `each` breaks off, nothing more
+            /// is sent; what was not done is in the report as failed, or as draining.
             ///
             /// # Errors
-            /// None: what failed is in the report.
+            /// Those of [`apply`](Self::apply), and where `each` broke off before all was done.
             fn apply_with(
                 plan: Plan,
                 each: impl FnMut(Event<'_>) -> ControlFlow<()> + Send,
-            ) -> Report;
+            ) -> Result<Report, Incomplete>;
 
             /// Makes the table what is wanted: [`plan`](Self::plan) and [`apply`](Self::apply).
             ///
             /// # Errors
-            /// The table could not be read, and nothing was changed.
-            fn sync(wanted: &Ruleset, policy: &Policy) -> Report;
+            /// Those of [`apply`](Self::apply), and where the table could not be read: nothing was
+            /// changed then.
+            fn sync(wanted: &Ruleset, policy: &Policy) -> Result<Report, Incomplete>;
 
             /// A pass of a [`Syncer`]: makes the table what it wants, as far as it is not so by
             /// what the syncer knows. It does not wait for destinations to drain:
             /// [`Report::next`](crate::sync::Report::next) says when to pass again.
             ///
-            /// # Errors
-            /// None: what failed is in the report.
+            /// A failure is no error: one destination that the kernel refuses is a controller's daily
+            /// life and must not end it. What failed, a table that could not be read included, is in
+            /// the report; [`Report::into_result`](crate::sync::Report::into_result) makes an error
+            /// of it.
             fn pass(syncer: &mut Syncer) -> Report;
-
-            /// Removes all services. Connections, timeouts and sync daemons stay.
-            fn flush() -> ();
-
-            /// How long idle connections are kept.
-            fn timeouts() -> Timeouts;
-
-            /// Sets how long idle connections are kept; what is not named stays as it is.
-            ///
-            /// # Errors
-            /// [`Error::is_invalid`] where a timeout is zero, has a fraction of a second or is
-            /// too long for every kernel; `EINVAL` where it is too long for this one. Nothing is
-            /// set then.
-            fn set_timeouts(timeouts: impl Into<TimeoutsUpdate> + Send) -> ();
-
-            /// The sync daemons that run: a master, a backup, both or none.
-            fn daemons() -> Vec<SyncDaemon>;
-
-            /// Starts a sync daemon.
-            ///
-            /// # Errors
-            /// [`Error::is_already_exists`] where one of the role runs; `ENODEV` where there is no
-            /// such interface; `EINVAL` while a destination is of another address family than its
-            /// service's.
-            fn start_daemon(daemon: &SyncDaemon) -> ();
-
-            /// Stops a sync daemon. It can take the kernel seconds.
-            ///
-            /// # Errors
-            /// [`Error::is_not_found`] where none of the role runs.
-            fn stop_daemon(role: DaemonRole) -> ();
         }
     };
 }

@@ -35,11 +35,13 @@ pub(crate) struct Conversation {
     pub(crate) deadline: Duration,
     /// The most operations in one send; `None` leaves it to the client.
     pub(crate) window: Option<usize>,
+    /// Whether other tasks of the executor have their turn between two sends.
+    pub(crate) yields: bool,
 }
 
 impl Default for Conversation {
     fn default() -> Self {
-        Self { deadline: Duration::from_secs(10), window: None }
+        Self { deadline: Duration::from_secs(10), window: None, yields: false }
     }
 }
 
@@ -111,13 +113,14 @@ impl Options {
         blocking::Client::connect_over(self.open(NetlinkSocket::from_origin)?, self.conversation)
     }
 
-    /// Connects an asynchronous client; it needs a tokio runtime with I/O and time enabled.
+    /// Connects an asynchronous client on the tokio runtime of the caller; see
+    /// [`Client::connect_tokio`](crate::Client::connect_tokio).
     ///
     /// # Errors
-    /// Those of [`connect`](Self::connect).
+    /// Those of [`connect`](Self::connect), and outside of a tokio runtime.
     ///
     /// # Panics
-    /// Outside of a tokio runtime with I/O and time enabled, as tokio's own sockets do.
+    /// On a runtime without I/O or time enabled, as tokio's own sockets and timers do.
     #[cfg(feature = "tokio")]
     pub async fn connect_tokio(&self) -> Result<crate::Client, Error> {
         let socket = self.open(transport::TokioTransport::from_origin)?;

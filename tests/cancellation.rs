@@ -35,10 +35,7 @@ fn rules() -> Ruleset {
 }
 
 /// A conversation of a client's, whose outcome is of no interest.
-fn conversation<'a, T: 'a, F>(future: F) -> Conversation<'a>
-where
-    F: Future<Output = Result<T, Error>> + Send + 'a,
-{
+fn conversation<'a>(future: impl Future<Output: 'a> + Send + 'a) -> Conversation<'a> {
     Box::pin(async move { drop(future.await) })
 }
 
@@ -99,6 +96,12 @@ fn operations(client: &Client) -> Vec<(&'static str, Conversation<'_>)> {
                 client.plan(&wanted, &policy).await
             }),
         ),
+        ("flush", conversation(client.flush())),
+        ("timeouts", conversation(client.timeouts())),
+        ("set_timeouts", conversation(client.set_timeouts(hour))),
+        ("daemons", conversation(client.daemons())),
+        ("start_daemon", conversation(async move { client.start_daemon(&daemon).await })),
+        ("stop_daemon", conversation(client.stop_daemon(DaemonRole::Master))),
         ("apply", conversation(client.apply(plan()))),
         ("apply_with", conversation(client.apply_with(plan(), |_| ControlFlow::Continue(())))),
         ("sync", conversation(async move { client.sync(&wanted, &policy).await })),
@@ -110,12 +113,6 @@ fn operations(client: &Client) -> Vec<(&'static str, Conversation<'_>)> {
                 client.pass(&mut syncer).await
             }),
         ),
-        ("flush", conversation(client.flush())),
-        ("timeouts", conversation(client.timeouts())),
-        ("set_timeouts", conversation(client.set_timeouts(hour))),
-        ("daemons", conversation(client.daemons())),
-        ("start_daemon", conversation(async move { client.start_daemon(&daemon).await })),
-        ("stop_daemon", conversation(client.stop_daemon(DaemonRole::Master))),
     ]
 }
 

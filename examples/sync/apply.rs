@@ -23,11 +23,7 @@ pub(crate) fn apply(
         };
         if goes_on(progress) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
-    match outcome {
-        Ok(report) if report.is_success() => Ok(report.to_string()),
-        Ok(report) => Err(report.to_string()),
-        Err(error) => Err(error.to_string()),
-    }
+    outcome.map(|report| report.to_string()).map_err(|incomplete| incomplete.to_string())
 }
 
 /// A bar on the terminal, where standard error is one.

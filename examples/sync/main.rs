@@ -39,7 +39,8 @@ fn main() -> ExitCode {
     } else if arguments.confirm.is_some() {
         confirm::run(&arguments)
     } else if arguments.watch {
-        prepare(&arguments).map(|(ipvs, file, rules)| watch::watch(&arguments, ipvs, file, rules))
+        prepare(&arguments)
+            .map(|(ipvs, file, rules)| -> u8 { watch::watch(&arguments, ipvs, file, rules) })
     } else {
         prepare(&arguments).and_then(|(ipvs, _, rules)| once(&arguments, ipvs, &rules))
     };

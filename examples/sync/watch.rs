@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use ipvs_netlink::blocking::Client;
 use ipvs_netlink::sync::Report;
-use ipvs_netlink::{Error, Ruleset, Syncer};
+use ipvs_netlink::{Ruleset, Syncer};
 
-use crate::FAILED_IN_PART;
 use crate::arguments::Arguments;
 use crate::file::{INTERVAL, RulesFile};
 use crate::support::output::{complain, say};
@@ -17,30 +16,24 @@ pub(crate) fn watch(
     mut ipvs: Client,
     mut file: RulesFile,
     rules: Ruleset,
-) -> u8 {
+) -> ! {
     // Reports have each change.
     let policy = arguments.policy().detailed();
     let mut syncer = Syncer::new(policy).max_age(arguments.max_age);
     syncer.want(rules);
     let mut news = News { file: &mut file, arguments, told: None };
     loop {
-        let next = match tell(ipvs.pass(&mut syncer)) {
-            Ok(next) => next,
-            Err(error) => {
-                complain!("error: {error}");
-                return FAILED_IN_PART;
-            }
-        };
-        let wait = next.unwrap_or(arguments.max_age).min(arguments.max_age);
+        let report = ipvs.pass(&mut syncer);
+        tell(&report);
+        let wait = report.next.unwrap_or(arguments.max_age).min(arguments.max_age);
         if let Some(rules) = news.wait(wait) {
             syncer.want(rules);
         }
     }
 }
 
-/// Prints what came of a pass; tells when the next is of use.
-fn tell(report: Result<Report, Error>) -> Result<Option<Duration>, Error> {
-    let report = report?;
+/// Prints what came of a pass.
+fn tell(report: &Report) {
     for change in &report.made {
         say!("{change}");
     }
@@ -49,7 +42,6 @@ fn tell(report: Result<Report, Error>) -> Result<Option<Duration>, Error> {
     } else if report.changed > 0 {
         say!("{report}");
     }
-    Ok(report.next)
 }
 
 /// What the file says next.

@@ -13,7 +13,7 @@ use super::faults::{Fault, Moment};
 use super::kernel::{Kernel, State, later};
 use super::socket::Socket;
 use super::writer::{Header, Writer};
-use crate::transport::{AsyncTransport, Received, Transport};
+use crate::transport::{AsyncTransport, Received, Sleep, Transport};
 
 /// A connection to a [`Kernel`], with a queue of answers of its own.
 ///
@@ -159,9 +159,12 @@ impl AsyncTransport for Link {
         Poll::Ready(self.receive(buffer, deadline))
     }
 
-    fn poll_sleep(&mut self, _: &mut Context<'_>, until: Instant) -> Poll<()> {
-        self.sleep(until);
-        Poll::Ready(())
+    fn sleep(&mut self, until: Instant) -> Sleep {
+        let kernel = self.kernel.clone();
+        Box::pin(async move {
+            kernel.advance_to(until);
+            Ok(())
+        })
     }
 
     fn reopen(&mut self) -> io::Result<()> {

@@ -10,16 +10,15 @@ use crate::wire::DecodeError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Batch {
-    /// Whether to send nothing more once an operation has failed.
+    /// Whether to take and send nothing more once an operation has failed.
     pub stop_at_first_error: bool,
 }
 
 impl Batch {
-    /// Sends nothing more once an operation has failed.
+    /// Takes no more operations, and sends none, once one has failed.
     ///
     /// The kernel runs all of one send: what was sent along with the operation that failed is
-    /// done, and its results say so. What was not sent has an error that
-    /// [`is_not_sent`](crate::Error::is_not_sent).
+    /// done, and its results say so. Operations that were not taken have no result.
     #[must_use]
     pub fn stop_at_first_error(self) -> Self {
         Self { stop_at_first_error: true }

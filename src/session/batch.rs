@@ -6,6 +6,7 @@ use super::exchange::NOT_THERE;
 use super::{Session, trace};
 use crate::error::{Cause, Error};
 use crate::protocol::{Batch, LONGEST_MESSAGE, Operation, Progress, Request};
+use crate::results::Results;
 
 /// More in one send gained nothing, and a send is at most the send buffer.
 const WINDOW_BYTES: usize = 64 * 1024;
@@ -20,10 +21,10 @@ impl Session {
     pub(crate) async fn batch(
         &mut self,
         operations: impl IntoIterator<Item = Operation, IntoIter: Send> + Send,
-    ) -> Result<Vec<Result<(), Error>>, Error> {
+    ) -> Result<Results, Error> {
         let mut results = Vec::new();
         self.batch_each(operations, Batch::default(), |_, result| results.push(result)).await?;
-        Ok(results)
+        Ok(results.into())
     }
 
     pub(crate) async fn batch_each(
@@ -59,10 +60,9 @@ impl Session {
                 gone = self.resolve_family().await.err();
             }
             self.window.begin(&mut self.engine);
-            while taken.len() < most && self.engine.outgoing().len() < most_bytes {
+            while !stopped && taken.len() < most && self.engine.outgoing().len() < most_bytes {
                 let Some(operation) = operations.next() else { break };
                 let checked = match &gone {
-                    _ if stopped => Err(Cause::Stopped),
                     Some(error) => Err(error.cause().before_sending()),
                     None => self.push(&operation),
                 };
@@ -75,7 +75,9 @@ impl Session {
             if taken.is_empty() {
                 return Ok(());
             }
-            if !self.window.is_empty() {
+            if self.window.is_empty() {
+                self.let_others_run().await;
+            } else {
                 trace::in_span(&"batch", self.run_window(&taken)).await;
             }
             let mut flow = ControlFlow::Continue(());
@@ -94,7 +96,7 @@ impl Session {
                     flow = ControlFlow::Break(());
                 }
             }
-            if flow.is_break() {
+            if flow.is_break() || stopped {
                 return Ok(());
             }
         }

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -186,19 +187,46 @@ impl Session {
     }
 
     pub(super) async fn send(&mut self) -> Result<(), Cause> {
+        // The kernel works inside the send and its answer is there at once: without this, a long
+        // conversation would hold the executor from its first send to its last.
+        if self.has_sent {
+            self.let_others_run().await;
+        }
         // A window of a batch before this one may have broken it.
         self.replace_broken()?;
+        let mut is_reopened = false;
         loop {
             let Self { transport, engine, .. } = self;
             match poll_fn(|context| transport.poll_send(context, engine.outgoing())).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.has_sent = true;
+                    return Ok(());
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.broken = true;
-                    return Err(Cause::NotSent(error));
+                    if is_reopened || error.kind() != io::ErrorKind::NotConnected {
+                        return Err(Cause::NotSent(error));
+                    }
+                    self.replace_broken()?;
+                    is_reopened = true;
                 }
             }
         }
+    }
+
+    /// Gives the executor's other tasks their turn, where there is an executor.
+    pub(super) async fn let_others_run(&mut self) {
+        let mut is_over = !self.conversation.yields;
+        self.has_sent = false;
+        poll_fn(|context| {
+            if std::mem::replace(&mut is_over, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
     }
 
     /// When the kernel will have been silent for too long.

@@ -9,7 +9,6 @@ mod exchange;
 pub(crate) mod trace;
 
 use std::collections::HashSet;
-use std::future::poll_fn;
 use std::time::Instant;
 
 use rustix::io::Errno;
@@ -22,7 +21,7 @@ use crate::model::{
 use crate::options::Conversation;
 use crate::protocol::{Engine, Exchange, Operation, Request, Window};
 use crate::ruleset::{Ruleset, ServiceRules};
-use crate::transport::AsyncTransport;
+use crate::transport::{AsyncTransport, Sleep};
 use crate::wire::{
     Command, DaemonAttributes, DecodeError, DestinationAttributes, Message, OfDestination,
     ServiceAttributes,
@@ -43,6 +42,8 @@ pub(crate) struct Session {
     unfinished_dump: Option<Exchange>,
     /// The socket has failed, and the next request starts on a fresh one.
     broken: bool,
+    /// Something was sent since other tasks of the executor had their turn.
+    has_sent: bool,
     /// The number that the family had last, and how often it was another: the module was loaded
     /// anew then, with an empty table.
     module: (Option<u16>, u64),
@@ -59,6 +60,7 @@ impl Session {
             receive_buffer: exchange::RECEIVE_BUFFER,
             unfinished_dump: None,
             broken: false,
+            has_sent: false,
             module: (None, 0),
             window: Window::default(),
             conversation,
@@ -263,8 +265,9 @@ impl Session {
         self.transport.now()
     }
 
-    pub(crate) async fn sleep(&mut self, until: Instant) {
-        poll_fn(|context| self.transport.poll_sleep(context, until)).await;
+    /// A wait, which is no part of the session: others use it meanwhile.
+    pub(crate) fn sleep(&mut self, until: Instant) -> Sleep {
+        self.transport.sleep(until)
     }
 }
 

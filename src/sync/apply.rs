@@ -1,13 +1,16 @@
 //! Carrying out a plan, and the driver of the reconciler: its steps, taken over a session.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use super::incomplete::Incomplete;
 use super::report::{Event, Progress, Report, Stage, Times};
-use crate::error::Error;
+use super::turns::Turns;
+use crate::error::{Cause, Error};
 use crate::model::{DestinationEntry, Service, ServiceKey};
-use crate::protocol::{Batch, Operation};
+use crate::protocol::{Batch, Operation, Request};
 use crate::reconcile::{Listing, Outcome, Reconciler, Step, Subject};
 use crate::ruleset::past::Failure;
 use crate::ruleset::{Change, Connections, Plan, Policy, Ruleset, ServiceRules};
@@ -15,6 +18,8 @@ use crate::session::Session;
 
 /// From this many services on, one list of all is read instead of each by itself.
 const MANY: usize = 64;
+/// The longest wait at once.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// Why the kernel did not make a change, by what it was about.
 pub(super) type Errors = BTreeMap<Subject, Error>;
@@ -31,6 +36,8 @@ pub(super) struct Drive<'a, F> {
     pub(super) waits: bool,
     progress: Progress,
     drains: usize,
+    /// How often the module was known to be loaded anew at the last step.
+    pub(super) loads: Option<u64>,
 }
 
 impl<'a, F: FnMut(Event<'_>) -> ControlFlow<()> + Send> Drive<'a, F> {
@@ -42,7 +49,17 @@ impl<'a, F: FnMut(Event<'_>) -> ControlFlow<()> + Send> Drive<'a, F> {
     ) -> Self {
         let progress = Progress { stage: Stage::Writing, done: 0, total: 0 };
         let times = Times::default();
-        Self { reconciler, errors, start, times, each, waits: true, progress, drains: 0 }
+        Self {
+            reconciler,
+            errors,
+            start,
+            times,
+            each,
+            waits: true,
+            progress,
+            drains: 0,
+            loads: None,
+        }
     }
 
     fn tell(&mut self, stage: Stage, done: usize, total: usize) -> ControlFlow<()> {
@@ -54,21 +71,32 @@ impl Session {
     pub(crate) async fn plan(&mut self, wanted: &Ruleset, policy: &Policy) -> Result<Plan, Error> {
         Ok(Plan::new(&self.ruleset().await?, wanted, policy))
     }
+}
 
+impl Turns<'_> {
     pub(crate) async fn sync(
         &mut self,
         wanted: &Ruleset,
         policy: &Policy,
-    ) -> Result<Report, Error> {
-        let start = self.now();
-        let plan = self.plan(wanted, policy).await?;
-        let read = self.now() - start;
-        let mut report = self.apply(plan).await?;
-        report.times.read += read;
-        Ok(report)
+    ) -> Result<Report, Incomplete> {
+        let mut session = self.take().await;
+        let start = session.now();
+        let plan = session.plan(wanted, policy).await;
+        let read = session.now() - start;
+        drop(session);
+        let mut outcome = match plan {
+            Ok(plan) => self.apply(plan).await,
+            Err(error) => Report::unread(error).into_result(),
+        };
+        let times = match &mut outcome {
+            Ok(report) => &mut report.times,
+            Err(incomplete) => &mut incomplete.report_mut().times,
+        };
+        times.read += read;
+        outcome
     }
 
-    pub(crate) async fn apply(&mut self, plan: Plan) -> Result<Report, Error> {
+    pub(crate) async fn apply(&mut self, plan: Plan) -> Result<Report, Incomplete> {
         self.apply_with(plan, |_| ControlFlow::Continue(())).await
     }
 
@@ -76,80 +104,94 @@ impl Session {
         &mut self,
         plan: Plan,
         each: impl FnMut(Event<'_>) -> ControlFlow<()> + Send,
-    ) -> Result<Report, Error> {
-        let start = self.now();
+    ) -> Result<Report, Incomplete> {
+        let start = self.take().await.now();
         let mut reconciler = Reconciler::for_plan(plan.into_parts(), Duration::ZERO);
         let mut errors = Errors::new();
         let mut drive = Drive::new(&mut reconciler, &mut errors, start, each);
-        let ended = self.drive(&mut drive).await;
+        let ending = drive.run(self).await;
         let times = drive.times;
-        Ok(Report::new(&mut reconciler, &mut errors, ended.err(), times, self.now() - start))
+        let took = self.take().await.now() - start;
+        Report::new(&mut reconciler, &mut errors, ending, times, took).into_result()
     }
+}
 
-    /// Takes the steps of a reconciler until it has settled, or would wait and does not.
-    ///
-    /// # Errors
+/// How a run of a reconciler ended.
+pub(super) enum Ending {
+    /// All was done that was to be done now.
+    Settled,
+    /// The caller called off the rest.
+    CalledOff,
     /// Something could not be read: the table, or whether this kernel has IPVS.
-    pub(super) async fn drive<F: FnMut(Event<'_>) -> ControlFlow<()> + Send>(
-        &mut self,
-        drive: &mut Drive<'_, F>,
-    ) -> Result<(), Error> {
-        let ended = self.take_steps(drive).await;
+    Failed(Error),
+}
+
+impl<F: FnMut(Event<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
+    /// Takes the steps of a reconciler until it has settled, or would wait and does not.
+    pub(super) async fn run(&mut self, turns: &mut Turns<'_>) -> Ending {
+        let ended = self.take_steps(turns).await;
+        let now = turns.take().await.now().saturating_duration_since(self.start);
         match ended {
-            Ok(ControlFlow::Continue(())) => {}
-            Ok(ControlFlow::Break(())) => self.abandon(drive, Failure::Stopped),
-            Err(_) => self.abandon(drive, Failure::NotSent),
+            Ok(ControlFlow::Continue(())) => Ending::Settled,
+            Ok(ControlFlow::Break(())) => {
+                // Asking for a step begins it, so a copy is asked.
+                let is_settled = self.reconciler.clone().next(now) == Step::Settled;
+                self.reconciler.abandon(Failure::Stopped, now);
+                if is_settled { Ending::Settled } else { Ending::CalledOff }
+            }
+            Err(error) => {
+                self.reconciler.abandon(Failure::NotSent, now);
+                Ending::Failed(error)
+            }
         }
-        ended.map(drop)
     }
 
-    fn abandon<F>(&self, drive: &mut Drive<'_, F>, failure: Failure) {
-        let now = self.now().saturating_duration_since(drive.start);
-        drive.reconciler.abandon(failure, now);
-    }
-
-    async fn take_steps<F: FnMut(Event<'_>) -> ControlFlow<()> + Send>(
-        &mut self,
-        drive: &mut Drive<'_, F>,
-    ) -> Result<ControlFlow<()>, Error> {
+    async fn take_steps(&mut self, turns: &mut Turns<'_>) -> Result<ControlFlow<()>, Error> {
         loop {
-            let begin = self.now();
-            let now = begin.saturating_duration_since(drive.start);
-            let flow = match drive.reconciler.next(now) {
+            let mut session = turns.take().await;
+            self.look_for_a_lost_table(&session);
+            let begin = session.now();
+            let now = begin.saturating_duration_since(self.start);
+            let flow = match self.reconciler.next(now) {
                 Step::Settled => {
-                    if drive.drains > 0 {
-                        let _ = drive.tell(Stage::Draining, drive.drains, drive.drains);
+                    if self.drains > 0 {
+                        let _ = self.tell(Stage::Draining, self.drains, self.drains);
                     }
                     return Ok(ControlFlow::Continue(()));
                 }
-                Step::Wait(_) if !drive.waits => return Ok(ControlFlow::Continue(())),
+                Step::Wait(_) if !self.waits => return Ok(ControlFlow::Continue(())),
                 Step::Wait(until) => {
-                    let draining = drive.reconciler.draining();
-                    drive.drains = drive.drains.max(draining);
-                    let done = drive.drains - draining;
-                    let flow = drive.tell(Stage::Draining, done, drive.drains);
+                    let draining = self.reconciler.draining();
+                    self.drains = self.drains.max(draining);
+                    // The caller is asked often enough to call it off soon.
+                    let until = begin + until.saturating_sub(now).min(LONGEST_SLEEP);
+                    drop(session);
+                    let flow = self.tell(Stage::Draining, self.drains - draining, self.drains);
                     if flow.is_continue() {
-                        self.wait(drive.start, until).await;
-                        drive.times.drain += self.now() - begin;
+                        // The lock is not held across the wait.
+                        let sleep = turns.take().await.sleep(until);
+                        sleep.await.map_err(|error| self.cannot_wait(error))?;
+                        self.times.drain += turns.take().await.now() - begin;
                     }
                     flow
                 }
                 Step::ReadAll => {
-                    let listing = self.read_table(drive.reconciler).await;
-                    drive.times.read += self.now() - begin;
-                    drive.reconciler.read(listing?, now);
+                    let listing = session.read_table(self.reconciler).await;
+                    self.times.read += session.now() - begin;
+                    self.reconciler.read(listing?, now);
                     ControlFlow::Continue(())
                 }
                 Step::Read(keys) => {
-                    let listing = self.read_services(drive.reconciler, &keys).await;
-                    drive.times.verify += self.now() - begin;
-                    let now = self.now().saturating_duration_since(drive.start);
-                    drive.reconciler.read(listing?, now);
-                    drive.tell(Stage::Verifying, keys.len(), keys.len())
+                    let listing = session.read_services(self.reconciler, &keys).await;
+                    self.times.verify += session.now() - begin;
+                    let now = session.now().saturating_duration_since(self.start);
+                    self.reconciler.read(listing?, now);
+                    drop(session);
+                    self.tell(Stage::Verifying, keys.len(), keys.len())
                 }
                 Step::Write => {
-                    let stopped = self.write(drive).await;
-                    drive.times.write += self.now() - begin;
+                    let stopped = self.write(&mut session).await;
+                    self.times.write += session.now() - begin;
                     stopped?
                 }
             };
@@ -159,27 +201,33 @@ impl Session {
         }
     }
 
-    async fn wait(&mut self, start: Instant, until: Duration) {
-        // A time that the clock cannot tell does not come.
-        const LONG: Duration = Duration::from_secs(3600);
-        let until = start.checked_add(until).unwrap_or_else(|| self.now() + LONG);
-        self.sleep(until).await;
+    /// Takes note of a module that was loaded anew, with an empty table, whichever of the session's
+    /// users found out.
+    fn look_for_a_lost_table(&mut self, session: &Session) {
+        let loads = session.loads();
+        if self.loads.replace(loads).is_some_and(|before| before != loads) {
+            self.reconciler.table_lost();
+        }
+    }
+
+    /// The connections of what drains cannot be counted any more.
+    fn cannot_wait(&self, error: io::Error) -> Error {
+        let drains = self.reconciler.drains();
+        let request =
+            drains.keys().next().map_or(Request::Services, |it| Request::Destinations(*it));
+        Error::new(request, Cause::Socket(error))
     }
 
     /// Makes the changes that the reconciler wants made now.
-    async fn write<F: FnMut(Event<'_>) -> ControlFlow<()> + Send>(
-        &mut self,
-        drive: &mut Drive<'_, F>,
-    ) -> Result<ControlFlow<()>, Error> {
-        let loads = self.loads();
-        let Drive { reconciler, errors, each, progress, .. } = drive;
+    async fn write(&mut self, session: &mut Session) -> Result<ControlFlow<()>, Error> {
+        let Self { reconciler, errors, each, progress, .. } = self;
         let total = reconciler.changes().count();
         let mut outcomes = Vec::with_capacity(total);
         progress.total = progress.total.max(progress.done + total);
         let mut changes = reconciler.changes();
         let mut flow = ControlFlow::Continue(());
         let operations = reconciler.changes().filter_map(Change::operation);
-        let result = self
+        let result = session
             .batch_while(operations, Batch::default(), |_: &Operation, result| {
                 let Some(change) = changes.next() else { return ControlFlow::Continue(()) };
                 progress.done += 1;
@@ -201,13 +249,13 @@ impl Session {
         drop(changes);
         // What came after the stop was never sent.
         outcomes.resize(total, Outcome::NotSent);
-        drive.reconciler.wrote(&outcomes);
-        if self.loads() != loads {
-            drive.reconciler.table_lost();
-        }
+        self.reconciler.wrote(&outcomes);
+        self.look_for_a_lost_table(session);
         result.map(|()| flow)
     }
+}
 
+impl Session {
     async fn read_table(&mut self, reconciler: &Reconciler) -> Result<Listing, Error> {
         let mut listing = Listing::default();
         for entry in self.services().await? {

@@ -5,10 +5,14 @@
 
 mod apply;
 mod drains;
+mod incomplete;
 mod report;
 mod syncer;
+mod turns;
 
 pub use crate::reconcile::{End, Ended};
 pub use drains::{DrainEntry, Drains};
+pub use incomplete::Incomplete;
 pub use report::{Draining, Event, Failed, Progress, Report, Stage, Times};
 pub use syncer::{MaxAge, Syncer};
+pub(crate) use turns::Turns;

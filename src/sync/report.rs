@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::apply::Errors;
+use super::apply::{Ending, Errors};
+use super::incomplete::Incomplete;
 use crate::error::{Cause, Error};
 use crate::model::{DestinationKey, ServiceKey};
 use crate::reconcile::{End, Ended, Reconciler, Tally};
@@ -21,6 +22,7 @@ use crate::ruleset::{Change, Excess, Left, Ruleset};
 /// `serde` it is written, for logs.
 #[derive(Debug, Clone, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[must_use = "what failed is in the report: read it, or ask `into_result`"]
 #[non_exhaustive]
 pub struct Report {
     /// How many changes were made. One whose answer was lost, and which is found to be made, counts.
@@ -30,6 +32,8 @@ pub struct Report {
     /// What ended it early, if anything did: what comes after it was not done.
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
     pub error: Option<Error>,
+    /// Whether the caller called it off before all was done.
+    pub called_off: bool,
     /// What is not as wanted, and left so.
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_slice"))]
     pub left: Arc<[Left]>,
@@ -70,10 +74,12 @@ impl Report {
     pub(super) fn new(
         reconciler: &mut Reconciler,
         errors: &mut Errors,
-        error: Option<Error>,
+        ending: Ending,
         times: Times,
         now: Duration,
     ) -> Self {
+        let called_off = matches!(ending, Ending::CalledOff);
+        let error = if let Ending::Failed(error) = ending { Some(error) } else { None };
         let Tally { changed, rounds, ends, before, touched, made, ended } = reconciler.take_tally();
         let ends = |end| ends.get(&end).copied().unwrap_or_default();
         let failed = reconciler.failed().map(|(change, failure)| Failed {
@@ -87,6 +93,7 @@ impl Report {
             changed,
             failed,
             error,
+            called_off,
             left: reconciler.left(),
             excess: reconciler.excess().copied(),
             rounds,
@@ -105,9 +112,24 @@ impl Report {
         }
     }
 
-    /// Whether all was done that was to be done: nothing failed, and nothing is withheld.
+    /// Of a table that could not be read: nothing was changed.
+    pub(super) fn unread(error: Error) -> Self {
+        Self { error: Some(error), ..Self::default() }
+    }
+
+    /// Whether all was done that was to be done: nothing failed, nothing is withheld, and nobody
+    /// called it off. What the policy [leaves](Self::left) was not to be done, and what
+    /// [drains](Self::draining) after a pass of a syncer is under way.
     pub fn is_success(&self) -> bool {
-        self.failed.is_empty() && self.error.is_none() && self.excess.is_none()
+        self.failed.is_empty() && self.error.is_none() && self.excess.is_none() && !self.called_off
+    }
+
+    /// The report, where it is a [success](Self::is_success).
+    ///
+    /// # Errors
+    /// What was to be done is not, or not all of it. The error holds the report.
+    pub fn into_result(self) -> Result<Self, Incomplete> {
+        if self.is_success() { Ok(self) } else { Err(Incomplete::new(self)) }
     }
 
     /// The services that were to be changed, as they were before: a way back. Those of
@@ -122,8 +144,8 @@ impl Report {
     /// let report = ipvs.sync(&wanted, &Policy::new())?;
     /// // Not what was meant: back to what was, of what was touched.
     /// let policy = Policy::new().scope(Scope::none().services(report.touched()));
-    /// ipvs.sync(report.before(), &policy)?;
-    /// # Ok::<(), ipvs_netlink::Error>(())
+    /// println!("went back: {}", ipvs.sync(report.before(), &policy)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn before(&self) -> &Ruleset {
         &self.before
@@ -263,6 +285,16 @@ impl fmt::Display for Report {
         for (time, what) in times.into_iter().filter(|(time, _)| !time.is_zero()) {
             write!(f, "; {what} in {time:.1?}")?;
         }
+        if self.called_off {
+            f.write_str("\ncalled off before all was done")?;
+        }
+        self.write_reasons(f)
+    }
+}
+
+impl Report {
+    /// Writes why it is not a success: what failed for the same reason is one line.
+    pub(super) fn write_reasons(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(excess) = &self.excess {
             write!(f, "\nwithheld until it is confirmed: the plan {excess}")?;
         }

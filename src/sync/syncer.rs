@@ -5,15 +5,14 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::apply::{Drive, Errors};
+use super::apply::{Drive, Ending, Errors};
 use super::drains::{DrainEntry, Drains};
 use super::report::Report;
-use crate::error::Error;
+use super::turns::Turns;
 use crate::model::{Destination, DestinationKey, Invalid, Service, ServiceKey};
 use crate::reconcile::{Reconciler, Subject};
 use crate::ruleset::past::Drain;
 use crate::ruleset::{Change, Policy, Ruleset};
-use crate::session::Session;
 
 /// Keeps a table as wanted, over the life of a controller.
 ///
@@ -46,7 +45,7 @@ use crate::session::Session;
 /// let mut syncer = Syncer::new(policy);
 /// loop {
 ///     // syncer.want(…), syncer.want_destination(…), …
-///     let report = ipvs.pass(&mut syncer)?;
+///     let report = ipvs.pass(&mut syncer);
 ///     println!("{report}");
 ///     std::thread::sleep(report.next.unwrap_or(Duration::from_secs(10)));
 /// }
@@ -59,6 +58,8 @@ pub struct Syncer {
     max_age: MaxAge,
     /// When the reconciler's time began, by the clock of the client of the first pass.
     start: Option<Instant>,
+    /// How often its client knew the module to be loaded anew, at the end of the last pass.
+    loads: Option<u64>,
     /// When the whole table was read last, and how long that took.
     read: Option<(Duration, Duration)>,
     /// The drains of before a restart, until the first pass.
@@ -124,6 +125,7 @@ impl Syncer {
             errors: Errors::new(),
             max_age: MaxAge::default(),
             start: None,
+            loads: None,
             read: None,
             resumed: Vec::new(),
             failing: BTreeSet::new(),
@@ -271,9 +273,9 @@ impl Syncer {
     }
 }
 
-impl Session {
-    pub(crate) async fn pass(&mut self, syncer: &mut Syncer) -> Result<Report, Error> {
-        let begin = self.now();
+impl Turns<'_> {
+    pub(crate) async fn pass(&mut self, syncer: &mut Syncer) -> Report {
+        let begin = self.take().await.now();
         let start = *syncer.start.get_or_insert(begin);
         let now = begin.saturating_duration_since(start);
         syncer.begin(now);
@@ -281,18 +283,20 @@ impl Session {
         let mut drive = Drive::new(&mut syncer.reconciler, &mut syncer.errors, start, |_| {
             ControlFlow::Continue(())
         });
-        drive.waits = false;
-        let error = self.drive(&mut drive).await.err();
+        (drive.waits, drive.loads) = (false, syncer.loads);
+        let ending = drive.run(self).await;
         let times = drive.times;
+        syncer.loads = drive.loads;
         let was_read = was_unread || !times.read.is_zero();
         if was_read && syncer.reconciler.known().is_some() {
             syncer.read = Some((now, times.read));
         }
-        let now = self.now().saturating_duration_since(start);
-        syncer.end(now, error.is_some());
-        let mut report = Report::new(&mut syncer.reconciler, &mut syncer.errors, error, times, now);
+        let now = self.take().await.now().saturating_duration_since(start);
+        syncer.end(now, matches!(ending, Ending::Failed(_)));
+        let mut report =
+            Report::new(&mut syncer.reconciler, &mut syncer.errors, ending, times, now);
         let next = syncer.reconciler.next_count().into_iter().chain(syncer.retry).min();
         report.next = next.map(|at| at.saturating_sub(now));
-        Ok(report)
+        report
     }
 }

@@ -1,10 +1,11 @@
 //! A blocking transport where an asynchronous one is asked for: it is always ready.
 
+use std::future::ready;
 use std::io;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::{AsyncTransport, Received, Transport};
+use super::{AsyncTransport, Received, Sleep, Transport};
 
 /// Waits inside the poll, so that futures over it are ready when polled once.
 pub(crate) struct Immediate(pub(crate) Box<dyn Transport>);
@@ -23,9 +24,9 @@ impl AsyncTransport for Immediate {
         Poll::Ready(self.0.receive(buffer, deadline))
     }
 
-    fn poll_sleep(&mut self, _: &mut Context<'_>, until: Instant) -> Poll<()> {
+    fn sleep(&mut self, until: Instant) -> Sleep {
         self.0.sleep(until);
-        Poll::Ready(())
+        Box::pin(ready(Ok(())))
     }
 
     fn reopen(&mut self) -> io::Result<()> {

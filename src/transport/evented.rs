@@ -1,53 +1,63 @@
 //! The kernel's netlink for asynchronous clients, over `netlink-sys`'s sockets for a reactor.
 
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use netlink_sys::AsyncSocket;
 
 use super::netlink::{receive_capacity, receive_now, send_capacity};
-use super::{AsyncTransport, Origin, Received};
+use super::{AsyncTransport, Origin, Received, Sleep};
 
 /// What tells one reactor from another.
-pub(crate) trait Reactor: Send + 'static {
+pub(crate) trait Reactor: Sized + Send + 'static {
     type Socket: AsyncSocket + Send;
-    type Timer: Future + Send;
 
-    fn socket(origin: &Origin) -> io::Result<Self::Socket>;
-    fn timer(deadline: Instant) -> Self::Timer;
+    /// The reactor of the caller.
+    fn current() -> io::Result<Self>;
+    /// Opens a socket; where this reactor has ended, on that of the caller, and goes on there.
+    fn socket(&mut self, origin: &Origin) -> io::Result<Self::Socket>;
+    /// Waits until then, wherever the future is polled.
+    fn timer(&self, until: Instant) -> Sleep;
 }
 
 /// A generic-netlink socket on a reactor.
 pub(crate) struct Evented<R: Reactor> {
+    reactor: R,
     socket: R::Socket,
     origin: Origin,
-    /// Runs while a receive waits, or a conversation sleeps.
-    timer: Option<(Instant, Pin<Box<R::Timer>>)>,
-    /// Whether the executor had its turn since the last send.
-    yielded: bool,
+    /// Runs while a receive waits.
+    timer: Option<(Instant, Sleep)>,
 }
 
 impl<R: Reactor> Evented<R> {
     pub(crate) fn from_origin(origin: Origin) -> io::Result<Self> {
-        let mut socket = R::socket(&origin)?;
-        origin.configure(socket.socket_mut())?;
-        Ok(Self { socket, origin, timer: None, yielded: true })
+        let mut reactor = R::current()?;
+        let socket = open(&mut reactor, &origin)?;
+        Ok(Self { reactor, socket, origin, timer: None })
     }
+}
+
+fn open<R: Reactor>(reactor: &mut R, origin: &Origin) -> io::Result<R::Socket> {
+    let mut socket = reactor.socket(origin)?;
+    origin.configure(socket.socket_mut())?;
+    Ok(socket)
+}
+
+/// Whether an error is not the system's, but of a reactor that has ended.
+pub(super) fn is_of_the_reactor(error: &io::Error) -> bool {
+    error.raw_os_error().is_none()
 }
 
 impl<R: Reactor> AsyncTransport for Evented<R> {
     fn poll_send(&mut self, context: &mut Context<'_>, datagram: &[u8]) -> Poll<io::Result<()>> {
-        // The kernel works inside the send and its answer is there at once: without this, a batch
-        // would hold the executor from its first window to its last.
-        if !std::mem::replace(&mut self.yielded, true) {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
+        match ready!(self.socket.poll_send(context, datagram)) {
+            Ok(_) => Poll::Ready(Ok(())),
+            Err(error) if is_of_the_reactor(&error) => {
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::NotConnected, error)))
+            }
+            Err(error) => Poll::Ready(Err(error)),
         }
-        ready!(self.socket.poll_send(context, datagram))?;
-        self.yielded = false;
-        Poll::Ready(Ok(()))
     }
 
     fn poll_receive(
@@ -70,23 +80,22 @@ impl<R: Reactor> AsyncTransport for Evented<R> {
             let received = if whole { Received::Whole } else { Received::Truncated };
             return Poll::Ready(outcome.map(|()| received));
         }
-        ready!(self.poll_sleep(context, deadline));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        if self.timer.as_ref().is_none_or(|(running, _)| *running != deadline) {
+            self.timer = Some((deadline, self.reactor.timer(deadline)));
+        }
+        let Some((_, timer)) = &mut self.timer else { return Poll::Pending };
+        let waited = ready!(timer.as_mut().poll(context));
+        self.timer = None;
+        Poll::Ready(waited.and(Err(io::ErrorKind::TimedOut.into())))
     }
 
-    fn poll_sleep(&mut self, context: &mut Context<'_>, until: Instant) -> Poll<()> {
-        if self.timer.as_ref().is_none_or(|(running, _)| *running != until) {
-            self.timer = Some((until, Box::pin(R::timer(until))));
-        }
-        if let Some((_, timer)) = &mut self.timer {
-            ready!(timer.as_mut().poll(context));
-        }
-        self.timer = None;
-        Poll::Ready(())
+    fn sleep(&mut self, until: Instant) -> Sleep {
+        self.reactor.timer(until)
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        *self = Self::from_origin(self.origin.clone())?;
+        self.socket = open(&mut self.reactor, &self.origin)?;
+        self.timer = None;
         Ok(())
     }
 

@@ -11,6 +11,7 @@ mod smol;
 mod tokio;
 
 use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -82,9 +83,16 @@ pub enum Received {
     Truncated,
 }
 
+/// A wait of an [`AsyncTransport`]. It fails where nothing is left that keeps time.
+pub type Sleep = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+
 /// What an asynchronous client needs of a connection to the kernel: [`Transport`], polled.
 pub trait AsyncTransport: Send {
     /// Sends a datagram, as [`Transport::send`] does.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotConnected`] where the connection has ended and nothing was sent: the
+    /// client opens it anew and sends again at once. The system's error otherwise.
     fn poll_send(&mut self, context: &mut Context<'_>, datagram: &[u8]) -> Poll<io::Result<()>>;
 
     /// Receives a datagram, as [`Transport::receive`] does.
@@ -95,8 +103,8 @@ pub trait AsyncTransport: Send {
         deadline: Instant,
     ) -> Poll<io::Result<Received>>;
 
-    /// Sleeps until then.
-    fn poll_sleep(&mut self, context: &mut Context<'_>, until: Instant) -> Poll<()>;
+    /// A future that is ready then. It does not borrow the transport, so that others use it meanwhile.
+    fn sleep(&mut self, until: Instant) -> Sleep;
 
     /// Starts anew, as [`Transport::reopen`] does.
     ///

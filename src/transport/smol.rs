@@ -1,4 +1,4 @@
-//! smol's reactor and timers.
+//! smol's reactor and timers, which run on a thread of their own and so anywhere.
 
 use std::io;
 use std::time::Instant;
@@ -7,20 +7,26 @@ use async_io::Timer;
 use netlink_sys::protocols::NETLINK_GENERIC;
 use netlink_sys::{AsyncSocket, SmolSocket};
 
-use super::Origin;
 use super::evented::Reactor;
+use super::{Origin, Sleep};
 
 pub(crate) struct Smol;
 
 impl Reactor for Smol {
     type Socket = SmolSocket;
-    type Timer = Timer;
 
-    fn socket(origin: &Origin) -> io::Result<SmolSocket> {
+    fn current() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    fn socket(&mut self, origin: &Origin) -> io::Result<SmolSocket> {
         origin.make(|| SmolSocket::new(NETLINK_GENERIC))
     }
 
-    fn timer(deadline: Instant) -> Timer {
-        Timer::at(deadline)
+    fn timer(&self, until: Instant) -> Sleep {
+        Box::pin(async move {
+            Timer::at(until).await;
+            Ok(())
+        })
     }
 }

@@ -128,15 +128,11 @@ async fn stopping_says_what_was_done(subject: &mut Subject) -> Outcome {
             results.push(result);
         })
         .await?;
-    assert_eq!(results.len(), 1001);
+    assert!(results.len() < 1001, "nothing more is taken");
     assert!(results[..10].iter().all(Result::is_ok));
     assert!(results[10].as_ref().unwrap_err().is_service_not_found());
     let done = results.iter().filter(|result| result.is_ok()).count();
-    let stopped = results[11..].iter().position(Result::is_err).unwrap() + 11;
-    for result in &results[stopped..] {
-        let error = result.as_ref().unwrap_err();
-        assert!(error.is_not_sent() && !error.is_outcome_unknown(), "{error}");
-    }
+    assert_eq!(done, results.len() - 1);
     assert_eq!(subject.client.destinations(web().key).await?.len(), done - 1);
     Ok(())
 }

@@ -5,9 +5,9 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use ipvs_netlink::{
-    Batch, DaemonRole, Destination, DestinationEntry, DestinationKey, Error, Info, Operation,
-    Options, Plan, Policy, Ruleset, Service, ServiceEntry, ServiceKey, SyncDaemon, Syncer, Table,
-    Timeouts, TimeoutsUpdate, blocking, fake,
+    Batch, DaemonRole, Destination, DestinationEntry, DestinationKey, Error, Incomplete, Info,
+    Operation, Options, Plan, Policy, Results, Ruleset, Service, ServiceEntry, ServiceKey,
+    SyncDaemon, Syncer, Table, Timeouts, TimeoutsUpdate, blocking, fake,
     sync::{Event, Report},
 };
 
@@ -59,7 +59,7 @@ macro_rules! operations {
                 pub(crate) async fn $name(
                     &mut self,
                     $($argument: $type),*
-                ) -> Result<$output, Error> {
+                ) -> $output {
                     match self {
                         Self::Blocking(client) => client.$name($($argument),*),
                         Self::Async(client) => client.$name($($argument),*).await,
@@ -71,45 +71,45 @@ macro_rules! operations {
 }
 
 operations! {
-    fn info() -> Info;
-    fn services() -> Vec<ServiceEntry>;
-    fn service(key: ServiceKey) -> ServiceEntry;
-    fn destinations(service: ServiceKey) -> Vec<DestinationEntry>;
-    fn destination(service: ServiceKey, key: DestinationKey) -> DestinationEntry;
-    fn table() -> Table;
-    fn ruleset() -> Ruleset;
-    fn add_service(service: &Service) -> ();
-    fn update_service(service: &Service) -> ();
-    fn modify_service(key: ServiceKey, edit: impl FnOnce(&mut Service) + Send) -> Service;
-    fn remove_service(key: ServiceKey) -> ();
-    fn add_destination(service: ServiceKey, destination: &Destination) -> ();
-    fn update_destination(service: ServiceKey, destination: &Destination) -> ();
+    fn info() -> Result<Info, Error>;
+    fn services() -> Result<Vec<ServiceEntry>, Error>;
+    fn service(key: ServiceKey) -> Result<ServiceEntry, Error>;
+    fn destinations(service: ServiceKey) -> Result<Vec<DestinationEntry>, Error>;
+    fn destination(service: ServiceKey, key: DestinationKey) -> Result<DestinationEntry, Error>;
+    fn table() -> Result<Table, Error>;
+    fn ruleset() -> Result<Ruleset, Error>;
+    fn add_service(service: &Service) -> Result<(), Error>;
+    fn update_service(service: &Service) -> Result<(), Error>;
+    fn modify_service(key: ServiceKey, edit: impl FnOnce(&mut Service) + Send) -> Result<Service, Error>;
+    fn remove_service(key: ServiceKey) -> Result<(), Error>;
+    fn add_destination(service: ServiceKey, destination: &Destination) -> Result<(), Error>;
+    fn update_destination(service: ServiceKey, destination: &Destination) -> Result<(), Error>;
     fn modify_destination(
         service: ServiceKey,
         key: DestinationKey,
         edit: impl FnOnce(&mut Destination) + Send
-    ) -> Destination;
-    fn remove_destination(service: ServiceKey, key: DestinationKey) -> ();
-    fn batch(operations: Vec<Operation>) -> Vec<Result<(), Error>>;
+    ) -> Result<Destination, Error>;
+    fn remove_destination(service: ServiceKey, key: DestinationKey) -> Result<(), Error>;
+    fn batch(operations: Vec<Operation>) -> Result<Results, Error>;
     fn batch_each(
         operations: Vec<Operation>,
         batch: Batch,
         each: impl FnMut(&Operation, Result<(), Error>) + Send
-    ) -> ();
-    fn zero() -> ();
-    fn zero_service(key: ServiceKey) -> ();
-    fn plan(wanted: &Ruleset, policy: &Policy) -> Plan;
-    fn apply(plan: Plan) -> Report;
+    ) -> Result<(), Error>;
+    fn zero() -> Result<(), Error>;
+    fn zero_service(key: ServiceKey) -> Result<(), Error>;
+    fn plan(wanted: &Ruleset, policy: &Policy) -> Result<Plan, Error>;
+    fn apply(plan: Plan) -> Result<Report, Incomplete>;
     fn apply_with(
         plan: Plan,
         each: impl FnMut(Event<'_>) -> ControlFlow<()> + Send
-    ) -> Report;
-    fn sync(wanted: &Ruleset, policy: &Policy) -> Report;
+    ) -> Result<Report, Incomplete>;
+    fn sync(wanted: &Ruleset, policy: &Policy) -> Result<Report, Incomplete>;
     fn pass(syncer: &mut Syncer) -> Report;
-    fn flush() -> ();
-    fn timeouts() -> Timeouts;
-    fn set_timeouts(timeouts: TimeoutsUpdate) -> ();
-    fn daemons() -> Vec<SyncDaemon>;
-    fn start_daemon(daemon: &SyncDaemon) -> ();
-    fn stop_daemon(role: DaemonRole) -> ();
+    fn flush() -> Result<(), Error>;
+    fn timeouts() -> Result<Timeouts, Error>;
+    fn set_timeouts(timeouts: TimeoutsUpdate) -> Result<(), Error>;
+    fn daemons() -> Result<Vec<SyncDaemon>, Error>;
+    fn start_daemon(daemon: &SyncDaemon) -> Result<(), Error>;
+    fn stop_daemon(role: DaemonRole) -> Result<(), Error>;
 }

@@ -9,9 +9,10 @@ use std::time::Instant;
 
 use ipvs_netlink::fake::{Kernel, Link};
 use ipvs_netlink::sync::Report;
-use ipvs_netlink::transport::{AsyncTransport, Received};
-use ipvs_netlink::{Error, Operation, Policy, Ruleset, blocking};
+use ipvs_netlink::transport::{AsyncTransport, Received, Sleep};
+use ipvs_netlink::{Error, Incomplete, Operation, Policy, Results, Ruleset, blocking};
 use tokio::runtime::{self, Runtime};
+use tokio::task::yield_now;
 
 /// A link that has every call wait for a wake-up first, as a socket may.
 pub(crate) struct Pausing {
@@ -50,8 +51,12 @@ impl AsyncTransport for Pausing {
         self.link.poll_receive(context, buffer, deadline)
     }
 
-    fn poll_sleep(&mut self, context: &mut Context<'_>, until: Instant) -> Poll<()> {
-        if self.pause(context) { Poll::Pending } else { self.link.poll_sleep(context, until) }
+    fn sleep(&mut self, until: Instant) -> Sleep {
+        let sleep = self.link.sleep(until);
+        Box::pin(async move {
+            yield_now().await;
+            sleep.await
+        })
     }
 
     fn reopen(&mut self) -> io::Result<()> {
@@ -99,7 +104,7 @@ impl Client {
         }
     }
 
-    pub(crate) fn sync(&mut self, wanted: &Ruleset) -> Result<Report, Error> {
+    pub(crate) fn sync(&mut self, wanted: &Ruleset) -> Result<Report, Incomplete> {
         let policy = Policy::new();
         match self {
             Self::Blocking(client) => client.sync(wanted, &policy),
@@ -107,10 +112,7 @@ impl Client {
         }
     }
 
-    pub(crate) fn batch(
-        &mut self,
-        operations: &[Operation],
-    ) -> Result<Vec<Result<(), Error>>, Error> {
+    pub(crate) fn batch(&mut self, operations: &[Operation]) -> Result<Results, Error> {
         let operations = operations.iter().copied();
         match self {
             Self::Blocking(client) => client.batch(operations),

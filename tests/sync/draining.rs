@@ -1,12 +1,13 @@
 //! Draining: until the connections have ended, until the deadline, or until it is wanted again.
 
 use std::net::Ipv4Addr;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use ipvs_netlink::blocking::Client;
 use ipvs_netlink::fake::{Fault, Kernel};
 use ipvs_netlink::ruleset::Reason;
-use ipvs_netlink::sync::Report;
+use ipvs_netlink::sync::{Event, Report, Stage};
 use ipvs_netlink::*;
 
 use super::{SECOND, backend, drained, kernel_with, key, rules, truth, web, web_with};
@@ -88,18 +89,18 @@ fn a_destination_that_returns_is_raised_and_keeps_its_connections() {
     kernel.set_connections(web().key, key(1), 3, 0, 0);
     let mut syncer = Syncer::new(drained(30));
     syncer.want(web_with(&[backend(2)]));
-    let report = client.pass(&mut syncer).unwrap();
+    let report = client.pass(&mut syncer);
     assert_eq!((report.draining, report.changed), (1, 1), "{report}");
     assert!(report.next.is_some_and(|next| next <= SECOND));
     kernel.advance(2 * SECOND);
 
     syncer.want_destination(web().key, backend(1)).unwrap();
-    let report = client.pass(&mut syncer).unwrap();
+    let report = client.pass(&mut syncer);
     assert_eq!((report.draining, report.changed, report.next), (0, 1, None), "{report}");
     let entry = client.destination(web().key, key(1)).unwrap();
     assert_eq!((entry.destination, entry.active_connections), (backend(1), 3));
     kernel.advance(60 * SECOND);
-    client.pass(&mut syncer).unwrap();
+    let _ = client.pass(&mut syncer);
     assert_eq!(client.ruleset().unwrap(), web_with(&[backend(1), backend(2)]));
 }
 
@@ -111,11 +112,11 @@ fn a_restarted_controller_goes_on_draining_and_raises_what_is_wanted() {
     kernel.set_connections(web().key, key(1), 1, 0, 0);
     let mut syncer = Syncer::new(drained(10));
     syncer.want(web_with(&[backend(2)]));
-    let report = client.pass(&mut syncer).unwrap();
+    let report = client.pass(&mut syncer);
     assert_eq!((report.draining, report.changed), (1, 1), "{report}");
     assert_eq!(client.destination(web().key, key(2)).unwrap().destination.weight, 1);
     let start = kernel.now();
-    while let Some(next) = client.pass(&mut syncer).unwrap().next {
+    while let Some(next) = client.pass(&mut syncer).next {
         kernel.advance(next);
     }
     let took = kernel.now() - start;
@@ -131,20 +132,20 @@ fn a_destination_wanted_again_gets_its_weight_back_where_weights_are_others() {
     kernel.set_connections(web().key, key(1), 3, 0, 0);
     let mut syncer = Syncer::new(policy.clone());
     syncer.want(web_with(&[backend(2)]));
-    let report = client.pass(&mut syncer).unwrap();
+    let report = client.pass(&mut syncer);
     assert_eq!(report.draining, 1, "{report}");
     syncer.want(web_with(&[backend(1), backend(2)]));
-    let report = client.pass(&mut syncer).unwrap();
+    let report = client.pass(&mut syncer);
     assert_eq!((report.draining, report.wanted_again), (0, 1), "{report}");
     assert_eq!(truth(&kernel), web_with(&[backend(1).weight(7), backend(2)]));
 
     // A controller that was killed in between does not know who set it to 0, and says so.
     syncer.want(web_with(&[backend(2)]));
-    client.pass(&mut syncer).unwrap();
+    let _ = client.pass(&mut syncer);
     let drains = syncer.drains();
     let mut restarted = Syncer::new(policy.clone());
     restarted.want(web_with(&[backend(1), backend(2)]));
-    let report = client.pass(&mut restarted).unwrap();
+    let report = client.pass(&mut restarted);
     assert_eq!(report.left[0].why, Reason::UnknownOrigin, "{report}");
     let report = client.sync(&web_with(&[backend(1), backend(2)]), &policy).unwrap();
     assert_eq!(report.left[0].why, Reason::UnknownOrigin, "{report}");
@@ -153,7 +154,7 @@ fn a_destination_wanted_again_gets_its_weight_back_where_weights_are_others() {
     let text = serde_json::to_string(&drains).unwrap();
     let mut restarted = Syncer::new(policy).resume(&serde_json::from_str(&text).unwrap());
     restarted.want(web_with(&[backend(1), backend(2)]));
-    let report = client.pass(&mut restarted).unwrap();
+    let report = client.pass(&mut restarted);
     assert!(report.is_success() && report.left.is_empty(), "{report}");
     assert_eq!(truth(&kernel), web_with(&[backend(1).weight(7), backend(2)]));
 }
@@ -173,11 +174,11 @@ fn what_others_add_meanwhile_is_drained_to_its_end() {
 
     let mut syncer = Syncer::new(drained(30)).max_age(MaxAge::never());
     syncer.want(wanted.clone());
-    client.pass(&mut syncer).unwrap();
+    let _ = client.pass(&mut syncer);
     other.add_destination(web().key, &backend(3)).unwrap();
     other.remove_destination(web().key, key(2)).unwrap();
     syncer.want_destination(web().key, backend(2).weight(4)).unwrap();
-    while let Some(next) = client.pass(&mut syncer).unwrap().next {
+    while let Some(next) = client.pass(&mut syncer).next {
         kernel.advance(next);
     }
     assert_eq!(truth(&kernel), web_with(&[backend(1), backend(2).weight(4)]));
@@ -235,7 +236,7 @@ fn an_entry_that_a_listing_lacks_is_read_again() {
     kernel.set_connections(web().key, key(1), 5, 0, 0);
     let mut syncer = Syncer::new(drained(600));
     syncer.want(web_with(&[backend(2)]));
-    client.pass(&mut syncer).unwrap();
+    let _ = client.pass(&mut syncer);
     kernel.advance(2 * SECOND);
     Client::connect_with(kernel.observer()).unwrap().remove_destination(web().key, key(1)).unwrap();
     let start = kernel.steps();
@@ -247,14 +248,14 @@ fn an_entry_that_a_listing_lacks_is_read_again() {
             other.add_destination(web().key, &backend(1).weight(0)).unwrap();
         }),
     );
-    let report = client.pass(&mut syncer).unwrap();
+    let report = client.pass(&mut syncer);
     assert!(kernel.steps() - start > 6);
     assert_eq!((report.draining, report.gone), (1, 0), "{report}");
 
     // What two do not have is gone.
     kernel.advance(2 * SECOND);
     Client::connect_with(kernel.observer()).unwrap().remove_destination(web().key, key(1)).unwrap();
-    let report = client.pass(&mut syncer).unwrap();
+    let report = client.pass(&mut syncer);
     assert_eq!((report.draining, report.gone), (0, 1), "{report}");
 }
 
@@ -305,12 +306,12 @@ fn no_duration_is_too_long() {
     kernel.set_connections(web().key, key(1), 1, 0, 0);
     let mut syncer = Syncer::new(Policy::new().draining(draining));
     syncer.want(web_with(&[backend(2)]));
-    let report = client.pass(&mut syncer).unwrap();
+    let report = client.pass(&mut syncer);
     assert_eq!(report.draining, 1, "{report}");
     let drains = syncer.drains();
     let mut syncer = Syncer::new(Policy::new().draining(draining)).resume(&drains);
     syncer.want(web_with(&[backend(2)]));
-    assert_eq!(client.pass(&mut syncer).unwrap().draining, 1);
+    assert_eq!(client.pass(&mut syncer).draining, 1);
 }
 
 /// Once: where counting failed past the deadline, the time to pass again was at once, for ever.
@@ -320,18 +321,18 @@ fn a_count_that_fails_past_the_deadline_waits() {
     kernel.set_connections(web().key, key(1), 1, 0, 0);
     let mut syncer = Syncer::new(drained(5));
     syncer.want(web_with(&[backend(2)]));
-    client.pass(&mut syncer).unwrap();
+    let _ = client.pass(&mut syncer);
     kernel.advance(6 * SECOND);
     for _ in 0..3 {
         kernel.inject(1, Fault::Fail(5));
-        let report = client.pass(&mut syncer).unwrap();
+        let report = client.pass(&mut syncer);
         assert!(!report.is_success());
         assert!(report.next.is_some_and(|next| next > SECOND / 2), "{:?}", report.next);
         kernel.clear_faults();
         kernel.advance(SECOND / 10);
     }
     kernel.advance(10 * SECOND);
-    let report = client.pass(&mut syncer).unwrap();
+    let report = client.pass(&mut syncer);
     assert_eq!((report.cut_off, report.draining), (1, 0), "{report}");
 }
 
@@ -342,16 +343,16 @@ fn a_removal_that_fails_keeps_the_deadline() {
     kernel.set_connections(web().key, key(1), 1, 0, 0);
     let mut syncer = Syncer::new(drained(5));
     syncer.want(web_with(&[backend(2)]));
-    client.pass(&mut syncer).unwrap();
+    let _ = client.pass(&mut syncer);
     kernel.advance(6 * SECOND);
     for step in 1..20 {
         kernel.inject(step, Fault::Refuse(12));
     }
-    let report = client.pass(&mut syncer).unwrap();
+    let report = client.pass(&mut syncer);
     assert!(!report.is_success(), "{report}");
     kernel.clear_faults();
     kernel.advance(report.next.unwrap());
-    let report = client.pass(&mut syncer).unwrap();
+    let report = client.pass(&mut syncer);
     assert_eq!((report.cut_off, report.draining), (1, 0), "{report}");
 }
 
@@ -363,11 +364,11 @@ fn a_new_drain_has_a_new_deadline() {
     let mut syncer = Syncer::new(drained(10));
     for _ in 0..3 {
         syncer.want(web_with(&[backend(2)]));
-        assert_eq!(client.pass(&mut syncer).unwrap().draining, 1);
+        assert_eq!(client.pass(&mut syncer).draining, 1);
         kernel.advance(8 * SECOND);
-        assert_eq!(client.pass(&mut syncer).unwrap().draining, 1);
+        assert_eq!(client.pass(&mut syncer).draining, 1);
         syncer.want(web_with(&[backend(1), backend(2)]));
-        assert_eq!(client.pass(&mut syncer).unwrap().draining, 0);
+        assert_eq!(client.pass(&mut syncer).draining, 0);
     }
 }
 
@@ -378,13 +379,13 @@ fn a_restart_with_drains_keeps_the_deadline() {
     kernel.set_connections(web().key, key(1), 1, 0, 0);
     let mut syncer = Syncer::new(drained(100));
     syncer.want(web_with(&[backend(2)]));
-    client.pass(&mut syncer).unwrap();
+    let _ = client.pass(&mut syncer);
     kernel.advance(60 * SECOND);
-    client.pass(&mut syncer).unwrap();
+    let _ = client.pass(&mut syncer);
     let mut syncer = Syncer::new(drained(100)).resume(&syncer.drains());
     syncer.want(web_with(&[backend(2)]));
     let start = kernel.now();
-    while let Some(next) = client.pass(&mut syncer).unwrap().next {
+    while let Some(next) = client.pass(&mut syncer).next {
         kernel.advance(next);
     }
     let took = kernel.now() - start;
@@ -408,18 +409,18 @@ fn under_schedulers_by_hash_a_service_falls_back_while_it_drains() {
         kernel.set_connections(web().key, first, 1, 0, 0);
         let mut syncer = Syncer::new(drained(30));
         syncer.want(wanted.clone());
-        let report = client.pass(&mut syncer).unwrap();
+        let report = client.pass(&mut syncer);
         assert_eq!((report.draining, report.changed), (1, 2), "{name}: {report}");
         let options = client.service(web().key).unwrap().service.scheduler.hash_options();
         assert!(options.unwrap().fallback, "{name}");
         // A restart knows it.
         let mut syncer = Syncer::new(drained(30));
         syncer.want(wanted.clone());
-        let report = client.pass(&mut syncer).unwrap();
+        let report = client.pass(&mut syncer);
         assert_eq!((report.draining, report.changed), (1, 0), "{name}: {report}");
         kernel.set_connections(web().key, first, 0, 0, 0);
         kernel.advance(SECOND);
-        let report = client.pass(&mut syncer).unwrap();
+        let report = client.pass(&mut syncer);
         assert_eq!((report.drained, report.changed), (1, 2), "{name}: {report}");
         assert_eq!(truth(&kernel), wanted, "{name}");
 
@@ -438,18 +439,18 @@ fn what_was_held_back_drains_from_when_it_is_lowered() {
     let refused = Destination::masquerade(Ipv4Addr::new(224, 0, 0, 1), 80);
     let mut syncer = Syncer::new(drained(30));
     syncer.want(web_with(&[refused]));
-    let report = client.pass(&mut syncer).unwrap();
+    let report = client.pass(&mut syncer);
     assert_eq!((report.left[0].why, report.draining), (Reason::HeldBack, 0), "{report}");
     kernel.set_connections(web().key, key(1), 3, 0, 0);
     kernel.advance(60 * SECOND);
 
     syncer.want(web_with(&[backend(2)]));
-    let report = client.pass(&mut syncer).unwrap();
+    let report = client.pass(&mut syncer);
     assert_eq!((report.draining, report.cut_off), (1, 0), "{report}");
     kernel.advance(29 * SECOND);
-    assert_eq!(client.pass(&mut syncer).unwrap().draining, 1);
+    assert_eq!(client.pass(&mut syncer).draining, 1);
     kernel.advance(SECOND);
-    assert_eq!(client.pass(&mut syncer).unwrap().cut_off, 1);
+    assert_eq!(client.pass(&mut syncer).cut_off, 1);
 }
 
 /// An apply drained a destination again that it had removed: it wrote to it, waited for it, and said
@@ -513,9 +514,9 @@ fn the_fallback_option_goes_with_the_drain() {
     kernel.set_connections(web().key, key(2), 5, 0, 0);
     let mut syncer = Syncer::new(drained(60));
     syncer.want(table("sh", &[(1, 3)]));
-    client.pass(&mut syncer).unwrap();
+    let _ = client.pass(&mut syncer);
     syncer.want(table("sh", &[(1, 2), (2, 1)]));
-    let report = client.pass(&mut syncer).unwrap();
+    let report = client.pass(&mut syncer);
     assert!(report.is_success(), "{report}");
     assert_eq!(truth(&kernel), table("sh", &[(1, 2), (2, 1)]));
 }
@@ -527,13 +528,13 @@ fn drains_are_kept_before_the_first_pass() {
     kernel.set_connections(web().key, key(1), 5, 0, 0);
     let mut syncer = Syncer::new(drained(3600));
     syncer.want(web_with(&[backend(2)]));
-    client.pass(&mut syncer).unwrap();
+    let _ = client.pass(&mut syncer);
     let drains = syncer.drains();
     let never_ran = Syncer::new(drained(3600)).resume(&drains);
     assert_eq!(never_ran.drains(), drains);
     let mut syncer = Syncer::new(drained(3600)).resume(&never_ran.drains());
     syncer.want(web_with(&[backend(2)]));
-    let report = client.pass(&mut syncer).unwrap();
+    let report = client.pass(&mut syncer);
     assert_eq!((report.draining, report.cut_off), (1, 0), "{report}");
 }
 
@@ -546,17 +547,54 @@ fn a_removal_of_unknown_outcome_is_counted_in_the_next_pass() {
         kernel.set_connections(web().key, key(1), 5, 0, 0);
         let mut syncer = Syncer::new(drained(5));
         syncer.want(web_with(&[backend(2)]));
-        client.pass(&mut syncer).unwrap();
+        let _ = client.pass(&mut syncer);
         kernel.advance(6 * SECOND);
         kernel.inject(step, Fault::LoseAnswers);
         kernel.inject(step + 2, Fault::Fail(5));
-        let first = client.pass(&mut syncer).unwrap();
+        let first = client.pass(&mut syncer);
         kernel.clear_faults();
         kernel.advance(10 * SECOND);
-        let second = client.pass(&mut syncer).unwrap();
+        let second = client.pass(&mut syncer);
         assert_eq!((first.gone, second.gone), (0, 0), "step {step}: {first}; {second}");
         assert_eq!(first.cut_off + second.cut_off, 1, "step {step}: {first}; {second}");
         cut += second.cut_off;
     }
     assert!(cut > 0);
+}
+
+/// Once: the caller was asked at the beginning of each wait alone, and so could not end a long one.
+#[test]
+fn a_drain_is_called_off_within_a_second() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    kernel.set_connections(web().key, key(1), 1, 0, 0);
+    let draining = Draining::within(600 * SECOND).interval(600 * SECOND);
+    let policy = Policy::new().draining(draining);
+    let plan = client.plan(&web_with(&[backend(2)]), &policy).unwrap();
+    let mut asked = Vec::new();
+    let outcome = client.apply_with(plan, |event| {
+        if matches!(event, Event::Progress(progress) if progress.stage == Stage::Draining) {
+            asked.push(kernel.now());
+        }
+        if asked.len() > 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(asked.windows(2).all(|pair| pair[1] - pair[0] <= SECOND), "{asked:?}");
+    let incomplete = outcome.expect_err("it drained to its end");
+    let report = incomplete.report();
+    assert!(report.called_off && report.failed.is_empty() && report.draining == 1, "{incomplete}");
+    assert!(incomplete.to_string().contains("the caller called off the rest"), "{incomplete}");
+    assert_eq!(truth(&kernel), web_with(&[backend(1).weight(0), backend(2)]));
+}
+
+/// Who breaks off when nothing is left to do has called off nothing.
+#[test]
+fn what_is_called_off_after_its_end_is_done() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
+    let wanted = web_with(&[backend(1), backend(2)]);
+    let plan = client.plan(&wanted, &Policy::new()).unwrap();
+    let outcome = client.apply_with(plan, |event| match event {
+        Event::Progress(progress) if progress.stage == Stage::Verifying => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    assert!(!outcome.unwrap().called_off);
+    assert_eq!(truth(&kernel), wanted);
 }

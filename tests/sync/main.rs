@@ -56,6 +56,11 @@ fn kernel_with(rules: &Ruleset) -> (Kernel, Client) {
     (kernel, client)
 }
 
+/// What came of it, whether all was done or not.
+fn report_of(outcome: Result<sync::Report, Incomplete>) -> sync::Report {
+    outcome.unwrap_or_else(Incomplete::into_report)
+}
+
 /// What the kernel holds, asked for by someone whom no fault strikes.
 fn truth(kernel: &Kernel) -> Ruleset {
     Client::connect_with(kernel.observer()).unwrap().ruleset().unwrap()

@@ -9,7 +9,7 @@ use ipvs_netlink::ruleset::{Difference, Reason};
 use ipvs_netlink::sync::Stage;
 use ipvs_netlink::*;
 
-use super::{SECOND, backend, drained, kernel_with, key, rules, truth, web, web_with};
+use super::{SECOND, backend, drained, kernel_with, key, report_of, rules, truth, web, web_with};
 
 fn many(range: std::ops::RangeInclusive<u8>) -> Ruleset {
     web_with(&range.map(backend).collect::<Vec<_>>())
@@ -34,7 +34,7 @@ fn additions_that_fail_once_are_made_before_anything_is_removed() {
             let client = runtime.block_on(ipvs_netlink::Client::connect_to(&kernel)).unwrap();
             let plan = runtime.block_on(client.plan(&wanted, &Policy::new())).unwrap();
             kernel.inject(step, fault());
-            let report = runtime.block_on(client.apply(plan)).unwrap();
+            let report = report_of(runtime.block_on(client.apply(plan)));
             let what = format!("{:?} at step {step}: {report}", fault());
             let now = truth(&kernel);
             assert!(now.destination_count() > 0, "{what}");
@@ -58,7 +58,7 @@ fn a_service_keeps_a_destination_where_none_can_take_its_place() {
         (web_with(&[backend(9)]), not_added.draining(Draining::within(SECOND))),
     ] {
         let (_kernel, mut client) = kernel_with(&actual);
-        let report = client.sync(&wanted, &policy).unwrap();
+        let report = report_of(client.sync(&wanted, &policy));
         let held: Vec<_> = report.left.iter().filter(|l| l.why == Reason::HeldBack).collect();
         assert_eq!(held.len(), 1, "{report}");
         assert_eq!(held[0].what, Difference::UnwantedDestination(backend(2).weight(5)));
@@ -71,7 +71,7 @@ fn the_last_weight_is_not_lowered_to_none() {
     let unreachable = Destination::masquerade(Ipv4Addr::new(224, 0, 0, 1), 80);
     let (_kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
     let wanted = web_with(&[backend(1).weight(0), backend(2).weight(0), unreachable]);
-    let report = client.sync(&wanted, &Policy::new()).unwrap();
+    let report = client.sync(&wanted, &Policy::new()).unwrap_err().into_report();
     assert_eq!((report.failed.len(), report.left.len()), (1, 1), "{report}");
     assert_eq!(client.ruleset().unwrap(), web_with(&[backend(1), backend(2).weight(0)]));
 
@@ -98,7 +98,8 @@ fn a_service_is_removed_after_its_successor_has_been_tried() {
             }
             ControlFlow::Continue(())
         })
-        .unwrap();
+        .unwrap_err()
+        .into_report();
     let mark = wanted.services().next().unwrap().service().key;
     assert_eq!(seen.first(), Some(&(mark, false)));
     assert_eq!(seen.last(), Some(&(web().key, true)), "{report}");
@@ -118,7 +119,8 @@ fn a_caller_can_stop_the_rest() {
             sync::Event::Failed(..) => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
         })
-        .unwrap();
+        .unwrap_err()
+        .into_report();
     assert!(!report.is_success(), "{report}");
     let failed = |change: &Change| report.failed.iter().any(|failed| failed.change == *change);
     assert!(failed(&Change::RemoveService(web())), "what was not done is said: {report}");
@@ -141,7 +143,7 @@ fn what_others_take_away_is_seen_at_the_next_read() {
         let report = client.sync(&wanted, &Policy::new()).unwrap();
         assert!(report.is_success(), "step {step}: {report}");
         kernel.clear_faults();
-        client.sync(&wanted, &Policy::new()).unwrap();
+        let _ = client.sync(&wanted, &Policy::new()).unwrap();
         assert_eq!(truth(&kernel), wanted);
     }
 }
@@ -155,13 +157,11 @@ fn what_is_stopped_is_made_or_said() {
         let plan = client.plan(&after, &Policy::new()).unwrap();
         let planned = plan.changes().len();
         let (mut seen, mut stopped) = (0, false);
-        let report = client
-            .apply_with(plan, |_| {
-                seen += 1;
-                stopped = seen >= event;
-                if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })
-            .unwrap();
+        let report = report_of(client.apply_with(plan, |_| {
+            seen += 1;
+            stopped = seen >= event;
+            if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }));
         assert_eq!(report.changed + report.failed.len(), planned, "event {event}: {report}");
         let report = client.sync(&after, &Policy::new()).unwrap();
         assert!(report.is_success(), "{report}");
@@ -180,17 +180,15 @@ fn a_stop_before_what_others_did_is_mended_says_it() {
         let plan = client.plan(&web_with(&[backend(1), backend(2)]), &Policy::new()).unwrap();
         let (mut seen, mut is_read) = (0, false);
         let meddler = kernel.clone();
-        let report = client
-            .apply_with(plan, |told| {
-                is_read = matches!(told, sync::Event::Progress(p) if p.stage == Stage::Verifying);
-                if matches!(told, sync::Event::Made(_)) {
-                    let mut other = Client::connect_with(meddler.observer()).unwrap();
-                    drop(other.remove_destination(web().key, key(2)));
-                }
-                seen += 1;
-                if seen >= event { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })
-            .unwrap();
+        let report = report_of(client.apply_with(plan, |told| {
+            is_read = matches!(told, sync::Event::Progress(p) if p.stage == Stage::Verifying);
+            if matches!(told, sync::Event::Made(_)) {
+                let mut other = Client::connect_with(meddler.observer()).unwrap();
+                drop(other.remove_destination(web().key, key(2)));
+            }
+            seen += 1;
+            if seen >= event { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }));
         // Until it is read again, what the kernel acknowledged is so.
         let is_there = truth(&kernel) == web_with(&[backend(1), backend(2)]);
         assert!(!is_read || report.is_success() == is_there, "event {event}: {report}");
@@ -214,7 +212,8 @@ fn a_stop_never_makes_a_success_of_a_wrong_table() {
                     seen += 1;
                     if seen >= event { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 })
-                .unwrap();
+                .unwrap_err()
+                .into_report();
             let what = format!("event {event}: {report}");
             assert!(!report.is_success(), "{what}");
             let of_refused = report

@@ -83,7 +83,7 @@ fn nothing_outside_of_the_scope_changes() {
         let left: std::collections::BTreeSet<_> = plan.left().iter().map(|l| l.service).collect();
         assert_eq!(left, foreign);
         assert!(plan.left().iter().all(|left| left.why == Reason::OutOfScope));
-        client.apply(plan).unwrap();
+        let _ = client.apply(plan).unwrap();
         let now = client.ruleset().unwrap();
         for rules in actual.services().filter(|rules| !owned(&rules.service().key)) {
             assert_eq!(now.service(rules.service().key), Some(rules));

@@ -5,7 +5,7 @@ use ipvs_netlink::fake::{Fault, Kernel};
 use ipvs_netlink::ruleset::Reason;
 use ipvs_netlink::*;
 
-use super::{backend, drained, kernel_with, key, pairs, rules, truth, web, web_with};
+use super::{backend, drained, kernel_with, key, pairs, report_of, rules, truth, web, web_with};
 
 /// Once: the kernel counts in jiffies of 32 bits and reads back another timeout; it was written six
 /// times in each sync, and each was a success.
@@ -14,7 +14,7 @@ fn what_the_kernel_does_not_keep_is_no_success() {
     let wanted = rules("-A -t 10.0.0.1:80 -s rr -p 20000000");
     let kernel = Kernel::new();
     let mut client = Client::connect_to(&kernel).unwrap();
-    let report = client.sync(&wanted, &Policy::new()).unwrap();
+    let report = client.sync(&wanted, &Policy::new()).unwrap_err().into_report();
     assert_eq!(report.failed.len(), 1, "{report}");
     assert!(report.failed[0].error.is_not_kept(), "{report}");
     assert_eq!(report.changed, 2, "written, and once more: {report}");
@@ -23,7 +23,7 @@ fn what_the_kernel_does_not_keep_is_no_success() {
     syncer.want(wanted);
     let mut writes = 0;
     for _ in 0..5 {
-        let report = client.pass(&mut syncer).unwrap();
+        let report = client.pass(&mut syncer);
         writes += report.changed;
         if report.is_success() {
             // The kernel has acknowledged it; the next look tells.
@@ -31,7 +31,7 @@ fn what_the_kernel_does_not_keep_is_no_success() {
         }
         syncer.resync();
     }
-    assert!(!client.pass(&mut syncer).unwrap().is_success());
+    assert!(!client.pass(&mut syncer).is_success());
     assert!(writes <= 12, "written {writes} times");
 }
 
@@ -49,7 +49,7 @@ fn a_second_writer_is_no_success() {
         );
     }
     let wanted = web_with(&[backend(1), backend(2)]);
-    let report = client.sync(&wanted, &Policy::new()).unwrap();
+    let report = client.sync(&wanted, &Policy::new()).unwrap_err().into_report();
     assert!(report.failed[0].error.is_overruled(), "{report}");
     assert_eq!(report.rounds, 5, "{report}");
 }
@@ -65,12 +65,12 @@ fn what_is_left_or_failed_is_said_in_every_pass() {
     wanted.insert_service(odd.scheduler("nosuch".parse().unwrap())).unwrap();
     syncer.want(wanted);
     for _ in 0..3 {
-        let report = client.pass(&mut syncer).unwrap();
+        let report = client.pass(&mut syncer);
         assert_eq!((report.left.len(), report.failed.len()), (1, 1), "{report}");
     }
     // A change elsewhere says it, too.
     syncer.want_destination(web().key, backend(3)).unwrap();
-    let report = client.pass(&mut syncer).unwrap();
+    let report = client.pass(&mut syncer);
     assert_eq!((report.left.len(), report.failed.len(), report.changed), (1, 1, 1), "{report}");
 }
 
@@ -113,7 +113,7 @@ fn what_fails_for_one_reason_is_one_line() {
         wanted.insert_destination(web().key, destination).unwrap();
     }
     let mut client = Client::connect_to(&Kernel::new()).unwrap();
-    let report = client.sync(&wanted, &Policy::new()).unwrap();
+    let report = client.sync(&wanted, &Policy::new()).unwrap_err().into_report();
     assert_eq!(report.failed.len(), 5002);
     let text = report.to_string();
     assert_eq!(text.lines().count(), 2, "{text}");
@@ -127,7 +127,7 @@ fn a_detailed_report_has_each_change_and_is_written() {
     kernel.set_connections(web().key, key(1), 1, 0, 0);
     let mut syncer = Syncer::new(drained(30).detailed());
     syncer.want(web_with(&[backend(3)]));
-    let report = client.pass(&mut syncer).unwrap();
+    let report = client.pass(&mut syncer);
     // One is added, three are lowered, two of them are removed.
     assert_eq!((report.made.len(), report.changed), (6, 6), "{report}");
     assert_eq!((report.ended.len(), report.drains.len()), (2, 1));
@@ -143,10 +143,64 @@ fn a_detailed_report_has_each_change_and_is_written() {
 fn the_way_back_ends_where_it_began() {
     for (actual, wanted) in pairs(150) {
         let (kernel, mut client) = kernel_with(&actual);
-        let report = client.sync(&wanted, &Policy::new()).unwrap();
+        let report = report_of(client.sync(&wanted, &Policy::new()));
         let policy = Policy::new().scope(Scope::none().services(report.touched()));
         let report = client.sync(report.before(), &policy).unwrap();
         assert!(report.is_success(), "{report}");
         assert_eq!(truth(&kernel), actual);
     }
+}
+
+/// Once: a sync that had failed was an `Ok`, so that a `?` let it pass.
+#[test]
+fn what_was_to_be_done_and_is_not_is_an_error() {
+    let mut client = Client::connect_to(&Kernel::new()).unwrap();
+    let wanted = rules(
+        "-A -t 10.0.0.1:80 -s nosuch\n-a -t 10.0.0.1:80 -r 10.0.1.1:80 -m\n\
+         -A -t 10.0.0.2:80 -s rr\n-a -t 10.0.0.2:80 -r 10.0.1.1:80 -m",
+    );
+    let incomplete = client.sync(&wanted, &Policy::new()).unwrap_err();
+    let text = incomplete.to_string();
+    let first = "cannot make the table as wanted: 2 changes made, 2 failed\ncannot add ";
+    assert!(text.starts_with(first), "{text}");
+    assert!(text.contains("modprobe ip_vs_nosuch") && text.lines().count() == 2, "{text}");
+    let source = std::error::Error::source(&incomplete).unwrap();
+    let cause: &Error = source.downcast_ref().unwrap();
+    assert!(cause.is_module_not_found(), "{cause}");
+    assert_eq!(incomplete.report().failed.len(), 2);
+    assert_eq!(incomplete.into_report().changed, 2);
+
+    // Once more: what failed fails again, and the rest is as wanted.
+    let plan = client.plan(&wanted, &Policy::new()).unwrap();
+    assert_eq!(client.apply(plan).unwrap_err().report().failed.len(), 2);
+
+    // A pass goes on, and makes an error of it where it is asked to.
+    let mut syncer = Syncer::new(Policy::new());
+    syncer.want(wanted);
+    let report = client.pass(&mut syncer);
+    assert!(report.next.is_some() && report.failed.len() == 2, "{report}");
+    assert_eq!(report.into_result().unwrap_err().report().failed.len(), 2);
+}
+
+/// What the policy leaves was not to be done.
+#[test]
+fn what_the_policy_leaves_is_no_error() {
+    let (_kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    let policy = Policy::new().allowed(Allowed::all() - Allowed::REMOVE_DESTINATIONS);
+    let report = client.sync(&web_with(&[backend(1)]), &policy).unwrap();
+    assert_eq!((report.left.len(), report.changed), (1, 0), "{report}");
+}
+
+#[test]
+fn a_table_that_cannot_be_read_is_an_error_that_says_so() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
+    kernel.configure(|host| host.privileged = false);
+    let incomplete = client.sync(&Ruleset::new(), &Policy::new()).unwrap_err();
+    let error = incomplete.report().error.as_ref().unwrap();
+    assert!(error.is_permission_denied(), "{error}");
+    let text = incomplete.to_string();
+    assert!(text.starts_with("cannot make the table as wanted: 0 changes made"), "{text}");
+    assert!(text.contains("CAP_NET_ADMIN"), "{text}");
+    let report = client.pass(&mut Syncer::new(Policy::new()));
+    assert!(report.into_result().is_err());
 }

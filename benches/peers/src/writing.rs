@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use ipvs_netlink::{Client, Error, Operation, Policy, Ruleset, blocking};
+use ipvs_netlink::{Client, Error, Operation, Policy, Results, Ruleset, blocking};
 
 use crate::floor::Floor;
 use crate::measure::{Rounds, Row, run, time};
 use crate::namespace::filled;
-use crate::peers::ours::succeeded;
 use crate::rules::{Size, operations};
 
 const WINDOWS: [usize; 7] = [16, 32, 64, 96, 128, 192, 256];
@@ -38,7 +37,7 @@ pub fn floor(rules: &Ruleset, window: usize) -> anyhow::Result<Duration> {
 /// A change failed.
 pub fn sync(rules: &Ruleset, policy: &Policy) -> anyhow::Result<Duration> {
     let mut client = blocking::Client::connect()?;
-    time(|| succeeded(&client.sync(rules, policy)?))
+    time(|| Ok(client.sync(rules, policy).map(drop)?))
 }
 
 /// A batch of the blocking client.
@@ -94,8 +93,8 @@ pub fn one_by_one(rules: &Ruleset) -> anyhow::Result<Duration> {
 ///
 /// # Errors
 /// The first failure.
-pub fn all_succeeded(results: Result<Vec<Result<(), Error>>, Error>) -> anyhow::Result<()> {
-    Ok(results?.into_iter().collect::<Result<(), _>>()?)
+pub fn all_succeeded(results: Result<Results, Error>) -> anyhow::Result<()> {
+    Ok(results?.into_result()?)
 }
 
 /// The window with which the floor is the fastest, after a sweep that it prints.

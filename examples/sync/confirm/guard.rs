@@ -164,6 +164,7 @@ impl Trial {
         let decision = match (made, decided) {
             // What it was told to leave undone is no error.
             (Err(_), Some(back @ Decision::GoBack(_))) => back,
+            (Err(_), None) if self.deadline.left().is_zero() => self.wait(),
             (Err(report), decided) => {
                 self.tell(&format!("error: {report}"), true);
                 answer(decided, "the change failed in part");

@@ -51,7 +51,7 @@ fn the_kernel_of_the_universe_answers_as_the_fake_one() {
             if is_refused && matches!(operation, Operation::AddDestination(..)) {
                 real.advance(std::time::Duration::from_secs(600));
             }
-            let result = client.batch([operation]).unwrap().remove(0);
+            let result = client.batch([operation]).unwrap().into_result();
             let outcome = result.as_ref().err().map_or(Outcome::Done, outcome);
             assert_eq!(kernel.run(&operation), outcome, "seed {seed}, step {step}: {operation}");
             assert_eq!(Table::from(&client.ruleset().unwrap()), kernel.table, "{operation}");
@@ -68,7 +68,7 @@ fn the_connections_of_the_universe_are_counted_as_the_fake_ones() {
     let backend = Backend { weight: 1, is_other: false }.destination(0);
     let web = service(0, SCHEDULER);
     let mut run = |operation: Operation, kernel: &mut Kernel| {
-        client.batch([operation]).unwrap().remove(0).unwrap();
+        client.batch([operation]).unwrap().into_result().unwrap();
         assert_eq!(kernel.run(&operation), Outcome::Done);
         let listing = kernel.list(|_| true, |_| true);
         let counts = client.destinations(web.key).unwrap_or_default();

@@ -17,7 +17,7 @@ use crate::blocking::Client;
 use crate::fake::{Fault, Kernel};
 use crate::model::Scheduler;
 use crate::ruleset::{Allowed, Draining, Policy, Ruleset};
-use crate::sync::Syncer;
+use crate::sync::{Incomplete, Syncer};
 
 /// A destination that the kernel never takes.
 pub(super) const REFUSED: Place = (0, DESTINATIONS - 1);
@@ -65,7 +65,7 @@ fn run(seed: u64, tables: &[Table], story: &mut Vec<String>) -> Verdict {
     let std::net::IpAddr::V4(refused) = destination_key(REFUSED.1).address else { unreachable!() };
     let mut observer = Client::connect_with(kernel.observer()).unwrap();
     let actual = tables[random.below(tables.len())];
-    observer.sync(&actual.rules(), &Policy::new()).unwrap();
+    let _ = observer.sync(&actual.rules(), &Policy::new()).unwrap();
     kernel.configure(|host| host.broadcast = vec![refused]);
     meddle(&kernel, &mut random);
     let notes = Arc::new(Mutex::new(Notes {
@@ -106,7 +106,7 @@ fn run(seed: u64, tables: &[Table], story: &mut Vec<String>) -> Verdict {
             notes.others = (0..random.below(3)).map(|_| random.later()).collect();
         }
         let report = if is_apply {
-            client.sync(&wanted, &policy)
+            client.sync(&wanted, &policy).unwrap_or_else(Incomplete::into_report)
         } else {
             if is_last || random.below(3) == 0 {
                 syncer.resync();
@@ -120,12 +120,10 @@ fn run(seed: u64, tables: &[Table], story: &mut Vec<String>) -> Verdict {
         if let Some(fault) = notes_.faults.pop() {
             return Err(fault);
         }
-        if let Ok(report) = report {
-            let judged = notes_.reported(&report);
-            story.append(&mut notes_.story);
-            story.push(format!("wanted:\n{wanted}"));
-            judged?;
-        }
+        let judged = notes_.reported(&report);
+        story.append(&mut notes_.story);
+        story.push(format!("wanted:\n{wanted}"));
+        judged?;
         if is_apply {
             notes_.judge = notes_.judge.restarted(false);
         } else if !is_last && random.below(4) == 0 {

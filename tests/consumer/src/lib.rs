@@ -17,7 +17,7 @@ pub fn replace(rules: &Ruleset) -> Result<(), Error> {
         operations.push(Operation::AddService(service));
         operations.extend(rules.destinations().map(|d| Operation::AddDestination(service.key, *d)));
     }
-    ipvs.batch(operations)?.into_iter().collect()
+    ipvs.batch(operations)?.into_result()
 }
 
 /// Adds a service with one server.

@@ -9,7 +9,6 @@ use ipvs_netlink::blocking::Client;
 use ipvs_netlink::{Destination, Policy, Ruleset, Scheduler, Service, Syncer};
 use peers::measure::{Rounds, Row, Times, run};
 use peers::namespace::Namespace;
-use peers::peers::ours::succeeded;
 use peers::rules::{Size, ruleset};
 
 use crate::Figures;
@@ -120,7 +119,7 @@ impl Synced {
         let mut client = Client::connect_with(Counting::open(Arc::clone(&calls))?)?;
         let mut syncer = Syncer::new(Policy::new().unverified());
         syncer.want(rules.clone());
-        succeeded(&client.pass(&mut syncer)?)?;
+        let _ = client.pass(&mut syncer).into_result()?;
         let middle = rules.services().len() / 2;
         let middle = rules.services().nth(middle).context("no service")?;
         let destination = middle.destinations().next().context("no destination")?;
@@ -163,6 +162,6 @@ impl Synced {
     }
 
     fn pass(&mut self) -> anyhow::Result<()> {
-        succeeded(&self.client.pass(&mut self.syncer)?)
+        Ok(self.client.pass(&mut self.syncer).into_result().map(drop)?)
     }
 }
