@@ -66,37 +66,33 @@ impl Client {
 
 /// Makes blocking methods of the operations.
 macro_rules! blocking_methods {
-    (
-        in one turn:
-        $(
-            $(#[$doc:meta])*
-            fn $name:ident($($argument:ident: $type:ty),* $(,)?) -> $output:ty;
-        )*
-        step by step:
-        $(
-            $(#[$step_doc:meta])*
-            fn $step_name:ident(
-                $($step_argument:ident: $step_type:ty),* $(,)?
-            ) -> $step_output:ty;
-        )*
-    ) => {
+    ($how:ident: $(
+        $(#[$doc:meta])*
+        fn $name:ident($($argument:ident: $type:ty),* $(,)?) -> $output:ty;
+    )*) => {
         impl Client {
             $(
                 $(#[$doc])*
                 pub fn $name(&mut self, $($argument: $type),*) -> $output {
-                    let operation = self.session.$name($($argument),*);
+                    let operation = async { $how!(self.session).$name($($argument),*).await };
                     run(trace::in_operation(stringify!($name), operation))
                 }
             )*
-            $(
-                $(#[$step_doc])*
-                pub fn $step_name(&mut self, $($step_argument: $step_type),*) -> $step_output {
-                    let mut turns = Turns::Sole(&mut self.session);
-                    let operation = turns.$step_name($($step_argument),*);
-                    run(trace::in_operation(stringify!($step_name), operation))
-                }
-            )*
         }
+    };
+}
+
+/// Holds the session from begin to end.
+macro_rules! in_one_turn {
+    ($client:ident.session) => {
+        $client.session
+    };
+}
+
+/// Takes the session for each step.
+macro_rules! step_by_step {
+    ($client:ident.session) => {
+        Turns::Sole(&mut $client.session)
     };
 }
 

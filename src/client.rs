@@ -90,20 +90,10 @@ const WINDOW: usize = 64;
 /// That they are `Send` is part of their signatures. Where the compiler has to find out by itself,
 /// it does not for an iterator that borrows.
 macro_rules! asynchronous_methods {
-    (
-        in one turn:
-        $(
-            $(#[$doc:meta])*
-            fn $name:ident($($argument:ident: $type:ty),* $(,)?) -> $output:ty;
-        )*
-        step by step:
-        $(
-            $(#[$step_doc:meta])*
-            fn $step_name:ident(
-                $($step_argument:ident: $step_type:ty),* $(,)?
-            ) -> $step_output:ty;
-        )*
-    ) => {
+    ($how:ident: $(
+        $(#[$doc:meta])*
+        fn $name:ident($($argument:ident: $type:ty),* $(,)?) -> $output:ty;
+    )*) => {
         impl Client {
             $(
                 $(#[$doc])*
@@ -112,23 +102,25 @@ macro_rules! asynchronous_methods {
                     $($argument: $type),*
                 ) -> impl Future<Output = $output> + Send {
                     let operation =
-                        async move { self.session.lock().await.$name($($argument),*).await };
+                        async move { $how!(self.session).$name($($argument),*).await };
                     trace::in_operation(stringify!($name), operation)
                 }
             )*
-            $(
-                $(#[$step_doc])*
-                pub fn $step_name(
-                    &self,
-                    $($step_argument: $step_type),*
-                ) -> impl Future<Output = $step_output> + Send {
-                    let operation = async move {
-                        Turns::Shared(&self.session).$step_name($($step_argument),*).await
-                    };
-                    trace::in_operation(stringify!($step_name), operation)
-                }
-            )*
         }
+    };
+}
+
+/// Holds the session from begin to end.
+macro_rules! in_one_turn {
+    ($client:ident.session) => {
+        $client.session.lock().await
+    };
+}
+
+/// Takes the session for each step.
+macro_rules! step_by_step {
+    ($client:ident.session) => {
+        Turns::Shared(&$client.session)
     };
 }
 

@@ -1,13 +1,13 @@
 //! The operations of both clients, with their documentation, listed once.
 
-/// Calls the macro `$client` with the signature and the documentation of every operation; it makes
-/// methods of them that run the function of the same name: the session's where the client is not to
-/// be had by others from begin to end, that of [`Turns`](crate::sync::Turns) where it is between two
-/// steps.
+/// Calls the macro `$client` with the signatures and the documentation of the operations; it makes
+/// methods of them that run the function of the same name. First those of the session, which have it
+/// from begin to end; then those of [`Turns`](crate::sync::Turns), which leave it to others between
+/// two steps.
 macro_rules! operations {
     ($client:ident) => {
         $client! {
-            in one turn:
+            in_one_turn:
 
             /// The version of IPVS and the size of its connection table.
             fn info() -> Result<Info, Error>;
@@ -199,8 +199,10 @@ macro_rules! operations {
             /// # Errors
             /// [`Error::is_not_found`] where none of the role runs.
             fn stop_daemon(role: DaemonRole) -> Result<(), Error>;
+        }
 
-            step by step:
+        $client! {
+            step_by_step:
 
             /// Carries out a plan: writes it in batches, mends what others changed meanwhile (what
             /// is affected is read again and planned again, some rounds at most), reads back what
