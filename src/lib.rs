@@ -15,6 +15,8 @@
 //! # Ok::<(), ipvs_netlink::Error>(())
 //! ```
 //!
+//! What IPVS tells and takes besides netlink, connections and sysctls, is in [`proc`].
+//!
 //! The layers below the client are public for those who need them: [`wire`] for the messages,
 //! [`transport`] for sockets of one's own.
 #![forbid(unsafe_code)]
@@ -31,8 +33,10 @@ pub mod fake;
 #[cfg(feature = "serde")]
 mod forms;
 pub mod model;
+mod namespace;
 mod operations;
 mod options;
+pub mod proc;
 pub mod protocol;
 mod reconcile;
 pub mod ruleset;
