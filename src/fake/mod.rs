@@ -19,9 +19,11 @@ mod kernel;
 mod life;
 mod link;
 mod policy;
+mod procfs;
 mod release;
 mod schedule;
 mod socket;
+mod sysctls;
 mod table;
 mod trash;
 mod writer;
@@ -35,6 +37,14 @@ pub use release::{Release, UnknownRelease, Version};
 
 use crate::blocking;
 use crate::error::Error;
+use crate::proc::Proc;
+
+impl Proc {
+    /// The files of a fake kernel: connections, counters and sysctls.
+    pub fn of(kernel: &Kernel) -> Self {
+        Self::of_files(kernel.clone())
+    }
+}
 
 impl blocking::Client {
     /// Connects to a fake kernel.

@@ -29,22 +29,26 @@ mod connection;
 mod connections;
 mod error;
 mod files;
+mod profile;
 mod stats;
 mod status;
+pub mod sysctl;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::io::Read as _;
 use std::sync::Arc;
 
-use crate::model::Stats;
+use crate::model::{Invalid, Stats};
 use crate::namespace::Namespace;
 use error::Attempt;
+use sysctl::{Sysctl, Value};
 
 pub use connection::{Connection, ConnectionState, EngineData, Origin, OtherState};
 pub use connections::Connections;
 pub use error::Error;
 pub(crate) use files::Files;
+pub use profile::{Profile, SysctlChange, SysctlChanges};
 pub use stats::{CpuStats, StatsPerCpu};
 pub use status::{Status, TableStatus};
 
@@ -115,6 +119,78 @@ impl Proc {
         self.parse("net/ip_vs_status", status::read)
     }
 
+    /// The value of a sysctl.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] where the kernel does not have it; [`Error::line_number`] where its text
+    /// is none of the type's values.
+    pub fn sysctl<T: Value>(&self, sysctl: &Sysctl<T>) -> Result<T, Error> {
+        let text = self.sysctl_named(sysctl.name())?;
+        T::parse(&text).ok_or_else(|| {
+            let reason = format!("{text:?} is not what is expected: {}", sysctl.setting().range);
+            Error::line(Attempt::Get(sysctl.name().into()), 1, reason)
+        })
+    }
+
+    /// Sets a sysctl.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] where the value is out of range; [`Error::is_permission_denied`] for
+    /// others than root; [`Error::is_not_found`] where the kernel does not have it.
+    #[allow(clippy::needless_pass_by_value)] // Flags and numbers read better so.
+    pub fn set_sysctl<T: Value>(&self, sysctl: &Sysctl<T>, value: T) -> Result<(), Error> {
+        let text = sysctl.print(&value).map_err(|invalid| {
+            Error::invalid(Attempt::Set(sysctl.name().into(), value.print()), invalid)
+        })?;
+        self.set_sysctl_named(sysctl.name(), &text)
+    }
+
+    /// The value of any sysctl, by its name as `sysctl` prints it: `net.ipv4.vs.conntrack`. White
+    /// space at its end is left out.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] where the kernel does not have it, [`Error::is_invalid`] where the name
+    /// is none.
+    pub fn sysctl_named(&self, name: &str) -> Result<String, Error> {
+        let attempt = || Attempt::Get(name.to_owned().into());
+        let path = path_of(name).map_err(|invalid| Error::invalid(attempt(), invalid))?;
+        let text = self.text(&path).map_err(|error| Error::io(attempt(), error))?;
+        Ok(text.trim_end().to_owned())
+    }
+
+    /// Sets any sysctl, by its name as `sysctl` prints it.
+    ///
+    /// # Errors
+    /// Those of [`sysctl_named`](Self::sysctl_named); [`Error::is_permission_denied`] for others than
+    /// root, and the kernel's own where it does not take the value.
+    pub fn set_sysctl_named(&self, name: &str, value: &str) -> Result<(), Error> {
+        let attempt = || Attempt::Set(name.to_owned().into(), value.to_owned());
+        let path = path_of(name).map_err(|invalid| Error::invalid(attempt(), invalid))?;
+        // The kernel reads a line; an empty text would be no write at all.
+        let line = format!("{value}\n");
+        self.files.write(&path, &line).map_err(|error| Error::io(attempt(), error))
+    }
+
+    /// All sysctls of IPVS that the kernel has, by their names, and their values, in the order of the
+    /// names; those that this crate does not know included.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] where the kernel has no IPVS.
+    pub fn sysctls(&self) -> Result<Vec<(String, String)>, Error> {
+        let folder = path_of(sysctl::PREFIX.trim_end_matches('.'));
+        let attempt = || Attempt::Get(format!("{}*", sysctl::PREFIX).into());
+        let folder = folder.map_err(|invalid| Error::invalid(attempt(), invalid))?;
+        let mut names = self.files.list(&folder).map_err(|error| Error::io(attempt(), error))?;
+        names.sort_unstable();
+        names
+            .into_iter()
+            .map(|name| {
+                let name = format!("{}{name}", sysctl::PREFIX);
+                self.sysctl_named(&name).map(|value| (name, value))
+            })
+            .collect()
+    }
+
     fn table(&self, path: &'static str) -> Result<Connections, Error> {
         let source = self.files.open(path);
         let source = source.map_err(|error| Error::io(Attempt::Read(path.into()), error))?;
@@ -135,6 +211,18 @@ impl Proc {
         let mut bytes = Vec::new();
         self.files.open(path)?.read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// The path below `/proc` of a sysctl.
+fn path_of(name: &str) -> Result<String, Invalid> {
+    let is_word = |word: &str| {
+        !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+    };
+    if name.split('.').all(is_word) {
+        Ok(format!("sys/{}", name.replace('.', "/")))
+    } else {
+        Err(Invalid::new("that is no sysctl's name, as net.ipv4.vs.conntrack"))
     }
 }
 

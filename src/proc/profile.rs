@@ -1,0 +1,226 @@
+//! A set of sysctls that belong together: applied in one call, and undone.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::Proc;
+use super::error::{Attempt, Error};
+use super::sysctl::{self, Sysctl, Value};
+use crate::model::Invalid;
+
+/// Sysctls and the values that they should have, for [`Proc::apply`].
+///
+/// ```no_run
+/// use ipvs_netlink::proc::{Proc, Profile};
+///
+/// let proc = Proc::new();
+/// let changes = proc.apply(&Profile::node_proxy())?;
+/// println!("{changes}");
+/// // When the program goes for good:
+/// proc.undo(&changes)?;
+/// # Ok::<(), ipvs_netlink::proc::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Profile {
+    settings: Vec<Wanted>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Wanted {
+    name: Cow<'static, str>,
+    value: String,
+    /// The first kernel that it is for.
+    from: (u32, u32),
+    /// The first later kernel that it is not for any more.
+    before: (u32, u32),
+}
+
+impl Profile {
+    /// Without any sysctl yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What a proxy on each node of a cluster needs, as [kube-proxy sets it][proxier.go] in its IPVS
+    /// mode:
+    ///
+    /// - `net.ipv4.vs.conntrack` 1,
+    /// - `net.ipv4.vs.conn_reuse_mode` 0 from Linux 4.1 on and before 5.9, whose mode 1 delays
+    ///   connections by a second where a client's port comes again,
+    /// - `net.ipv4.vs.expire_nodest_conn` 1,
+    /// - `net.ipv4.vs.expire_quiescent_template` 1,
+    /// - `net.ipv4.ip_forward` 1.
+    ///
+    /// [proxier.go]: https://github.com/kubernetes/kubernetes/blob/v1.31.0/pkg/proxy/ipvs/proxier.go
+    pub fn node_proxy() -> Self {
+        Self::new()
+            .with_named(sysctl::CONNTRACK.name(), "1")
+            .for_kernels(sysctl::CONN_REUSE_MODE.name(), "0", (4, 1), (5, 9))
+            .with_named(sysctl::EXPIRE_NODEST_CONN.name(), "1")
+            .with_named(sysctl::EXPIRE_QUIESCENT_TEMPLATE.name(), "1")
+            .with_named("net.ipv4.ip_forward", "1")
+    }
+
+    /// The host answers ARP for no virtual address of its dummy interfaces, as kube-proxy sets it with
+    /// `--ipvs-strict-arp`: `net.ipv4.conf.all.arp_ignore` 1 and `net.ipv4.conf.all.arp_announce` 2.
+    #[must_use]
+    pub fn strict_arp(self) -> Self {
+        self.with_named("net.ipv4.conf.all.arp_ignore", "1")
+            .with_named("net.ipv4.conf.all.arp_announce", "2")
+    }
+
+    /// Wants a value of a sysctl.
+    ///
+    /// # Errors
+    /// When the value is out of range.
+    #[allow(clippy::needless_pass_by_value)] // Flags and numbers read better so.
+    pub fn with<T: Value>(self, sysctl: &Sysctl<T>, value: T) -> Result<Self, Invalid> {
+        let value = sysctl.print(&value)?;
+        Ok(self.with_named(sysctl.name(), value))
+    }
+
+    /// Wants a value of any sysctl, by its name as `sysctl` prints it.
+    #[must_use]
+    pub fn with_named(self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        self.for_kernels(name, value, (0, 0), (u32::MAX, 0))
+    }
+
+    fn for_kernels(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<String>,
+        from: (u32, u32),
+        before: (u32, u32),
+    ) -> Self {
+        self.settings.push(Wanted { name: name.into(), value: value.into(), from, before });
+        self
+    }
+}
+
+/// Which sysctls were changed: what [`Proc::apply`] returns and [`Proc::undo`] takes.
+///
+/// A program that may be killed before it undoes them keeps them in a file (feature `serde`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
+pub struct SysctlChanges {
+    changes: Vec<SysctlChange>,
+}
+
+/// A sysctl that was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[non_exhaustive]
+pub struct SysctlChange {
+    /// Its name: `net.ipv4.vs.conntrack`.
+    pub name: String,
+    /// The value that it had.
+    pub before: String,
+    /// The value that it has been given, as the kernel prints it.
+    pub after: String,
+}
+
+impl SysctlChanges {
+    /// Whether everything was as wanted already.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// The changes, in the order in which they were made.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &SysctlChange> {
+        self.changes.iter()
+    }
+}
+
+/// A line for each change: `net.ipv4.vs.conntrack: 0 -> 1`.
+impl fmt::Display for SysctlChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, SysctlChange { name, before, after }) in self.changes.iter().enumerate() {
+            let end = if index == 0 { "" } else { "\n" };
+            write!(f, "{end}{name}: {before} -> {after}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Proc {
+    /// Sets the sysctls of a profile that have other values, and returns which ones these were.
+    ///
+    /// It is all or nothing: where one cannot be set, those before it are set back. Applying the same
+    /// profile again changes nothing and returns nothing, so the first answer is the one to keep.
+    ///
+    /// # Errors
+    /// That of the first sysctl that could not be read or set, or that the kernel did not keep.
+    pub fn apply(&self, profile: &Profile) -> Result<SysctlChanges, Error> {
+        let kernel = self.kernel()?;
+        let mut made = SysctlChanges::default();
+        for wanted in &profile.settings {
+            if !(wanted.from..wanted.before).contains(&kernel) {
+                continue;
+            }
+            match self.change(&wanted.name, &wanted.value) {
+                Ok(change) => made.changes.extend(change),
+                Err(error) => {
+                    // The error that stopped the profile is the one to tell.
+                    let _ = self.undo(&made);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(made)
+    }
+
+    /// Sets back what was changed, in the opposite order, and returns which sysctls these were. One
+    /// that somebody has given another value meanwhile is left as it is.
+    ///
+    /// # Errors
+    /// That of the first sysctl that could not be read or set; the others are set back all the same.
+    pub fn undo(&self, changes: &SysctlChanges) -> Result<SysctlChanges, Error> {
+        let mut made = SysctlChanges::default();
+        let mut failed = None;
+        for SysctlChange { name, before, after } in changes.changes.iter().rev() {
+            let set_back = self
+                .sysctl_named(name)
+                .and_then(|now| if now == *after { self.change(name, before) } else { Ok(None) });
+            match set_back {
+                Ok(change) => made.changes.extend(change),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(made), Err)
+    }
+
+    /// Gives a sysctl a value unless it has it.
+    fn change(&self, name: &str, wanted: &str) -> Result<Option<SysctlChange>, Error> {
+        let before = self.sysctl_named(name)?;
+        if is_same(&before, wanted) {
+            return Ok(None);
+        }
+        self.set_sysctl_named(name, wanted)?;
+        let after = self.sysctl_named(name)?;
+        if after == before {
+            let attempt = Attempt::Set(name.to_owned().into(), wanted.to_owned());
+            return Err(Error::invalid(
+                attempt,
+                Invalid::new(format!("the kernel keeps {after:?}")),
+            ));
+        }
+        Ok(Some(SysctlChange { name: name.to_owned(), before, after }))
+    }
+
+    /// Major and minor number of the kernel; zeroes where its release does not begin with them.
+    fn kernel(&self) -> Result<(u32, u32), Error> {
+        let path = "sys/kernel/osrelease";
+        let release =
+            self.text(path).map_err(|error| Error::io(Attempt::Read(path.into()), error))?;
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+        let mut number = || numbers.next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        Ok((number(), number()))
+    }
+}
+
+/// Whether two texts of a sysctl have the same words.
+fn is_same(one: &str, other: &str) -> bool {
+    one.split_ascii_whitespace().eq(other.split_ascii_whitespace())
+}
