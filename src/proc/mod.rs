@@ -34,7 +34,6 @@ mod stats;
 mod status;
 pub mod sysctl;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io::Read as _;
 use std::sync::Arc;
@@ -99,7 +98,7 @@ impl Proc {
     /// [`Error::is_not_found`] where the kernel has no IPVS; [`Error::line_number`] where the kernel's
     /// text cannot be read.
     pub fn stats(&self) -> Result<Stats, Error> {
-        self.parse("net/ip_vs_stats", stats::total)
+        stats::total(&self.read(stats::TOTAL)?)
     }
 
     /// The same by CPU (`/proc/net/ip_vs_stats_percpu`).
@@ -107,7 +106,7 @@ impl Proc {
     /// # Errors
     /// Those of [`stats`](Self::stats).
     pub fn stats_per_cpu(&self) -> Result<StatsPerCpu, Error> {
-        self.parse("net/ip_vs_stats_percpu", stats::per_cpu)
+        self.read(stats::PER_CPU)?.parse()
     }
 
     /// The state of the tables (`/proc/net/ip_vs_status`; 7.1 and later).
@@ -116,7 +115,7 @@ impl Proc {
     /// [`Error::is_not_found`] before Linux 7.1; [`Error::is_permission_denied`] for others than root
     /// where the kernel asks that; [`Error::line_number`] where the kernel's text cannot be read.
     pub fn status(&self) -> Result<Status, Error> {
-        self.parse("net/ip_vs_status", status::read)
+        self.read(status::PATH)?.parse()
     }
 
     /// The value of a sysctl.
@@ -197,14 +196,8 @@ impl Proc {
         Ok(Connections::of_file(path, source))
     }
 
-    fn parse<T>(
-        &self,
-        path: &'static str,
-        parse: fn(&str) -> Result<T, (u64, String)>,
-    ) -> Result<T, Error> {
-        let attempt = || Attempt::Read(Cow::Borrowed(path));
-        let text = self.text(path).map_err(|error| Error::io(attempt(), error))?;
-        parse(&text).map_err(|(line, reason)| Error::line(attempt(), line, reason))
+    fn read(&self, path: &'static str) -> Result<String, Error> {
+        self.text(path).map_err(|error| Error::io(Attempt::Read(path.into()), error))
     }
 
     fn text(&self, path: &str) -> std::io::Result<String> {

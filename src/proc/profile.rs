@@ -211,9 +211,7 @@ impl Proc {
 
     /// Major and minor number of the kernel; zeroes where its release does not begin with them.
     fn kernel(&self) -> Result<(u32, u32), Error> {
-        let path = "sys/kernel/osrelease";
-        let release =
-            self.text(path).map_err(|error| Error::io(Attempt::Read(path.into()), error))?;
+        let release = self.read("sys/kernel/osrelease")?;
         let mut numbers = release.split(|c: char| !c.is_ascii_digit());
         let mut number = || numbers.next().and_then(|number| number.parse().ok()).unwrap_or(0);
         Ok((number(), number()))

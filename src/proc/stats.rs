@@ -1,5 +1,8 @@
 //! The counters of all services together: `ip_vs_stats` and `ip_vs_stats_percpu`.
 
+use std::str::FromStr;
+
+use super::error::{Attempt, Error};
 use crate::model::{Rates, Stats};
 
 /// The counters of all services together, by CPU.
@@ -28,78 +31,67 @@ pub struct CpuStats {
     pub stats: Stats,
 }
 
-/// Reads `ip_vs_stats`. The error is the line, from 1, and what is wrong with it.
-pub(super) fn total(text: &str) -> Result<Stats, (u64, String)> {
-    let table = Table::read(text)?;
-    table.total.ok_or_else(|| (table.lines, "the counters are missing".to_owned()))
+/// Where the kernel has the counters without the CPUs.
+pub(super) const TOTAL: &str = "net/ip_vs_stats";
+/// Where the kernel has the counters by CPU.
+pub(super) const PER_CPU: &str = "net/ip_vs_stats_percpu";
+
+/// Reads the text of `/proc/net/ip_vs_stats`.
+pub(super) fn total(text: &str) -> Result<Stats, Error> {
+    Ok(Table::read(TOTAL, text)?.total)
 }
 
-/// Reads `ip_vs_stats_percpu`. The error is the line, from 1, and what is wrong with it.
-pub(super) fn per_cpu(text: &str) -> Result<StatsPerCpu, (u64, String)> {
-    let table = Table::read(text)?;
-    match table.total {
-        Some(total) => Ok(StatsPerCpu { cpus: table.cpus, total }),
-        None => Err((table.lines, "the total is missing".to_owned())),
+/// Reads the text of `/proc/net/ip_vs_stats_percpu`.
+impl FromStr for StatsPerCpu {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let Table { cpus, total } = Table::read(PER_CPU, text)?;
+        Ok(Self { cpus, total })
     }
 }
 
 /// What either file has. Its numbers are hexadecimal; of the two headings, the one of the rates comes
 /// after the numbers of the first.
-#[derive(Default)]
 struct Table {
     cpus: Vec<CpuStats>,
-    total: Option<Stats>,
-    lines: u64,
+    total: Stats,
 }
 
 impl Table {
-    fn read(text: &str) -> Result<Self, (u64, String)> {
-        let mut table = Self::default();
-        let mut heading = None;
-        for line in text.lines() {
-            table.lines += 1;
+    fn read(path: &'static str, text: &str) -> Result<Self, Error> {
+        let error = |number, reason| Error::line(Attempt::Read(path.into()), number, reason);
+        let (mut cpus, mut total, mut heading) = (Vec::new(), None, None);
+        let mut last = 1;
+        for (number, line) in (1..).zip(text.lines()) {
+            last = number;
             let words: Vec<&str> = line.split_ascii_whitespace().collect();
             if let Some(found) = Heading::named(&words) {
                 heading = Some(found);
             } else if let (Some(heading), false) = (&heading, words.is_empty()) {
-                table.take(heading, &words).map_err(|reason| (table.lines, reason))?;
+                let row = heading.row(&words).map_err(|reason| error(number, reason))?;
+                match (row, &mut total) {
+                    (Row::Cpu(cpu), _) => cpus.push(cpu),
+                    (Row::Total(stats), _) => total = Some(stats),
+                    (Row::Rates(rates), Some(total)) => total.rates = rates,
+                    (Row::Rates(_), None) => {
+                        return Err(error(number, "the rates come before the counters".to_owned()));
+                    }
+                }
             }
         }
-        Ok(table)
+        match total {
+            Some(total) => Ok(Self { cpus, total }),
+            None => Err(error(last, "the total is missing".to_owned())),
+        }
     }
+}
 
-    fn take(&mut self, heading: &Heading, words: &[&str]) -> Result<(), String> {
-        let [connections, incoming_packets, outgoing_packets, incoming_bytes, outgoing_bytes] =
-            heading.numbers(words)?;
-        if heading.is_of_rates {
-            let total = self.total.as_mut().ok_or("the rates come before the counters")?;
-            total.rates = Rates {
-                connections,
-                incoming_packets,
-                outgoing_packets,
-                incoming_bytes,
-                outgoing_bytes,
-            };
-            return Ok(());
-        }
-        let stats = Stats {
-            connections,
-            incoming_packets,
-            outgoing_packets,
-            incoming_bytes,
-            outgoing_bytes,
-            rates: Rates::default(),
-        };
-        match heading.cpu.and_then(|at| words.get(at)) {
-            None | Some(&"~") => self.total = Some(stats),
-            Some(cpu) => {
-                let cpu = number(cpu)?;
-                let cpu = u32::try_from(cpu).map_err(|_| format!("there is no CPU {cpu:X}"))?;
-                self.cpus.push(CpuStats { cpu, stats });
-            }
-        }
-        Ok(())
-    }
+/// A line of numbers.
+enum Row {
+    Cpu(CpuStats),
+    Total(Stats),
+    Rates(Rates),
 }
 
 /// Where the columns are, so that a newer kernel may have more of them.
@@ -135,12 +127,38 @@ impl Heading {
         })
     }
 
-    fn numbers(&self, words: &[&str]) -> Result<[u64; 5], String> {
+    fn row(&self, words: &[&str]) -> Result<Row, String> {
         let mut numbers = [0; 5];
         for (value, &at) in numbers.iter_mut().zip(&self.numbers) {
             *value = number(words.get(at).ok_or("the line ends too early")?)?;
         }
-        Ok(numbers)
+        let [connections, incoming_packets, outgoing_packets, incoming_bytes, outgoing_bytes] =
+            numbers;
+        if self.is_of_rates {
+            return Ok(Row::Rates(Rates {
+                connections,
+                incoming_packets,
+                outgoing_packets,
+                incoming_bytes,
+                outgoing_bytes,
+            }));
+        }
+        let stats = Stats {
+            connections,
+            incoming_packets,
+            outgoing_packets,
+            incoming_bytes,
+            outgoing_bytes,
+            rates: Rates::default(),
+        };
+        match self.cpu.and_then(|at| words.get(at)) {
+            None | Some(&"~") => Ok(Row::Total(stats)),
+            Some(cpu) => {
+                let number = number(cpu)?;
+                let cpu = u32::try_from(number).map_err(|_| format!("there is no CPU {cpu}"))?;
+                Ok(Row::Cpu(CpuStats { cpu, stats }))
+            }
+        }
     }
 }
 
@@ -179,7 +197,7 @@ mod tests {
                     Conns/s   Pkts/s   Pkts/s          Bytes/s          Bytes/s\n       \
                     6        7        8                9                A\n";
         let wanted = stats([1, 2, 26, 60, 0x1234_5678_9abc_def0], [6, 7, 8, 9, 10]);
-        assert_eq!(total(text), Ok(wanted));
+        assert_eq!(total(text).unwrap(), wanted);
     }
 
     #[test]
@@ -191,7 +209,7 @@ mod tests {
                     ~        3        4        5               41               2E\n\n     \
                     Conns/s   Pkts/s   Pkts/s          Bytes/s          Bytes/s\n           \
                     0        0        0                7                5\n";
-        let read = per_cpu(text).unwrap();
+        let read: StatsPerCpu = text.parse().unwrap();
         let cpus = [(0, stats([1, 1, 1, 60, 40], [0; 5])), (31, stats([2, 3, 4, 5, 6], [0; 5]))];
         assert_eq!(read.cpus, cpus.map(|(cpu, stats)| CpuStats { cpu, stats }));
         assert_eq!(read.total, stats([3, 4, 5, 65, 46], [0, 0, 0, 7, 5]));
@@ -204,7 +222,7 @@ mod tests {
                     CPU  Refused  Conns  Packets  Packets            Bytes            Bytes Drops\n  \
                     0        9 1        2        3               4               5 8\n  \
                     ~        9 1        2        3               4               5 8\n";
-        let read = per_cpu(text).unwrap();
+        let read: StatsPerCpu = text.parse().unwrap();
         assert_eq!(read.cpus[0].stats, stats([1, 2, 3, 4, 5], [0; 5]));
         assert_eq!(read.total, stats([1, 2, 3, 4, 5], [0; 5]));
     }
@@ -213,16 +231,16 @@ mod tests {
     fn what_cannot_be_read_is_told_by_line() {
         let heading = "CPU Conns Packets Packets Bytes Bytes\n";
         for (text, line, reason) in [
-            ("".to_owned(), 0, "missing"),
+            ("".to_owned(), 1, "missing"),
             (format!("{heading}0 1 2 3 4\n"), 2, "ends too early"),
             (format!("{heading}0 1 2 3 4 -5\n"), 2, "\"-5\" is not a number"),
             (format!("{heading}~ 1 2 3 4 5\n0 1 2 G 4 5\n"), 3, "\"G\" is not a number"),
             (format!("{heading}100000000 1 2 3 4 5\n"), 2, "no CPU"),
             (format!("{heading}0 1 2 3 4 5\n"), 2, "the total is missing"),
         ] {
-            let (number, said) = per_cpu(&text).unwrap_err();
-            assert_eq!(number, line, "{said}");
-            assert!(said.contains(reason), "{said}");
+            let error = text.parse::<StatsPerCpu>().unwrap_err();
+            assert_eq!(error.line_number(), Some(line), "{error}");
+            assert!(error.to_string().contains(reason), "{error}");
         }
     }
 }

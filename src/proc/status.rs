@@ -1,5 +1,9 @@
 //! The state of the tables: `ip_vs_status`.
 
+use std::str::FromStr;
+
+use super::error::{Attempt, Error};
+
 /// The state of the tables of connections and services, and of the threads that estimate rates.
 ///
 /// Linux 7.1 and later have it, since they resize the tables.
@@ -45,26 +49,30 @@ pub struct TableStatus {
 /// The buckets that the kernel counts apart, by the number of their entries.
 const LENGTHS: usize = 8;
 
-/// Reads the file. The error is the line, from 1, and what is wrong with it.
-pub(super) fn read(text: &str) -> Result<Status, (u64, String)> {
-    let mut status = Status::default();
-    let mut are_connections_there = false;
-    for (number, line) in (1..).zip(text.lines()) {
-        let Some((name, value)) = line.split_once(':') else {
-            if !line.trim().is_empty() {
+/// Where the kernel has it.
+pub(super) const PATH: &str = "net/ip_vs_status";
+
+/// Reads the text of `/proc/net/ip_vs_status`.
+impl FromStr for Status {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let error = |number, reason| Error::line(Attempt::Read(PATH.into()), number, reason);
+        let mut status = Self::default();
+        let mut are_connections_there = false;
+        for (number, line) in (1..).zip(text.lines()) {
+            let (name, value) = line.split_once(':').unwrap_or((line, ""));
+            are_connections_there |= name == "Conns";
+            let is_known = status.take(name, value).map_err(|reason| error(number, reason))?;
+            if !is_known && !line.trim().is_empty() {
                 status.other.push(line.to_owned());
             }
-            continue;
-        };
-        are_connections_there |= name == "Conns";
-        if !status.take(name, value).map_err(|reason| (number, reason))? {
-            status.other.push(line.to_owned());
         }
-    }
-    if are_connections_there {
-        Ok(status)
-    } else {
-        Err((1, "the number of connections is missing".to_owned()))
+        if are_connections_there {
+            Ok(status)
+        } else {
+            Err(error(1, "the number of connections is missing".to_owned()))
+        }
     }
 }
 
@@ -119,17 +127,17 @@ impl TableStatus {
 }
 
 /// The number that a value begins with.
-fn first<T: std::str::FromStr>(value: &str) -> Result<T, String> {
+fn first<T: FromStr>(value: &str) -> Result<T, String> {
     parse(value.split_ascii_whitespace().next(), value)
 }
 
 /// The number after a word, as 4 in `1 (max 4)`.
-fn after<T: std::str::FromStr>(value: &str, word: &str) -> Result<T, String> {
+fn after<T: FromStr>(value: &str, word: &str) -> Result<T, String> {
     let mut words = value.split(|c: char| c.is_ascii_whitespace() || "(),".contains(c));
     parse(words.find(|found| *found == word).and_then(|_| words.next()), value)
 }
 
-fn parse<T: std::str::FromStr>(word: Option<&str>, value: &str) -> Result<T, String> {
+fn parse<T: FromStr>(word: Option<&str>, value: &str) -> Result<T, String> {
     let number = word.and_then(|word| word.parse().ok());
     number.ok_or_else(|| format!("{:?} has no number where one is expected", value.trim()))
 }
@@ -146,7 +154,7 @@ mod tests {
 
     #[test]
     fn each_line_is_read() {
-        let status = read(LINUX_7_3).unwrap();
+        let status = LINUX_7_3.parse::<Status>().unwrap();
         let wanted = Status {
             connections: TableStatus {
                 entries: 2,
@@ -172,7 +180,7 @@ mod tests {
     #[test]
     fn what_a_newer_kernel_adds_is_kept() {
         let more = "Conn buckets len-9:\t1 (1%)\nTrash:\t5 (of 9)\nno colon\n";
-        let status = read(&format!("{LINUX_7_3}{more}")).unwrap();
+        let status = format!("{LINUX_7_3}{more}").parse::<Status>().unwrap();
         assert_eq!(status.other, ["Conn buckets len-9:\t1 (1%)", "Trash:\t5 (of 9)", "no colon"]);
     }
 
@@ -184,7 +192,8 @@ mod tests {
             ("Conns:\t1\nConn buckets:\t256 (8 bits)\n", 2),
             ("Conns:\t1\nServices:\t2\nStats thread slots:\t1 (max -1)\n", 3),
         ] {
-            assert_eq!(read(text).unwrap_err().0, line, "{text:?}");
+            let error = text.parse::<Status>().unwrap_err();
+            assert_eq!(error.line_number(), Some(line), "{text:?}");
         }
     }
 }

@@ -20,6 +20,7 @@ mod listing;
 mod matrix;
 mod namespaces;
 mod oracle;
+mod proc;
 #[path = "../support/program.rs"]
 mod program;
 mod properties;
@@ -72,6 +73,7 @@ fn run() -> Conclusion {
         faults::cases(),
         once(golden::cases()),
         once(listing::cases()),
+        once(proc::cases()),
         traffic::cases(),
     ];
     let mut trials = host::trials();
