@@ -43,6 +43,8 @@ pub(crate) struct Soak {
 enum Target {
     /// Fuzz what reads a kernel's answers
     Decode,
+    /// Fuzz what reads the files below /proc
+    Proc,
     /// Fuzz what reads rules files
     Rules,
     /// Random requests to the fake kernel and the real ones
@@ -60,6 +62,7 @@ impl Soak {
     pub(crate) fn run(self) -> Result<bool> {
         match self.target {
             Target::Decode => fuzz::soak("decode", self.inputs),
+            Target::Proc => fuzz::soak("proc", self.inputs),
             Target::Rules => fuzz::soak("rules", self.inputs),
             Target::Differential => {
                 let seed = ["--seed".into(), self.seed.to_string().into()];

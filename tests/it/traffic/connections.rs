@@ -20,7 +20,7 @@ use crate::case::{Outcome, cases};
 use crate::client::Client;
 use crate::subject::Subject;
 
-cases![the_table_is_what_clients_have_opened];
+cases![proc_has_what_clients_have_opened];
 
 /// Of each of the four services.
 const CLIENTS: u16 = 500;
@@ -37,7 +37,7 @@ struct Opened {
     datagrams: Vec<UdpSocket>,
 }
 
-async fn the_table_is_what_clients_have_opened(subject: &mut Subject) -> Outcome {
+async fn proc_has_what_clients_have_opened(subject: &mut Subject) -> Outcome {
     // Each connection takes two descriptors.
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
