@@ -7,11 +7,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustix::io::Errno;
 
+use super::host::Host;
 use super::kernel::{Kernel, State};
 use super::sysctls::Sysctls;
 use super::table::{Destination, Key, Table, ip};
 use crate::model::{Rates, Stats};
-use crate::proc::Files;
+use crate::proc::{Files, ModuleIndex};
 use crate::wire::uapi::AF_INET;
 
 /// How many CPUs the host has.
@@ -31,6 +32,9 @@ impl Files for Kernel {
         let mut state = self.lock();
         let State { host, table, sysctls, .. } = &mut *state;
         if let Some(text) = sysctls.read(path, host) {
+            return Ok(Box::new(io::Cursor::new(text)));
+        }
+        if let Some(text) = of_host(path, host) {
             return Ok(Box::new(io::Cursor::new(text)));
         }
         if host.family.is_none() {
@@ -62,6 +66,34 @@ impl Files for Kernel {
 
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
         Sysctls::list(folder, &self.lock().host).ok_or_else(|| Errno::NOENT.into())
+    }
+
+    /// None can be loaded besides those that are at hand.
+    fn modules(&self, _: &str) -> Option<ModuleIndex> {
+        Some(ModuleIndex { dependencies: String::new(), builtin: String::new() })
+    }
+}
+
+/// What the files say that are not of IPVS.
+fn of_host(path: &str, host: &Host) -> Option<String> {
+    match path {
+        "modules" => {
+            let ip_vs = host.family.map(|_| "ip_vs".to_owned());
+            let schedulers = host.schedulers.iter().map(|name| format!("ip_vs_{name}"));
+            let engines = host.engines.iter().map(|name| format!("ip_vs_pe_{name}"));
+            let modules: Vec<_> = ip_vs.into_iter().chain(schedulers).chain(engines).collect();
+            Some(modules.join(" 16384 0 - Live 0x0000000000000000\n"))
+        }
+        "thread-self/status" => {
+            let effective = if host.privileged { "000001ffffffffff" } else { "0000000000000000" };
+            Some(format!("CapEff:\t{effective}\n"))
+        }
+        "thread-self/uid_map" => Some("         0          0 4294967295\n".to_owned()),
+        "net/fib_trie" if host.configured => {
+            Some("Local:\n           |-- 127.0.0.1\n              /32 host LOCAL\n".to_owned())
+        }
+        "net/fib_trie" | "net/if_inet6" => Some(String::new()),
+        _ => None,
     }
 }
 

@@ -71,10 +71,12 @@ const IPVS: [(&str, &str, Takes, (u32, u32)); 34] = [
 const FOLDER: &str = "sys/net/ipv4/vs";
 
 /// Those of the network that are at hand besides, by their paths below `/proc`.
-const NETWORK: [&str; 3] = [
+const NETWORK: [&str; 5] = [
     "sys/net/ipv4/ip_forward",
     "sys/net/ipv4/conf/all/arp_ignore",
     "sys/net/ipv4/conf/all/arp_announce",
+    "sys/net/ipv6/conf/all/forwarding",
+    "sys/net/ipv6/conf/all/disable_ipv6",
 ];
 
 /// The values that were set, by their paths; the others are as at first.

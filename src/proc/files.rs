@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::path::Path;
 
 use crate::namespace::Namespace;
 
@@ -15,6 +16,17 @@ pub(crate) trait Files: Send + Sync {
 
     /// The names of the files in a folder.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
+
+    /// Which modules are installed for a release; `None` where that cannot be told.
+    fn modules(&self, release: &str) -> Option<ModuleIndex>;
+}
+
+/// Two files below `/lib/modules`.
+pub(crate) struct ModuleIndex {
+    /// `modules.dep`: the modules that can be loaded.
+    pub(crate) dependencies: String,
+    /// `modules.builtin`: those that are in the kernel.
+    pub(crate) builtin: String,
 }
 
 /// The host's procfs. A file belongs to the network namespace of the thread that opens it.
@@ -51,5 +63,12 @@ impl Files for Host {
                 .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
                 .collect()
         })
+    }
+
+    fn modules(&self, release: &str) -> Option<ModuleIndex> {
+        let folder = Path::new("/lib/modules").join(release);
+        let dependencies = fs::read_to_string(folder.join("modules.dep")).ok()?;
+        let builtin = fs::read_to_string(folder.join("modules.builtin")).unwrap_or_default();
+        Some(ModuleIndex { dependencies, builtin })
     }
 }

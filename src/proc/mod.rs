@@ -46,7 +46,8 @@ use sysctl::{Sysctl, Value};
 pub use connection::{Connection, ConnectionState, EngineData, Origin, OtherState};
 pub use connections::Connections;
 pub use error::Error;
-pub(crate) use files::Files;
+pub(crate) use files::{Files, ModuleIndex};
+pub(crate) use profile::series;
 pub use profile::{Profile, SysctlChange, SysctlChanges};
 pub use stats::{CpuStats, StatsPerCpu};
 pub use status::{Status, TableStatus};
@@ -200,7 +201,11 @@ impl Proc {
         self.text(path).map_err(|error| Error::io(Attempt::Read(path.into()), error))
     }
 
-    fn text(&self, path: &str) -> std::io::Result<String> {
+    pub(crate) fn files(&self) -> &dyn Files {
+        &*self.files
+    }
+
+    pub(crate) fn text(&self, path: &str) -> std::io::Result<String> {
         let mut bytes = Vec::new();
         self.files.open(path)?.read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())

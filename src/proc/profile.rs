@@ -153,7 +153,7 @@ impl Proc {
     /// # Errors
     /// That of the first sysctl that could not be read or set, or that the kernel did not keep.
     pub fn apply(&self, profile: &Profile) -> Result<SysctlChanges, Error> {
-        let kernel = self.kernel()?;
+        let kernel = series(&self.read("sys/kernel/osrelease")?);
         let mut made = SysctlChanges::default();
         for wanted in &profile.settings {
             if !(wanted.from..wanted.before).contains(&kernel) {
@@ -208,14 +208,13 @@ impl Proc {
         }
         Ok(Some(SysctlChange { name: name.to_owned(), before, after }))
     }
+}
 
-    /// Major and minor number of the kernel; zeroes where its release does not begin with them.
-    fn kernel(&self) -> Result<(u32, u32), Error> {
-        let release = self.read("sys/kernel/osrelease")?;
-        let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-        let mut number = || numbers.next().and_then(|number| number.parse().ok()).unwrap_or(0);
-        Ok((number(), number()))
-    }
+/// Major and minor number of a kernel's release; zeroes where it does not begin with them.
+pub(crate) fn series(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut number = || numbers.next().and_then(|number| number.parse().ok()).unwrap_or(0);
+    (number(), number())
 }
 
 /// Whether two texts of a sysctl have the same words.

@@ -290,6 +290,11 @@ mod private {
     }
 }
 
+/// Whether a flag's text is that of one that is on.
+pub(crate) fn is_on(text: &str) -> bool {
+    <bool as private::Value>::parse(text.trim()) == Some(true)
+}
+
 impl private::Value for bool {
     fn parse(text: &str) -> Option<Self> {
         text.parse::<i32>().ok().map(|number| number != 0)

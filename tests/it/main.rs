@@ -11,6 +11,7 @@ mod batches;
 mod case;
 mod client;
 mod destinations;
+mod diagnose;
 mod errors;
 mod family;
 mod faults;
@@ -74,6 +75,7 @@ fn run() -> Conclusion {
         once(golden::cases()),
         once(listing::cases()),
         once(proc::cases()),
+        once(diagnose::cases()),
         traffic::cases(),
     ];
     let mut trials = host::trials();
