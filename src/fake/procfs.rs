@@ -358,3 +358,130 @@ fn status(table: &mut Table, most: u32, [of_connections, of_services]: [i32; 2])
     );
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::blocking::Client;
+    use crate::fake::{Host, Version};
+    use crate::model::{Destination, Family, Persistence, Service, Timeouts};
+    use crate::proc::{Connection, Proc, sysctl};
+
+    fn table(proc: &Proc) -> Vec<Connection> {
+        proc.connections().unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn the_table_has_what_the_counts_say() {
+        let kernel = Kernel::new();
+        let (mut ipvs, proc) = (Client::connect_to(&kernel).unwrap(), Proc::of(&kernel));
+        assert_eq!(table(&proc), []);
+        let persistence = Persistence::new(Duration::from_secs(77));
+        let mark = NonZeroU32::new(0x0102_0304).unwrap();
+        let services = [
+            Service::tcp([10, 0, 0, 1], 80).persistent(persistence),
+            Service::udp([10, 0, 0, 1], 53),
+            Service::sctp(Ipv6Addr::LOCALHOST, 9),
+            Service::mark(mark, Family::V4).persistent(persistence),
+            Service::mark(mark, Family::V6).persistent(persistence),
+        ];
+        for service in &services {
+            ipvs.add_service(service).unwrap();
+            let address: IpAddr = match service.key.family() {
+                Family::V4 => [10, 0, 1, 1].into(),
+                Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9).into(),
+            };
+            let destination = Destination::masquerade(address, 8080);
+            ipvs.add_destination(service.key, &destination).unwrap();
+            assert!(kernel.set_connections(service.key, destination.key, 3, 2, 1));
+        }
+        let entries = table(&proc);
+        assert_eq!(entries.len(), services.len() * 6);
+        assert_eq!(entries.iter().filter(|entry| entry.is_template()).count(), services.len());
+        let clients: std::collections::BTreeSet<_> = entries.iter().map(|e| e.client).collect();
+        assert_eq!(clients.len(), entries.len());
+        for service in &services {
+            let of_service = || entries.iter().filter(|entry| entry.is_of_service(service.key));
+            let is_mark = matches!(service.key, crate::model::ServiceKey::Mark { .. });
+            assert_eq!(of_service().count(), if is_mark { 1 } else { 6 }, "{}", service.key);
+        }
+        let of = |key| entries.iter().filter(move |entry| entry.is_of_service(key));
+        let web: Vec<_> = of(services[0].key).collect();
+        assert!(web.iter().all(|entry| entry.virtual_address.port() == 80));
+        let states: Vec<_> = web.iter().map(|entry| entry.state.name()).collect();
+        assert_eq!(
+            states,
+            ["ESTABLISHED", "ESTABLISHED", "ESTABLISHED", "TIME_WAIT", "TIME_WAIT", "NONE"]
+        );
+        let Timeouts { tcp, tcp_fin, .. } = ipvs.timeouts().unwrap();
+        let expires: Vec<_> = web.iter().map(|entry| entry.expires).collect();
+        assert_eq!(expires, [tcp, tcp, tcp, tcp_fin, tcp_fin, Duration::from_secs(77)]);
+
+        // Connections outlive their destination.
+        ipvs.flush().unwrap();
+        assert_eq!(table(&proc).len(), entries.len());
+        let with_origin = proc.connections_with_origin().unwrap();
+        assert!(with_origin.map(Result::unwrap).all(|entry| entry.origin.is_some()));
+    }
+
+    #[test]
+    fn counters_add_up() {
+        let kernel = Kernel::new();
+        let (mut ipvs, proc) = (Client::connect_to(&kernel).unwrap(), Proc::of(&kernel));
+        for (port, connections) in [(80, 3), (81, 4)] {
+            let service = Service::tcp([10, 0, 0, 1], port);
+            ipvs.add_service(&service).unwrap();
+            let rates = Rates { incoming_bytes: 5, ..Rates::default() };
+            let stats = Stats { connections, outgoing_bytes: 1 << 40, rates, ..Stats::default() };
+            assert!(kernel.set_service_stats(service.key, stats));
+        }
+        let rates = Rates { incoming_bytes: 10, ..Rates::default() };
+        let wanted = Stats { connections: 7, outgoing_bytes: 1 << 41, rates, ..Stats::default() };
+        assert_eq!(proc.stats().unwrap(), wanted);
+        let read = proc.stats_per_cpu().unwrap();
+        assert_eq!(read.total, wanted);
+        let connections: Vec<_> = read.cpus.iter().map(|cpu| cpu.stats.connections).collect();
+        assert_eq!(connections, [4, 3]);
+    }
+
+    #[test]
+    fn a_host_without_permission_reads_and_sets_nothing() {
+        let mut host = Host::new(Version::Linux7_3);
+        host.privileged = false;
+        let proc = Proc::of(&Kernel::on(host));
+        assert!(!proc.sysctl(&sysctl::CONNTRACK).unwrap());
+        assert_eq!(table(&proc), []);
+        let refused =
+            [proc.set_sysctl(&sysctl::CONNTRACK, true).unwrap_err(), proc.status().unwrap_err()];
+        for error in refused {
+            assert!(error.is_permission_denied(), "{error}");
+            assert!(error.to_string().contains("this needs root"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_host_without_ipvs_has_no_files_of_it() {
+        let kernel = Kernel::new();
+        let proc = Proc::of(&kernel);
+        proc.set_sysctl(&sysctl::SYNC_RETRIES, 3).unwrap();
+        proc.set_sysctl_named("net.ipv4.ip_forward", "1").unwrap();
+        kernel.configure(|host| host.family = None);
+        let errors = [
+            proc.connections().map(drop).unwrap_err(),
+            proc.stats().map(drop).unwrap_err(),
+            proc.sysctls().map(drop).unwrap_err(),
+            proc.sysctl(&sysctl::SYNC_RETRIES).map(drop).unwrap_err(),
+        ];
+        for error in errors {
+            assert!(error.is_not_found(), "{error}");
+            assert!(error.to_string().contains("modprobe ip_vs"), "{error}");
+        }
+        // The module's values are lost with it.
+        kernel.reload(0x1d);
+        assert_eq!(proc.sysctl(&sysctl::SYNC_RETRIES).unwrap(), 0);
+        assert_eq!(proc.sysctl_named("net.ipv4.ip_forward").unwrap(), "1");
+    }
+}

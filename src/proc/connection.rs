@@ -258,3 +258,31 @@ impl Connection {
         }
     }
 }
+
+#[cfg(all(test, feature = "serde"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readable_form_has_names_and_seconds() {
+        let entry = Connection {
+            protocol: Protocol::TCP,
+            client: ([198, 51, 100, 1], 48242).into(),
+            virtual_address: ([10, 0, 0, 1], 80).into(),
+            destination: ([10, 0, 1, 1], 8080).into(),
+            state: ConnectionState::Established,
+            expires: Duration::from_secs(871),
+            engine: None,
+            origin: Some(Origin::Sync),
+        };
+        let text = serde_json::to_string(&entry).unwrap();
+        assert_eq!(
+            text,
+            "{\"protocol\":\"tcp\",\"client\":\"198.51.100.1:48242\",\
+             \"virtual_address\":\"10.0.0.1:80\",\
+             \"destination\":{\"address\":\"10.0.1.1\",\"port\":8080},\
+             \"state\":\"ESTABLISHED\",\"expires\":871,\"origin\":\"sync\"}"
+        );
+        assert_eq!(serde_json::from_str::<Connection>(&text).unwrap(), entry);
+    }
+}
