@@ -621,10 +621,10 @@ mod tests {
     /// A million entries and a line without end, of which no more is held than a line at a time.
     #[test]
     fn a_large_table_is_read_in_bounded_memory() {
-        const ENTRIES: u64 = 1_000_000;
+        const ENTRIES: u32 = 1_000_000;
         /// Makes the text of the lines as it is read.
         struct Endless {
-            line: u64,
+            line: u32,
             rest: Vec<u8>,
         }
         impl Read for Endless {
@@ -654,12 +654,12 @@ mod tests {
         let mut table = Connections::new(Endless { line: 0, rest: Vec::new() });
         for n in 1..=ENTRIES {
             let entry = table.next().unwrap().unwrap();
-            assert_eq!(entry.client.ip(), IpAddr::from(Ipv4Addr::from_bits(n as u32)));
+            assert_eq!(entry.client.ip(), IpAddr::from(Ipv4Addr::from_bits(n)));
         }
         let error = table.next().unwrap().unwrap_err();
-        assert_eq!(error.line_number(), Some(ENTRIES + 2));
+        assert_eq!(error.line_number(), Some(u64::from(ENTRIES) + 2));
         assert!(table.next().unwrap().is_ok());
         assert!(table.next().is_none());
-        assert!(table.lines.line.capacity() <= 2 * LONGEST_LINE as usize);
+        assert!(table.lines.line.capacity() as u64 <= 2 * LONGEST_LINE);
     }
 }

@@ -231,7 +231,7 @@ mod tests {
     fn what_cannot_be_read_is_told_by_line() {
         let heading = "CPU Conns Packets Packets Bytes Bytes\n";
         for (text, line, reason) in [
-            ("".to_owned(), 1, "missing"),
+            (String::new(), 1, "missing"),
             (format!("{heading}0 1 2 3 4\n"), 2, "ends too early"),
             (format!("{heading}0 1 2 3 4 -5\n"), 2, "\"-5\" is not a number"),
             (format!("{heading}~ 1 2 3 4 5\n0 1 2 G 4 5\n"), 3, "\"G\" is not a number"),

@@ -55,7 +55,7 @@ impl<'a> Host<'a> {
             let words: Vec<_> = command.split([' ', '=']).collect();
             match words[..] {
                 ["sysctl", "-w", name, value] => {
-                    self.subject.proc().set_sysctl_named(name, value)?
+                    self.subject.proc().set_sysctl_named(name, value)?;
                 }
                 ["ip", "link", "set", "lo", "up"] => fake.configure(|host| host.configured = true),
                 _ => anyhow::bail!("a fake host has no {command}"),
@@ -186,7 +186,7 @@ async fn a_scheduler_that_nobody_has_is_replaced(subject: &mut Subject) -> Outco
 /// Runs something while the kernel loads no module by itself, and with a module gone.
 fn without_module<T>(module: &str, run: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let proc = ipvs_netlink::proc::Proc::new();
-    let loader = proc.sysctl_named("kernel.modprobe")?;
+    let modprobe = proc.sysctl_named("kernel.modprobe")?;
     proc.set_sysctl_named("kernel.modprobe", "")?;
     let loaded = program("sh", &["-c", "grep -o '^ip_vs[a-z_0-9]*' /proc/modules"])?;
     // The others need it.
@@ -195,7 +195,7 @@ fn without_module<T>(module: &str, run: impl FnOnce() -> anyhow::Result<T>) -> a
         program("rmmod", &[name])?;
     }
     let outcome = run();
-    proc.set_sysctl_named("kernel.modprobe", &loader)?;
+    proc.set_sysctl_named("kernel.modprobe", &modprobe)?;
     for name in loaded.lines().rev() {
         program("modprobe", &[name])?;
     }
@@ -228,7 +228,8 @@ async fn the_module_is_loaded(subject: &mut Subject) -> Outcome {
         host.follow(finding)?;
         let diagnosis = host.diagnose(&Ruleset::new());
         assert!(diagnosis.is_able(), "{diagnosis}");
-        Ok(drop(blocking::Client::connect()?))
+        blocking::Client::connect()?;
+        Ok(())
     })
 }
 
