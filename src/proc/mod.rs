@@ -46,7 +46,9 @@ use sysctl::{Sysctl, Value};
 pub use connection::{Connection, ConnectionState, EngineData, Origin, OtherState};
 pub use connections::Connections;
 pub use error::Error;
-pub(crate) use files::{Files, ModuleIndex};
+pub(crate) use files::Files;
+#[cfg(feature = "fake")]
+pub(crate) use files::ModuleIndex;
 pub(crate) use profile::series;
 pub use profile::{Profile, SysctlChange, SysctlChanges};
 pub use stats::{CpuStats, StatsPerCpu};
