@@ -57,7 +57,7 @@ const CAP_NET_ADMIN: u32 = 12;
 impl Facts {
     pub(super) fn gather(proc: &Proc, answer: Result<(), Error>) -> Self {
         let text = |path| proc.text(path).ok();
-        let release = text("sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+        let release = proc.release();
         let is_set = |path, otherwise| text(path).map_or(otherwise, |text| is_on(&text));
         Self {
             answer,
@@ -65,7 +65,7 @@ impl Facts {
             is_in_user_namespace: text("thread-self/uid_map").is_some_and(|map| !is_initial(&map)),
             modules: Modules::gather(proc, &release),
             has_ipv4_address: text("net/fib_trie").is_none_or(|trie| trie.contains("host LOCAL")),
-            has_ipv6: text("net/if_inet6").is_some(),
+            has_ipv6: !is_missing(proc, "net/if_inet6"),
             disables_ipv6: is_set("sys/net/ipv6/conf/all/disable_ipv6", false),
             forwards_ipv4: is_set("sys/net/ipv4/ip_forward", true),
             forwards_ipv6: is_set("sys/net/ipv6/conf/all/forwarding", true),
@@ -107,6 +107,11 @@ impl Modules {
             (false, false, _) => Module::Absent,
         }
     }
+}
+
+/// Whether a file is not there; one that cannot be opened for another reason may be.
+fn is_missing(proc: &Proc, path: &str) -> bool {
+    proc.text(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// The names of the modules in `modules.dep` or `modules.builtin`, in which each is a file:

@@ -62,13 +62,15 @@ fn access(facts: &Facts) -> Vec<Finding> {
         Ok(()) => {}
         Err(error) if error.is_ipvs_not_found() => findings.push(ipvs(facts)),
         Err(error) if error.is_permission_denied() && !findings.is_empty() => {}
-        Err(error) => findings.push(refused(
-            Problem::Unanswered,
-            &error.to_string(),
-            "The text says what the kernel answered, and to what.",
-        )),
+        Err(error) => findings.push(unanswered(&error.to_string())),
     }
     findings
+}
+
+/// An answer that is not known.
+pub(super) fn unanswered(error: &str) -> Finding {
+    let advice = "The text says what was asked and what the answer was.";
+    Finding::new(Severity::Refused, Problem::Unanswered, error, advice)
 }
 
 fn ipvs(facts: &Facts) -> Finding {

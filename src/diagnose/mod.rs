@@ -160,8 +160,13 @@ impl Options {
     /// all in the options' network namespace. It changes nothing but that connecting loads the module
     /// `ip_vs` where the kernel can do that itself.
     pub fn diagnose(&self, rules: &Ruleset) -> Diagnosis {
-        // Where the namespace cannot be entered, connecting tells that.
-        let proc = self.proc().unwrap_or_default();
-        Diagnosis::new(&proc, self.connect(), rules)
+        match self.proc() {
+            Ok(proc) => Diagnosis::new(&proc, self.connect(), rules),
+            // Of a namespace that is not there nothing can be told.
+            Err(error) => Diagnosis {
+                kernel: Proc::new().release(),
+                findings: vec![judge::unanswered(&error.to_string())],
+            },
+        }
     }
 }

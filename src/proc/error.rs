@@ -35,6 +35,8 @@ enum Cause {
     /// A line, from 1, and what is wrong with it.
     Line(u64, String),
     Invalid(Invalid),
+    /// The value that the kernel keeps instead.
+    NotKept(String),
 }
 
 impl Error {
@@ -48,6 +50,10 @@ impl Error {
 
     pub(super) fn invalid(attempt: Attempt, invalid: Invalid) -> Self {
         Self { attempt, cause: Cause::Invalid(invalid) }
+    }
+
+    pub(super) fn not_kept(attempt: Attempt, kept: String) -> Self {
+        Self { attempt, cause: Cause::NotKept(kept) }
     }
 
     pub(crate) fn enter(error: io::Error) -> Self {
@@ -128,6 +134,7 @@ impl fmt::Display for Error {
             Cause::Io(error) => write!(f, ": {error}")?,
             Cause::Line(number, reason) => write!(f, ", line {number}: {reason}")?,
             Cause::Invalid(invalid) => write!(f, ": {invalid}")?,
+            Cause::NotKept(kept) => write!(f, ": the kernel took it and keeps {kept:?}")?,
         }
         match self.remedy() {
             Some(remedy) => write!(f, "; {remedy}"),
@@ -140,7 +147,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.cause {
             Cause::Io(error) => Some(error),
-            Cause::Line(..) => None,
+            Cause::Line(..) | Cause::NotKept(_) => None,
             Cause::Invalid(invalid) => Some(invalid),
         }
     }

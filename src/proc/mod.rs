@@ -203,6 +203,11 @@ impl Proc {
         self.text(path).map_err(|error| Error::io(Attempt::Read(path.into()), error))
     }
 
+    /// The kernel's release; empty where it cannot be read.
+    pub(crate) fn release(&self) -> String {
+        self.text("sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+    }
+
     pub(crate) fn files(&self) -> &dyn Files {
         &*self.files
     }

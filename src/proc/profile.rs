@@ -201,10 +201,7 @@ impl Proc {
         let after = self.sysctl_named(name)?;
         if after == before {
             let attempt = Attempt::Set(name.to_owned().into(), wanted.to_owned());
-            return Err(Error::invalid(
-                attempt,
-                Invalid::new(format!("the kernel keeps {after:?}")),
-            ));
+            return Err(Error::not_kept(attempt, after));
         }
         Ok(Some(SysctlChange { name: name.to_owned(), before, after }))
     }
@@ -220,4 +217,107 @@ pub(crate) fn series(release: &str) -> (u32, u32) {
 /// Whether two texts of a sysctl have the same words.
 fn is_same(one: &str, other: &str) -> bool {
     one.split_ascii_whitespace().eq(other.split_ascii_whitespace())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io::{self, Read};
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::proc::{Files, files::ModuleIndex};
+
+    /// A kernel with sysctls by their paths, some of which keep their values.
+    struct Stub {
+        release: &'static str,
+        values: Mutex<BTreeMap<String, String>>,
+        keeps: &'static str,
+    }
+
+    impl Stub {
+        fn of(release: &'static str, keeps: &'static str) -> Proc {
+            let names = ["conntrack", "conn_reuse_mode", "expire_nodest_conn", "from_the_future"];
+            let values = names.map(|name| (format!("sys/net/ipv4/vs/{name}"), "1".to_owned()));
+            Proc::of_files(Self { release, values: Mutex::new(values.into()), keeps })
+        }
+    }
+
+    impl Files for Stub {
+        fn open(&self, path: &str) -> io::Result<Box<dyn Read + Send>> {
+            let text = match path {
+                "sys/kernel/osrelease" => self.release.to_owned(),
+                _ => self.values.lock().unwrap().get(path).ok_or(io::ErrorKind::NotFound)?.clone(),
+            };
+            Ok(Box::new(io::Cursor::new(format!("{text}\n"))))
+        }
+
+        fn write(&self, path: &str, text: &str) -> io::Result<()> {
+            if !path.ends_with(self.keeps) {
+                self.values.lock().unwrap().insert(path.to_owned(), text.trim().to_owned());
+            }
+            Ok(())
+        }
+
+        fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+            let values = self.values.lock().unwrap();
+            let names = values.keys().filter_map(|path| path.strip_prefix(folder));
+            Ok(names.map(|name| name.trim_start_matches('/').to_owned()).collect())
+        }
+
+        fn modules(&self, _: &str) -> Option<ModuleIndex> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_setting_is_for_the_kernels_that_need_it() {
+        for (release, is_set) in [
+            ("4.0.9", false),
+            ("4.1.0", true),
+            ("4.19.0-27-amd64", true),
+            ("5.8.18", true),
+            ("5.9.0-rc1", false),
+            ("6.12.118+deb13-amd64", false),
+        ] {
+            let mut profile = Profile::node_proxy();
+            profile.settings.retain(|wanted| wanted.name == sysctl::CONN_REUSE_MODE.name());
+            let changes = Stub::of(release, "none").apply(&profile).unwrap();
+            assert_eq!(!changes.is_empty(), is_set, "{release}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_the_kernel_does_not_keep_is_an_error() {
+        let proc = Stub::of("6.12", "conntrack");
+        let profile = Profile::new()
+            .with(&sysctl::EXPIRE_NODEST_CONN, false)
+            .and_then(|profile| profile.with(&sysctl::CONNTRACK, false))
+            .unwrap();
+        let error = proc.apply(&profile).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot set the sysctl net.ipv4.vs.conntrack to \"0\": the kernel took it and keeps \"1\""
+        );
+        assert!(!error.is_invalid());
+        assert!(proc.sysctl(&sysctl::EXPIRE_NODEST_CONN).unwrap(), "it was set back");
+    }
+
+    #[test]
+    fn a_newer_kernels_sysctl_is_listed_and_set_by_its_name() {
+        let proc = Stub::of("9.9", "none");
+        let name = "net.ipv4.vs.from_the_future";
+        assert!(proc.sysctls().unwrap().contains(&(name.to_owned(), "1".to_owned())));
+        let changes = proc.apply(&Profile::new().with_named(name, "7 8")).unwrap();
+        assert_eq!(changes.to_string(), "net.ipv4.vs.from_the_future: 1 -> 7 8");
+    }
+
+    #[test]
+    fn releases_begin_with_two_numbers() {
+        for (release, wanted) in
+            [("6.12.118+deb13", (6, 12)), ("7.2-rc1", (7, 2)), ("10", (10, 0)), ("x", (0, 0))]
+        {
+            assert_eq!(series(release), wanted, "{release}");
+        }
+    }
 }

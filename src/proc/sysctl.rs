@@ -156,7 +156,7 @@ sysctls! {
     CONN_REUSE_MODE: i32 = "conn_reuse_mode", INT, Some("1"), since (4, 1);
     /// `conntrack`: connections are also connections of netfilter, as stateful rules of a packet filter
     /// need it. Where the kernel is built with `CONFIG_IP_VS_NFCT`.
-    CONNTRACK: bool = "conntrack", Range::Flag, Some("0"), since (2, 6);
+    CONNTRACK: bool = "conntrack", Range::Flag, Some("0"), since OLD;
     /// `drop_entry`: when entries of half-open connections are dropped at random.
     DROP_ENTRY: DefenseMode = "drop_entry", Range::DefenseMode, Some("0"), since OLD;
     /// `drop_packet`: when packets are dropped before they are forwarded.
@@ -200,7 +200,7 @@ sysctls! {
     /// `sloppy_tcp`: a TCP connection begins with any packet, and not with SYN alone.
     SLOPPY_TCP: bool = "sloppy_tcp", Range::Flag, Some("0"), since (3, 11);
     /// `snat_reroute`: masqueraded replies are routed as packets of this host.
-    SNAT_REROUTE: bool = "snat_reroute", Range::Flag, Some("1"), since (2, 6);
+    SNAT_REROUTE: bool = "snat_reroute", Range::Flag, Some("1"), since OLD;
     /// `svc_lfactor`: how large the table of services is, as [`CONN_LFACTOR`].
     SVC_LFACTOR: i32 = "svc_lfactor", LOAD_FACTOR, Some("-3"), since (7, 1);
     /// `sync_persist_mode`: for persistent services only templates are synchronised.
@@ -225,7 +225,7 @@ sysctls! {
     /// `sync_version`: the version of the synchronisation's protocol that is sent; 0 for kernels before
     /// 2.6.39.
     SYNC_VERSION: u32 =
-        "sync_version", Range::Numbers { least: 0, most: 1 }, Some("1"), since (2, 6);
+        "sync_version", Range::Numbers { least: 0, most: 1 }, Some("1"), since OLD;
 }
 
 impl<T: Value> Sysctl<T> {

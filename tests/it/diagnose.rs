@@ -134,8 +134,12 @@ async fn a_namespace_without_addresses_gets_one(subject: &mut Subject) -> Outcom
         return Ok(());
     }
     let _ = program("ip", &["netns", "delete", "blue"]);
-    program("ip", &["netns", "add", "blue"])?;
     host.options = Options::new().namespace(BLUE);
+    let diagnosis = host.diagnose(&rules);
+    assert_eq!(diagnosis.findings.len(), 1, "{diagnosis}");
+    let said = &diagnosis.finding(Problem::Unanswered).unwrap().text;
+    assert!(said.contains(BLUE), "{said}");
+    program("ip", &["netns", "add", "blue"])?;
     let diagnosis = host.diagnose(&rules);
     let finding = diagnosis.finding(Problem::NoAddress).unwrap_or_else(|| panic!("{diagnosis}"));
     // The commands are for the network namespace.
