@@ -189,21 +189,33 @@ async fn a_scheduler_that_nobody_has_is_replaced(subject: &mut Subject) -> Outco
 
 /// Runs something while the kernel loads no module by itself, and with a module gone.
 fn without_module<T>(module: &str, run: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    // Other cases leave their rules there, which hold modules.
+    let _ = program("ip", &["netns", "delete", "blue"]);
     let proc = ipvs_netlink::proc::Proc::new();
     let modprobe = proc.sysctl_named("kernel.modprobe")?;
-    proc.set_sysctl_named("kernel.modprobe", "")?;
     let loaded = program("sh", &["-c", "grep -o '^ip_vs[a-z_0-9]*' /proc/modules"])?;
+    proc.set_sysctl_named("kernel.modprobe", "")?;
     // The others need it.
     let users = loaded.lines().filter(|name| module == "ip_vs" && *name != module);
-    for name in users.chain([module]) {
-        program("rmmod", &[name])?;
-    }
-    let outcome = run();
+    let outcome = users.chain([module]).try_for_each(remove_module).and_then(|()| run());
     proc.set_sysctl_named("kernel.modprobe", &modprobe)?;
     for name in loaded.lines().rev() {
         program("modprobe", &[name])?;
     }
     outcome
+}
+
+/// A module is in use until the kernel has cleaned up a namespace that was deleted.
+fn remove_module(name: &str) -> anyhow::Result<()> {
+    let mut removed = program("rmmod", &[name]);
+    for _ in 0..1000 {
+        if removed.is_ok() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        removed = program("rmmod", &[name]);
+    }
+    removed.map(drop)
 }
 
 async fn a_module_of_a_scheduler_is_loaded(subject: &mut Subject) -> Outcome {
