@@ -15,6 +15,9 @@
 //! # Ok::<(), ipvs_netlink::Error>(())
 //! ```
 //!
+//! What IPVS tells and takes besides netlink, connections and sysctls, is in [`proc`];
+//! whether a host can do what a ruleset needs, and what to do where not, in [`diagnose`].
+//!
 //! The layers below the client are public for those who need them: [`wire`] for the messages,
 //! [`transport`] for sockets of one's own.
 #![forbid(unsafe_code)]
@@ -25,14 +28,17 @@
 pub mod blocking;
 #[cfg(any(feature = "tokio", feature = "smol"))]
 mod client;
+pub mod diagnose;
 mod error;
 #[cfg(feature = "fake")]
 pub mod fake;
 #[cfg(feature = "serde")]
 mod forms;
 pub mod model;
+mod namespace;
 mod operations;
 mod options;
+pub mod proc;
 pub mod protocol;
 mod reconcile;
 mod results;

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Cause, Error};
+use crate::namespace::Namespace;
+use crate::proc::Proc;
 use crate::protocol::Request;
 use crate::transport::NetlinkSocket;
-use crate::{blocking, transport};
+use crate::{blocking, proc, transport};
 
 /// How a client connects, and how it speaks with the kernel.
 ///
@@ -135,6 +137,17 @@ impl Options {
     pub async fn connect_smol(&self) -> Result<crate::Client, Error> {
         let socket = self.open(transport::SmolTransport::from_origin)?;
         crate::Client::connect_over(socket, self.conversation).await
+    }
+
+    /// The connection table, counters and sysctls of the same network namespace. Deadline, window and
+    /// buffers are of no account here.
+    ///
+    /// # Errors
+    /// Where the namespace is not there, or may not be opened. Whether it may be entered shows with
+    /// the first file.
+    pub fn proc(&self) -> Result<Proc, proc::Error> {
+        let namespace = Namespace::open(self.namespace.as_deref());
+        namespace.map(Proc::in_namespace).map_err(proc::Error::enter)
     }
 
     fn open<T>(

@@ -13,6 +13,8 @@ use super::release::{Release, Version};
 #[non_exhaustive]
 #[allow(clippy::struct_excessive_bools)] // Each stands for itself.
 pub struct Host {
+    /// The kernel's release, by which it has the sysctls that it has.
+    pub release: Release,
     /// The number of the IPVS family; `None` is a kernel without IPVS. Loading the module again
     /// gives it a new one.
     pub family: Option<u16>,
@@ -97,6 +99,7 @@ impl Host {
             broadcast.push(Ipv4Addr::new(127, 0, 0, 0));
         }
         Self {
+            release: release.clone(),
             family: Some(0x1c),
             hz: 250,
             privileged: true,

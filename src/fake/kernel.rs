@@ -9,6 +9,7 @@ use super::faults::Plan;
 use super::host::Host;
 use super::link::Link;
 use super::release::Version;
+use super::sysctls::Sysctls;
 use super::table::Table;
 
 /// An IPVS kernel in the process.
@@ -24,6 +25,7 @@ pub struct Kernel {
 pub(super) struct State {
     pub(super) host: Host,
     pub(super) table: Table,
+    pub(super) sysctls: Sysctls,
     pub(super) now: Instant,
     /// When counters moved last.
     ticked: Instant,
@@ -55,6 +57,7 @@ impl Kernel {
         let state = State {
             host,
             table: Table::default(),
+            sysctls: Sysctls::default(),
             now,
             ticked: now,
             plan: Plan::default(),
@@ -81,11 +84,12 @@ impl Kernel {
         change(&mut self.lock().host);
     }
 
-    /// Unloads the module and loads it again: table, timeouts and sync daemons are as at first,
-    /// and the family has this number.
+    /// Unloads the module and loads it again: table, timeouts, sync daemons and
+    /// sysctls are as at first, and the family has this number.
     pub fn reload(&self, family: u16) {
         let mut state = self.lock();
         state.table = Table::default();
+        state.sysctls.reset();
         state.host.family = Some(family);
     }
 

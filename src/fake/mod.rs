@@ -19,9 +19,11 @@ mod kernel;
 mod life;
 mod link;
 mod policy;
+mod procfs;
 mod release;
 mod schedule;
 mod socket;
+mod sysctls;
 mod table;
 mod trash;
 mod writer;
@@ -34,7 +36,25 @@ pub use link::Link;
 pub use release::{Release, UnknownRelease, Version};
 
 use crate::blocking;
+use crate::diagnose::Diagnosis;
 use crate::error::Error;
+use crate::proc::Proc;
+use crate::ruleset::Ruleset;
+
+impl Proc {
+    /// The files of a fake kernel: connections, counters and sysctls.
+    pub fn of(kernel: &Kernel) -> Self {
+        Self::of_files(kernel.clone())
+    }
+}
+
+impl Diagnosis {
+    /// Tells whether a fake kernel's host can do what a ruleset needs: see
+    /// [`Options::diagnose`](crate::Options::diagnose).
+    pub fn of(kernel: &Kernel, rules: &Ruleset) -> Self {
+        Self::new(&Proc::of(kernel), blocking::Client::connect_to(kernel), rules)
+    }
+}
 
 impl blocking::Client {
     /// Connects to a fake kernel.

@@ -126,6 +126,11 @@ impl Release {
     /// How often counters move, on every kernel that was looked at.
     pub const COUNTER_TICK: Duration = Duration::from_secs(2);
 
+    /// The release as `uname -r` prints it.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
     /// The major and the minor number, as 6 and 12.
     pub fn series(&self) -> (u32, u32) {
         self.series

@@ -4,6 +4,7 @@
 //! has parts is a map, from which defaults are left out and in which unknown keys are errors.
 
 mod records;
+pub(crate) mod seconds;
 mod words;
 
 pub(crate) use records::{Destination, Forwarding, Service, ServiceKey, Timeouts, Tunnel};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::model::{
     HashOptions, Invalid, Name, Netmask, Protocol, Scheduler, ServiceFlags, Version,
 };
+use crate::proc::ConnectionState;
 
 /// Takes text, and numbers as their text, through a function.
 struct Word<T> {
@@ -57,6 +58,7 @@ words! {
     Netmask: "a netmask, as 255.255.255.0, or the length of a prefix", netmask, parse_netmask;
     ServiceFlags: "flags, as flag-1 flag-3 or 0x40", flags, parse_flags;
     Version: "a version, as 1.2.1", version, parse_version;
+    ConnectionState: "a connection's state, as ESTABLISHED", state, ConnectionState::named;
 }
 
 impl<const MAX: usize> Serialize for Name<MAX> {
@@ -181,4 +183,8 @@ fn parse_version(text: &str) -> Result<Version, Invalid> {
         Some(&[major, minor, patch]) => Ok(Version(u32::from_be_bytes([0, major, minor, patch]))),
         _ => Err(Invalid::new(format!("{text:?} is no version, as 1.2.1"))),
     }
+}
+
+fn state<S: Serializer>(state: &ConnectionState, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(state.name())
 }

@@ -1,21 +1,17 @@
 //! Where sockets come from: a network namespace and the sizes of the buffers.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Arc;
-use std::thread;
 
 use netlink_sys::{Socket, SocketAddr};
 use rustix::net::sockopt;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::namespace::Namespace;
 
 /// Makes sockets that are all alike, so that one can take the place of another.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Origin {
-    /// Kept open, so that a socket can be opened anew though the path is gone.
-    namespace: Option<Arc<File>>,
+    namespace: Namespace,
     receive_buffer: Option<usize>,
     send_buffer: Option<usize>,
 }
@@ -26,32 +22,15 @@ impl Origin {
         receive_buffer: Option<usize>,
         send_buffer: Option<usize>,
     ) -> io::Result<Self> {
-        let open = |path: &Path| match File::open(path) {
-            Ok(file) => Ok(Arc::new(file)),
-            Err(error) => {
-                let text = format!("the network namespace {}: {error}", path.display());
-                Err(io::Error::new(error.kind(), text))
-            }
-        };
-        Ok(Self { namespace: namespace.map(open).transpose()?, receive_buffer, send_buffer })
+        Ok(Self { namespace: Namespace::open(namespace)?, receive_buffer, send_buffer })
     }
 
-    /// Runs what makes a socket in the network namespace: on a thread of its own, which ends here.
+    /// Runs what makes a socket in the network namespace.
     pub(super) fn make<S: Send>(
         &self,
         make: impl FnOnce() -> io::Result<S> + Send,
     ) -> io::Result<S> {
-        let Some(namespace) = &self.namespace else { return make() };
-        let enter_and_make = || {
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-                .map_err(|errno| {
-                    let error = io::Error::from(errno);
-                    io::Error::new(error.kind(), format!("entering the network namespace: {error}"))
-                })?;
-            make()
-        };
-        thread::scope(|scope| scope.spawn(enter_and_make).join())
-            .unwrap_or_else(|_| Err(io::Error::other("the thread that opens the socket died")))
+        self.namespace.run(make)
     }
 
     /// Makes a new socket one that speaks with the kernel alone.

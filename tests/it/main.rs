@@ -11,6 +11,7 @@ mod batches;
 mod case;
 mod client;
 mod destinations;
+mod diagnose;
 mod errors;
 mod family;
 mod faults;
@@ -20,6 +21,7 @@ mod listing;
 mod matrix;
 mod namespaces;
 mod oracle;
+mod proc;
 #[path = "../support/program.rs"]
 mod program;
 mod properties;
@@ -72,6 +74,8 @@ fn run() -> Conclusion {
         faults::cases(),
         once(golden::cases()),
         once(listing::cases()),
+        once(proc::cases()),
+        once(diagnose::cases()),
         traffic::cases(),
     ];
     let mut trials = host::trials();

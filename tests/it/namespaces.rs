@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use ipvs_netlink::Options;
+use ipvs_netlink::proc::sysctl;
 
 use crate::case::{Outcome, cases, run};
 use crate::client::{Client, Flavour};
@@ -17,6 +18,7 @@ use crate::subject::{Subject, program};
 
 cases![
     a_network_namespace_has_a_table_of_its_own,
+    a_network_namespace_has_sysctls_of_its_own,
     the_network_namespace_of_a_process_is_found,
     the_callers_thread_stays_where_it_is,
     a_missing_network_namespace_is_named,
@@ -53,6 +55,22 @@ async fn a_network_namespace_has_a_table_of_its_own(subject: &mut Subject) -> Ou
     program("ip", &["-netns", "blue", "link", "set", "lo", "up"])?;
     blue.add_destination(web().key, &backend(1)).await?;
     assert!(subject.client.destinations(web().key).await?.is_empty());
+    Ok(())
+}
+
+async fn a_network_namespace_has_sysctls_of_its_own(subject: &mut Subject) -> Outcome {
+    add_blue()?;
+    let blue = Options::new().namespace(BLUE).proc()?;
+    blue.set_sysctl(&sysctl::SYNC_RETRIES, 3)?;
+    assert_eq!(blue.sysctl(&sysctl::SYNC_RETRIES)?, 3);
+    assert_eq!(subject.proc().sysctl(&sysctl::SYNC_RETRIES)?, 0);
+    assert_eq!(blue.sysctls()?.len(), subject.proc().sysctls()?.len());
+    // The namespace is kept open, so its name may go.
+    program("ip", &["netns", "delete", "blue"])?;
+    assert_eq!(blue.sysctl(&sysctl::SYNC_RETRIES)?, 3);
+
+    let error = Options::new().namespace(BLUE).proc().unwrap_err();
+    assert!(error.is_not_found() && error.to_string().contains(BLUE), "{error}");
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use ipvs_netlink::fake::{self, Release};
+use ipvs_netlink::proc::Proc;
 use ipvs_netlink::transport::{NetlinkSocket, Transport};
 use ipvs_netlink::{Error, Options, Scheduler, TimeoutsUpdate};
 
@@ -68,6 +69,11 @@ impl Subject {
             None => Box::new(NetlinkSocket::open()?),
             Some(fake) => Box::new(fake.link()),
         })
+    }
+
+    /// The kernel's files below `/proc`.
+    pub(crate) fn proc(&self) -> Proc {
+        self.fake.as_ref().map_or_else(Proc::new, Proc::of)
     }
 
     /// Adds an interface to the kernel's host: up and with addresses of both families, or neither.

@@ -2,6 +2,7 @@
 //! namespaces of the guest; by masquerade and direct route, IPv4 and IPv6.
 
 mod confirm;
+mod connections;
 mod controller;
 mod killed;
 mod network;
@@ -26,6 +27,8 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(killed::cases().into_iter().map(Case::long));
     // The program has a client of its own, too.
     cases.extend(confirm::cases().into_iter().map(Case::long));
+    // The table is the kernel's, whoever wrote the rules.
+    cases.extend(connections::cases().into_iter().map(Case::long));
     // How requests are spread is the kernel's doing, whoever wrote the rules.
     cases.extend(schedulers::cases().into_iter().map(Case::long));
     cases

@@ -10,7 +10,7 @@ use crate::cargo::{build, cargo, metadata};
 use crate::command::show;
 
 /// What the targets of `fuzz/Cargo.toml` are called.
-pub(crate) const TARGETS: [&str; 2] = ["decode", "rules"];
+pub(crate) const TARGETS: [&str; 3] = ["decode", "proc", "rules"];
 /// How many inputs a smoke run has.
 const SMOKE: u64 = 200_000;
 /// Of this length are the longest inputs.

@@ -27,6 +27,8 @@ pub(crate) struct Soak {
 enum Target {
     /// Fuzz what reads a kernel's answers
     Decode(Fuzzing),
+    /// Fuzz what reads the files below /proc
+    Proc(Fuzzing),
     /// Fuzz what reads rules files
     Rules(Fuzzing),
     /// Random requests to the fake kernel and the real ones
@@ -87,6 +89,7 @@ impl Soak {
     pub(crate) fn run(self) -> Result<bool> {
         match self.target.unwrap_or(Target::Decode(Fuzzing { inputs: INPUTS })) {
             Target::Decode(Fuzzing { inputs }) => fuzz::soak("decode", inputs),
+            Target::Proc(Fuzzing { inputs }) => fuzz::soak("proc", inputs),
             Target::Rules(Fuzzing { inputs }) => fuzz::soak("rules", inputs),
             Target::Differential { sequences, seed, kernels } => {
                 let seed = ["--seed".into(), seed.to_string().into()];

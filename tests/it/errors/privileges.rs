@@ -29,6 +29,7 @@ pub(crate) fn run_as_child() -> bool {
     match std::env::var(CHILD).as_deref() {
         Ok("everything") => print_everything(),
         Ok("namespace") => print_namespace(),
+        Ok("diagnosis") => crate::diagnose::print_diagnosis(),
         Ok("controller") => crate::traffic::control(),
         Ok("namespaces") => crate::namespaces::print_refusals(),
         _ => return false,

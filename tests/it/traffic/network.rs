@@ -23,10 +23,25 @@ pub(super) struct Namespace(&'static str);
 pub(super) const CLIENT: Namespace = Namespace("client");
 pub(super) const DIRECTOR: Namespace = Namespace("director");
 const SWITCH: Namespace = Namespace("switch");
+/// One that no other is connected to.
+pub(super) const ALONE: Namespace = Namespace("alone");
 pub(super) const REAL: [Namespace; 3] =
     [Namespace("real1"), Namespace("real2"), Namespace("real3")];
 
 impl Namespace {
+    /// Makes it anew, with its loopback up.
+    pub(super) fn add(self) -> anyhow::Result<()> {
+        self.remove();
+        ip(&[], &[format!("netns add {}", self.0)])?;
+        self.ip(&["link set lo up".to_owned()])
+    }
+
+    fn remove(self) {
+        if self.path().exists() {
+            let _ = crate::subject::program("ip", &["netns", "delete", self.0]);
+        }
+    }
+
     pub(super) fn path(self) -> PathBuf {
         PathBuf::from("/run/netns").join(self.0)
     }
@@ -146,11 +161,7 @@ impl Drop for Site {
 
 /// Removes the namespaces, and the wire with them.
 fn remove() {
-    for namespace in [SWITCH, CLIENT, DIRECTOR].into_iter().chain(REAL) {
-        if namespace.path().exists() {
-            let _ = crate::subject::program("ip", &["netns", "delete", namespace.0]);
-        }
-    }
+    [SWITCH, CLIENT, DIRECTOR].into_iter().chain(REAL).for_each(Namespace::remove);
 }
 
 /// Duplicate address detection would take seconds.

@@ -1,0 +1,172 @@
+//! Whether a host can do what a ruleset needs, and what to do where it cannot.
+//!
+//! ```no_run
+//! use ipvs_netlink::{Options, Ruleset};
+//!
+//! let rules: Ruleset = std::fs::read_to_string("web.ipvs")?.parse()?;
+//! let diagnosis = Options::new().diagnose(&rules);
+//! if !diagnosis.is_able() {
+//!     eprintln!("{diagnosis}");
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod facts;
+mod judge;
+
+use std::fmt;
+
+use crate::blocking;
+use crate::error::Error;
+use crate::model::{EngineName, Family, Scheduler};
+use crate::options::Options;
+use crate::proc::Proc;
+use crate::ruleset::Ruleset;
+use facts::Facts;
+
+/// What stands in the way of a ruleset on a host.
+///
+/// Printed, each finding is a paragraph: what is wrong, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Diagnosis {
+    /// The kernel's release, as `uname -r` prints it.
+    pub kernel: String,
+    /// What was found, the worst first.
+    pub findings: Vec<Finding>,
+}
+
+/// Something that stands in the way, or is good to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is.
+    pub problem: Problem,
+    /// The same in words.
+    pub text: String,
+    /// What to do, in words.
+    pub advice: String,
+    /// The same as commands for root's shell in the network namespace, where commands do it.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
+    pub commands: Vec<String>,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum Severity {
+    /// The kernel refuses the rules, or a part of them.
+    Refused,
+    /// The kernel takes the rules, but connections do not come through.
+    Broken,
+    /// Connections come through, with a limit of this kernel.
+    Limited,
+}
+
+/// What stands in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum Problem {
+    /// The caller lacks `CAP_NET_ADMIN`.
+    Permission,
+    /// The caller is in a user namespace of its own, where no capability counts for IPVS.
+    UserNamespace,
+    /// The kernel has no IPVS, or its module is not loaded.
+    Ipvs,
+    /// The kernel did not answer, or in a way that is not known.
+    Unanswered,
+    /// A scheduler is not there.
+    Scheduler(Scheduler),
+    /// A persistence engine is not there.
+    Engine(EngineName),
+    /// The network namespace has no IPv4 address, not even that of its loopback.
+    NoAddress,
+    /// The host has no IPv6.
+    NoIpv6,
+    /// The host does not forward packets of a family, as replies to masqueraded connections need it.
+    Forwarding(Family),
+    /// A destination of weight 0 keeps its share of new clients under a scheduler by hash.
+    WeightZero,
+    /// Changing the scheduler of a service refuses connections for a moment.
+    ChangedScheduler,
+    /// Many services share a bucket of the kernel's table.
+    SharedBucket,
+}
+
+impl Diagnosis {
+    /// Whether nothing was found that is worse than a limit.
+    pub fn is_able(&self) -> bool {
+        self.findings.iter().all(|finding| finding.severity == Severity::Limited)
+    }
+
+    /// The finding of a problem, if it was found.
+    pub fn finding(&self, problem: Problem) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.problem == problem)
+    }
+
+    pub(crate) fn new(
+        proc: &Proc,
+        connected: Result<blocking::Client, Error>,
+        rules: &Ruleset,
+    ) -> Self {
+        let answer = connected.and_then(|mut client| client.info().map(drop));
+        let facts = Facts::gather(proc, answer);
+        let mut findings = judge::judge(&facts, rules);
+        findings.sort_by_key(|finding| finding.severity);
+        Self { kernel: facts.release, findings }
+    }
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.findings.is_empty() {
+            return write!(f, "Linux {}: nothing stands in the way", self.kernel);
+        }
+        write!(f, "Linux {}:", self.kernel)?;
+        for finding in &self.findings {
+            write!(f, "\n{finding}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Refused => "refused",
+            Severity::Broken => "broken",
+            Severity::Limited => "limited",
+        };
+        write!(f, "{severity}: {}\n  {}", self.text, self.advice)?;
+        for command in &self.commands {
+            write!(f, "\n    {command}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Options {
+    /// Tells whether this host can do what a ruleset needs, and what to do where it cannot.
+    ///
+    /// It connects, asks for [`Info`](crate::Info) and reads files below `/proc` and `/lib/modules`,
+    /// all in the options' network namespace. It changes nothing but that connecting loads the module
+    /// `ip_vs` where the kernel can do that itself.
+    pub fn diagnose(&self, rules: &Ruleset) -> Diagnosis {
+        match self.proc() {
+            Ok(proc) => Diagnosis::new(&proc, self.connect(), rules),
+            // Of a namespace that is not there nothing can be told.
+            Err(error) => Diagnosis {
+                kernel: Proc::new().release(),
+                findings: vec![judge::unanswered(&error.to_string())],
+            },
+        }
+    }
+}

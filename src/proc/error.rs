@@ -1,0 +1,154 @@
+//! Why a file of procfs could not be read, or a sysctl not be set.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use crate::model::Invalid;
+
+/// Why a file of procfs could not be read, or a sysctl not be set.
+///
+/// Its text is one line: what was tried, what went wrong, what to do.
+#[derive(Debug, Clone)]
+pub struct Error {
+    attempt: Attempt,
+    cause: Cause,
+}
+
+/// What was tried.
+#[derive(Debug, Clone)]
+pub(super) enum Attempt {
+    /// Entering the network namespace.
+    Enter,
+    /// Reading a file below `/proc`.
+    Read(Cow<'static, str>),
+    /// Reading a sysctl.
+    Get(Cow<'static, str>),
+    /// Setting a sysctl to a value.
+    Set(Cow<'static, str>, String),
+}
+
+#[derive(Debug, Clone)]
+enum Cause {
+    Io(Arc<io::Error>),
+    /// A line, from 1, and what is wrong with it.
+    Line(u64, String),
+    Invalid(Invalid),
+    /// The value that the kernel keeps instead.
+    NotKept(String),
+}
+
+impl Error {
+    pub(super) fn io(attempt: Attempt, error: io::Error) -> Self {
+        Self { attempt, cause: Cause::Io(Arc::new(error)) }
+    }
+
+    pub(super) fn line(attempt: Attempt, number: u64, reason: String) -> Self {
+        Self { attempt, cause: Cause::Line(number, reason) }
+    }
+
+    pub(super) fn invalid(attempt: Attempt, invalid: Invalid) -> Self {
+        Self { attempt, cause: Cause::Invalid(invalid) }
+    }
+
+    pub(super) fn not_kept(attempt: Attempt, kept: String) -> Self {
+        Self { attempt, cause: Cause::NotKept(kept) }
+    }
+
+    pub(crate) fn enter(error: io::Error) -> Self {
+        Self::io(Attempt::Enter, error)
+    }
+
+    /// The file or the sysctl is not there: the kernel has no IPVS, its module is not loaded, or the
+    /// kernel is too old or was built without.
+    pub fn is_not_found(&self) -> bool {
+        self.is(io::ErrorKind::NotFound)
+    }
+
+    /// The caller may not read the file, set the sysctl, or enter the network namespace.
+    pub fn is_permission_denied(&self) -> bool {
+        self.is(io::ErrorKind::PermissionDenied)
+    }
+
+    /// The value is none that any kernel would take, and nothing was written.
+    pub fn is_invalid(&self) -> bool {
+        matches!(self.cause, Cause::Invalid(_))
+    }
+
+    /// The number of the line that could not be read, from 1, where one was the trouble. The lines
+    /// after it can still be read.
+    pub fn line_number(&self) -> Option<u64> {
+        match self.cause {
+            Cause::Line(number, _) => Some(number),
+            _ => None,
+        }
+    }
+
+    fn is(&self, kind: io::ErrorKind) -> bool {
+        matches!(&self.cause, Cause::Io(error) if error.kind() == kind)
+    }
+
+    /// What to do, where that is known.
+    fn remedy(&self) -> Option<&'static str> {
+        let is_of_ipvs = match &self.attempt {
+            Attempt::Read(path) => path.starts_with("net/ip_vs"),
+            Attempt::Get(name) | Attempt::Set(name, _) => name.starts_with("net.ipv4.vs."),
+            Attempt::Enter => false,
+        };
+        match self.attempt {
+            Attempt::Read(_) if self.is_not_found() && is_of_ipvs => Some(
+                "load IPVS with modprobe ip_vs, if the kernel is not too old to have this file",
+            ),
+            Attempt::Get(_) | Attempt::Set(..) if self.is_not_found() && is_of_ipvs => Some(
+                "load IPVS with modprobe ip_vs, if the kernel is not too old to have this sysctl \
+                 and was not built without it",
+            ),
+            Attempt::Set(..) if self.is_permission_denied() => {
+                Some("this needs root, and a /proc/sys that is not mounted read-only")
+            }
+            Attempt::Read(_) | Attempt::Get(_) if self.is_permission_denied() => {
+                Some("this needs root")
+            }
+            Attempt::Enter if self.is_permission_denied() => Some("this needs CAP_SYS_ADMIN"),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Enter => f.write_str("enter the network namespace"),
+            Self::Read(path) => write!(f, "read /proc/{path}"),
+            Self::Get(name) => write!(f, "read the sysctl {name}"),
+            Self::Set(name, value) => write!(f, "set the sysctl {name} to {value:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}", self.attempt)?;
+        match &self.cause {
+            Cause::Io(error) => write!(f, ": {error}")?,
+            Cause::Line(number, reason) => write!(f, ", line {number}: {reason}")?,
+            Cause::Invalid(invalid) => write!(f, ": {invalid}")?,
+            Cause::NotKept(kept) => write!(f, ": the kernel took it and keeps {kept:?}")?,
+        }
+        match self.remedy() {
+            Some(remedy) => write!(f, "; {remedy}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.cause {
+            Cause::Io(error) => Some(error),
+            Cause::Line(..) | Cause::NotKept(_) => None,
+            Cause::Invalid(invalid) => Some(invalid),
+        }
+    }
+}

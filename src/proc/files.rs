@@ -1,0 +1,74 @@
+//! Where the files below `/proc` come from: the host's procfs, in a network namespace.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use crate::namespace::Namespace;
+
+/// The files below `/proc`, by their paths below it: `net/ip_vs_conn`, `sys/net/ipv4/vs/conntrack`.
+pub(crate) trait Files: Send + Sync {
+    /// Opens a file to be read.
+    fn open(&self, path: &str) -> io::Result<Box<dyn Read + Send>>;
+
+    /// Writes a text into a file that is there, at once.
+    fn write(&self, path: &str, text: &str) -> io::Result<()>;
+
+    /// The names of the files in a folder.
+    fn list(&self, folder: &str) -> io::Result<Vec<String>>;
+
+    /// Which modules are installed for a release; `None` where that cannot be told.
+    fn modules(&self, release: &str) -> Option<ModuleIndex>;
+}
+
+/// Two files below `/lib/modules`.
+pub(crate) struct ModuleIndex {
+    /// `modules.dep`: the modules that can be loaded.
+    pub(crate) dependencies: String,
+    /// `modules.builtin`: those that are in the kernel.
+    pub(crate) builtin: String,
+}
+
+/// The host's procfs. A file belongs to the network namespace of the thread that opens it.
+#[derive(Debug, Default)]
+pub(super) struct Host {
+    pub(super) namespace: Namespace,
+}
+
+/// The path of a file for the calling thread. `/proc/net` would be that of the process's first
+/// thread, whose network namespace can be another.
+fn path_of_thread(path: &str) -> String {
+    match path.strip_prefix("net/") {
+        Some(_) => format!("/proc/thread-self/{path}"),
+        None => format!("/proc/{path}"),
+    }
+}
+
+impl Files for Host {
+    fn open(&self, path: &str) -> io::Result<Box<dyn Read + Send>> {
+        let file = self.namespace.run(|| fs::File::open(path_of_thread(path)))?;
+        Ok(Box::new(file))
+    }
+
+    fn write(&self, path: &str, text: &str) -> io::Result<()> {
+        self.namespace.run(|| {
+            let mut file = fs::OpenOptions::new().write(true).open(path_of_thread(path))?;
+            io::Write::write_all(&mut file, text.as_bytes())
+        })
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        self.namespace.run(|| {
+            fs::read_dir(path_of_thread(folder))?
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect()
+        })
+    }
+
+    fn modules(&self, release: &str) -> Option<ModuleIndex> {
+        let folder = Path::new("/lib/modules").join(release);
+        let dependencies = fs::read_to_string(folder.join("modules.dep")).ok()?;
+        let builtin = fs::read_to_string(folder.join("modules.builtin")).unwrap_or_default();
+        Some(ModuleIndex { dependencies, builtin })
+    }
+}

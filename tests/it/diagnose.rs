@@ -1,0 +1,310 @@
+//! What stands in the way of rules is found, and the advice, followed to the letter, mends it.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use ipvs_netlink::diagnose::{Diagnosis, Finding, Problem, Severity};
+use ipvs_netlink::{Destination, Family, Options, Ruleset, Scheduler, Service, blocking};
+
+use crate::case::{Outcome, cases};
+use crate::errors::child;
+use crate::rules::{backend, web};
+use crate::subject::{Subject, program};
+
+cases![
+    nothing_stands_in_the_way_of_an_able_host,
+    ip_forward_is_turned_on,
+    a_namespace_without_addresses_gets_one,
+    a_scheduler_that_the_kernel_is_too_old_for_is_replaced,
+    a_scheduler_that_nobody_has_is_replaced,
+    a_module_of_a_scheduler_is_loaded,
+    the_module_is_loaded,
+    without_the_capability_root_is_needed,
+    a_user_namespace_is_left,
+    limits_of_a_kernel_are_known,
+];
+
+const BLUE: &str = "/run/netns/blue";
+
+/// What the host of a case is asked, and how its advice is followed.
+struct Host<'a> {
+    subject: &'a Subject,
+    options: Options,
+}
+
+impl<'a> Host<'a> {
+    fn of(subject: &'a Subject) -> Self {
+        Self { subject, options: Options::new() }
+    }
+
+    fn diagnose(&self, rules: &Ruleset) -> Diagnosis {
+        match &self.subject.fake {
+            Some(fake) => Diagnosis::of(fake, rules),
+            None => self.options.diagnose(rules),
+        }
+    }
+
+    /// Runs the commands of a finding, which a fake host understands as far as it has any.
+    fn follow(&self, finding: &Finding) -> anyhow::Result<()> {
+        assert!(!finding.commands.is_empty(), "{finding}");
+        for command in &finding.commands {
+            let Some(fake) = &self.subject.fake else {
+                program("sh", &["-c", command])?;
+                continue;
+            };
+            let words: Vec<_> = command.split([' ', '=']).collect();
+            match words[..] {
+                ["sysctl", "-w", name, value] => {
+                    self.subject.proc().set_sysctl_named(name, value)?;
+                }
+                ["ip", "link", "set", "lo", "up"] => fake.configure(|host| host.configured = true),
+                _ => anyhow::bail!("a fake host has no {command}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds a problem, follows the advice, and finds it no more.
+    fn mend(&self, rules: &Ruleset, problem: Problem) -> anyhow::Result<Finding> {
+        let before = self.diagnose(rules);
+        assert!(!before.is_able(), "{before}");
+        let finding = before.finding(problem).unwrap_or_else(|| panic!("{before}")).clone();
+        self.follow(&finding)?;
+        let after = self.diagnose(rules);
+        assert!(after.is_able(), "{before}\n\n{after}");
+        Ok(finding)
+    }
+}
+
+fn rules(scheduler: Scheduler) -> Ruleset {
+    let mut rules = Ruleset::new();
+    rules.insert_service(web().scheduler(scheduler)).unwrap();
+    rules.insert_destination(web().key, backend(1)).unwrap();
+    rules
+}
+
+/// Forwards IPv4 or not, and tells whether it did.
+fn forward(subject: &Subject, value: &str) -> anyhow::Result<String> {
+    let proc = subject.proc();
+    let before = proc.sysctl_named("net.ipv4.ip_forward")?;
+    proc.set_sysctl_named("net.ipv4.ip_forward", value)?;
+    Ok(before)
+}
+
+async fn nothing_stands_in_the_way_of_an_able_host(subject: &mut Subject) -> Outcome {
+    let before = forward(subject, "1")?;
+    for scheduler in subject.schedulers() {
+        let diagnosis = Host::of(subject).diagnose(&rules(scheduler));
+        assert!(diagnosis.is_able(), "{diagnosis}");
+        assert_eq!(diagnosis.kernel, subject.release.as_str());
+        // The rules are taken, as was said.
+        subject.client.add_service(&web().scheduler(scheduler)).await?;
+        subject.client.flush().await?;
+    }
+    let newest = subject.release.series() >= (6, 12);
+    let said = Host::of(subject).diagnose(&rules(Scheduler::RoundRobin)).to_string();
+    assert_eq!(said.ends_with("nothing stands in the way"), newest, "{said}");
+    forward(subject, &before).map(drop)
+}
+
+async fn ip_forward_is_turned_on(subject: &mut Subject) -> Outcome {
+    let before = forward(subject, "0")?;
+    let rules = rules(Scheduler::RoundRobin);
+    let finding = Host::of(subject).mend(&rules, Problem::Forwarding(Family::V4))?;
+    assert_eq!(finding.severity, Severity::Broken);
+    assert_eq!(subject.proc().sysctl_named("net.ipv4.ip_forward")?, "1");
+
+    // Direct route needs none.
+    forward(subject, "0")?;
+    let mut direct = Ruleset::new();
+    direct.insert_service(web())?;
+    direct.insert_destination(web().key, Destination::direct_route([10, 1, 0, 1], 80))?;
+    assert!(Host::of(subject).diagnose(&direct).is_able());
+    forward(subject, &before).map(drop)
+}
+
+async fn a_namespace_without_addresses_gets_one(subject: &mut Subject) -> Outcome {
+    let mut rules = Ruleset::new();
+    rules.insert_service(web())?;
+    rules.insert_destination(web().key, Destination::direct_route([10, 1, 0, 1], 80))?;
+    let mut host = Host::of(subject);
+    if let Some(fake) = &subject.fake {
+        fake.configure(|host| host.configured = false);
+        host.mend(&rules, Problem::NoAddress)?;
+        return Ok(());
+    }
+    let _ = program("ip", &["netns", "delete", "blue"]);
+    host.options = Options::new().namespace(BLUE);
+    let diagnosis = host.diagnose(&rules);
+    assert_eq!(diagnosis.findings.len(), 1, "{diagnosis}");
+    let said = &diagnosis.finding(Problem::Unanswered).unwrap().text;
+    assert!(said.contains(BLUE), "{said}");
+    program("ip", &["netns", "add", "blue"])?;
+    let diagnosis = host.diagnose(&rules);
+    let finding = diagnosis.finding(Problem::NoAddress).unwrap_or_else(|| panic!("{diagnosis}"));
+    // The commands are for the network namespace.
+    for command in &finding.commands {
+        program("ip", &["netns", "exec", "blue", "sh", "-c", command])?;
+    }
+    let diagnosis = host.diagnose(&rules);
+    assert!(diagnosis.is_able(), "{diagnosis}");
+    let mut blue = host.options.connect()?;
+    assert!(blue.sync(&rules, &ipvs_netlink::Policy::new())?.is_success());
+    Ok(())
+}
+
+/// What the advice for a scheduler says.
+fn replaced(finding: &Finding) -> Ruleset {
+    assert!(finding.advice.contains("another scheduler, such as wlc"), "{finding}");
+    rules(Scheduler::WeightedLeastConnection)
+}
+
+async fn a_scheduler_that_the_kernel_is_too_old_for_is_replaced(subject: &mut Subject) -> Outcome {
+    let before = forward(subject, "1")?;
+    let rules = rules(Scheduler::TwoChoices);
+    let diagnosis = Host::of(subject).diagnose(&rules);
+    let finding = diagnosis.finding(Problem::Scheduler(Scheduler::TwoChoices));
+    // 6.1 is new enough, but Debian leaves it out.
+    assert_eq!(finding.is_none(), subject.release.has_twos(), "{diagnosis}");
+    assert_eq!(diagnosis.is_able(), subject.release.has_twos(), "{diagnosis}");
+    if let Some(finding) = finding {
+        let is_too_old = subject.release.series() < (5, 12);
+        assert_eq!(finding.text.contains("needs Linux 5.12 or later"), is_too_old, "{finding}");
+        let diagnosis = Host::of(subject).diagnose(&replaced(finding));
+        assert!(diagnosis.is_able(), "{diagnosis}");
+    }
+    forward(subject, &before).map(drop)
+}
+
+async fn a_scheduler_that_nobody_has_is_replaced(subject: &mut Subject) -> Outcome {
+    let before = forward(subject, "1")?;
+    let nosuch = Scheduler::named("nosuch")?;
+    let diagnosis = Host::of(subject).diagnose(&rules(nosuch));
+    let finding = diagnosis.finding(Problem::Scheduler(nosuch)).unwrap();
+    assert_eq!(finding.severity, Severity::Refused);
+    assert!(finding.text.contains("no module ip_vs_nosuch"), "{finding}");
+    assert!(Host::of(subject).diagnose(&replaced(finding)).is_able());
+    forward(subject, &before).map(drop)
+}
+
+/// Runs something while the kernel loads no module by itself, and with a module gone.
+fn without_module<T>(module: &str, run: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    // Other cases leave their rules there, which hold modules.
+    let _ = program("ip", &["netns", "delete", "blue"]);
+    let proc = ipvs_netlink::proc::Proc::new();
+    let modprobe = proc.sysctl_named("kernel.modprobe")?;
+    let loaded = program("sh", &["-c", "grep -o '^ip_vs[a-z_0-9]*' /proc/modules"])?;
+    proc.set_sysctl_named("kernel.modprobe", "")?;
+    // The others need it.
+    let users = loaded.lines().filter(|name| module == "ip_vs" && *name != module);
+    let outcome = users.chain([module]).try_for_each(remove_module).and_then(|()| run());
+    proc.set_sysctl_named("kernel.modprobe", &modprobe)?;
+    for name in loaded.lines().rev() {
+        program("modprobe", &[name])?;
+    }
+    outcome
+}
+
+/// A module is in use until the kernel has cleaned up a namespace that was deleted.
+fn remove_module(name: &str) -> anyhow::Result<()> {
+    let mut removed = program("rmmod", &[name]);
+    for _ in 0..1000 {
+        if removed.is_ok() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        removed = program("rmmod", &[name]);
+    }
+    removed.map(drop)
+}
+
+async fn a_module_of_a_scheduler_is_loaded(subject: &mut Subject) -> Outcome {
+    let before = forward(subject, "1")?;
+    let rules = rules(Scheduler::ShortestExpectedDelay);
+    let problem = Problem::Scheduler(Scheduler::ShortestExpectedDelay);
+    without_module("ip_vs_sed", || {
+        let mut ipvs = blocking::Client::connect()?;
+        let service = web().scheduler(Scheduler::ShortestExpectedDelay);
+        assert!(ipvs.add_service(&service).unwrap_err().is_module_not_found());
+        let finding = Host::of(subject).mend(&rules, problem)?;
+        assert_eq!(finding.commands, ["modprobe ip_vs_sed"]);
+        Ok(ipvs.add_service(&service)?)
+    })?;
+    forward(subject, &before).map(drop)
+}
+
+async fn the_module_is_loaded(subject: &mut Subject) -> Outcome {
+    let host = Host::of(subject);
+    without_module("ip_vs", || {
+        let connected = blocking::Client::connect().err();
+        assert!(connected.is_some_and(|error| error.is_ipvs_not_found()));
+        let diagnosis = host.diagnose(&Ruleset::new());
+        let finding = diagnosis.finding(Problem::Ipvs).unwrap_or_else(|| panic!("{diagnosis}"));
+        assert_eq!(finding.severity, Severity::Refused);
+        host.follow(finding)?;
+        let diagnosis = host.diagnose(&Ruleset::new());
+        assert!(diagnosis.is_able(), "{diagnosis}");
+        blocking::Client::connect()?;
+        Ok(())
+    })
+}
+
+/// Diagnoses a plain ruleset as a child of a case, and prints it as JSON.
+pub(crate) fn print_diagnosis() {
+    let diagnosis = Options::new().diagnose(&rules(Scheduler::RoundRobin));
+    println!("{}", serde_json::to_string(&diagnosis).unwrap());
+}
+
+fn diagnosis_of(command: &mut Command) -> anyhow::Result<Diagnosis> {
+    Ok(serde_json::from_str(&child(command, "diagnosis")?)?)
+}
+
+async fn without_the_capability_root_is_needed(subject: &mut Subject) -> Outcome {
+    let before = forward(subject, "1")?;
+    let this = std::env::current_exe()?;
+    let diagnosis = diagnosis_of(Command::new(&this).uid(65534).gid(65534))?;
+    let finding = diagnosis.finding(Problem::Permission).unwrap_or_else(|| panic!("{diagnosis}"));
+    assert!(finding.advice.contains("Run the program as root"), "{finding}");
+    assert!(!diagnosis.is_able());
+    assert_eq!(diagnosis.finding(Problem::UserNamespace), None);
+    let diagnosis = diagnosis_of(Command::new(this).uid(0))?;
+    assert!(diagnosis.is_able(), "{diagnosis}");
+    forward(subject, &before).map(drop)
+}
+
+async fn a_user_namespace_is_left(subject: &mut Subject) -> Outcome {
+    let before = forward(subject, "1")?;
+    let this = std::env::current_exe()?;
+    let diagnosis = diagnosis_of(Command::new("unshare").arg("-Ur").arg(&this))?;
+    let finding = diagnosis.finding(Problem::UserNamespace);
+    let finding = finding.unwrap_or_else(|| panic!("{diagnosis}"));
+    assert!(finding.advice.contains("in the initial user namespace"), "{finding}");
+    assert!(!diagnosis.is_able());
+    assert_eq!(diagnosis.finding(Problem::Permission), None);
+    let diagnosis = diagnosis_of(&mut Command::new(this))?;
+    assert!(diagnosis.is_able(), "{diagnosis}");
+    forward(subject, &before).map(drop)
+}
+
+async fn limits_of_a_kernel_are_known(subject: &mut Subject) -> Outcome {
+    let host = Host::of(subject);
+    let before = forward(subject, "1")?;
+    let series = subject.release.series();
+    let mut sticky = rules(Scheduler::SOURCE_HASH);
+    assert_eq!(host.diagnose(&sticky).finding(Problem::WeightZero), None);
+    sticky.insert_destination(web().key, backend(2).weight(0))?;
+    let diagnosis = host.diagnose(&sticky);
+    assert!(diagnosis.finding(Problem::WeightZero).is_some() && diagnosis.is_able());
+    let changed = diagnosis.finding(Problem::ChangedScheduler);
+    assert_eq!(changed.is_some(), series < (6, 12), "{diagnosis}");
+
+    let mut many = Ruleset::new();
+    for n in 0..2000u16 {
+        let [high, low] = n.to_be_bytes();
+        many.insert_service(Service::tcp([10, high, low, 1], 80))?;
+    }
+    let crowded = host.diagnose(&many);
+    assert_eq!(crowded.finding(Problem::SharedBucket).is_some(), series < (7, 1), "{crowded}");
+
+    forward(subject, &before).map(drop)
+}
