@@ -29,7 +29,7 @@ fn main() -> ExitCode {
 fn restore(arguments: &Arguments) -> anyhow::Result<()> {
     let file = arguments.file.display();
     let rules = support::read_rules(&arguments.file)?;
-    let mut ipvs = arguments.kernel.connect()?;
+    let mut ipvs = arguments.kernel.connect().inspect_err(|_| support::explain(&rules))?;
     let before = ipvs.ruleset()?;
     for rules in rules.services() {
         let key = rules.service().key;
@@ -37,6 +37,7 @@ fn restore(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let written = write(&mut ipvs, &rules).and_then(|()| compare(&mut ipvs, &rules));
     if let Err(error) = written {
+        support::explain(&rules);
         // Whichever were added: those that were not are not there to be removed.
         for rules in rules.services() {
             match ipvs.remove_service(rules.service().key) {

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use ipvs_netlink::{Client, Error, Ruleset, blocking, fake};
+use ipvs_netlink::diagnose::Severity;
+use ipvs_netlink::{Client, Error, Options, Ruleset, blocking, fake};
 use rustix::io::Errno;
 
 use output::complain;
@@ -91,6 +92,17 @@ pub(crate) fn parse_rules(path: &Path, text: &str) -> anyhow::Result<Ruleset> {
         Some("json") => serde_json::from_str(text).with_context(name),
         Some("yaml" | "yml") => serde_saphyr::from_str(text).with_context(name),
         _ => text.parse().with_context(name),
+    }
+}
+
+/// Before an error: what stands in the way of rules on this host, and what to do.
+pub(crate) fn explain(rules: &Ruleset) {
+    if output::is_fake() {
+        return;
+    }
+    let findings = Options::new().diagnose(rules).findings;
+    for finding in findings.iter().filter(|finding| finding.severity < Severity::Limited) {
+        complain!("{finding}");
     }
 }
 

@@ -14,9 +14,14 @@ pub(crate) fn is_from_the_fake() {
     IS_FAKE.store(true, Ordering::Relaxed);
 }
 
+/// Whether what is printed comes from the fake kernel.
+pub(crate) fn is_fake() -> bool {
+    IS_FAKE.load(Ordering::Relaxed)
+}
+
 /// What begins each line.
 pub(crate) fn origin() -> &'static str {
-    if IS_FAKE.load(Ordering::Relaxed) { "fake: " } else { "" }
+    if is_fake() { "fake: " } else { "" }
 }
 
 /// Prints what was asked for: that nobody takes it is an error.

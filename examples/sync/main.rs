@@ -54,7 +54,8 @@ fn main() -> ExitCode {
 fn prepare(arguments: &Arguments) -> anyhow::Result<(Client, RulesFile, Ruleset)> {
     let mut file = RulesFile::new(arguments.file()?, arguments.quiet);
     let rules = arguments.accept(file.wait()?)?;
-    Ok((arguments.kernel.connect()?, file, rules))
+    let connected = arguments.kernel.connect().inspect_err(|_| support::explain(&rules));
+    Ok((connected?, file, rules))
 }
 
 /// Makes the table what the rules say. An error is one before the first change.
@@ -79,6 +80,7 @@ fn once(arguments: &Arguments, mut ipvs: Client, rules: &Ruleset) -> anyhow::Res
             DONE
         }
         Err(report) => {
+            support::explain(rules);
             complain!("error: {report}");
             FAILED_IN_PART
         }
