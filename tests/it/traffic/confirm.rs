@@ -173,8 +173,8 @@ async fn a_change_that_cuts_the_operators_connection_is_taken_back(
         let mut visitor = CLIENT.run(|| Connection::open(lane, 1))?;
         let (before, mistake) = (stage.before.clone(), stage.mistake.clone());
 
-        let shell = RemoteShell::open(lane.virtual_address(), &stage.confirm("10s"))?;
-        wait_until_noted("goes back 10s after the first write")?;
+        let shell = RemoteShell::open(lane.virtual_address(), &stage.confirm("20s"))?;
+        wait_until_noted("goes back 20s after the first write")?;
         assert_eq!(stage.director.ruleset().await?, mistake);
         let saved = fs::read_to_string(state("ipvs")?.context("what was is in no file")?)?;
         assert_eq!(saved.parse::<Ruleset>()?, before);
@@ -182,7 +182,7 @@ async fn a_change_that_cuts_the_operators_connection_is_taken_back(
 
         stage.wait_for("the table is what it was", &before).await?;
         wait_until_over()?;
-        wait_until_noted("nobody confirmed within 10s")?;
+        wait_until_noted("nobody confirmed within 20s")?;
         wait_until_noted("went back")?;
         // What was connected is so still, the visitor and the operator alike.
         visitor.ask()?;
