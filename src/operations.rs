@@ -236,7 +236,8 @@ macro_rules! operations {
 
             /// As [`apply`](Self::apply), telling `each` of every change and how far it has come, and
             /// at least once a second while destinations drain. Once `each` breaks off, nothing more
-            /// is sent; what was not done is in the report as failed, or as draining.
+            /// is sent; what was not done is in the report as failed, or as draining. Where it is the
+            /// reading back alone, [`called_off`](crate::sync::Report::called_off) says that.
             ///
             /// # Errors
             /// Those of [`apply`](Self::apply), and where `each` broke off before all was done.

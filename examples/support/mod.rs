@@ -85,9 +85,13 @@ pub(crate) fn read_rules(path: &Path) -> anyhow::Result<Ruleset> {
     }
 }
 
-/// The rules of a file: JSON or YAML where its name ends so, else in the format of ipvsadm-save.
+/// The rules of a file: JSON or YAML where its name ends so, else in the format of ipvsadm-save. An
+/// empty file has none, whatever its name.
 pub(crate) fn parse_rules(path: &Path, text: &str) -> anyhow::Result<Ruleset> {
     let name = || path.display().to_string();
+    if text.trim().is_empty() {
+        return Ok(Ruleset::new());
+    }
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("json") => serde_json::from_str(text).with_context(name),
         Some("yaml" | "yml") => serde_saphyr::from_str(text).with_context(name),

@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -38,6 +39,19 @@ pub(crate) fn to_stdout(text: impl Display) {
 /// Tells what is wrong, whether anybody listens or not.
 pub(crate) fn to_stderr(text: impl Display) {
     let _ = write(&mut io::stderr(), text);
+}
+
+/// A path as one word of a shell, on one line. In one with control characters these are escaped.
+pub(crate) fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    if text.contains(char::is_control) {
+        return format!("{path:?}");
+    }
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// As `println!`, by [`to_stdout`].

@@ -58,8 +58,8 @@ pub(crate) struct Arguments {
     /// Go on, and do it again whenever the file changes, or what its path leads to
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) watch: bool,
-    /// While watching, read the table anew at least this often, to see what others changed
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "5min")]
+    /// While watching, read the table anew at least this often, to see what others changed; 1s or more
+    #[arg(long, value_name = "TIME", value_parser = age, default_value = "5min")]
     pub(crate) max_age: Duration,
     /// Go back to what was, unless it is confirmed within this time, as 60s (see --help)
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -156,10 +156,24 @@ impl Arguments {
     }
 }
 
+fn age(text: &str) -> Result<Duration, String> {
+    let age = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if age < Duration::from_secs(1) {
+        return Err("expected 1s or more: reading takes the kernel time".to_owned());
+    }
+    Ok(age)
+}
+
 fn network(text: &str) -> Result<(IpAddr, u8), String> {
-    let (address, prefix) = text.split_once('/').unwrap_or((text, "128"));
-    let parsed = address.parse().ok().zip(prefix.parse().ok());
-    parsed.ok_or_else(|| "expected a network, as 10.0.0.0/24 or 2001:db8::/32".to_owned())
+    let expected = || "expected a network, as 10.0.0.0/24 or 2001:db8::/32".to_owned();
+    let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
+    let address: IpAddr = address.parse().map_err(|_| expected())?;
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = prefix.map_or(Ok(longest), str::parse).map_err(|_| expected())?;
+    if prefix > longest {
+        return Err(format!("the prefix of {address} has at most {longest} bits"));
+    }
+    Ok((address, prefix))
 }
 
 fn protocol(text: &str) -> Result<Protocol, String> {
@@ -167,12 +181,18 @@ fn protocol(text: &str) -> Result<Protocol, String> {
         "tcp" => Ok(Protocol::TCP),
         "udp" => Ok(Protocol::UDP),
         "sctp" => Ok(Protocol::SCTP),
-        number => number.parse().map(Protocol).map_err(|_| "expected tcp, udp, sctp".to_owned()),
+        number => {
+            let number = number.parse::<u8>();
+            let number = number.map_err(|_| "expected tcp, udp, sctp or a number up to 255")?;
+            Ok(Protocol(number.into()))
+        }
     }
 }
 
 fn marks(text: &str) -> Result<(u32, u32), String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let parsed = first.parse().ok().zip(last.parse().ok());
-    parsed.ok_or_else(|| "expected marks, as 7 or 100-199".to_owned())
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if 0 < first && first <= last => Ok((first, last)),
+        _ => Err("expected marks above 0, the lower first, as 7 or 100-199".to_owned()),
+    }
 }

@@ -84,8 +84,7 @@ impl RulesFile {
         if seen != self.seen {
             (self.seen, self.since) = (seen, Instant::now());
         }
-        let is_known = seen.is_some() && seen == self.read;
-        if is_known || self.since.elapsed() < self.quiet {
+        if self.is_as_read() || self.since.elapsed() < self.quiet {
             return None;
         }
         match found.and_then(|identity| read(&self.path, identity)) {
@@ -97,6 +96,11 @@ impl RulesFile {
             Ok(None) => None,
             Err(error) => Some(Err(error).with_context(|| self.cannot_read())),
         }
+    }
+
+    /// Whether what is there now is what was read last.
+    pub(crate) fn is_as_read(&self) -> bool {
+        self.seen.is_some() && self.seen == self.read
     }
 
     fn cannot_read(&self) -> String {

@@ -1,5 +1,6 @@
 //! Doing it again whenever the file changes, and whenever what failed is to be tried again.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipvs_netlink::blocking::Client;
@@ -21,10 +22,12 @@ pub(crate) fn watch(
     let policy = arguments.policy().detailed();
     let mut syncer = Syncer::new(policy).max_age(arguments.max_age);
     syncer.want(rules);
+    let mut left = Arc::default();
     let mut news = News { file: &mut file, arguments, told: None };
     loop {
         let report = ipvs.pass(&mut syncer);
-        tell(&report);
+        tell(&report, report.left != left);
+        left = report.left;
         let wait = report.next.unwrap_or(arguments.max_age).min(arguments.max_age);
         if let Some(rules) = news.wait(wait) {
             syncer.want(rules);
@@ -32,14 +35,14 @@ pub(crate) fn watch(
     }
 }
 
-/// Prints what came of a pass.
-fn tell(report: &Report) {
+/// Prints what came of a pass, where it is news.
+fn tell(report: &Report, is_left_anew: bool) {
     for change in &report.made {
         say!("{change}");
     }
     if !report.is_success() {
         complain!("error: {report}");
-    } else if report.changed > 0 {
+    } else if report.changed > 0 || report.gone > 0 || is_left_anew {
         say!("{report}");
     }
 }
@@ -48,7 +51,7 @@ fn tell(report: &Report) {
 struct News<'a> {
     file: &'a mut RulesFile,
     arguments: &'a Arguments,
-    /// What is wrong with the file, and was told.
+    /// Why the file cannot be read, once that was told.
     told: Option<String>,
 }
 
@@ -63,6 +66,9 @@ impl News<'_> {
                     return Some(rules);
                 }
                 Some(Err(error)) => self.tell(&error),
+                None if self.file.is_as_read() && self.told.take().is_some() => {
+                    say!("the file is there again, as it was");
+                }
                 None => {}
             }
             let left = time.saturating_sub(begin.elapsed());
@@ -77,7 +83,8 @@ impl News<'_> {
         let error = format!("{error:#}");
         if self.told.as_ref() != Some(&error) {
             complain!("error: {error}; what was wanted before stays wanted");
-            self.told = Some(error);
         }
+        // What was read and is wrong is an error once.
+        self.told = Some(error).filter(|_| !self.file.is_as_read());
     }
 }

@@ -260,7 +260,12 @@ impl Reconciler {
             if self.begin_verification() {
                 continue;
             }
-            let Some(at) = self.next_count() else { return Step::Settled };
+            let count = self.next_count();
+            if self.guard == Guard::Confirmed && count.is_none_or(|at| at > now) {
+                // Nothing was withheld: what will be is not confirmed.
+                self.guard = Guard::Up;
+            }
+            let Some(at) = count else { return Step::Settled };
             if at > now {
                 // Others may undo a drain for as long as it lasts.
                 for (key, trouble) in &mut self.troubles {

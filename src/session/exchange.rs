@@ -40,9 +40,7 @@ impl Session {
             return Err(Error::new(Request::Family, Cause::NoAnswer));
         }
         self.engine.set_family(family);
-        if family.is_some() && family != self.module.0 {
-            self.module = (family, self.module.1 + 1);
-        }
+        self.module = family.or(self.module);
         outcome.map_err(|cause| {
             let missing = matches!(&cause, Cause::Kernel { errno, .. } if *errno == NOT_THERE);
             Error::new(Request::Family, if missing { Cause::NoIpvs } else { cause })

@@ -44,9 +44,8 @@ pub(crate) struct Session {
     broken: bool,
     /// Something was sent since other tasks of the executor had their turn.
     has_sent: bool,
-    /// The number that the family had last, and how often it was another: the module was loaded
-    /// anew then, with an empty table.
-    module: (Option<u16>, u64),
+    /// The number that the family had last.
+    module: Option<u16>,
     window: Window,
     conversation: Conversation,
 }
@@ -61,7 +60,7 @@ impl Session {
             unfinished_dump: None,
             broken: false,
             has_sent: false,
-            module: (None, 0),
+            module: None,
             window: Window::default(),
             conversation,
         }
@@ -255,9 +254,10 @@ impl Session {
         self.change(Operation::StopDaemon(role)).await
     }
 
-    /// How often the module was found loaded anew.
-    pub(crate) fn loads(&self) -> u64 {
-        self.module.1
+    /// The number that the family had last: another once the module was loaded anew, with an empty
+    /// table.
+    pub(crate) fn module(&self) -> Option<u16> {
+        self.module
     }
 
     /// The time, by the transport's clock.

@@ -36,8 +36,8 @@ pub(super) struct Drive<'a, F> {
     pub(super) waits: bool,
     progress: Progress,
     drains: usize,
-    /// How often the module was known to be loaded anew at the last step.
-    pub(super) loads: Option<u64>,
+    /// Which load of the module the last step has met, by the family's number.
+    pub(super) module: Option<u16>,
 }
 
 impl<'a, F: FnMut(Event<'_>) -> ControlFlow<()> + Send> Drive<'a, F> {
@@ -58,7 +58,7 @@ impl<'a, F: FnMut(Event<'_>) -> ControlFlow<()> + Send> Drive<'a, F> {
             waits: true,
             progress,
             drains: 0,
-            loads: None,
+            module: None,
         }
     }
 
@@ -204,10 +204,11 @@ impl<F: FnMut(Event<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
     /// Takes note of a module that was loaded anew, with an empty table, whichever of the session's
     /// users found out.
     fn look_for_a_lost_table(&mut self, session: &Session) {
-        let loads = session.loads();
-        if self.loads.replace(loads).is_some_and(|before| before != loads) {
+        let module = session.module();
+        if self.module.is_some() && self.module != module {
             self.reconciler.table_lost();
         }
+        self.module = module;
     }
 
     /// The connections of what drains cannot be counted any more.

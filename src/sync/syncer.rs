@@ -58,8 +58,8 @@ pub struct Syncer {
     max_age: MaxAge,
     /// When the reconciler's time began, by the clock of the client of the first pass.
     start: Option<Instant>,
-    /// How often its client knew the module to be loaded anew, at the end of the last pass.
-    loads: Option<u64>,
+    /// Which load of the module the last pass has met, by the family's number.
+    module: Option<u16>,
     /// When the whole table was read last, and how long that took.
     read: Option<(Duration, Duration)>,
     /// The drains of before a restart, until the first pass.
@@ -125,7 +125,7 @@ impl Syncer {
             errors: Errors::new(),
             max_age: MaxAge::default(),
             start: None,
-            loads: None,
+            module: None,
             read: None,
             resumed: Vec::new(),
             failing: BTreeSet::new(),
@@ -184,7 +184,8 @@ impl Syncer {
         self.reconciler.reread();
     }
 
-    /// Has the next pass take away what [`Policy::at_most`] withholds.
+    /// Has the next pass take away what [`Policy::at_most`] withholds, whatever is wanted then. A pass
+    /// that could not read the table leaves that to the one after it.
     pub fn confirm(&mut self) {
         self.reconciler.confirm();
     }
@@ -283,10 +284,10 @@ impl Turns<'_> {
         let mut drive = Drive::new(&mut syncer.reconciler, &mut syncer.errors, start, |_| {
             ControlFlow::Continue(())
         });
-        (drive.waits, drive.loads) = (false, syncer.loads);
+        (drive.waits, drive.module) = (false, syncer.module);
         let ending = drive.run(self).await;
         let times = drive.times;
-        syncer.loads = drive.loads;
+        syncer.module = drive.module;
         let was_read = was_unread || !times.read.is_zero();
         if was_read && syncer.reconciler.known().is_some() {
             syncer.read = Some((now, times.read));

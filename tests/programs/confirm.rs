@@ -37,8 +37,12 @@ impl Trial {
     }
 
     fn file(&self, extension: &str) -> Option<PathBuf> {
+        self.files(extension).next()
+    }
+
+    fn files(&self, extension: &str) -> impl Iterator<Item = PathBuf> {
         let files = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
-        files.into_iter().find(|file| file.extension().is_some_and(|it| it == extension))
+        files.filter(move |file| file.extension().is_some_and(|it| it == extension))
     }
 
     /// What the guard has noted, once it has noted this.
@@ -150,6 +154,35 @@ fn a_change_that_fails_in_part_is_taken_back() {
 }
 
 /// What remains says how to go back, and can be read again.
+/// Once: the name of the rules file went into the file of what was as it is, line feeds included.
+#[test]
+fn the_name_of_a_file_is_no_rule() {
+    let trial = Trial::new();
+    let file = trial.folder.path().join("x\n-A -t 10.9.9.9:9 -s rr\n#y.ipvs");
+    fs::copy(rules("web.ipvs"), &file).unwrap();
+    let (status, said) = run(trial.sync(&["--confirm", "5min"]).arg(&file));
+    assert_eq!(status, Some(0), "{said:#?}");
+    let before = trial.files("ipvs").find(|found| *found != file).unwrap();
+    let text = fs::read_to_string(before).unwrap();
+    assert!(text.lines().all(|line| line.starts_with('#')), "{text}");
+    assert_eq!(run(&mut trial.sync(&["--confirm-now"])).0, Some(0));
+}
+
+/// What is to be typed can be: a folder with a space in its name is one word.
+#[test]
+fn a_folder_with_a_space_is_one_word() {
+    let outer = folder();
+    let folder = outer.path().join("a b");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    let mut sync = example("sync");
+    sync.args(["--kernel", "fake", "--confirm", "1s", "--state"]).arg(&folder);
+    let (status, said) = run(sync.arg(rules("web.ipvs")));
+    assert_eq!(status, Some(0), "{said:#?}");
+    let word = format!("--confirm-now --state '{}'", folder.display());
+    assert!(said.iter().any(|line| line.ends_with(&word)), "{said:#?}");
+}
+
 #[test]
 fn killed_it_leaves_what_was() {
     let trial = Trial::new();

@@ -98,8 +98,13 @@ fn the_real_kernel_that_is_asked_for_and_not_there_is_an_error() {
 #[test]
 fn a_file_without_rules_needs_a_word() {
     let folder = folder();
-    for (name, text) in [("a.ipvs", ""), ("b.ipvs", "# later\n"), ("c.json", r#"{"services":[]}"#)]
-    {
+    for (name, text) in [
+        ("a.ipvs", ""),
+        ("b.ipvs", "# later\n"),
+        ("c.json", r#"{"services":[]}"#),
+        ("d.json", ""),
+        ("e.yaml", "\n"),
+    ] {
         let file = folder.path().join(name);
         std::fs::write(&file, text).unwrap();
         let sync = || {
@@ -112,5 +117,36 @@ fn a_file_without_rules_needs_a_word() {
         assert!(said[0].contains("--allow-empty"), "{said:#?}");
         assert!(said[0].contains("nothing was changed"), "{said:#?}");
         assert_eq!(run(sync().arg("--allow-empty")).0, Some(0));
+    }
+}
+
+/// Once: these owned nothing, or something else, and nothing said so.
+#[test]
+fn options_that_can_mean_nothing_are_refused() {
+    let file = rules("web.ipvs");
+    for (option, value) in [
+        ("--own-marks", "200-100"),
+        ("--own-marks", "0"),
+        ("--own-network", "10.0.0.0/99"),
+        ("--own-network", "10.0.0.0/"),
+        ("--own-network", "2001:db8::/129"),
+        ("--own-protocol", "300"),
+        ("--own-protocol", "nonsense"),
+        ("--max-age", "0s"),
+    ] {
+        let mut sync = example("sync");
+        let (status, said) = run(sync.args(["--kernel", "fake", option, value]).arg(&file));
+        assert_eq!(status, Some(2), "{option} {value}: {said:#?}");
+        assert!(said[0].contains(option), "{option} {value}: {said:#?}");
+    }
+    for (option, value) in [
+        ("--own-marks", "7"),
+        ("--own-network", "10.0.0.1"),
+        ("--own-network", "2001:db8::/128"),
+        ("--own-protocol", "255"),
+    ] {
+        let mut sync = example("sync");
+        let (status, said) = run(sync.args(["--kernel", "fake", option, value]).arg(&file));
+        assert_eq!(status, Some(0), "{option} {value}: {said:#?}");
     }
 }

@@ -218,6 +218,40 @@ fn a_file_and_a_folder_that_go_and_come_again_are_read_again() {
     assert_eq!(told, 4, "{:#?}", sync.said);
 }
 
+/// Once: the second absence was not told, since the same file had come back in between.
+#[test]
+fn a_link_that_leads_nowhere_again_is_told_again() {
+    let folder = folder();
+    let [file, link] = ["rules", "link"].map(|name| folder.path().join(name));
+    write(&file, [1]);
+    let point = |to: &str| {
+        let new = folder.path().join("new");
+        symlink(to, &new).unwrap();
+        fs::rename(new, &link).unwrap();
+    };
+    point("rules");
+    let mut sync = watch(&link);
+    wait_for(&mut sync, 1);
+    for _ in 0..2 {
+        point("missing");
+        sync.wait_for("what was wanted before stays wanted");
+        point("rules");
+        sync.wait_for("the file is there again, as it was");
+    }
+    let told = sync.said.iter().filter(|line| line.contains("cannot read")).count();
+    assert_eq!(told, 2, "{:#?}", sync.said);
+}
+
+/// Once: what the policy leaves was not told where nothing else was changed.
+#[test]
+fn what_is_left_is_told_though_nothing_is_changed() {
+    let (_folder, file, sync) = watched();
+    drop(sync);
+    let mut sync = example("sync");
+    sync.args(["--kernel", "fake", "--watch", "--own-protocol", "udp"]).arg(&file);
+    Program::start(&mut sync).wait_for("left as");
+}
+
 #[test]
 fn a_broken_file_is_told_and_changes_nothing() {
     let (_folder, file, mut sync) = watched();

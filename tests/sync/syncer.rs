@@ -210,6 +210,46 @@ fn a_reload_that_others_have_noticed_is_noticed() {
     assert_eq!(truth(&kernel), *syncer.wanted());
 }
 
+/// Once: a client that was connected after a reload had seen none, and the syncer took the empty table
+/// for the one that it knew.
+#[test]
+fn a_reload_before_another_client_was_connected_is_noticed() {
+    let (kernel, mut client) = kernel_with(&Ruleset::new());
+    let mut syncer = Syncer::new(Policy::new());
+    syncer.want(web_with(&[backend(1)]));
+    let _ = client.pass(&mut syncer);
+    kernel.reload(0x40);
+    let mut client = Client::connect_to(&kernel).unwrap();
+    syncer.want_destination(web().key, backend(2)).unwrap();
+    let report = client.pass(&mut syncer).into_result().unwrap();
+    assert_eq!(report.changed, 3, "{report}");
+    assert_eq!(truth(&kernel), *syncer.wanted());
+}
+
+/// Once: a confirmation of nothing stayed, and took a later emptying for confirmed.
+#[test]
+fn a_confirmation_is_of_the_next_pass_alone() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    for drains in [false, true] {
+        let draining = Draining::within(10 * SECOND);
+        let draining = if drains { draining } else { Draining::at_once() };
+        let mut syncer = Syncer::new(Policy::new().at_most(0.5).draining(draining));
+        syncer.want(web_with(&[backend(1), backend(2)]));
+        let _ = client.pass(&mut syncer);
+        if drains {
+            kernel.set_connections(web().key, key(2), 1, 0, 0);
+            syncer.drop_destination(web().key, key(2));
+            assert_eq!(client.pass(&mut syncer).draining, 1);
+        }
+        syncer.confirm();
+        assert!(client.pass(&mut syncer).is_success());
+        syncer.want(Ruleset::new());
+        let report = client.pass(&mut syncer);
+        assert!(report.excess.is_some(), "{report}");
+        assert!(truth(&kernel).service(web().key).is_some(), "{report}");
+    }
+}
+
 /// Once: a client that found the module loaded anew knew that the table was empty, and the syncer
 /// did not.
 #[test]

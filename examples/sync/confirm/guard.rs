@@ -21,7 +21,7 @@ use super::pending::{Pending, Place};
 use super::talk::{GO_BACK, KEEP, KEPT, say_that_it_waits, show};
 use crate::apply::apply;
 use crate::arguments::Arguments;
-use crate::support::output::{complain, origin, say};
+use crate::support::output::{complain, origin, quoted, say};
 use crate::{DONE, FAILED_IN_PART, WENT_BACK, prepare};
 
 /// How often going back is tried, and the wait in between.
@@ -88,8 +88,8 @@ fn saved(arguments: &Arguments, table: &Ruleset, place: &Place) -> anyhow::Resul
          # Back to it by hand: sync{options} {}\n{owned}",
         humantime::format_rfc3339_seconds(SystemTime::now()),
         std::process::id(),
-        arguments.file()?.display(),
-        place.before().display(),
+        quoted(arguments.file()?),
+        quoted(&place.before()),
     ))
 }
 
@@ -164,13 +164,16 @@ impl Trial {
         let decision = match (made, decided) {
             // What it was told to leave undone is no error.
             (Err(_), Some(back @ Decision::GoBack(_))) => back,
-            (Err(_), None) if self.deadline.left().is_zero() => self.wait(),
+            (Err(_), None) if self.deadline.left().is_zero() => self.nobody_confirmed(),
             (Err(report), decided) => {
                 self.tell(&format!("error: {report}"), true);
                 answer(decided, "the change failed in part");
                 Decision::GoBack("the change was not made to its end".to_owned())
             }
-            (Ok(_), Some(decision)) => decision,
+            (Ok(report), Some(decision)) => {
+                self.tell(&report, false);
+                decision
+            }
             (Ok(report), None) => {
                 self.tell(&report, false);
                 self.say_how_to_decide(arguments);
@@ -188,7 +191,7 @@ impl Trial {
 
     fn say_how_to_decide(&mut self, arguments: &Arguments) {
         let state = arguments.state.as_ref();
-        let state = state.map(|it| format!(" --state {}", it.display())).unwrap_or_default();
+        let state = state.map(|it| format!(" --state {}", quoted(it))).unwrap_or_default();
         let time = humantime::format_duration(self.deadline.time);
         let process = std::process::id();
         self.tell(&format!("process {process} goes back {time} after the first write"), false);
@@ -197,10 +200,13 @@ impl Trial {
     }
 
     fn wait(&self) -> Decision {
-        self.decisions.recv_timeout(self.deadline.left()).unwrap_or_else(|_| {
-            let time = humantime::format_duration(self.deadline.time);
-            Decision::GoBack(format!("nobody confirmed within {time}"))
-        })
+        let decision = self.decisions.recv_timeout(self.deadline.left());
+        decision.unwrap_or_else(|_| self.nobody_confirmed())
+    }
+
+    fn nobody_confirmed(&self) -> Decision {
+        let time = humantime::format_duration(self.deadline.time);
+        Decision::GoBack(format!("nobody confirmed within {time}"))
     }
 
     fn keep(mut self, asked: Option<UnixStream>) -> u8 {
@@ -234,7 +240,7 @@ impl Trial {
             Err(report) => {
                 let file = self.pending.before();
                 let said = format!("error: not all went back: {report}\nwhat was is in ");
-                self.tell(&format!("{said}{}", file.display()), true);
+                self.tell(&format!("{said}{}", quoted(&file)), true);
             }
         }
         while let Ok(decision) = self.decisions.try_recv() {
