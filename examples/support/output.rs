@@ -45,7 +45,7 @@ pub(crate) fn to_stderr(text: impl Display) {
 pub(crate) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     if text.contains(char::is_control) {
-        return format!("{path:?}");
+        return format!("\"{}\"", text.escape_debug());
     }
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
