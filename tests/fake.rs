@@ -81,6 +81,33 @@ fn schedulers_choose_by_their_rules() {
     assert_eq!(kernel.open(key), Err(NotScheduled::NoDestination));
 }
 
+/// Once: after clients whom nobody took, `wrr` went on from where it had been before them. These are
+/// the choices of Linux 7.3.4.
+#[test]
+fn wrr_goes_on_from_where_it_looked_for_nothing() {
+    let (kernel, mut ipvs, key) = scheduled("wrr", &[]);
+    let open = |expected: &[u8]| assert_eq!(chosen(&kernel, key, expected.len()), expected);
+    let shaped = |last, weight, upper| backend(last).weight(weight).thresholds(upper, 0);
+    ipvs.add_destination(key, &shaped(4, 1, 0)).unwrap();
+    open(&[4, 4]);
+    ipvs.add_destination(key, &shaped(3, 1, 3)).unwrap();
+    open(&[3, 4, 3, 4, 3, 4]);
+    ipvs.add_destination(key, &shaped(2, 100, 2)).unwrap();
+    open(&[2]);
+    ipvs.update_destination(key, &shaped(3, 2, 0)).unwrap();
+    open(&[2, 3]);
+    ipvs.update_destination(key, &shaped(3, 0, 3)).unwrap();
+    open(&[4, 4]);
+    ipvs.update_destination(key, &shaped(4, 6, 3)).unwrap();
+    for _ in 0..2 {
+        assert_eq!(kernel.open(key), Err(NotScheduled::NoDestination));
+    }
+    ipvs.update_destination(key, &shaped(3, 6, 0)).unwrap();
+    open(&[3, 3]);
+    ipvs.update_destination(key, &shaped(2, 4, 0)).unwrap();
+    open(&[2]);
+}
+
 /// How many connections each destination gets of so many, and how many are refused, which come
 /// first.
 fn spread<const N: usize>(kernel: &Kernel, service: ServiceKey, count: usize) -> [usize; N] {

@@ -165,9 +165,17 @@ fn greatest_common_divisor(a: u32, b: u32) -> u32 {
 /// A round of all destinations for each level of weight, from the highest down in equal steps.
 fn weighted_round_robin(destinations: &[Destination], turn: &mut Turn) -> Option<usize> {
     let (step, top) = steps(destinations);
-    let highest =
-        destinations.iter().filter(|d| takes_connections(d)).map(|d| d.settings.weight).max()?;
     let mut level = turn.level.unwrap_or(top);
+    let available = destinations.iter().filter(|d| takes_connections(d));
+    let Some(highest) = available.map(|d| d.settings.weight).max() else {
+        // The kernel has looked at all for nothing, and goes on from where it ended.
+        if top > 0 && (turn.last.is_none() || level > step) {
+            (turn.last, turn.level) = (None, Some(top));
+        } else if top > 0 {
+            turn.level = Some((top - 1) % step + 1);
+        }
+        return None;
+    };
     let mut done = done(destinations, turn);
     loop {
         let found = in_order(destinations)
