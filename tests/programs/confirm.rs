@@ -317,12 +317,11 @@ fn on_a_terminal_control_c_goes_back() {
 #[test]
 fn a_terminal_that_is_gone_neither_confirms_nor_ends_it() {
     let trial = Trial::new();
-    // Long enough for a loaded machine to hang up before it is over.
-    let (mut terminal, screen) = on_terminal(&trial.confirm("15s"));
+    let (mut terminal, screen) = on_terminal(&trial.confirm("3s"));
     wait_for_text(&screen, "fake: on this terminal: Enter");
     terminal.hang_up();
     assert!(ended(&mut terminal.program).code().is_none(), "the terminal's own process is hung up");
-    trial.wait_for_note("nobody confirmed within 15s");
+    trial.wait_for_note("nobody confirmed within 3s");
     trial.wait_for_note("went back");
     trial.assert_is_over();
 }

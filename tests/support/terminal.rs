@@ -38,7 +38,11 @@ impl Terminal {
         };
         // With -c, the terminal becomes the session's, which is hung up along with it.
         let mut setsid = Command::new("setsid");
-        setsid.arg("-c").arg(command.get_program()).args(command.get_args());
+        setsid.arg("-c");
+        if ignores_hangups() {
+            setsid.args(["env", "--default-signal=HUP"]);
+        }
+        setsid.arg(command.get_program()).args(command.get_args());
         let [input, output, errors] = [near()?, near()?, near()?].map(Stdio::from);
         let program = setsid.stdin(input).stdout(output).stderr(errors).spawn()?;
         // The command's copies of the near end would keep the terminal's output open.
@@ -75,6 +79,14 @@ impl Terminal {
             let _ = screen.join();
         }
     }
+}
+
+/// Whether this process ignores SIGHUP, as under nohup: its children inherit that.
+fn ignores_hangups() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|signals| u64::from_str_radix(signals.trim(), 16).ok());
+    ignored.is_some_and(|signals| signals & 1 != 0)
 }
 
 fn is_readable(far: &impl AsFd) -> bool {
