@@ -24,9 +24,9 @@ use crate::transport::AsyncTransport;
 /// It has the operations of [`blocking::Client`](crate::blocking::Client) by the same names. Clones
 /// share one socket: an operation waits for those before it, in order of their first poll, by a
 /// lock. Those that make a table as wanted hold it for one step at a time, and not while
-/// destinations drain. There is no task in the background, so nothing queues without bound and an error goes to
-/// the one who asked. Those who want requests of several tasks under way at once connect several
-/// clients.
+/// destinations drain. There is no task in the background, so nothing queues without bound and an
+/// error goes to the one who asked. Those who want requests of several tasks under way at once
+/// connect several clients.
 ///
 /// A future may be dropped at any time: operations after it are not disturbed. But the kernel may
 /// have run what was sent already, so the outcome of a dropped change is not known.

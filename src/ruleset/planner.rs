@@ -198,7 +198,7 @@ impl<'a> Planner<'a> {
 
         let (from, mut to) = (actual.service, wanted.service);
         let with_fallback = to.with_fallback();
-        // What the kernel says of the one it says of the other.
+        // A scheduler that the kernel does not have is refused with the fallback option and without.
         let forms = [to, with_fallback].into_iter().filter(|to| *to != from);
         let refusal = forms
             .map(|to| Change::UpdateService { from, to })

@@ -124,29 +124,23 @@ fn a_file_without_rules_needs_a_word() {
 #[test]
 fn options_that_can_mean_nothing_are_refused() {
     let file = rules("web.ipvs");
-    for (option, value) in [
-        ("--own-marks", "200-100"),
-        ("--own-marks", "0"),
-        ("--own-network", "10.0.0.0/99"),
-        ("--own-network", "10.0.0.0/"),
-        ("--own-network", "2001:db8::/129"),
-        ("--own-protocol", "300"),
-        ("--own-protocol", "nonsense"),
-        ("--max-age", "0s"),
+    for (option, value, expected) in [
+        ("--own-marks", "200-100", 2),
+        ("--own-marks", "0", 2),
+        ("--own-network", "10.0.0.0/99", 2),
+        ("--own-network", "10.0.0.0/", 2),
+        ("--own-network", "2001:db8::/129", 2),
+        ("--own-protocol", "300", 2),
+        ("--own-protocol", "nonsense", 2),
+        ("--max-age", "0s", 2),
+        ("--own-marks", "7", 0),
+        ("--own-network", "10.0.0.1", 0),
+        ("--own-network", "2001:db8::/128", 0),
+        ("--own-protocol", "255", 0),
     ] {
         let mut sync = example("sync");
         let (status, said) = run(sync.args(["--kernel", "fake", option, value]).arg(&file));
-        assert_eq!(status, Some(2), "{option} {value}: {said:#?}");
-        assert!(said[0].contains(option), "{option} {value}: {said:#?}");
-    }
-    for (option, value) in [
-        ("--own-marks", "7"),
-        ("--own-network", "10.0.0.1"),
-        ("--own-network", "2001:db8::/128"),
-        ("--own-protocol", "255"),
-    ] {
-        let mut sync = example("sync");
-        let (status, said) = run(sync.args(["--kernel", "fake", option, value]).arg(&file));
-        assert_eq!(status, Some(0), "{option} {value}: {said:#?}");
+        assert_eq!(status, Some(expected), "{option} {value}: {said:#?}");
+        assert!(expected == 0 || said[0].contains(option), "{option} {value}: {said:#?}");
     }
 }

@@ -196,14 +196,20 @@ fn what_would_take_too_much_is_withheld_until_it_is_confirmed() {
     assert!(client.sync(&web_with(&[backend(1)]), &policy).unwrap().excess.is_none());
 }
 
-/// Once: where the module was found loaded anew by another call than the pass, nothing was done.
-#[test]
-fn a_reload_that_others_have_noticed_is_noticed() {
+/// A syncer that has made a service with a destination, before the module was loaded anew.
+fn before_a_reload() -> (Kernel, Client, Syncer) {
     let (kernel, mut client) = kernel_with(&Ruleset::new());
     let mut syncer = Syncer::new(Policy::new());
     syncer.want(web_with(&[backend(1)]));
     let _ = client.pass(&mut syncer);
     kernel.reload(0x40);
+    (kernel, client, syncer)
+}
+
+/// Once: where the module was found loaded anew by another call than the pass, nothing was done.
+#[test]
+fn a_reload_that_others_have_noticed_is_noticed() {
+    let (kernel, mut client, mut syncer) = before_a_reload();
     client.info().unwrap();
     let report = client.pass(&mut syncer).into_result().unwrap();
     assert_eq!(report.changed, 2, "{report}");
@@ -214,11 +220,7 @@ fn a_reload_that_others_have_noticed_is_noticed() {
 /// for the one that it knew.
 #[test]
 fn a_reload_before_another_client_was_connected_is_noticed() {
-    let (kernel, mut client) = kernel_with(&Ruleset::new());
-    let mut syncer = Syncer::new(Policy::new());
-    syncer.want(web_with(&[backend(1)]));
-    let _ = client.pass(&mut syncer);
-    kernel.reload(0x40);
+    let (kernel, _, mut syncer) = before_a_reload();
     let mut client = Client::connect_to(&kernel).unwrap();
     syncer.want_destination(web().key, backend(2)).unwrap();
     let report = client.pass(&mut syncer).into_result().unwrap();
