@@ -4,7 +4,6 @@
 use std::net::Ipv4Addr;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ipvs_netlink::blocking::Client;
 use ipvs_netlink::fake::Kernel;
 use ipvs_netlink::{Destination, Operation, Scheduler, Service};
 
@@ -23,7 +22,7 @@ fn destinations() -> Vec<Destination> {
 fn operations_per_second(criterion: &mut Criterion) {
     let service = service();
     let destinations = destinations();
-    let mut ipvs = Client::connect_to(&Kernel::new()).unwrap();
+    let mut ipvs = Kernel::new().connect().unwrap();
     ipvs.add_service(&service).unwrap();
     for destination in &destinations {
         ipvs.add_destination(service.key, destination).unwrap();

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use ipvs_netlink::blocking::Client;
 use ipvs_netlink::fake::Kernel;
 use ipvs_netlink::{Destination, Plan, Policy, Ruleset, Scheduler, Service};
 
@@ -53,10 +52,10 @@ fn main() -> anyhow::Result<()> {
 
     let rules = rules()?;
     stage("the ruleset")?;
-    let plan = Plan::new(&Ruleset::new(), &rules, &Policy::new().unverified());
+    let plan = Plan::new(&Ruleset::new(), &rules, &Policy::new().verify(false));
     stage("the plan of all of it, beside it")?;
     let kernel = Kernel::new();
-    let mut client = Client::connect_to(&kernel)?;
+    let mut client = kernel.connect()?;
     let report = client.apply(plan)?;
     ensure!(report.changed == ALL + 100_000, "{report}");
     stage("applied: the fake kernel's table, without the plan")?;

@@ -17,7 +17,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    support::end(quickstart(&Arguments::parse()))
+    let outcome = quickstart(&Arguments::parse());
+    support::end(outcome.inspect_err(|_| support::explain(&support::quickstart_rules())))
 }
 
 fn quickstart(arguments: &Arguments) -> Result<(), Error> {

@@ -17,7 +17,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    support::end(smol::block_on(quickstart(&Arguments::parse())))
+    let outcome = smol::block_on(quickstart(&Arguments::parse()));
+    support::end(outcome.inspect_err(|_| support::explain(&support::quickstart_rules())))
 }
 
 async fn quickstart(arguments: &Arguments) -> Result<(), Error> {

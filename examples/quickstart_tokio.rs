@@ -18,7 +18,8 @@ struct Arguments {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    support::end(quickstart(&Arguments::parse()).await)
+    let outcome = quickstart(&Arguments::parse()).await;
+    support::end(outcome.inspect_err(|_| support::explain(&support::quickstart_rules())))
 }
 
 async fn quickstart(arguments: &Arguments) -> Result<(), Error> {

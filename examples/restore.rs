@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
-use ipvs_netlink::{Batch, Change, Plan, Policy, Ruleset, blocking::Client};
-use support::output::{progress_bar, say};
+use ipvs_netlink::{BatchOptions, Change, Plan, Policy, Ruleset, blocking::Client};
+use support::output::{counted, progress_bar, say};
 
 /// Adds the services of a rules file to IPVS, then reads them back and compares.
 ///
@@ -29,10 +29,11 @@ fn main() -> ExitCode {
 fn restore(arguments: &Arguments) -> anyhow::Result<()> {
     let file = arguments.file.display();
     let rules = support::read_rules(&arguments.file)?;
-    let mut ipvs = arguments.kernel.connect().inspect_err(|_| support::explain(&rules))?;
-    let before = ipvs.ruleset()?;
+    let connected =
+        arguments.kernel.connect().and_then(|mut ipvs| ipvs.ruleset().map(|before| (ipvs, before)));
+    let (mut ipvs, before) = connected.inspect_err(|_| support::explain(&rules))?;
     for rules in rules.services() {
-        let key = rules.service().key;
+        let key = rules.key();
         ensure!(before.service(key).is_none(), "service {key} is in the table already");
     }
     let written = write(&mut ipvs, &rules).and_then(|()| compare(&mut ipvs, &rules));
@@ -40,7 +41,7 @@ fn restore(arguments: &Arguments) -> anyhow::Result<()> {
         support::explain(&rules);
         // Whichever were added: those that were not are not there to be removed.
         for rules in rules.services() {
-            match ipvs.remove_service(rules.service().key) {
+            match ipvs.remove_service(rules.key()) {
                 Err(failure) if !failure.is_not_found() => {
                     bail!("{error}; and undoing it: {failure}");
                 }
@@ -50,9 +51,9 @@ fn restore(arguments: &Arguments) -> anyhow::Result<()> {
         return Err(error);
     }
     say!(
-        "{file}: {} services with {} destinations are in the kernel as written",
-        rules.services().len(),
-        rules.destination_count()
+        "{file}: in the kernel as written: {} with {}",
+        counted(rules.services().len(), "service"),
+        counted(rules.destination_count(), "destination")
     );
     Ok(())
 }
@@ -63,7 +64,7 @@ fn write(ipvs: &mut Client, rules: &Ruleset) -> anyhow::Result<()> {
     let progress = progress_bar("{bar:40} {pos}/{len} rules, {eta} left");
     progress.set_length(operations.len() as u64);
     let mut failed = None;
-    ipvs.batch_each(operations, Batch::default().stop_at_first_error(), |_, result| {
+    ipvs.batch_each(operations, BatchOptions::default().stop_at_first_error(true), |_, result| {
         progress.inc(1);
         if let Err(error) = result {
             failed.get_or_insert(error);
@@ -76,7 +77,7 @@ fn write(ipvs: &mut Client, rules: &Ruleset) -> anyhow::Result<()> {
 fn compare(ipvs: &mut Client, rules: &Ruleset) -> anyhow::Result<()> {
     let table = ipvs.ruleset()?;
     for wanted in rules.services() {
-        let key = wanted.service().key;
+        let key = wanted.key();
         let found = table.service(key).with_context(|| format!("service {key} is gone again"))?;
         ensure!(found == wanted, "service {key} is not in the table as it was written");
     }

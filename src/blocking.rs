@@ -10,12 +10,12 @@ use crate::model::{
     ServiceKey, SyncDaemon, Table, Timeouts, TimeoutsUpdate,
 };
 use crate::operations::operations;
-use crate::options::{Conversation, Options};
-use crate::protocol::{Batch, Operation};
+use crate::options::Options;
+use crate::protocol::Operation;
 use crate::results::Results;
 use crate::ruleset::{Plan, Policy, Ruleset};
-use crate::session::{Session, trace};
-use crate::sync::{Event, Incomplete, Report, Syncer, Turns};
+use crate::session::{BatchOptions, Limits, Session, trace};
+use crate::sync::{Incomplete, Report, SyncEvent, Syncer, Turns};
 use crate::transport::{Immediate, Transport};
 
 /// A client that waits for the kernel's answers.
@@ -33,6 +33,7 @@ use crate::transport::{Immediate, Transport};
 /// ipvs.add_destination(web.key, &Destination::masquerade(Ipv4Addr::new(10, 0, 1, 1), 8080))?;
 /// # Ok::<(), ipvs_netlink::Error>(())
 /// ```
+#[derive(Debug)]
 pub struct Client {
     session: Session,
 }
@@ -51,14 +52,14 @@ impl Client {
     /// # Errors
     /// [`Error::is_ipvs_not_found`] where the other side has no IPVS.
     pub fn connect_with(transport: impl Transport + 'static) -> Result<Self, Error> {
-        Self::connect_over(transport, Conversation::default())
+        Options::new().connect_with(transport)
     }
 
     pub(crate) fn connect_over(
         transport: impl Transport + 'static,
-        conversation: Conversation,
+        limits: Limits,
     ) -> Result<Self, Error> {
-        let mut session = Session::new(Box::new(Immediate(Box::new(transport))), conversation);
+        let mut session = Session::new(Box::new(Immediate(transport)), limits);
         run(trace::in_operation("connect", session.resolve_family()))?;
         Ok(Self { session })
     }

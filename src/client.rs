@@ -11,26 +11,28 @@ use crate::model::{
     ServiceKey, SyncDaemon, Table, Timeouts, TimeoutsUpdate,
 };
 use crate::operations::operations;
-use crate::options::Conversation;
-use crate::protocol::{Batch, Operation};
+use crate::protocol::Operation;
 use crate::results::Results;
 use crate::ruleset::{Plan, Policy, Ruleset};
-use crate::session::{Session, trace};
-use crate::sync::{Event, Incomplete, Report, Syncer, Turns};
+use crate::session::{BatchOptions, Limits, Session, trace};
+use crate::sync::{Incomplete, Report, SyncEvent, Syncer, Turns};
 use crate::transport::AsyncTransport;
 
 /// A client whose operations are futures, for any executor that drives tokio's or smol's reactor.
 ///
 /// It has the operations of [`blocking::Client`](crate::blocking::Client) by the same names. Clones
-/// share one socket: an operation waits for those before it, in order of their first poll, by a
-/// lock. Those that make a table as wanted hold it for one step at a time, and not while
-/// destinations drain. There is no task in the background, so nothing queues without bound and an
-/// error goes to the one who asked. Those who want requests of several tasks under way at once
-/// connect several clients.
+/// share one socket, and an operation waits for the one under way, by a lock. The order of several
+/// that wait is not promised: await one before the other where the order matters. `apply`, `sync`
+/// and `pass` hold the lock for one step at a time, and not while destinations drain. No task runs
+/// in the background, so nothing queues without bound, and each caller gets its own error.
 ///
-/// A future may be dropped at any time: operations after it are not disturbed. But the kernel may
-/// have run what was sent already, so the outcome of a dropped change is not known.
-#[derive(Clone)]
+/// To have requests of several tasks under way at once, connect several clients. To ask the kernel
+/// within a callback of an operation, connect another client, too: a clone would wait for the
+/// operation, and the operation for the callback.
+///
+/// A future may be dropped at any time; later operations are not disturbed. The kernel may have run
+/// what was sent by then, so the outcome of a dropped change is not known.
+#[derive(Debug, Clone)]
 pub struct Client {
     session: Arc<Mutex<Session>>,
 }
@@ -39,15 +41,14 @@ impl Client {
     /// Connects to the kernel on the tokio runtime of the caller, which has I/O and time enabled.
     ///
     /// That runtime serves the client for as long as it runs, on whatever thread or executor the
-    /// client is polled; a `current_thread` runtime runs inside of its `block_on` alone. Once it has
-    /// ended, the client goes on in the runtime that it is used in.
+    /// client is polled; a `current_thread` runtime runs inside of its `block_on` alone. Once it
+    /// has ended, the client goes on in whichever runtime uses it.
     ///
     /// # Errors
     /// [`Error::is_ipvs_not_found`] where the kernel has no IPVS; an error, too, outside of a tokio
-    /// runtime.
-    ///
-    /// # Panics
-    /// On a runtime without I/O or time enabled, as tokio's own sockets and timers do.
+    /// runtime, and on one without I/O or time enabled. tokio tells of the latter by a panic, which
+    /// is caught here: the panic hook prints it, and a program that is built with `panic = "abort"`
+    /// ends.
     #[cfg(feature = "tokio")]
     pub async fn connect_tokio() -> Result<Self, Error> {
         crate::Options::new().connect_tokio().await
@@ -67,16 +68,16 @@ impl Client {
     /// # Errors
     /// [`Error::is_ipvs_not_found`] where the other side has no IPVS.
     pub async fn connect_with(transport: impl AsyncTransport + 'static) -> Result<Self, Error> {
-        Self::connect_over(transport, Conversation::default()).await
+        crate::Options::new().connect_async_with(transport).await
     }
 
     pub(crate) async fn connect_over(
         transport: impl AsyncTransport + 'static,
-        mut conversation: Conversation,
+        mut limits: Limits,
     ) -> Result<Self, Error> {
-        conversation.window.get_or_insert(WINDOW);
-        conversation.yields = true;
-        let mut session = Session::new(Box::new(transport), conversation);
+        limits.window.get_or_insert(WINDOW);
+        limits.yields = true;
+        let mut session = Session::new(Box::new(transport), limits);
         trace::in_operation("connect", session.resolve_family()).await?;
         Ok(Self { session: Arc::new(Mutex::new(session)) })
     }

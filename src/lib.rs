@@ -1,27 +1,195 @@
-//! Control IPVS, the load balancer in the Linux kernel, over generic netlink.
+//! Control IPVS, the load balancer in the Linux kernel, over generic netlink: everything `ipvsadm`
+//! can do, in batches, blocking or async, with rules synced from a desired state, and with a fake
+//! kernel for your tests.
 //!
-//! Start with [`blocking::Client`]. What it writes and reads is in [`model`], re-exported here:
-//! [`Service`], [`Destination`], [`Scheduler`] and the rest. A whole table is a [`Ruleset`].
+//! - [`blocking::Client`] waits for the kernel's answers, and [`Client`] does not (features
+//!   `tokio`, `smol`). They have the same operations, by the same names.
+//! - A client writes [`Service`]s and [`Destination`]s, and reads [`ServiceEntry`]s and
+//!   [`DestinationEntry`]s, which have counters besides.
+//! - A whole table is a [`Ruleset`], which is read from `ipvsadm-save`'s format, JSON or YAML. A
+//!   [`Plan`] is the least change to it, a [`Policy`] says what is yours to change, and a
+//!   [`Syncer`] keeps a table as wanted for as long as a controller lives.
+//! - [`Options`] are timeouts, buffers and network namespaces.
+//! - [`fake::Kernel`] is an IPVS kernel in the process (feature `fake`), so tests need neither root
+//!   nor Linux.
+//! - [`proc`] has what IPVS tells and takes besides netlink: connections, counters, sysctls.
+//! - [`diagnose`] tells whether a host can do what a ruleset needs, and what to do where not.
+//! - [`wire`] has the messages and [`transport`] the sockets, for those who bring their own.
 //!
-//! ```no_run
+//! # Blocking
+//!
+//! ```rust,no_run
 //! use std::net::Ipv4Addr;
+//! use std::time::Duration;
 //! use ipvs_netlink::{Destination, Scheduler, Service, blocking::Client};
 //!
-//! let mut ipvs = Client::connect()?;
-//! let web = Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80).scheduler(Scheduler::RoundRobin);
-//! ipvs.add_service(&web)?;
-//! ipvs.add_destination(web.key, &Destination::masquerade(Ipv4Addr::new(10, 0, 1, 1), 8080))?;
-//! println!("{}", ipvs.ruleset()?);
-//! # Ok::<(), ipvs_netlink::Error>(())
+//! fn main() -> Result<(), ipvs_netlink::Error> {
+//!     let mut ipvs = Client::connect()?;
+//!     let web = Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80)
+//!         .scheduler(Scheduler::WeightedRoundRobin)
+//!         .persistence(Duration::from_secs(300));
+//!     ipvs.add_service(&web)?;
+//!     ipvs.add_destination(
+//!         web.key,
+//!         &Destination::masquerade(Ipv4Addr::new(10, 0, 1, 1), 8080).weight(3),
+//!     )?;
+//!     for entry in ipvs.destinations(web.key)? {
+//!         println!("{}: {} active connections", entry.destination.key, entry.active_connections);
+//!     }
+//!     Ok(())
+//! }
 //! ```
 //!
-//! What IPVS tells and takes besides netlink, connections and sysctls, is in [`proc`];
-//! whether a host can do what a ruleset needs, and what to do where not, in [`diagnose`].
+//! An [`Error`] says what was asked, what the kernel said and what to do. Its [`kind`](Error::kind)
+//! tells a missing service, destination and scheduler apart, and
+//! [`is_outcome_unknown`](Error::is_outcome_unknown) that a change may have been made.
 //!
-//! The layers below the client are public for those who need them: [`wire`] for the messages,
-//! [`transport`] for sockets of one's own.
+//! # Async
+//!
+//! Clones of a client share its socket. It works on tokio and smol, and nothing runs in the
+//! background:
+//!
+//! ```rust,no_run
+//! use ipvs_netlink::{Client, Destination, Service};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let ipvs = Client::connect_tokio().await?;
+//!     let web = Service::tcp([10, 0, 0, 1], 80);
+//!     ipvs.add_service(&web).await?;
+//!     let mut tasks = tokio::task::JoinSet::new();
+//!     for host in 1..=3 {
+//!         let ipvs = ipvs.clone();
+//!         tasks.spawn(async move {
+//!             let backend = Destination::masquerade([10, 0, 1, host], 8080);
+//!             ipvs.add_destination(web.key, &backend).await
+//!         });
+//!     }
+//!     while let Some(added) = tasks.join_next().await {
+//!         added??;
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Sync from a desired state
+//!
+//! ```rust,no_run
+//! use std::time::Duration;
+//! use ipvs_netlink::{Draining, Policy, Ruleset, Scope, blocking::Client};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     // In ipvsadm-save's format.
+//!     let wanted: Ruleset = std::fs::read_to_string("web.ipvs")?.parse()?;
+//!     let policy = Policy::new()
+//!         // What is ours; the rest is not touched.
+//!         .scope(Scope::none().network("10.0.0.0".parse()?, 24))
+//!         .draining(Draining::within(Duration::from_secs(30)));
+//!     let mut ipvs = Client::connect()?;
+//!     let plan = ipvs.plan(&wanted, &policy)?; // nothing changed yet
+//!     println!("{plan}");
+//!     let report = ipvs.apply(plan)?; // an error unless all of it was done
+//!     println!("{report}");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # A controller and its test
+//!
+//! A [`Syncer`] makes no system call where nothing changed, and a change costs its own size. The
+//! controller takes a client from outside, so that its test gives it one of a fake kernel:
+//!
+//! ```rust
+//! use ipvs_netlink::fake::{Fault, Kernel};
+//! use ipvs_netlink::{Policy, Report, Ruleset, Syncer, blocking::Client};
+//!
+//! struct Controller {
+//!     ipvs: Client,
+//!     syncer: Syncer,
+//! }
+//!
+//! impl Controller {
+//!     fn new(ipvs: Client) -> Self {
+//!         Self { ipvs, syncer: Syncer::new(Policy::new()) }
+//!     }
+//!
+//!     /// Runs whenever something else is wanted, and again after `Report::next`.
+//!     fn reconcile(&mut self, wanted: Ruleset) -> Report {
+//!         self.syncer.want(wanted);
+//!         self.ipvs.pass(&mut self.syncer)
+//!     }
+//! }
+//!
+//! // #[test]
+//! fn a_lost_answer_is_made_good() -> Result<(), Box<dyn std::error::Error>> {
+//!     let kernel = Kernel::new();
+//!     let mut controller = Controller::new(kernel.connect()?);
+//!     let wanted = "-A -t 10.0.0.1:80 -s rr\n-a -t 10.0.0.1:80 -r 10.0.1.1:8080 -m";
+//!     let wanted: Ruleset = wanted.parse()?;
+//!     kernel.inject(3, Fault::LoseAnswers);
+//!     while !controller.reconcile(wanted.clone()).is_success() {}
+//!     assert_eq!(kernel.connect()?.ruleset()?, wanted);
+//!     Ok(())
+//! }
+//! # a_lost_answer_is_made_good().unwrap();
+//! ```
+//!
+//! The [fake kernel's page](fake) tells more of such tests.
+//!
+//! # JSON and YAML
+//!
+//! With the feature `serde`, a [`Ruleset`] and what is in it has a readable form, in any format of
+//! serde's:
+//!
+//! ```rust
+//! use ipvs_netlink::Ruleset;
+//!
+//! let yaml = "
+//! services:
+//! - service: { protocol: tcp, address: 10.0.0.1, port: 80, scheduler: wrr }
+//!   destinations:
+//!   - { address: 10.0.1.1, port: 8080, forwarding: masquerade, weight: 3 }
+//! ";
+//! let wanted: Ruleset = serde_saphyr::from_str(yaml)?;
+//! let json = serde_json::to_string(&wanted)?;
+//! assert_eq!(serde_json::from_str::<Ruleset>(&json)?, wanted);
+//! assert_eq!(
+//!     wanted.to_string(),
+//!     "-A -t 10.0.0.1:80 -s wrr\n-a -t 10.0.0.1:80 -r 10.0.1.1:8080 -m -w 3\n",
+//! );
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Ruleset`]'s page has the whole form.
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | feature | what it brings |
+//! |---|---|
+//! | `tokio` | [`Client`] on tokio's reactor and timers: [`Client::connect_tokio`] |
+//! | `smol` | [`Client`] on smol's, which run on any executor: [`Client::connect_smol`] |
+//! | `fake` | [`fake`], an IPVS kernel in the process; for `[dev-dependencies]` |
+//! | `serde` | the model and rulesets in JSON, YAML and the like |
+//! | `tracing` | a span for every operation and each of its exchanges; at the level trace what is sent and received |
+//!
+//! # Systems
+//!
+//! - Clients of real kernels need Linux. All operations, reading included, need `CAP_NET_ADMIN` in
+//!   the initial user namespace; that is the kernel's rule.
+//! - Tested on x86-64 and Linux 5.10, 6.1, 6.12 and 7.3.
+//! - All else builds on other systems, too, as checked for macOS and Windows: models, rules, plans,
+//!   messages, and the fake kernel with both clients. Connecting to a real kernel is an error
+//!   there, so that the same program compiles everywhere.
+//! - Rust 1.88 or later.
 #![forbid(unsafe_code)]
+// docs.rs shows with each item which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
+#![warn(missing_debug_implementations)]
+// Each type is open to what a new kernel brings, or says why it is closed.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 // Tests may fail by a panic.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -34,29 +202,40 @@ mod error;
 pub mod fake;
 #[cfg(feature = "serde")]
 mod forms;
-pub mod model;
+mod model;
 mod namespace;
 mod operations;
 mod options;
 pub mod proc;
-pub mod protocol;
+mod protocol;
 mod reconcile;
 mod results;
-pub mod ruleset;
+mod ruleset;
 mod session;
-pub mod sync;
+mod sync;
 pub mod transport;
+mod uapi;
 pub mod wire;
 
+// What a client takes and returns is here; the public modules have what belongs to a part of its
+// own. Each type has one public path.
 #[cfg(any(feature = "tokio", feature = "smol"))]
 pub use client::Client;
-pub use error::Error;
+pub use error::{Error, ErrorKind};
 pub use model::*;
 pub use options::Options;
-pub use protocol::{Batch, Operation, Request};
+pub use protocol::{Operation, Request};
 pub use results::Results;
-pub use ruleset::{Allowed, Change, Draining, Plan, Policy, Ruleset, Scope};
-pub use sync::{Incomplete, MaxAge, Syncer};
+pub use ruleset::{
+    Allowed, Change, ConnectionCounts, Difference, Draining, Excess, Left, ParseError, Plan,
+    Policy, Reason, Ruleset, Scope, ServiceRules, Share,
+};
+pub use session::BatchOptions;
+pub use sync::{
+    DrainEnd, DrainEntry, DrainingDestination, Drains, EndedDrain, FailedChange, Incomplete,
+    MaxAge, Progress, Report, Stage, SyncEvent, SyncTimes, Syncer,
+};
+pub use uapi::Errno;
 
 /// The examples of the README compile.
 #[cfg(doctest)]
@@ -67,3 +246,8 @@ struct Readme;
 #[cfg(all(doctest, any(feature = "tokio", feature = "smol")))]
 #[doc = include_str!("../tests/unread.md")]
 struct Unread;
+
+/// First programs of somebody who has read the front page.
+#[cfg(all(doctest, feature = "fake", feature = "serde", feature = "tokio"))]
+#[doc = include_str!("../tests/first_programs.md")]
+struct FirstPrograms;

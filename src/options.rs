@@ -7,6 +7,7 @@ use crate::error::{Cause, Error};
 use crate::namespace::Namespace;
 use crate::proc::Proc;
 use crate::protocol::Request;
+use crate::session::Limits;
 use crate::transport::NetlinkSocket;
 use crate::{blocking, proc, transport};
 
@@ -17,60 +18,43 @@ use crate::{blocking, proc, transport};
 /// use ipvs_netlink::Options;
 ///
 /// let ipvs = Options::new()
-///     .deadline(Duration::from_secs(2))
+///     .timeout(Duration::from_secs(2))
 ///     .namespace("/run/netns/blue")
 ///     .connect()?;
 /// # Ok::<(), ipvs_netlink::Error>(())
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    pub(crate) conversation: Conversation,
+    pub(crate) limits: Limits,
     receive_buffer: Option<usize>,
     send_buffer: Option<usize>,
     namespace: Option<PathBuf>,
 }
 
-/// What a session goes by.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Conversation {
-    /// How long the kernel may be silent.
-    pub(crate) deadline: Duration,
-    /// The most operations in one send; `None` leaves it to the client.
-    pub(crate) window: Option<usize>,
-    /// Whether other tasks of the executor have their turn between two sends.
-    pub(crate) yields: bool,
-}
-
-impl Default for Conversation {
-    fn default() -> Self {
-        Self { deadline: Duration::from_secs(10), window: None, yields: false }
-    }
-}
-
 impl Options {
-    /// What [`connect`](Self::connect) does unless told otherwise: a deadline of 10 s, the
+    /// What [`connect`](Self::connect) does unless told otherwise: a timeout of 10 s, the
     /// system's buffers, the caller's network namespace.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How long the kernel may be silent before a request ends with an error. Stopping a sync
-    /// daemon takes it seconds, everything else microseconds to milliseconds.
+    /// How long the kernel may be silent before a request ends with an error; 10 s unless told.
+    /// Stopping a sync daemon takes it seconds, everything else microseconds to milliseconds.
     #[must_use]
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.conversation.deadline = deadline;
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.limits.timeout = timeout;
         self
     }
 
     /// The most operations of a batch that are sent at once, at least 1.
     ///
-    /// Unless set it is as many as can all fail without an answer lost for want of room in the
-    /// receive buffer, one for each 2,048 bytes (104 with Linux's usual 212,992 bytes), which is also
-    /// the upper limit of what is set. Asynchronous clients take at most 64 unless told otherwise,
-    /// since one send holds the executor for as long as the kernel works on it.
+    /// The default, which is also the upper limit, is one operation for each 2,048 bytes of the
+    /// receive buffer (104 with Linux's usual 212,992 bytes): if all of them fail, no answer is
+    /// lost. The default of asynchronous clients is 64 at most, since one send holds the executor
+    /// for as long as the kernel works on it.
     #[must_use]
     pub fn window(mut self, operations: usize) -> Self {
-        self.conversation.window = Some(operations.max(1));
+        self.limits.window = Some(operations.max(1));
         self
     }
 
@@ -112,21 +96,42 @@ impl Options {
     /// [`Error::is_ipvs_not_found`] where the kernel has no IPVS; [`Error::is_permission_denied`]
     /// where the namespace may not be entered.
     pub fn connect(&self) -> Result<blocking::Client, Error> {
-        blocking::Client::connect_over(self.open(NetlinkSocket::from_origin)?, self.conversation)
+        self.connect_with(self.open(NetlinkSocket::from_origin)?)
+    }
+
+    /// Connects a blocking client over a transport of the caller's, or to a fake kernel by its
+    /// `Kernel::link`. Namespace and buffers are the transport's own affair.
+    ///
+    /// # Errors
+    /// [`Error::is_ipvs_not_found`] where the other side has no IPVS.
+    pub fn connect_with(
+        &self,
+        transport: impl transport::Transport + 'static,
+    ) -> Result<blocking::Client, Error> {
+        blocking::Client::connect_over(transport, self.limits)
+    }
+
+    /// Connects an asynchronous client, as [`connect_with`](Self::connect_with).
+    ///
+    /// # Errors
+    /// [`Error::is_ipvs_not_found`] where the other side has no IPVS.
+    #[cfg(any(feature = "tokio", feature = "smol"))]
+    pub async fn connect_async_with(
+        &self,
+        transport: impl transport::AsyncTransport + 'static,
+    ) -> Result<crate::Client, Error> {
+        crate::Client::connect_over(transport, self.limits).await
     }
 
     /// Connects an asynchronous client on the tokio runtime of the caller; see
     /// [`Client::connect_tokio`](crate::Client::connect_tokio).
     ///
     /// # Errors
-    /// Those of [`connect`](Self::connect), and outside of a tokio runtime.
-    ///
-    /// # Panics
-    /// On a runtime without I/O or time enabled, as tokio's own sockets and timers do.
+    /// Those of [`connect`](Self::connect), and outside of a tokio runtime, or on one without I/O
+    /// or time enabled.
     #[cfg(feature = "tokio")]
     pub async fn connect_tokio(&self) -> Result<crate::Client, Error> {
-        let socket = self.open(transport::TokioTransport::from_origin)?;
-        crate::Client::connect_over(socket, self.conversation).await
+        self.connect_async_with(self.open(transport::TokioTransport::from_origin)?).await
     }
 
     /// Connects an asynchronous client to whatever executor drives `async-io`, as smol's does.
@@ -135,28 +140,39 @@ impl Options {
     /// Those of [`connect`](Self::connect).
     #[cfg(feature = "smol")]
     pub async fn connect_smol(&self) -> Result<crate::Client, Error> {
-        let socket = self.open(transport::SmolTransport::from_origin)?;
-        crate::Client::connect_over(socket, self.conversation).await
+        self.connect_async_with(self.open(transport::SmolTransport::from_origin)?).await
     }
 
-    /// The connection table, counters and sysctls of the same network namespace. Deadline, window and
-    /// buffers are of no account here.
+    /// The connection table, counters and sysctls of the same network namespace. Timeout, window
+    /// and buffers do not matter to it.
     ///
     /// # Errors
-    /// Where the namespace is not there, or may not be opened. Whether it may be entered shows with
-    /// the first file.
+    /// The namespace is missing, or may not be opened. A caller who may not enter it gets an error
+    /// with the first file.
     pub fn proc(&self) -> Result<Proc, proc::Error> {
         let namespace = Namespace::open(self.namespace.as_deref());
         namespace.map(Proc::in_namespace).map_err(proc::Error::enter)
     }
 
+    /// The same of a namespace that was entered, to see whether it may be.
+    pub(crate) fn entered(&self) -> Result<Proc, proc::Error> {
+        let namespace = Namespace::open(self.namespace.as_deref());
+        namespace
+            .and_then(|namespace| namespace.try_entering().map(|()| Proc::in_namespace(namespace)))
+            .map_err(proc::Error::enter)
+    }
+
     fn open<T>(
         &self,
-        open: impl FnOnce(transport::Origin) -> std::io::Result<T>,
+        open: impl FnOnce(transport::SocketOrigin) -> std::io::Result<T>,
     ) -> Result<T, Error> {
-        transport::Origin::new(self.namespace.as_deref(), self.receive_buffer, self.send_buffer)
-            .and_then(open)
-            .map_err(|error| Error::new(Request::Open, Cause::Socket(error)))
+        transport::SocketOrigin::new(
+            self.namespace.as_deref(),
+            self.receive_buffer,
+            self.send_buffer,
+        )
+        .and_then(open)
+        .map_err(|error| Error::new(Request::Open, Cause::socket(error)))
     }
 }
 
@@ -165,22 +181,19 @@ mod tests {
     use super::*;
     use crate::fake::{Fault, Kernel};
     use crate::protocol::Operation;
-    use crate::transport::Transport;
-
-    fn connect(options: &Options, kernel: &Kernel) -> blocking::Client {
-        blocking::Client::connect_over(kernel.link(), options.conversation).unwrap()
-    }
+    use crate::transport::Transport as _;
 
     #[test]
-    fn a_request_ends_at_its_deadline() {
+    fn a_request_ends_once_the_kernel_was_silent_for_too_long() {
         let seconds = Duration::from_secs;
-        for (deadline, silence, in_time) in [(2, 3, false), (4, 3, true), (20, 15, true)] {
+        for (timeout, silence, in_time) in [(2, 3, false), (4, 3, true), (20, 15, true)] {
             let kernel = Kernel::new();
-            let mut client = connect(&Options::new().deadline(seconds(deadline)), &kernel);
+            let mut client =
+                Options::new().timeout(seconds(timeout)).connect_with(kernel.link()).unwrap();
             kernel.inject(2, Fault::Delay(seconds(silence)));
             let outcome = client.info().map(drop);
-            assert_eq!(outcome.is_ok(), in_time, "{deadline} s: {outcome:?}");
-            assert!(outcome.err().is_none_or(|error| error.is_timed_out()), "{deadline} s");
+            assert_eq!(outcome.is_ok(), in_time, "{timeout} s: {outcome:?}");
+            assert!(outcome.err().is_none_or(|error| error.is_timed_out()), "{timeout} s");
         }
     }
 
@@ -189,7 +202,7 @@ mod tests {
     fn a_window_has_as_many_operations_as_were_asked_for() {
         for (window, windows) in [(0, 10), (1, 10), (3, 4), (10, 1), (1000, 1)] {
             let kernel = Kernel::new();
-            let mut client = connect(&Options::new().window(window), &kernel);
+            let mut client = Options::new().window(window).connect_with(kernel.link()).unwrap();
             let before = kernel.steps();
             assert_eq!(client.batch([Operation::Zero; 10]).unwrap().len(), 10);
             assert_eq!(kernel.steps() - before, 2 * windows, "windows of {window}");

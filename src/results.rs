@@ -1,4 +1,4 @@
-//! What came of the operations of a batch.
+//! The results of a batch.
 
 use std::ops::Deref;
 

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::net::Ipv4Addr;
 
 use ipvs_netlink::fake::Kernel;
-use ipvs_netlink::{Batch, Client, Destination, Operation, Service, blocking};
+use ipvs_netlink::{BatchOptions, Destination, Operation, Service};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -61,16 +61,16 @@ fn assert_flat(mut batch: impl FnMut(u32)) {
 #[test]
 fn a_batch_allocates_nothing_for_an_operation() {
     let kernel = Kernel::new();
-    let mut client = blocking::Client::connect_to(&kernel).unwrap();
+    let mut client = kernel.connect().unwrap();
     client.add_service(&web()).unwrap();
     client.add_destination(web().key, &backend()).unwrap();
     let each = |_: &_, result: Result<(), _>| result.unwrap();
     assert_flat(|count| {
-        client.batch_each(updates(count), Batch::default(), each).unwrap();
+        client.batch_each(updates(count), BatchOptions::default(), each).unwrap();
     });
 
-    let client = smol::block_on(Client::connect_to(&kernel)).unwrap();
+    let client = smol::block_on(kernel.connect_async()).unwrap();
     assert_flat(|count| {
-        smol::block_on(client.batch_each(updates(count), Batch::default(), each)).unwrap();
+        smol::block_on(client.batch_each(updates(count), BatchOptions::default(), each)).unwrap();
     });
 }

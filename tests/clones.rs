@@ -63,7 +63,7 @@ impl AsyncTransport for Held {
     }
 }
 
-/// Polls so often that all is done that need not wait.
+/// Polls often enough for everything that need not wait.
 fn poll_on<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     let mut context = Context::from_waker(Waker::noop());
     let mut polled = Poll::Pending;
@@ -76,7 +76,7 @@ fn poll_on<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     polled
 }
 
-/// Once: what a clone was asked for waited until all destinations had drained.
+/// Once: the operations of a clone waited until all destinations had drained.
 #[test]
 fn a_clone_is_served_while_destinations_drain() {
     let rules = rules_of([(80, 2)]);
@@ -109,6 +109,27 @@ fn a_clone_is_served_while_destinations_drain() {
     assert_eq!(truth(&kernel), other);
 }
 
+/// As the documentation says, a clone that is used within a callback waits for the end of the
+/// operation that calls it; a callback that waited for the clone would wait for ever. After the
+/// callback the clone is served.
+#[test]
+fn a_clone_that_is_asked_within_a_callback_waits_for_its_end() {
+    let kernel = kernel_with(&rules_of([(80, 1)]));
+    let client = smol::block_on(kernel.connect_async()).unwrap();
+    let clone = client.clone();
+    let mut asked = Vec::new();
+    let batch = client.batch_each([Operation::Zero; 2], BatchOptions::default(), |_, _| {
+        let mut info = Box::pin(clone.info());
+        assert!(poll_on(info.as_mut()).is_pending(), "the documentation can say less");
+        asked.push(info);
+    });
+    smol::block_on(batch).unwrap();
+    assert_eq!(asked.len(), 2);
+    for info in asked {
+        assert!(smol::block_on(info).is_ok());
+    }
+}
+
 /// A future that is dropped while its destinations drain leaves the client to others.
 #[test]
 fn a_dropped_drain_holds_nobody() {
@@ -116,7 +137,7 @@ fn a_dropped_drain_holds_nobody() {
     let kernel = kernel_with(&rules);
     for rules in rules.services() {
         for destination in rules.destinations() {
-            kernel.set_connections(rules.service().key, destination.key, 1, 0, 0);
+            kernel.set_connections(rules.key(), destination.key, 1, 0, 0);
         }
     }
     let held = Held { link: kernel.link(), is_released: Arc::new(AtomicBool::new(false)) };
@@ -134,7 +155,7 @@ fn a_dropped_drain_holds_nobody() {
 /// How many tasks share a client.
 const TASKS: u16 = 64;
 
-/// One of them: it fills a service of its own, and drops what it asked for now and then, before its
+/// One of the tasks: it fills a service of its own, and now and then drops an operation before its
 /// turn, within it or after it.
 async fn task(client: Client, number: u16) {
     let port = 1000 + number;
@@ -226,7 +247,7 @@ fn a_lazy_iterator_that_borrows_is_batched_in_a_spawned_task() {
     let kernel = Kernel::new();
     let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
     let rules = rules_of([(80, 0), (443, 0)]);
-    let client = smol::block_on(Client::connect_to(&kernel)).unwrap();
+    let client = smol::block_on(kernel.connect_async()).unwrap();
     let wanted = rules.clone();
     let results = runtime.block_on(async move {
         let add = async move {
@@ -252,11 +273,12 @@ fn turns(batch: impl Future<Output = Result<(), Error>>) -> usize {
 #[test]
 fn others_have_their_turn_between_two_windows() {
     const WINDOW: usize = 64;
-    let client = smol::block_on(Client::connect_to(&Kernel::new())).unwrap();
+    let client = smol::block_on(Kernel::new().connect_async()).unwrap();
     let refused = Operation::AddDestination(service(80).key, backend(1).weight(u32::MAX));
     assert!(refused.check().is_err());
     for operation in [Operation::Zero, refused] {
-        let batch = client.batch_each(vec![operation; 10 * WINDOW], Batch::default(), |_, _| ());
+        let batch =
+            client.batch_each(vec![operation; 10 * WINDOW], BatchOptions::default(), |_, _| ());
         let turns = turns(batch);
         assert!((9..=11).contains(&turns), "{turns} for {operation}");
     }
@@ -280,8 +302,8 @@ fn a_batch_that_stops_takes_nothing_more() {
                 told += 1;
                 failed += usize::from(result.is_err());
             };
-            let stopping = Batch::default().stop_at_first_error();
-            let mut client = blocking::Client::connect_to(&Kernel::new()).unwrap();
+            let stopping = BatchOptions::default().stop_at_first_error(true);
+            let mut client = Kernel::new().connect().unwrap();
             client.batch_each(operations, stopping, &mut each).unwrap();
             let given = given.into_inner();
             // What was sent along has its results.

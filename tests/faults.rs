@@ -47,7 +47,7 @@ const FAULTS: &[Make] = &[
     || Fault::Close,
 ];
 
-/// Whether a client that retries and skips what it should sees nothing of the fault.
+/// Whether a client sees nothing of the fault, since it retries and skips foreign answers.
 fn is_harmless(fault: &Fault) -> bool {
     match fault {
         Fault::Fail(errno) => *errno == EINTR,
@@ -116,7 +116,7 @@ fn at_every_step<T>(
     }
 }
 
-/// What was to be added is there if the result says so, and is not if it says why.
+/// The service or destination is there if the result is a success, and missing if it is an error.
 fn assert_told(
     struck: &Struck,
     operations: &[Operation],
@@ -178,7 +178,7 @@ fn what_a_batch_says_is_so() {
     });
 }
 
-/// It reads, writes in batches and reads back, mending what it can.
+/// A sync reads, writes in batches and reads back, and mends what it can.
 #[test]
 fn what_a_restore_says_is_so() {
     let rules = rules();
@@ -215,7 +215,7 @@ fn a_table_that_changes_meanwhile_is_still_listed() {
     let rules = rules();
     for step in 1..=12 {
         let kernel = kernel_with(&rules);
-        let mut client = blocking::Client::connect_to(&kernel).unwrap();
+        let mut client = kernel.connect().unwrap();
         kernel.inject(
             step,
             Fault::meanwhile(|kernel| {

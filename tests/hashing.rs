@@ -24,7 +24,7 @@ fn changes(sends: &Sends) -> Vec<u8> {
 }
 
 /// The changes of a sync of these rules onto a kernel.
-fn commands(kernel: &Kernel, rules: &Ruleset) -> (Vec<u8>, ipvs_netlink::sync::Report) {
+fn commands(kernel: &Kernel, rules: &Ruleset) -> (Vec<u8>, ipvs_netlink::Report) {
     let (link, sends) = Noting::new(kernel.link());
     let report = Client::connect_with(link).unwrap().sync(rules, &Policy::new());
     let report = report.unwrap_or_else(Incomplete::into_report);
@@ -82,7 +82,7 @@ fn a_scheduler_that_is_not_there_leaves_nothing_behind() {
     assert_eq!(truth(&kernel).services().count(), 1);
 }
 
-/// What was made after all in the second try was reported as failed, too.
+/// Once: a change that failed and was made in the second try was reported as failed, too.
 #[test]
 fn what_is_made_in_the_end_has_not_failed() {
     let mut wanted = rules("mh", 0);
@@ -93,7 +93,7 @@ fn what_is_made_in_the_end_has_not_failed() {
     }
     for step in 1..24 {
         let kernel = Kernel::new();
-        let mut client = Client::connect_to(&kernel).unwrap();
+        let mut client = kernel.connect().unwrap();
         kernel.inject(step, Fault::Refuse(12));
         let report = client.sync(&wanted, &Policy::new());
         let report = report.unwrap_or_else(Incomplete::into_report);
@@ -120,7 +120,7 @@ fn a_policy_without_updates_sends_none() {
     assert_eq!(truth(&kernel), rules("mh", 3));
 }
 
-/// What others do in between is mended, and what is lost is read again.
+/// Changes by others in between are mended, and a lost table is read again.
 #[test]
 fn faults_and_others_at_any_step_end_equal() {
     const OTHERS: usize = 5;
@@ -149,7 +149,7 @@ fn faults_and_others_at_any_step_end_equal() {
         for step in 1..20 {
             let what = format!("fault {number} at step {step}");
             let kernel = Kernel::new();
-            let mut client = Client::connect_to(&kernel).unwrap();
+            let mut client = kernel.connect().unwrap();
             let mut syncer = Syncer::new(Policy::new());
             syncer.want(wanted.clone());
             kernel.inject(step, fault());

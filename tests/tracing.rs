@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipvs_netlink::fake::Kernel;
-use ipvs_netlink::{Client, Destination, Operation, Scheduler, Service, blocking};
+use ipvs_netlink::{Destination, Operation, Scheduler, Service, blocking};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -25,7 +25,7 @@ impl Write for Log {
     }
 }
 
-/// `tracing` remembers for the whole process who wants to hear of what, so the tests take turns.
+/// `tracing` keeps the interests of subscribers for the whole process, so the tests take turns.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -60,7 +60,7 @@ fn backend(last: u8) -> Destination {
 
 /// A client to a kernel with one service.
 fn connected() -> blocking::Client {
-    let mut client = blocking::Client::connect_to(&Kernel::new()).unwrap();
+    let mut client = Kernel::new().connect().unwrap();
     client.add_service(&web()).unwrap();
     client
 }
@@ -97,7 +97,7 @@ fn every_operation_is_a_span_with_its_exchanges_in_it() {
     assert_eq!(lines, expected);
 
     let kernel = Kernel::new();
-    let client = smol::block_on(Client::connect_to(&kernel)).unwrap();
+    let client = smol::block_on(kernel.connect_async()).unwrap();
     smol::block_on(client.add_service(&web())).unwrap();
     let lines = logged(LevelFilter::DEBUG, || {
         smol::block_on(client.add_destination(web().key, &backend(1))).unwrap();
@@ -125,8 +125,8 @@ fn requests_and_replies_are_decoded_at_trace_level() {
 fn connecting_is_an_operation_too() {
     let _turn = turn();
     let lines = logged(LevelFilter::TRACE, || {
-        blocking::Client::connect_to(&Kernel::new()).unwrap();
-        smol::block_on(Client::connect_to(&Kernel::new())).unwrap();
+        Kernel::new().connect().unwrap();
+        smol::block_on(Kernel::new().connect_async()).unwrap();
     });
     let span = r#"ipvs{operation="connect"}: "#;
     assert_eq!(lines_in(&lines, &format!("DEBUG {span}"), "new").len(), 2, "{lines:#?}");

@@ -1,12 +1,21 @@
 //! Random requests: most make sense, many are close to it, and some are nonsense.
 
+use ipvs_netlink::wire::Command;
+use ipvs_netlink::wire::netlink_packet_core::{
+    NLM_F_ACK as ACK, NLM_F_DUMP as DUMP, NLM_F_REQUEST as REQUEST,
+};
+use ipvs_netlink::wire::netlink_packet_generic::constants::{
+    CTRL_ATTR_FAMILY_ID, CTRL_ATTR_FAMILY_NAME, CTRL_CMD_GETFAMILY,
+};
+use ipvs_netlink::wire::uapi::{
+    AF_INET, AF_INET6, FAMILY_VERSION, destination as of_destination, message,
+    service as of_service,
+};
+
 use crate::random::Random;
 use crate::request::{Attribute, Request, Step, To, Value};
 use crate::scenario;
 
-pub(crate) const REQUEST: u16 = 1;
-pub(crate) const ACK: u16 = 4;
-pub(crate) const DUMP: u16 = 0x300;
 const PORTS: [u16; 4] = [0, 80, 443, 65535];
 
 pub(crate) fn sequence(random: &mut Random) -> Vec<Step> {
@@ -16,8 +25,8 @@ pub(crate) fn sequence(random: &mut Random) -> Vec<Step> {
         // Services that most of what follows is about.
         for _ in 0..3 {
             let key = any_key(&mut random.familiar(2));
-            let nest = Attribute::nest(1, service(random, key));
-            steps.push(send(vec![request(1, REQUEST | ACK, vec![nest])]));
+            let nest = Attribute::nest(message::SERVICE, service(random, key));
+            steps.push(send(vec![request(Command::NewService, REQUEST | ACK, vec![nest])]));
         }
         steps.push(Step::Receive { datagrams: usize::MAX, room: 65536 });
     }
@@ -31,7 +40,7 @@ fn step(random: &mut Random, steps: &mut Vec<Step>) {
     // Services are listed in an order of the kernel's own: a listing has to be read at once.
     if random.once_in(12) {
         steps.push(Step::Receive { datagrams: usize::MAX, room: 65536 });
-        let mut list = request(4, REQUEST | DUMP, Vec::new());
+        let mut list = request(Command::GetService, REQUEST | DUMP, Vec::new());
         mutate_request(random, &mut list);
         if list.flags & DUMP == DUMP {
             list.lie = 0;
@@ -82,29 +91,37 @@ fn step(random: &mut Random, steps: &mut Vec<Step>) {
 fn fill(random: &mut Random, steps: &mut Vec<Step>) {
     let count = u16::try_from(5 + random.below(150)).unwrap_or_default();
     let key = key(random);
-    let named = Attribute::nest(1, key.clone());
-    let mut requests = vec![request(1, REQUEST, vec![Attribute::nest(1, service(random, key))])];
+    let named = Attribute::nest(message::SERVICE, key.clone());
+    let mut requests = vec![request(
+        Command::NewService,
+        REQUEST,
+        vec![Attribute::nest(message::SERVICE, service(random, key))],
+    )];
     for port in 1..=count {
         let mut nest = destination(random);
-        nest[0] = Attribute::new(1, [10, 0, 2, 1]);
-        nest[1] = Attribute::new(2, port.to_be_bytes());
-        requests.push(request(5, REQUEST, vec![named.clone(), Attribute::nest(2, nest)]));
+        nest[0] = Attribute::new(of_destination::ADDRESS, [10, 0, 2, 1]);
+        nest[1] = Attribute::new(of_destination::PORT, port.to_be_bytes());
+        requests.push(request(
+            Command::NewDest,
+            REQUEST,
+            vec![named.clone(), Attribute::nest(message::DESTINATION, nest)],
+        ));
     }
     steps.push(send(requests));
     steps.push(Step::Receive { datagrams: usize::MAX, room: 65536 });
-    steps.push(send(vec![request(8, REQUEST | DUMP, vec![named])]));
+    steps.push(send(vec![request(Command::GetDest, REQUEST | DUMP, vec![named])]));
 }
 
 pub(crate) fn send(requests: Vec<Request>) -> Step {
     Step::Send { requests, times: 1, tail: Vec::new() }
 }
 
-pub(crate) fn request(command: u8, flags: u16, attributes: Vec<Attribute>) -> Request {
+pub(crate) fn request(command: Command, flags: u16, attributes: Vec<Attribute>) -> Request {
     Request {
         to: To::Ipvs,
         flags,
-        command,
-        version: 1,
+        command: command.number(),
+        version: FAMILY_VERSION,
         reserved: 0,
         attributes,
         trailing: Vec::new(),
@@ -113,28 +130,62 @@ pub(crate) fn request(command: u8, flags: u16, attributes: Vec<Attribute>) -> Re
     }
 }
 
+/// How often each command is asked for, out of 33 times; the rest are questions to the controller.
+const COMMANDS: [(usize, Command); 16] = [
+    (4, Command::NewService),
+    (2, Command::SetService),
+    (1, Command::DelService),
+    (2, Command::GetService),
+    (6, Command::NewDest),
+    (3, Command::SetDest),
+    (2, Command::DelDest),
+    (2, Command::GetDest),
+    (1, Command::GetDaemon),
+    (2, Command::SetConfig),
+    (1, Command::GetConfig),
+    (1, Command::GetInfo),
+    (1, Command::Zero),
+    (1, Command::Flush),
+    (1, Command::NewDaemon),
+    (1, Command::DelDaemon),
+];
+
+/// A command of the family, or `None` for a question to the controller.
+fn any_command(random: &mut Random) -> Option<Command> {
+    let mut at = random.below(33);
+    COMMANDS.iter().find_map(|&(times, command)| {
+        let is_meant = at < times;
+        at = at.saturating_sub(times);
+        is_meant.then_some(command)
+    })
+}
+
 pub(crate) fn any_request(random: &mut Random, with_daemons: bool) -> Request {
     let service_key = key(random);
-    let command = random.pick(&[
-        1, 1, 1, 1, 2, 2, 3, 4, 4, 5, 5, 5, 5, 5, 5, 6, 6, 6, 7, 7, 8, 8, 11, 12, 12, 13, 15, 16,
-        17, 9, 10, 100, 101,
-    ]);
+    let Some(command) = any_command(random) else { return controller(random) };
+    let named = |key| Attribute::nest(message::SERVICE, key);
     let mut attributes = Vec::new();
     match command {
-        1 | 2 => attributes.push(Attribute::nest(1, service(random, service_key))),
-        3 | 4 | 8 => attributes.push(Attribute::nest(1, service_key)),
-        5 | 6 => {
-            attributes.push(Attribute::nest(1, service_key));
-            attributes.push(Attribute::nest(2, destination(random)));
+        Command::NewService | Command::SetService => {
+            attributes.push(named(service(random, service_key)));
         }
-        7 => {
-            attributes.push(Attribute::nest(1, service_key));
-            attributes.push(Attribute::nest(2, destination_key(random)));
+        Command::DelService | Command::GetService | Command::GetDest => {
+            attributes.push(named(service_key));
         }
-        16 if random.once_in(2) => attributes.push(Attribute::nest(1, service_key)),
-        9 | 10 => attributes.push(Attribute::nest(3, scenario::daemon(random))),
-        12 => {
-            for kind in 4..=6 {
+        Command::NewDest | Command::SetDest => {
+            attributes.push(named(service_key));
+            attributes.push(Attribute::nest(message::DESTINATION, destination(random)));
+        }
+        Command::DelDest => {
+            attributes.push(named(service_key));
+            attributes.push(Attribute::nest(message::DESTINATION, destination_key(random)));
+        }
+        Command::Zero if random.once_in(2) => attributes.push(named(service_key)),
+        Command::NewDaemon | Command::DelDaemon => {
+            attributes.push(Attribute::nest(message::DAEMON, scenario::daemon(random)));
+        }
+        Command::SetConfig => {
+            for kind in [message::TIMEOUT_TCP, message::TIMEOUT_TCP_FIN, message::TIMEOUT_UDP] {
                 if random.once_in(2) {
                     let longest = (i32::MAX / 250).cast_unsigned();
                     let seconds = random.pick(&[0, 1, 900, longest, longest + 1, u32::MAX]);
@@ -144,21 +195,19 @@ pub(crate) fn any_request(random: &mut Random, with_daemons: bool) -> Request {
         }
         _ => {}
     }
-    if command >= 100 {
-        return controller(random);
-    }
     // Starting and stopping threads takes the real kernel long.
-    let rarely = [9, 10].contains(&command) && !(with_daemons && random.once_in(3));
-    let command = if rarely { 15 } else { command };
+    let is_of_daemons = matches!(command, Command::NewDaemon | Command::DelDaemon);
+    let rarely = is_of_daemons && !(with_daemons && random.once_in(3));
+    let command = if rarely { Command::GetInfo } else { command };
     let kind = match command {
-        8 | 11 => DUMP,
+        Command::GetDest | Command::GetDaemon => DUMP,
         _ => 0,
     };
     let ack = if random.once_in(4) { 0 } else { ACK };
     let mut request = request(command, REQUEST | kind | ack, attributes);
     mutate_request(random, &mut request);
     // A listing of services would come in another order.
-    if request.command == 4 && request.flags & DUMP == DUMP {
+    if request.command == Command::GetService.number() && request.flags & DUMP == DUMP {
         request.flags &= !DUMP;
     }
     request
@@ -167,20 +216,25 @@ pub(crate) fn any_request(random: &mut Random, with_daemons: bool) -> Request {
 fn controller(random: &mut Random) -> Request {
     let mut attributes = Vec::new();
     if random.once_in(4) {
-        attributes.push(Attribute::new(1, random.pick(&[0x7f_u16, 0]).to_ne_bytes()));
+        attributes
+            .push(Attribute::new(CTRL_ATTR_FAMILY_ID, random.pick(&[0x7f_u16, 0]).to_ne_bytes()));
     } else {
         let name: &[u8] = random.pick(&[b"IPVS\0" as &[u8], b"IPVS\0", b"IPVS", b"ipvs\0"]);
-        attributes.push(Attribute::new(2, name));
+        attributes.push(Attribute::new(CTRL_ATTR_FAMILY_NAME, name));
     }
-    let mut request = request(3, REQUEST | ACK, attributes);
-    request.to = To::Controller;
+    let mut request = Request {
+        to: To::Controller,
+        command: CTRL_CMD_GETFAMILY,
+        ..request(Command::NewService, REQUEST | ACK, attributes)
+    };
     if random.once_in(4) {
         mutate(random, &mut request.attributes);
     }
     // The real kernel has other families, too, with numbers below.
     for attribute in &mut request.attributes {
         if let Value::Bytes(bytes) = &mut attribute.value
-            && let (1, [low, high, ..]) = (attribute.kind & 0x3fff, &mut bytes[..])
+            && let (CTRL_ATTR_FAMILY_ID, [low, high, ..]) =
+                (attribute.kind & 0x3fff, &mut bytes[..])
         {
             *if cfg!(target_endian = "little") { high } else { low } |= 0x40;
         }
@@ -266,18 +320,21 @@ fn key(random: &mut Random) -> Vec<Attribute> {
 }
 
 fn any_key(random: &mut Random) -> Vec<Attribute> {
-    let family: u16 =
-        if random.once_in(40) { random.pick(&[0, 1, 0x202]) } else { random.pick(&[2, 2, 10]) };
-    let mut key = vec![Attribute::new(1, family.to_ne_bytes())];
+    let family: u16 = if random.once_in(40) {
+        random.pick(&[0, 1, 0x202])
+    } else {
+        random.pick(&[AF_INET, AF_INET, AF_INET6])
+    };
+    let mut key = vec![Attribute::new(of_service::AF, family.to_ne_bytes())];
     if random.once_in(4) {
         let mark: u32 = random.pick(&[1, 1, 2, u32::MAX, 0]);
-        key.push(Attribute::new(5, mark.to_ne_bytes()));
+        key.push(Attribute::new(of_service::FWMARK, mark.to_ne_bytes()));
         return key;
     }
     let protocol: u16 = random.pick(&[6, 6, 6, 17, 132, 0, 256 + 6, 65535]);
-    key.push(Attribute::new(2, protocol.to_ne_bytes()));
-    key.push(Attribute::new(3, service_address(random)));
-    key.push(Attribute::new(4, random.pick(&PORTS).to_be_bytes()));
+    key.push(Attribute::new(of_service::PROTOCOL, protocol.to_ne_bytes()));
+    key.push(Attribute::new(of_service::ADDRESS, service_address(random)));
+    key.push(Attribute::new(of_service::PORT, random.pick(&PORTS).to_be_bytes()));
     key
 }
 
@@ -319,21 +376,21 @@ pub(crate) fn service(random: &mut Random, mut nest: Vec<Attribute>) -> Vec<Attr
     } else {
         random.pick(&[b"rr\0" as &[u8], b"rr\0", b"rr\0", b"wlc\0"])
     };
-    nest.push(Attribute::new(6, scheduler));
+    nest.push(Attribute::new(of_service::SCHEDULER, scheduler));
     let mut flags = random.pick(&[0_u32, 1, 2, 4, 0x38, u32::MAX, 0x4000]).to_ne_bytes().to_vec();
     flags.extend(random.pick(&[u32::MAX, u32::MAX, 0, 1, !2]).to_ne_bytes());
     if random.once_in(12) {
         flags.resize(random.below(11), 0x11);
     }
-    nest.push(Attribute::new(7, flags));
+    nest.push(Attribute::new(of_service::FLAGS, flags));
     let timeout: u32 = random.pick(&[0, 1, 300, 17_179_869, 17_179_870, u32::MAX]);
-    nest.push(Attribute::new(8, timeout.to_ne_bytes()));
+    nest.push(Attribute::new(of_service::TIMEOUT, timeout.to_ne_bytes()));
     let netmask: u32 = if random.once_in(8) {
         random.pick(&[0, 129, u32::MAX, 0xffff])
     } else {
         random.pick(&[128, 64, 1])
     };
-    nest.push(Attribute::new(9, netmask.to_ne_bytes()));
+    nest.push(Attribute::new(of_service::NETMASK, netmask.to_ne_bytes()));
     if random.once_in(4) {
         let engine: &[u8] = random.pick(&[
             b"sip\0" as &[u8],
@@ -344,7 +401,7 @@ pub(crate) fn service(random: &mut Random, mut nest: Vec<Attribute>) -> Vec<Attr
             b"a2345678901234567\0",
             b"sip",
         ]);
-        nest.push(Attribute::new(11, engine));
+        nest.push(Attribute::new(of_service::PE_NAME, engine));
     }
     nest
 }
@@ -391,11 +448,13 @@ fn destination_key(random: &mut Random) -> Vec<Attribute> {
     if random.once_in(12) {
         address.truncate(random.below(16));
     }
-    let mut key =
-        vec![Attribute::new(1, address), Attribute::new(2, random.pick(&PORTS).to_be_bytes())];
+    let mut key = vec![
+        Attribute::new(of_destination::ADDRESS, address),
+        Attribute::new(of_destination::PORT, random.pick(&PORTS).to_be_bytes()),
+    ];
     if random.once_in(3) {
-        let family: u16 = random.pick(&[2, 2, 10, 10, 0, 1, 0x102]);
-        key.push(Attribute::new(11, family.to_ne_bytes()));
+        let family: u16 = random.pick(&[AF_INET, AF_INET, AF_INET6, AF_INET6, 0, 1, 0x102]);
+        key.push(Attribute::new(of_destination::ADDRESS_FAMILY, family.to_ne_bytes()));
     }
     key
 }
@@ -405,9 +464,12 @@ fn destination(random: &mut Random) -> Vec<Attribute> {
     let mut put = |kind, value: u32| nest.push(Attribute::new(kind, value.to_ne_bytes()));
     // What is refused for one reason says nothing of the others.
     let odd = random.once_in(8);
-    put(3, random.pick(&[0, 0, 1, 2, 2, 2, 3, 4, 5, 7, 8, 10, u32::MAX]));
     put(
-        4,
+        of_destination::FORWARDING_METHOD,
+        random.pick(&[0, 0, 1, 2, 2, 2, 3, 4, 5, 7, 8, 10, u32::MAX]),
+    );
+    put(
+        of_destination::WEIGHT,
         if odd {
             random.pick(&[0x8000_0000, u32::MAX])
         } else {
@@ -419,19 +481,25 @@ fn destination(random: &mut Random) -> Vec<Attribute> {
     } else {
         random.pick(&[(0, 0), (10, 5), (10, 10), (0x7fff_ffff, 0)])
     };
-    put(5, upper);
-    put(6, lower);
+    put(of_destination::UPPER_THRESHOLD, upper);
+    put(of_destination::LOWER_THRESHOLD, lower);
     if random.once_in(4) {
-        nest.push(Attribute::new(13, [random.pick(&[0_u8, 1, 1, 2, 3, 255])]));
+        nest.push(Attribute::new(
+            of_destination::TUNNEL_TYPE,
+            [random.pick(&[0_u8, 1, 1, 2, 3, 255])],
+        ));
     }
     if random.once_in(4) {
-        nest.push(Attribute::new(14, random.pick(&PORTS).to_be_bytes()));
+        nest.push(Attribute::new(of_destination::TUNNEL_PORT, random.pick(&PORTS).to_be_bytes()));
     }
     if random.once_in(4) {
-        nest.push(Attribute::new(15, random.pick(&[0_u16, 1, 2, 3, 0xffff]).to_ne_bytes()));
+        nest.push(Attribute::new(
+            of_destination::TUNNEL_FLAGS,
+            random.pick(&[0_u16, 1, 2, 3, 0xffff]).to_ne_bytes(),
+        ));
     }
     if random.once_in(8) {
-        nest.push(Attribute::new(7, 9_u32.to_ne_bytes()));
+        nest.push(Attribute::new(of_destination::ACTIVE_CONNECTIONS, 9_u32.to_ne_bytes()));
     }
     nest
 }

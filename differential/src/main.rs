@@ -2,6 +2,7 @@
 //! from both, byte for byte. Needs a kernel whose IPVS nobody else uses: see `cargo xtask vm
 //! differential`.
 
+mod files;
 mod generate;
 mod random;
 mod request;
@@ -96,6 +97,13 @@ fn main() -> Result<ExitCode> {
         arguments.sequences,
         started.elapsed()
     );
+    if bench.host.privileged {
+        if let Some(story) = files::sysctls(&Kernel::on(bench.host.clone()))? {
+            println!("the sysctls differ: {story}");
+            return Ok(ExitCode::FAILURE);
+        }
+        println!("the sysctls are the same, and take the same");
+    }
     let rounds = if bench.host.privileged { arguments.rounds } else { 0 };
     for number in 0..rounds {
         let seed = seed.wrapping_add(number);
@@ -131,7 +139,7 @@ fn have_had_a_service(client: &mut Client) -> Result<()> {
     Ok(())
 }
 
-/// The real kernel, and what the fake has to be like.
+/// The real kernel, and the host that the fake kernel gets.
 struct Bench {
     release: Release,
     host: Host,
@@ -194,7 +202,7 @@ impl Bench {
         Ok(())
     }
 
-    /// The answers of both to each step.
+    /// The answers of both kernels to each step, and their files at the end.
     fn answers(&mut self, steps: &[Step]) -> Result<Vec<[Vec<Answer>; 2]>> {
         self.clean()?;
         self.runs = self.runs.wrapping_add(1);
@@ -203,9 +211,10 @@ impl Bench {
         let mut real = Side::new(sockets, self.family, port, Guest);
         let kernel = Kernel::on(self.host.clone());
         if self.host.privileged {
-            have_had_a_service(&mut Client::connect_to(&kernel)?)?;
+            have_had_a_service(&mut kernel.connect()?)?;
         }
-        let mut fake = Side::new([kernel.link(), kernel.link()], self.family, port, kernel);
+        let links = [kernel.link(), kernel.link()];
+        let mut fake = Side::new(links, self.family, port, kernel.clone());
         let mut answers = Vec::new();
         let mut is_broadcast = false;
         for step in steps {
@@ -232,6 +241,8 @@ impl Bench {
         if is_broadcast {
             Guest.set_broadcast(false)?;
         }
+        // Whoever may not ask has the same files all the same.
+        answers.push(files::texts(&kernel));
         self.tally.count(&real.asked, answers.iter().flat_map(|[real, _]| real));
         Ok(answers)
     }
@@ -298,7 +309,8 @@ impl Bench {
 
     fn show(&mut self, steps: &[Step]) -> Result<()> {
         let answers = self.answers(steps)?;
-        for (step, [real, fake]) in steps.iter().zip(answers) {
+        let steps = steps.iter().map(ToString::to_string).chain(["files".to_owned()]);
+        for (step, [real, fake]) in steps.zip(answers) {
             println!("  {step}");
             if real == fake {
                 continue;

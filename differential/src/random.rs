@@ -11,7 +11,7 @@ impl Random {
         Self { seed, state: seed }
     }
 
-    /// One of a few generators that stay the same throughout, for what is to come again.
+    /// One of a few generators that stay the same throughout, for values that are to recur.
     pub(crate) fn familiar(&mut self, count: usize) -> Self {
         let number = u64::try_from(self.below(count)).unwrap_or_default();
         Self::new(self.seed.wrapping_mul(31).wrapping_add(number))

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use ipvs_netlink::wire::netlink_packet_generic::constants::GENL_ID_CTRL;
+
 /// A value, or attributes in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Value {
@@ -59,9 +61,6 @@ fn encode_all(attributes: &[Attribute], port: u16) -> Vec<u8> {
     out
 }
 
-/// The message type of generic netlink's controller.
-pub(crate) const CONTROLLER: u16 = 0x10;
-
 /// Whom a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum To {
@@ -91,7 +90,7 @@ impl Request {
         let start = out.len();
         let message_type = match self.to {
             To::Ipvs => family,
-            To::Controller => CONTROLLER,
+            To::Controller => GENL_ID_CTRL,
             To::Type(number) => number,
         };
         out.extend([0; 4]);
@@ -149,9 +148,9 @@ pub(crate) enum Step {
     Send { requests: Vec<Request>, times: usize, tail: Vec<u8> },
     /// Receives so many datagrams into a buffer of so many bytes.
     Receive { datagrams: usize, room: usize },
-    /// Sends requests by another socket, and receives all that is answered there.
+    /// Sends requests by another socket, and receives all answers there.
     Other(Vec<Request>),
-    /// Lets what follows be sent with privilege or without.
+    /// Sends all later requests with privilege, or without.
     Privileged(bool),
     /// Makes a destination's address a broadcast address, or one like any other.
     Broadcast(bool),
@@ -196,7 +195,7 @@ impl Step {
     }
 }
 
-/// What to leave out of so many things: large parts first.
+/// The parts to leave out of so many things, large parts first.
 pub(crate) fn ranges(length: usize) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
     let mut size = length.div_ceil(2);

@@ -3,7 +3,16 @@
 
 use std::net::Ipv6Addr;
 
-use crate::generate::{ACK, DUMP, REQUEST, any_request, request, send, service};
+use ipvs_netlink::wire::Command;
+use ipvs_netlink::wire::netlink_packet_core::{
+    NLM_F_ACK as ACK, NLM_F_DUMP as DUMP, NLM_F_REQUEST as REQUEST,
+};
+use ipvs_netlink::wire::uapi::{
+    AF_INET, AF_INET6, daemon as of_daemon, destination as of_destination, forwarding, message,
+    service as of_service,
+};
+
+use crate::generate::{any_request, request, send, service};
 use crate::random::Random;
 use crate::request::{Attribute, Step, To};
 use crate::surroundings::AT_TIMES_BROADCAST;
@@ -16,16 +25,20 @@ pub(crate) fn daemons(random: &mut Random, steps: &mut Vec<Step>) {
     steps.push(ALL);
     let start = |random: &mut Random| {
         let nest = if random.once_in(3) { daemon(random) } else { sound_daemon(random) };
-        request(9, REQUEST | ACK, vec![Attribute::nest(3, nest)])
+        request(Command::NewDaemon, REQUEST | ACK, vec![Attribute::nest(message::DAEMON, nest)])
     };
     for _ in 0..=random.below(4) {
         let one = match random.below(6) {
             0 => {
-                let state: u32 = random.pick(&[1, 2]);
-                let state = Attribute::new(1, state.to_ne_bytes());
-                request(10, REQUEST | ACK, vec![Attribute::nest(3, vec![state])])
+                let state = random.pick(&[of_daemon::STATE_MASTER, of_daemon::STATE_BACKUP]);
+                let state = Attribute::new(of_daemon::STATE, state.to_ne_bytes());
+                request(
+                    Command::DelDaemon,
+                    REQUEST | ACK,
+                    vec![Attribute::nest(message::DAEMON, vec![state])],
+                )
             }
-            1 | 2 => request(11, REQUEST | DUMP, Vec::new()),
+            1 | 2 => request(Command::GetDaemon, REQUEST | DUMP, Vec::new()),
             _ => start(random),
         };
         steps.push(send(vec![one]));
@@ -49,9 +62,13 @@ fn sound_daemon(random: &mut Random) -> Vec<Attribute> {
         b"six0\0",
         b"large0\0",
     ]);
-    let mut nest = daemon_of(random.pick(&[1, 2]), interface, 5);
+    let state = random.pick(&[of_daemon::STATE_MASTER, of_daemon::STATE_BACKUP]);
+    let mut nest = daemon_of(state, interface, 5);
     if random.once_in(2) {
-        nest.push(Attribute::new(6, Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x81).octets()));
+        nest.push(Attribute::new(
+            of_daemon::GROUP6,
+            Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x81).octets(),
+        ));
     }
     nest
 }
@@ -59,9 +76,9 @@ fn sound_daemon(random: &mut Random) -> Vec<Attribute> {
 /// All that a sync daemon must have.
 fn daemon_of(state: u32, interface: &[u8], sync_id: u32) -> Vec<Attribute> {
     vec![
-        Attribute::new(1, state.to_ne_bytes()),
-        Attribute::new(2, interface),
-        Attribute::new(3, sync_id.to_ne_bytes()),
+        Attribute::new(of_daemon::STATE, state.to_ne_bytes()),
+        Attribute::new(of_daemon::INTERFACE, interface),
+        Attribute::new(of_daemon::SYNC_ID, sync_id.to_ne_bytes()),
     ]
 }
 
@@ -87,46 +104,46 @@ pub(crate) fn daemon(random: &mut Random) -> Vec<Attribute> {
     let mut nest = daemon_of(state, interface, sync_id);
     if random.once_in(3) {
         let length: u16 = random.pick(&[0, 1, 500, 1023, 1024, 1400, 1472, 9000, 65535]);
-        nest.push(Attribute::new(4, length.to_ne_bytes()));
+        nest.push(Attribute::new(of_daemon::MAX_LENGTH, length.to_ne_bytes()));
     }
     if random.once_in(3) {
         let group = random.pick(&[[224, 0, 0, 81], [239, 0, 0, 9], [10, 0, 0, 1], [0; 4]]);
-        nest.push(Attribute::new(5, group));
+        nest.push(Attribute::new(of_daemon::GROUP, group));
     }
     if random.once_in(3) {
         let v6: Ipv6Addr = random
             .pick(&["ff02::81", "ff02::81", "ff05::81", "2001:db8::1"])
             .parse()
             .unwrap_or(Ipv6Addr::LOCALHOST);
-        nest.push(Attribute::new(6, v6.octets()));
+        nest.push(Attribute::new(of_daemon::GROUP6, v6.octets()));
     }
     if random.once_in(3) {
-        nest.push(Attribute::new(7, random.pick(&[0_u16, 8848, 9000]).to_ne_bytes()));
+        nest.push(Attribute::new(of_daemon::PORT, random.pick(&[0_u16, 8848, 9000]).to_ne_bytes()));
     }
     if random.once_in(3) {
-        nest.push(Attribute::new(8, [random.pick(&[0_u8, 1, 255])]));
+        nest.push(Attribute::new(of_daemon::TTL, [random.pick(&[0_u8, 1, 255])]));
     }
     nest
 }
 
 /// The identities of two services that find each other's removed destinations, or nearly.
 fn relatives(random: &mut Random) -> [Vec<Attribute>; 2] {
-    let family = |family: u16| Attribute::new(1, family.to_ne_bytes());
+    let family = |family: u16| Attribute::new(of_service::AF, family.to_ne_bytes());
     if random.once_in(2) {
-        let mark = Attribute::new(5, 7_u32.to_ne_bytes());
-        return [2, 10].map(|number| vec![family(number), mark.clone()]);
+        let mark = Attribute::new(of_service::FWMARK, 7_u32.to_ne_bytes());
+        return [AF_INET, AF_INET6].map(|number| vec![family(number), mark.clone()]);
     }
     let tail = random.pick(&[0, 0, 7]);
     let port = random.pick(&[80_u16, 0]);
-    [(2, [10, 0, 0, 1], 0), (10, [10, 0, 0, 1], tail)].map(|(number, start, last)| {
+    [(AF_INET, [10, 0, 0, 1], 0), (AF_INET6, [10, 0, 0, 1], tail)].map(|(number, start, last)| {
         let mut address = [0; 16];
         address[..4].copy_from_slice(&start);
         address[15] = last;
         vec![
             family(number),
-            Attribute::new(2, 6_u16.to_ne_bytes()),
-            Attribute::new(3, address),
-            Attribute::new(4, port.to_be_bytes()),
+            Attribute::new(of_service::PROTOCOL, 6_u16.to_ne_bytes()),
+            Attribute::new(of_service::ADDRESS, address),
+            Attribute::new(of_service::PORT, port.to_be_bytes()),
         ]
     })
 }
@@ -135,9 +152,14 @@ fn relatives(random: &mut Random) -> [Vec<Attribute>; 2] {
 /// while their address is good for new ones or not.
 pub(crate) fn trash(random: &mut Random, steps: &mut Vec<Step>) {
     let keys = relatives(random);
-    let named = keys.clone().map(|key| Attribute::nest(1, key));
-    let add =
-        keys.map(|key| request(1, REQUEST | ACK, vec![Attribute::nest(1, service(random, key))]));
+    let named = keys.clone().map(|key| Attribute::nest(message::SERVICE, key));
+    let add = keys.map(|key| {
+        request(
+            Command::NewService,
+            REQUEST | ACK,
+            vec![Attribute::nest(message::SERVICE, service(random, key))],
+        )
+    });
     steps.push(send(add.to_vec()));
     steps.push(ALL);
     let mut is_broadcast = false;
@@ -145,19 +167,27 @@ pub(crate) fn trash(random: &mut Random, steps: &mut Vec<Step>) {
         let of = random.below(2);
         let mut nest = destination(random);
         let one = match random.below(10) {
-            0..=3 => request(5, REQUEST | ACK, vec![named[of].clone(), Attribute::nest(2, nest)]),
+            0..=3 => request(
+                Command::NewDest,
+                REQUEST | ACK,
+                vec![named[of].clone(), Attribute::nest(message::DESTINATION, nest)],
+            ),
             4..=6 => {
                 nest.truncate(3);
-                request(7, REQUEST | ACK, vec![named[of].clone(), Attribute::nest(2, nest)])
+                request(
+                    Command::DelDest,
+                    REQUEST | ACK,
+                    vec![named[of].clone(), Attribute::nest(message::DESTINATION, nest)],
+                )
             }
-            7 => request(8, REQUEST | DUMP, vec![named[of].clone()]),
+            7 => request(Command::GetDest, REQUEST | DUMP, vec![named[of].clone()]),
             8 => {
                 is_broadcast = !is_broadcast;
                 steps.push(Step::Broadcast(is_broadcast));
                 continue;
             }
             _ => {
-                let remove = request(3, REQUEST | ACK, vec![named[of].clone()]);
+                let remove = request(Command::DelService, REQUEST | ACK, vec![named[of].clone()]);
                 steps.push(send(vec![remove, add[of].clone()]));
                 steps.push(ALL);
                 continue;
@@ -176,13 +206,18 @@ fn destination(random: &mut Random) -> Vec<Attribute> {
     let v4 = AT_TIMES_BROADCAST.to_ipv6_compatible().octets();
     let v6 = Ipv6Addr::new(0x0a00, 0x301, 0, 0, 0, 0, 0, random.pick(&[0, 1])).octets();
     let (family, address): (u16, Vec<u8>) =
-        if random.once_in(3) { (10, v6.to_vec()) } else { (2, v4[12..].to_vec()) };
+        if random.once_in(3) { (AF_INET6, v6.to_vec()) } else { (AF_INET, v4[12..].to_vec()) };
     let mut nest = vec![
-        Attribute::new(1, address),
-        Attribute::fresh(2),
-        Attribute::new(11, family.to_ne_bytes()),
+        Attribute::new(of_destination::ADDRESS, address),
+        Attribute::fresh(of_destination::PORT),
+        Attribute::new(of_destination::ADDRESS_FAMILY, family.to_ne_bytes()),
     ];
-    let numbers: [(u16, u32); 4] = [(3, 2), (4, 1), (5, 0), (6, 0)];
+    let numbers = [
+        (of_destination::FORWARDING_METHOD, forwarding::TUNNEL),
+        (of_destination::WEIGHT, 1),
+        (of_destination::UPPER_THRESHOLD, 0),
+        (of_destination::LOWER_THRESHOLD, 0),
+    ];
     nest.extend(numbers.map(|(kind, value)| Attribute::new(kind, value.to_ne_bytes())));
     nest
 }
@@ -196,7 +231,7 @@ pub(crate) fn meanwhile(random: &mut Random, steps: &mut Vec<Step>) {
     }
 }
 
-/// Requests without `CAP_NET_ADMIN`: of commands that there are or not, and of every kind.
+/// Requests without `CAP_NET_ADMIN`: of known and unknown commands, and of every kind.
 pub(crate) fn unprivileged(random: &mut Random, steps: &mut Vec<Step>) {
     steps.push(ALL);
     steps.push(Step::Privileged(false));

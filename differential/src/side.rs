@@ -1,4 +1,4 @@
-//! One of the two kernels, and what it answers.
+//! One of the two kernels, and its answers.
 
 use std::fmt;
 use std::io;
@@ -6,12 +6,19 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use ipvs_netlink::transport::{Received, Transport};
+use ipvs_netlink::wire::Command;
+use ipvs_netlink::wire::netlink_packet_core::{
+    NLM_F_MULTIPART, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
+};
+use ipvs_netlink::wire::netlink_packet_generic::constants::{
+    CTRL_ATTR_FAMILY_NAME, CTRL_CMD_GETFAMILY, GENL_ID_CTRL,
+};
 
-use crate::request::{CONTROLLER, Request, Step};
+use crate::request::{Request, Step};
 use crate::surroundings::Surroundings;
 use crate::tally;
 
-/// What came of a step.
+/// The outcome of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
     Sent,
@@ -22,13 +29,15 @@ pub(crate) enum Answer {
     },
     /// There was nothing to receive.
     Silence,
+    /// A file, and its text.
+    Text(String),
 }
 
 impl Answer {
     pub(crate) fn messages(&self) -> &[Vec<u8>] {
         match self {
             Self::Datagram { messages, .. } => messages,
-            Self::Failed(_) | Self::Sent | Self::Silence => &[],
+            Self::Failed(_) | Self::Sent | Self::Silence | Self::Text(_) => &[],
         }
     }
 }
@@ -36,9 +45,6 @@ impl Answer {
 /// Where these are in a message's header.
 const MESSAGE_TYPE: usize = 4;
 const FLAGS: usize = 6;
-
-const NLMSG_ERROR: u16 = 2;
-const NLM_F_MULTIPART: u16 = 2;
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().copied().map(u16::from_ne_bytes)
@@ -52,24 +58,23 @@ fn errno(message: &[u8]) -> Option<i32> {
 
 /// The error number that ends the answer to a request: of an acknowledgement, or of a listing.
 pub(crate) fn status(message: &[u8]) -> Option<i32> {
-    const DONE: u16 = 3;
-    let is_done = message.get(4..6) == Some(&DONE.to_ne_bytes());
+    let is_done = u16_at(message, MESSAGE_TYPE) == Some(NLMSG_DONE);
     errno(message).or_else(|| {
         let errno = message.get(16..)?.first_chunk()?;
         is_done.then(|| i32::from_ne_bytes(*errno).saturating_neg())
     })
 }
 
-/// Two connections to a kernel whose IPVS family has this number, and what is around it.
+/// Two connections to a kernel whose IPVS family has this number, and its surroundings.
 pub(crate) struct Side<T> {
     transport: T,
     other: T,
     family: u16,
-    /// For what no other run has.
+    /// The port of this run: no other has it.
     port: u16,
     sequence: u32,
     surroundings: Box<dyn Surroundings>,
-    /// The sequence numbers of all requests, and what they are counted as.
+    /// The sequence numbers of all requests, each with the name under which it is counted.
     pub(crate) asked: Vec<(u32, String)>,
 }
 
@@ -197,9 +202,9 @@ fn sort_services(answers: &mut Vec<Answer>) {
 }
 
 fn is_listed_service(message: &[u8]) -> bool {
-    u16_at(message, MESSAGE_TYPE).is_some_and(|number| number > CONTROLLER)
+    u16_at(message, MESSAGE_TYPE).is_some_and(|number| number > GENL_ID_CTRL)
         && u16_at(message, FLAGS) == Some(NLM_F_MULTIPART)
-        && message.get(16) == Some(&1)
+        && message.get(16) == Some(&Command::NewService.number())
 }
 
 impl fmt::Display for Answer {
@@ -207,6 +212,7 @@ impl fmt::Display for Answer {
         match self {
             Self::Sent => f.write_str("sent"),
             Self::Silence => f.write_str("silence"),
+            Self::Text(text) => f.write_str(text),
             Self::Failed(errno) => write!(f, "failed: {errno:?}"),
             Self::Datagram { messages, whole } => {
                 write!(f, "datagram{}", if *whole { "" } else { " (truncated)" })?;
@@ -232,11 +238,11 @@ pub(crate) fn family(transport: &mut impl Transport) -> Result<u16> {
 
     let request = Request {
         to: To::Controller,
-        flags: 1,
-        command: 3,
+        flags: NLM_F_REQUEST,
+        command: CTRL_CMD_GETFAMILY,
         version: 1,
         reserved: 0,
-        attributes: vec![Attribute::new(2, *b"IPVS\0")],
+        attributes: vec![Attribute::new(CTRL_ATTR_FAMILY_NAME, *b"IPVS\0")],
         trailing: Vec::new(),
         lie: 0,
         bare: false,

@@ -1,4 +1,4 @@
-//! How often the real kernel was asked what, and what it answered.
+//! Counts of the requests to the real kernel, by command and answer.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -15,7 +15,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Counts requests by their sequence numbers, and what was answered to them.
+    /// Counts requests, found by their sequence numbers, with the answers to them.
     pub(crate) fn count<'a>(
         &mut self,
         asked: &[(u32, String)],

@@ -17,7 +17,7 @@ const PORT: u16 = 5000;
 const PATIENCE: Duration = Duration::from_secs(1);
 const IMPATIENCE: Duration = Duration::from_millis(20);
 
-/// What takes the connections, and what keeps their ports from being used again.
+/// The sockets that take the connections, and those that keep their ports from being used again.
 pub(crate) struct Network {
     _listener: TcpListener,
     streams: Vec<TcpStream>,
@@ -47,7 +47,7 @@ impl Network {
         self.streams.clear();
         self.sockets.clear();
         let kernel = Kernel::on(host.clone());
-        let mut fake = Client::connect_to(&kernel)?;
+        let mut fake = kernel.connect()?;
         // Connections of TCP take a slow guest long.
         let tcp = random.once_in(6);
         let at = Ipv4Addr::LOCALHOST;

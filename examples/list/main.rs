@@ -7,6 +7,7 @@ mod table;
 use std::process::ExitCode;
 
 use clap::Parser;
+use ipvs_netlink::Ruleset;
 
 use crate::table::{Listing, View};
 
@@ -38,8 +39,8 @@ fn main() -> ExitCode {
 }
 
 fn list(arguments: &Arguments) -> anyhow::Result<String> {
-    let mut ipvs = arguments.kernel.connect()?;
-    let (info, table) = (ipvs.info()?, ipvs.table()?);
+    let read = arguments.kernel.connect().and_then(|mut ipvs| Ok((ipvs.info()?, ipvs.table()?)));
+    let (info, table) = read.inspect_err(|_| support::explain(&Ruleset::new()))?;
     if arguments.json {
         return Ok(serde_json::to_string_pretty(&table)? + "\n");
     }

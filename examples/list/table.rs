@@ -3,8 +3,7 @@
 use std::fmt;
 
 use ipvs_netlink::{
-    DestinationEntry, Forwarding, Info, Protocol, Service, ServiceFlags, ServiceKey, Stats, Table,
-    TableService,
+    DestinationEntry, Forwarding, Info, Service, ServiceKey, Stats, Table, TableService,
 };
 
 /// Which columns.
@@ -48,9 +47,9 @@ impl fmt::Display for Listing {
         writeln!(f, "{}", format!("  -> {server:28} {of_destinations}").trim_end())?;
 
         let mut services: Vec<&TableService> = self.table.services.iter().collect();
-        services.sort_by_key(|service| service.service.service.key);
+        services.sort_by_key(|service| service.entry.service.key);
         for service in services {
-            self.service(&service.service.service, &service.service.stats, f)?;
+            self.service(&service.entry.service, &service.entry.stats, f)?;
             let mut destinations: Vec<&DestinationEntry> = service.destinations.iter().collect();
             destinations.sort_by_key(|entry| entry.destination.key);
             for destination in destinations {
@@ -126,34 +125,27 @@ impl Listing {
 
 fn name(key: &ServiceKey) -> String {
     match *key {
-        ServiceKey::Mark { mark, family } => match family {
+        ServiceKey::Mark { mark, family, .. } => match family {
             ipvs_netlink::Family::V4 => format!("FWM  {mark}"),
             ipvs_netlink::Family::V6 => format!("FWM  {mark} IPv6"),
         },
-        ServiceKey::Address { protocol, address, port } => {
-            let protocol = match protocol {
-                Protocol::TCP => "TCP".to_owned(),
-                Protocol::UDP => "UDP".to_owned(),
-                Protocol::SCTP => "SCTP".to_owned(),
-                Protocol(number) => number.to_string(),
-            };
+        ServiceKey::Address { protocol, address, port, .. } => {
+            let protocol = protocol.to_string().to_uppercase();
             format!("{protocol:4} {}", std::net::SocketAddr::new(address, port))
         }
+        other => other.to_string(),
     }
 }
 
 fn configuration(service: &Service) -> String {
     let Service { scheduler, persistence, one_packet, flags, .. } = service;
     let options = scheduler.hash_options().unwrap_or_default();
-    let names = [
-        (options.fallback, format!("{scheduler}-fallback")),
-        (options.port, format!("{scheduler}-port")),
-        (flags.contains(ServiceFlags::SCHEDULER_1), "flag-1".to_owned()),
-        (flags.contains(ServiceFlags::SCHEDULER_2), "flag-2".to_owned()),
-        (flags.contains(ServiceFlags::SCHEDULER_3), "flag-3".to_owned()),
-    ];
-    let names: Vec<_> = names.into_iter().filter(|(set, _)| *set).map(|(_, name)| name).collect();
-    let mut words = vec![scheduler.to_string()];
+    let scheduler = scheduler.name();
+    let mut names = Vec::new();
+    names.extend(options.fallback.then(|| format!("{scheduler}-fallback")));
+    names.extend(options.port.then(|| format!("{scheduler}-port")));
+    names.extend(Some(flags.to_string()).filter(|text| !text.is_empty()));
+    let mut words = vec![scheduler.to_owned()];
     if !names.is_empty() {
         words.push(format!("({})", names.join(",")));
     }

@@ -6,14 +6,17 @@ pub(crate) mod output;
 use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use ipvs_netlink::diagnose::Severity;
-use ipvs_netlink::{Client, Error, Options, Ruleset, blocking, fake};
-use rustix::io::Errno;
+use ipvs_netlink::{Client, Errno, Error, Options, Ruleset, blocking, fake};
 
 use output::complain;
+
+/// The fake kernel, where it is asked for.
+static FAKE: LazyLock<fake::Kernel> = LazyLock::new(fake::Kernel::new);
 
 /// The kernel to speak with.
 #[derive(Args, Clone, Copy)]
@@ -34,7 +37,7 @@ impl KernelOption {
     /// Connects a blocking client.
     pub(crate) fn connect(self) -> Result<blocking::Client, Error> {
         if self.is_fake()? {
-            return blocking::Client::connect_to(&fake::Kernel::new());
+            return FAKE.connect();
         }
         blocking::Client::connect()
     }
@@ -45,7 +48,7 @@ impl KernelOption {
         real: impl Future<Output = Result<Client, Error>>,
     ) -> Result<Client, Error> {
         if self.is_fake()? {
-            return Client::connect_to(&fake::Kernel::new()).await;
+            return FAKE.connect_async().await;
         }
         real.await
     }
@@ -73,7 +76,7 @@ impl KernelOption {
 /// Whether the kernel has no IPVS, or, as a kernel that is emulated, not even generic netlink.
 fn is_without_ipvs(error: &Error) -> bool {
     let none = [Errno::AFNOSUPPORT, Errno::PFNOSUPPORT, Errno::PROTONOSUPPORT];
-    let is_without_netlink = none.iter().any(|none| error.errno() == Some(none.raw_os_error()));
+    let is_without_netlink = error.errno().is_some_and(|errno| none.contains(&errno));
     error.is_ipvs_not_found() || is_without_netlink
 }
 
@@ -94,20 +97,29 @@ pub(crate) fn parse_rules(path: &Path, text: &str) -> anyhow::Result<Ruleset> {
     }
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("json") => serde_json::from_str(text).with_context(name),
-        Some("yaml" | "yml") => serde_saphyr::from_str(text).with_context(name),
+        Some("yaml" | "yml") => {
+            // An error is one line.
+            let options = serde_saphyr::options!(with_snippet: false);
+            serde_saphyr::from_str_with_options(text, options).with_context(name)
+        }
         _ => text.parse().with_context(name),
     }
 }
 
-/// Before an error: what stands in the way of rules on this host, and what to do.
+/// Before an error: what stands in the way of rules on the host, and what to do.
 pub(crate) fn explain(rules: &Ruleset) {
-    if output::is_fake() {
-        return;
-    }
-    let findings = Options::new().diagnose(rules).findings;
-    for finding in findings.iter().filter(|finding| finding.severity < Severity::Limited) {
+    let diagnosis =
+        if output::is_fake() { FAKE.diagnose(rules) } else { Options::new().diagnose(rules) };
+    for finding in diagnosis.findings.iter().filter(|it| it.severity < Severity::Limited) {
         complain!("{finding}");
     }
+}
+
+/// What a quickstart needs of the host: a service with a masqueraded destination.
+pub(crate) fn quickstart_rules() -> Ruleset {
+    "-A -t 203.0.113.1:80 -s rr\n-a -t 203.0.113.1:80 -r 10.0.0.1:8080 -m"
+        .parse()
+        .expect("the rules are a constant")
 }
 
 /// The end of an example: its error in one line.

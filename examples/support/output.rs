@@ -54,6 +54,11 @@ pub(crate) fn quoted(path: &Path) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
+/// How many of something there are, whose plural ends in s.
+pub(crate) fn counted(count: usize, name: &str) -> String {
+    format!("{count} {name}{}", if count == 1 { "" } else { "s" })
+}
+
 /// As `println!`, by [`to_stdout`].
 macro_rules! say {
     ($($text:tt)*) => { $crate::support::output::to_stdout(format_args!($($text)*)) };

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use indicatif::ProgressBar;
 use ipvs_netlink::Plan;
 use ipvs_netlink::blocking::Client;
-use ipvs_netlink::sync::{Event, Progress, Stage};
+use ipvs_netlink::{Progress, Stage, SyncEvent};
 
 use crate::support::output::progress_bar;
 
@@ -18,7 +18,7 @@ pub(crate) fn apply(
 ) -> Result<String, String> {
     let outcome = ipvs.apply_with(plan, |event| {
         let progress = match event {
-            Event::Progress(progress) => Some(progress),
+            SyncEvent::Progress(progress) => Some(progress),
             _ => None,
         };
         if goes_on(progress) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -26,29 +26,32 @@ pub(crate) fn apply(
     outcome.map(|report| report.to_string()).map_err(|incomplete| incomplete.to_string())
 }
 
-/// A bar on the terminal, where standard error is one.
-pub(crate) struct Bar(ProgressBar);
+/// A bar on the terminal, where standard error is one, once there is something to show.
+#[derive(Default)]
+pub(crate) struct Bar(Option<ProgressBar>);
 
 impl Bar {
-    pub(crate) fn new() -> Self {
-        Self(progress_bar("{msg} {bar:40} {pos}/{len}"))
-    }
-
-    pub(crate) fn show(&self, stage: &str, done: usize, total: usize) {
-        self.0.set_message(stage.to_owned());
-        self.0.set_length(total as u64);
-        self.0.set_position(done as u64);
+    pub(crate) fn show(&mut self, stage: &str, done: usize, total: usize) {
+        let bar = self.0.get_or_insert_with(|| progress_bar("{msg} {bar:40} {pos}/{len}"));
+        bar.set_message(stage.to_owned());
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
     }
 
     /// Prints something else in between.
     pub(crate) fn aside(&self, print: impl FnOnce()) {
-        self.0.suspend(print);
+        match &self.0 {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
     }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use ipvs_netlink::{Allowed, Draining, Policy, Protocol, Ruleset, Scope};
+use ipvs_netlink::{Allowed, Draining, Policy, Protocol, Ruleset, Scope, ServiceKey};
 
 use crate::support::KernelOption;
 
@@ -45,8 +45,8 @@ pub(crate) struct Arguments {
     /// Keep the weights of destinations that are there, whoever set them
     #[arg(long)]
     keep_weights: bool,
-    /// Take a file without any rules at its word: every service that is owned goes. Unless told,
-    /// such a file is an error, since one that is being written is empty, too
+    /// Take a file without any rules that are owned at its word: every service that is owned goes.
+    /// Unless told, such a file is an error, since one that is being written is empty, too
     #[arg(long)]
     allow_empty: bool,
     /// Let the connections of removed destinations end, for this long at most, as 30s or 5min
@@ -84,9 +84,10 @@ On trial, as network routers do it:
   once, and so has a change that fails in part.
 
   A process in the background goes back. It has a session of its own and ignores SIGHUP and SIGPIPE:
-  the change may cut the connection that it is run over. Without a terminal, the command ends once the
-  change is made, and the process in the background goes on. systemd ends it along with the session of
-  its user where logind has KillUserProcesses=yes: it then goes back at once.
+  the change may cut the connection that it is run over. Without a terminal, and as a shell's job in
+  the background (&), the command ends once the change is made, and the process in the background goes
+  on. systemd ends it along with the session of its user where logind has KillUserProcesses=yes: it then
+  goes back at once.
 
   What was is in a file before the first write: net-N.ipvs in the folder of --state, where N is the
   number of the network namespace; net-N.log there tells what came of the last change. Only one change
@@ -106,20 +107,35 @@ impl Arguments {
 
     /// What else the rules must be, so that they are carried out.
     pub(crate) fn accept(&self, rules: Ruleset) -> anyhow::Result<Ruleset> {
+        let scope = self.scope();
+        let is_any_owned = rules.services().any(|rules| scope.owns(&rules.service().key));
+        let none =
+            if rules.is_empty() { "no rules are in it" } else { "none of its rules is owned" };
         ensure!(
-            self.allow_empty || !rules.is_empty(),
-            "{}: no rules are in it; --allow-empty removes all services that are owned",
+            self.allow_empty || is_any_owned,
+            "{}: {none}; --allow-empty removes all services that are owned",
             self.file()?.display()
         );
         Ok(rules)
     }
 
     pub(crate) fn policy(&self) -> Policy {
-        let mut allowed = Allowed::all();
+        let mut allowed = self.allowed();
         allowed.set(Allowed::REMOVE_SERVICES | Allowed::REMOVE_DESTINATIONS, !self.keep);
-        allowed.set(Allowed::WEIGHTS, !self.keep_weights);
         let draining = self.drain.map_or(Draining::at_once(), Draining::within);
         Policy::new().scope(self.scope()).allowed(allowed).draining(draining)
+    }
+
+    /// The policy by which these services become what they were before a change.
+    pub(crate) fn way_back(&self, touched: impl Iterator<Item = ServiceKey>) -> Policy {
+        Policy::new().scope(Scope::none().services(touched)).allowed(self.allowed())
+    }
+
+    /// What is allowed there and back.
+    fn allowed(&self) -> Allowed {
+        let mut allowed = Allowed::all();
+        allowed.set(Allowed::WEIGHTS, !self.keep_weights);
+        allowed
     }
 
     fn scope(&self) -> Scope {
@@ -140,17 +156,20 @@ impl Arguments {
         scope
     }
 
-    /// The options by which another run owns the same services.
+    /// The options by which another run owns the same services, and the same weights.
     pub(crate) fn own_options(&self) -> String {
         let mut words = String::new();
         for (address, prefix) in &self.own_network {
             let _ = write!(words, " --own-network {address}/{prefix}");
         }
-        for Protocol(number) in &self.own_protocol {
-            let _ = write!(words, " --own-protocol {number}");
+        for protocol in &self.own_protocol {
+            let _ = write!(words, " --own-protocol {protocol}");
         }
         for (first, last) in &self.own_marks {
             let _ = write!(words, " --own-marks {first}-{last}");
+        }
+        if self.keep_weights {
+            words.push_str(" --keep-weights");
         }
         words
     }
@@ -177,15 +196,11 @@ fn network(text: &str) -> Result<(IpAddr, u8), String> {
 }
 
 fn protocol(text: &str) -> Result<Protocol, String> {
-    match text {
-        "tcp" => Ok(Protocol::TCP),
-        "udp" => Ok(Protocol::UDP),
-        "sctp" => Ok(Protocol::SCTP),
-        number => {
-            let number = number.parse::<u8>();
-            let number = number.map_err(|_| "expected tcp, udp, sctp or a number up to 255")?;
-            Ok(Protocol(number.into()))
+    match text.parse::<Protocol>() {
+        Ok(protocol) if protocol.number() > 255 => {
+            Err("a protocol number is at most 255".to_owned())
         }
+        parsed => parsed.map_err(|error| error.to_string()),
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use ipvs_netlink::Ruleset;
 
+use crate::support::output::complain;
 use crate::support::parse_rules;
 
 /// How often to look at the file.
@@ -17,6 +18,9 @@ use crate::support::parse_rules;
 /// another. Events of the file system tell of the file that a path led to when it was asked, and of
 /// its neighbours.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
+
+/// How much longer than it has to be quiet a file may be written to, until that is told.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A rules file by its path.
 pub(crate) struct RulesFile {
@@ -28,6 +32,9 @@ pub(crate) struct RulesFile {
     since: Instant,
     /// What was read last.
     read: Option<Identity>,
+    /// Since when it has been written to, and whether that was told.
+    written: Option<Instant>,
+    is_told: bool,
 }
 
 /// What is another where another file, or another text, is at the path. The time of the change of
@@ -54,7 +61,8 @@ impl Identity {
 impl RulesFile {
     pub(crate) fn new(path: &Path, quiet: Duration) -> Self {
         let path = path.to_owned();
-        Self { path, quiet, seen: None, since: Instant::now(), read: None }
+        let since = Instant::now();
+        Self { path, quiet, seen: None, since, read: None, written: None, is_told: false }
     }
 
     /// Reads the rules for the first time, once the file is quiet. A pipe is read to its end.
@@ -85,8 +93,10 @@ impl RulesFile {
             (self.seen, self.since) = (seen, Instant::now());
         }
         if self.is_as_read() || self.since.elapsed() < self.quiet {
+            self.tell_of_a_writer();
             return None;
         }
+        (self.written, self.is_told) = (None, false);
         match found.and_then(|identity| read(&self.path, identity)) {
             Ok(Some(text)) => {
                 self.read = seen;
@@ -95,6 +105,24 @@ impl RulesFile {
             // Somebody has begun to write.
             Ok(None) => None,
             Err(error) => Some(Err(error).with_context(|| self.cannot_read())),
+        }
+    }
+
+    /// Says once that the file is never quiet for long enough.
+    fn tell_of_a_writer(&mut self) {
+        if self.is_as_read() {
+            (self.written, self.is_told) = (None, false);
+            return;
+        }
+        let time = self.written.get_or_insert_with(Instant::now).elapsed();
+        if !self.is_told && time > self.quiet.saturating_add(PATIENCE) {
+            let quiet = humantime::format_duration(self.quiet);
+            complain!(
+                "note: {} is written all the time; it is read once nothing has been written to it \
+                 for {quiet}",
+                self.path.display()
+            );
+            self.is_told = true;
         }
     }
 

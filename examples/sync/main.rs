@@ -12,14 +12,14 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::Parser;
+use ipvs_netlink::Progress;
 use ipvs_netlink::blocking::Client;
-use ipvs_netlink::sync::Progress;
-use ipvs_netlink::{Plan, Ruleset};
+use ipvs_netlink::{Error, Plan, Ruleset};
 
 use apply::Bar;
 use arguments::Arguments;
 use file::RulesFile;
-use support::output::{complain, say};
+use support::output::{complain, counted, say};
 
 const DONE: u8 = 0;
 const FAILED_IN_PART: u8 = 1;
@@ -39,10 +39,9 @@ fn main() -> ExitCode {
     } else if arguments.confirm.is_some() {
         confirm::run(&arguments)
     } else if arguments.watch {
-        prepare(&arguments)
-            .map(|(ipvs, file, rules)| -> u8 { watch::watch(&arguments, ipvs, file, rules) })
+        watch::watch(&arguments)
     } else {
-        prepare(&arguments).and_then(|(ipvs, _, rules)| once(&arguments, ipvs, &rules))
+        prepare(&arguments).and_then(|(ipvs, rules)| once(&arguments, ipvs, &rules))
     };
     ExitCode::from(outcome.unwrap_or_else(|error| {
         complain!("error: {error:#}; nothing was changed");
@@ -51,22 +50,26 @@ fn main() -> ExitCode {
 }
 
 /// Reads the rules, and then connects.
-fn prepare(arguments: &Arguments) -> anyhow::Result<(Client, RulesFile, Ruleset)> {
+fn prepare(arguments: &Arguments) -> anyhow::Result<(Client, Ruleset)> {
     let mut file = RulesFile::new(arguments.file()?, arguments.quiet);
     let rules = arguments.accept(file.wait()?)?;
-    let connected = arguments.kernel.connect().inspect_err(|_| support::explain(&rules));
-    Ok((connected?, file, rules))
+    Ok((connect(arguments, &rules)?, rules))
+}
+
+fn connect(arguments: &Arguments, rules: &Ruleset) -> Result<Client, Error> {
+    arguments.kernel.connect().inspect_err(|_| support::explain(rules))
 }
 
 /// Makes the table what the rules say. An error is one before the first change.
 fn once(arguments: &Arguments, mut ipvs: Client, rules: &Ruleset) -> anyhow::Result<u8> {
-    let plan = ipvs.plan(rules, &arguments.policy())?;
+    let plan = ipvs.plan(rules, &arguments.policy());
+    let plan = plan.inspect_err(|_| support::explain(rules))?;
     arguments.print_plan(&plan)?;
     if arguments.dry_run {
-        complain!("{} changes, none made", plan.changes().len());
+        complain!("{}, none made", counted(plan.changes().len(), "change"));
         return Ok(DONE);
     }
-    let bar = Bar::new();
+    let mut bar = Bar::default();
     let outcome = apply::apply(&mut ipvs, plan, |progress| {
         if let Some(Progress { stage, done, total, .. }) = progress {
             bar.show(apply::name(stage), done, total);

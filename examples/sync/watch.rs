@@ -3,34 +3,40 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipvs_netlink::blocking::Client;
-use ipvs_netlink::sync::Report;
+use ipvs_netlink::Report;
 use ipvs_netlink::{Ruleset, Syncer};
 
 use crate::arguments::Arguments;
+use crate::connect;
 use crate::file::{INTERVAL, RulesFile};
+use crate::support;
 use crate::support::output::{complain, say};
 
-/// Goes on for as long as the process lives.
-pub(crate) fn watch(
-    arguments: &Arguments,
-    mut ipvs: Client,
-    mut file: RulesFile,
-    rules: Ruleset,
-) -> ! {
+/// Goes on for as long as the process lives, once it is connected.
+pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<u8> {
+    let file = RulesFile::new(arguments.file()?, arguments.quiet);
+    let mut news = News { file, arguments, is_begun: false, told: None };
+    let rules = news.begin();
+    let mut ipvs = connect(arguments, &rules)?;
     // Reports have each change.
-    let policy = arguments.policy().detailed();
+    let policy = arguments.policy().detailed(true);
     let mut syncer = Syncer::new(policy).max_age(arguments.max_age);
     syncer.want(rules);
     let mut left = Arc::default();
-    let mut news = News { file: &mut file, arguments, told: None };
+    // Once for all the retries of what failed.
+    let mut is_explained = false;
     loop {
         let report = ipvs.pass(&mut syncer);
+        if !report.is_success() && !is_explained {
+            support::explain(syncer.wanted());
+        }
+        is_explained = !report.is_success();
         tell(&report, report.left != left);
         left = report.left;
         let wait = report.next.unwrap_or(arguments.max_age).min(arguments.max_age);
         if let Some(rules) = news.wait(wait) {
             syncer.want(rules);
+            is_explained = false;
         }
     }
 }
@@ -49,13 +55,30 @@ fn tell(report: &Report, is_left_anew: bool) {
 
 /// What the file says next.
 struct News<'a> {
-    file: &'a mut RulesFile,
+    file: RulesFile,
     arguments: &'a Arguments,
+    /// Whether any rules were read.
+    is_begun: bool,
     /// Why the file cannot be read, once that was told.
     told: Option<String>,
 }
 
 impl News<'_> {
+    /// The first rules, however long they take to come: the file may be written later than this begins.
+    fn begin(&mut self) -> Ruleset {
+        let first = self.file.wait().and_then(|rules| self.arguments.accept(rules));
+        let rules = first.unwrap_or_else(|error| {
+            self.tell(&error);
+            loop {
+                if let Some(rules) = self.wait(Duration::MAX) {
+                    break rules;
+                }
+            }
+        });
+        self.is_begun = true;
+        rules
+    }
+
     /// Waits until the file says something else, for this long at most.
     fn wait(&mut self, time: Duration) -> Option<Ruleset> {
         let begin = Instant::now();
@@ -82,7 +105,12 @@ impl News<'_> {
     fn tell(&mut self, error: &anyhow::Error) {
         let error = format!("{error:#}");
         if self.told.as_ref() != Some(&error) {
-            complain!("error: {error}; what was wanted before stays wanted");
+            let meanwhile = if self.is_begun {
+                "what was wanted before stays wanted"
+            } else {
+                "nothing is changed until it has rules"
+            };
+            complain!("error: {error}; {meanwhile}");
         }
         // What was read and is wrong is an error once.
         self.told = Some(error).filter(|_| !self.file.is_as_read());

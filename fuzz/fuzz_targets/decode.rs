@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use ipvs_netlink::blocking::Client;
 use ipvs_netlink::transport::{Received, Transport};
+use ipvs_netlink::wire::netlink_packet_generic::constants::GENL_ID_CTRL;
 use ipvs_netlink::wire::{Command, Message};
 use ipvs_netlink::{
     DestinationEntry, Family, Info, Operation, ServiceEntry, ServiceKey, SyncDaemon, Timeouts,
@@ -79,7 +80,7 @@ struct Kernel {
 /// The controller's answer to the first request: `CTRL_ATTR_FAMILY_ID` 0x20, and that all is well.
 const FAMILY: [[u8; 4]; 12] = [
     28_u32.to_ne_bytes(),
-    halves(0x10, 0),
+    halves(GENL_ID_CTRL, 0),
     1_u32.to_ne_bytes(),
     [0; 4],
     [1, 2, 0, 0],

@@ -68,6 +68,6 @@ fn connections(bytes: &[u8]) {
     let filtered = table().of_service(service).of_destination(destination);
     let wanted = read
         .iter()
-        .filter(|entry| entry.is_of_service(service) && entry.destination == destination);
+        .filter(|entry| entry.is_of_service(service) && entry.is_of_destination(destination));
     assert!(filtered.flatten().eq(wanted.cloned()));
 }

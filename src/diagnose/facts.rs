@@ -1,14 +1,18 @@
 //! What a host says of itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr};
 
+use super::routes::{self, Routes};
 use crate::error::Error;
-use crate::proc::{Proc, sysctl::is_on};
+use crate::model::Family;
+use crate::proc::sysctl::{self, is_on};
+use crate::proc::{Proc, series};
 
-/// What a host says of itself. What it does not say is taken for well.
+/// What a host says of itself. A fact that cannot be read counts as good.
 #[allow(clippy::struct_excessive_bools)] // Each stands for itself.
 pub(super) struct Facts {
-    /// The kernel's release.
+    /// The kernel's release; empty where it is not known.
     pub(super) release: String,
     /// What the kernel answered to a question.
     pub(super) answer: Result<(), Error>,
@@ -17,9 +21,48 @@ pub(super) struct Facts {
     pub(super) modules: Modules,
     pub(super) has_ipv4_address: bool,
     pub(super) has_ipv6: bool,
+    /// Whether new devices have no IPv6, and all that were there when that was set.
     pub(super) disables_ipv6: bool,
+    /// Whether new devices forward IPv4, and all that were there when that was set.
     pub(super) forwards_ipv4: bool,
     pub(super) forwards_ipv6: bool,
+    /// The addresses of the network namespace.
+    pub(super) addresses: BTreeSet<IpAddr>,
+    /// The networks whose packets are for this host, by their lengths and addresses; for each family
+    /// `None` where they cannot be told.
+    local: [Option<BTreeSet<(u8, IpAddr)>>; 2],
+    pub(super) routes: Routes,
+    pub(super) devices: Devices,
+    /// The ports of UDP that somebody listens on; `None` where that cannot be told.
+    pub(super) udp_ports: Option<BTreeSet<(Family, u16)>>,
+    /// The most connections that the kernel takes, where it has such a limit.
+    pub(super) most_connections: Option<i32>,
+    /// Whether persistent clients leave a destination of weight 0.
+    pub(super) expires_templates: bool,
+    /// Whether a tunnel's module brings its device along; `None` where that cannot be told.
+    pub(super) brings_tunnel_devices: Option<bool>,
+}
+
+/// The network devices.
+#[derive(Debug, Default)]
+pub(super) struct Devices {
+    pub(super) all: BTreeMap<String, Device>,
+    /// Those that are up; `None` where that cannot be told.
+    pub(super) up: Option<BTreeSet<String>>,
+    /// The reverse path filters for IPv4 that are not 0, by the devices; `all` is that of all, and
+    /// `default` that of new ones.
+    pub(super) filters: BTreeMap<String, u8>,
+}
+
+/// What is set for a device; `None` where that cannot be told.
+#[derive(Debug, Default)]
+pub(super) struct Device {
+    pub(super) forwards_ipv4: Option<bool>,
+    /// Whether it forwards IPv6 though the network namespace does not (6.17 and later).
+    pub(super) forces_ipv6: Option<bool>,
+    pub(super) disables_ipv6: Option<bool>,
+    /// When router advertisements are taken: 1 where nothing is forwarded, 2 always.
+    pub(super) accepts_advertisements: Option<u8>,
 }
 
 /// The kernel's modules.
@@ -28,8 +71,23 @@ pub(super) struct Modules {
     pub(super) loaded: BTreeSet<String>,
     /// Those that are in the kernel, or can be loaded; `None` where that cannot be told.
     pub(super) installed: Option<Installed>,
-    /// Whether the kernel loads by itself what it needs.
-    pub(super) load_themselves: bool,
+    pub(super) loading: Loading,
+    /// IPVS is part of the kernel, so its schedulers can be, too.
+    is_ipvs_builtin: bool,
+}
+
+/// How modules come into the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Loading {
+    /// The kernel loads by itself what it needs.
+    #[default]
+    ByItself,
+    /// Somebody has to load them.
+    ByHand,
+    /// None is taken until the kernel is booted again.
+    Barred,
+    /// The kernel is built without modules.
+    Unsupported,
 }
 
 #[derive(Default)]
@@ -41,10 +99,12 @@ pub(super) struct Installed {
 /// How a module is at hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Module {
-    /// It is loaded, in the kernel, or loaded as soon as it is needed.
+    /// It is loaded, in the kernel, or loaded as soon as it is needed; or it can be in the kernel.
     Ready,
     /// Somebody has to load it.
     Loadable,
+    /// The module is not loaded, and the kernel takes none any more.
+    Barred,
     /// It is not installed.
     Absent,
     /// The module is not loaded, and whether it is installed cannot be told: in a container, say.
@@ -59,52 +119,146 @@ impl Facts {
         let text = |path| proc.text(path).ok();
         let release = proc.release();
         let is_set = |path, otherwise| text(path).map_or(otherwise, |text| is_on(&text));
+        let trie = text("net/fib_trie");
+        let interfaces = text("net/if_inet6");
+        let mut routes = Routes::default();
+        routes.add_ipv4(&text("net/route").unwrap_or_default());
+        let of_ipv6 = text("net/ipv6_route").map(|text| routes.add_ipv6(&text));
+        let local_ipv4: BTreeSet<_> =
+            local_networks(trie.as_deref().unwrap_or_default()).into_iter().collect();
+        let local_ipv6 = addresses_of_ipv6(interfaces.as_deref().unwrap_or_default())
+            .map(|address| (128, address))
+            .chain(of_ipv6.unwrap_or_default())
+            .collect::<BTreeSet<_>>();
+        let is_host = |(length, address): &(u8, IpAddr)| {
+            let whole = if address.is_ipv4() { 32 } else { 128 };
+            (*length == whole).then_some(*address)
+        };
         Self {
-            answer,
             is_capable: text("thread-self/status").is_none_or(|status| is_capable(&status)),
-            is_in_user_namespace: text("thread-self/uid_map").is_some_and(|map| !is_initial(&map)),
-            modules: Modules::gather(proc, &release),
-            has_ipv4_address: text("net/fib_trie").is_none_or(|trie| trie.contains("host LOCAL")),
+            is_in_user_namespace: is_in_user_namespace(proc),
+            modules: Modules::gather(proc, &release, answer.is_ok()),
+            answer,
+            has_ipv4_address: trie.is_none() || local_ipv4.iter().any(|it| is_host(it).is_some()),
             has_ipv6: !is_missing(proc, "net/if_inet6"),
             disables_ipv6: is_set("sys/net/ipv6/conf/all/disable_ipv6", false),
             forwards_ipv4: is_set("sys/net/ipv4/ip_forward", true),
             forwards_ipv6: is_set("sys/net/ipv6/conf/all/forwarding", true),
+            addresses: local_ipv4.iter().chain(&local_ipv6).filter_map(is_host).collect(),
+            local: [trie.map(|_| local_ipv4), interfaces.map(|_| local_ipv6)],
+            routes,
+            devices: Devices::gather(proc),
+            udp_ports: text("net/udp").map(|v4| {
+                let v6 = text("net/udp6").unwrap_or_default();
+                let ports = |family, text| ports(text).map(move |port| (family, port));
+                ports(Family::V4, &v4).chain(ports(Family::V6, &v6)).collect()
+            }),
+            most_connections: proc.sysctl(&sysctl::CONN_MAX).ok(),
+            expires_templates: proc.sysctl(&sysctl::EXPIRE_QUIESCENT_TEMPLATE).unwrap_or(true),
+            // Only the initial network namespace has it, for which 1 makes no difference.
+            brings_tunnel_devices: text("sys/net/core/fb_tunnels_only_for_init_net")
+                .map(|setting| matches!(setting.trim(), "0" | "1")),
             release,
         }
     }
 
-    /// Major and minor number of the kernel.
-    pub(super) fn series(&self) -> (u32, u32) {
-        crate::proc::series(&self.release)
+    /// Whether the kernel is older than one of these numbers; not where its own are not known.
+    pub(super) fn is_before(&self, wanted: (u32, u32)) -> bool {
+        let series = series(&self.release);
+        series != (0, 0) && series < wanted
+    }
+
+    /// Whether packets to an address are for this host; `None` where that cannot be told.
+    pub(super) fn is_local(&self, address: IpAddr) -> Option<bool> {
+        let [v4, v6] = &self.local;
+        let (local, longest) = if address.is_ipv4() { (v4, 32) } else { (v6, 128) };
+        let local = local.as_ref()?;
+        Some((0..=longest).any(|length| local.contains(&routes::network(address, length))))
+    }
+}
+
+impl Devices {
+    fn gather(proc: &Proc) -> Self {
+        let text = |path: &str| proc.text(path).ok();
+        let names = devices(&text("net/dev").unwrap_or_default());
+        let filter = |device: &str| {
+            let path = format!("sys/net/ipv4/conf/{device}/rp_filter");
+            let filter = text(&path)?.trim().parse().ok().filter(|filter| *filter > 0)?;
+            Some((device.to_owned(), filter))
+        };
+        let others = ["all", "default"];
+        let filters = names.iter().map(String::as_str).chain(others).filter_map(filter).collect();
+        let device = |name: String| {
+            let setting =
+                |version, name_of_it| text(&format!("sys/net/{version}/conf/{name}/{name_of_it}"));
+            let is_set =
+                |version, setting_name| setting(version, setting_name).map(|text| is_on(&text));
+            let device = Device {
+                forwards_ipv4: is_set("ipv4", "forwarding"),
+                forces_ipv6: is_set("ipv6", "force_forwarding"),
+                disables_ipv6: is_set("ipv6", "disable_ipv6"),
+                accepts_advertisements: setting("ipv6", "accept_ra")
+                    .and_then(|text| text.trim().parse().ok()),
+            };
+            (name, device)
+        };
+        let all = names.into_iter().map(device).collect();
+        Self { all, up: text("net/igmp").map(|groups| devices_up(&groups)), filters }
+    }
+
+    /// The devices that lead elsewhere: those that are up, if any is.
+    pub(super) fn outward(&self) -> Vec<(&str, &Device)> {
+        let outward: Vec<_> = self
+            .all
+            .iter()
+            .map(|(name, device)| (name.as_str(), device))
+            .filter(|(name, _)| *name != "lo")
+            .collect();
+        let is_up = |name: &str| self.up.as_ref().is_none_or(|up| up.contains(name));
+        let up: Vec<_> = outward.iter().copied().filter(|(name, _)| is_up(name)).collect();
+        if up.is_empty() { outward } else { up }
     }
 }
 
 impl Modules {
-    fn gather(proc: &Proc, release: &str) -> Self {
-        let loaded = proc.text("modules").unwrap_or_default();
+    fn gather(proc: &Proc, release: &str, answers: bool) -> Self {
+        let loaded = proc.text("modules");
         let first = |line: &str| line.split_ascii_whitespace().next().map(str::to_owned);
         let installed = proc.files().modules(release).map(|index| Installed {
             builtin: names(&index.builtin),
             loadable: names(&index.dependencies),
         });
-        let program = proc.text("sys/kernel/modprobe").unwrap_or_default();
-        Self {
-            loaded: loaded.lines().filter_map(first).collect(),
-            installed,
-            load_themselves: !program.trim().is_empty(),
-        }
+        let text = |path| proc.text(path).unwrap_or_default();
+        let loading = if is_missing(proc, "modules") {
+            Loading::Unsupported
+        } else if is_on(&text("sys/kernel/modules_disabled")) {
+            Loading::Barred
+        } else if text("sys/kernel/modprobe").trim().is_empty() {
+            Loading::ByHand
+        } else {
+            Loading::ByItself
+        };
+        let is_known = loaded.is_ok() || loading == Loading::Unsupported;
+        let loaded: BTreeSet<_> = loaded.unwrap_or_default().lines().filter_map(first).collect();
+        let is_ipvs_builtin = answers && is_known && !loaded.contains("ip_vs");
+        Self { loaded, installed, loading, is_ipvs_builtin }
     }
 
     pub(super) fn state(&self, name: &str) -> Module {
-        let Some(installed) = &self.installed else {
-            return if self.loaded.contains(name) { Module::Ready } else { Module::Unknown };
-        };
-        let is_ready = self.loaded.contains(name) || installed.builtin.contains(name);
-        let is_loadable = installed.loadable.contains(name);
-        match (is_ready, is_loadable, self.load_themselves) {
-            (true, ..) | (false, true, true) => Module::Ready,
-            (false, true, false) => Module::Loadable,
-            (false, false, _) => Module::Absent,
+        // The kernel's lists of modules have no other.
+        let name = &*name.replace('-', "_");
+        let installed = self.installed.as_ref();
+        let is_builtin = installed.is_some_and(|installed| installed.builtin.contains(name));
+        if self.loaded.contains(name) || is_builtin {
+            return Module::Ready;
+        }
+        match (installed.map(|installed| installed.loadable.contains(name)), self.loading) {
+            (None, _) if self.is_ipvs_builtin => Module::Ready,
+            (Some(false), _) | (_, Loading::Unsupported) => Module::Absent,
+            (_, Loading::Barred) => Module::Barred,
+            (Some(true), Loading::ByItself) => Module::Ready,
+            (Some(true), Loading::ByHand) => Module::Loadable,
+            (None, _) => Module::Unknown,
         }
     }
 }
@@ -112,6 +266,55 @@ impl Modules {
 /// Whether a file is not there; one that cannot be opened for another reason may be.
 fn is_missing(proc: &Proc, path: &str) -> bool {
     proc.text(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// The networks of `net/fib_trie` whose packets are for this host, by their lengths and addresses: each
+/// address is in a line before what it is, `/32 host LOCAL`.
+fn local_networks(trie: &str) -> Vec<(u8, IpAddr)> {
+    let mut found = Vec::new();
+    let mut last: Option<IpAddr> = None;
+    for line in trie.lines().map(str::trim) {
+        if let Some(address) = line.strip_prefix("|-- ") {
+            last = address.parse().ok();
+        } else if line.ends_with(" LOCAL") {
+            let length = line.strip_prefix('/').and_then(|line| line.split(' ').next());
+            let length = length.and_then(|length| length.parse().ok());
+            found.extend(length.zip(last));
+        }
+    }
+    found
+}
+
+/// The addresses of `net/if_inet6`.
+fn addresses_of_ipv6(interfaces: &str) -> impl Iterator<Item = IpAddr> {
+    interfaces.lines().filter_map(|line| {
+        let digits = line.split_ascii_whitespace().next()?;
+        Some(Ipv6Addr::from_bits(u128::from_str_radix(digits, 16).ok()?).into())
+    })
+}
+
+/// The devices of `net/dev`: `  tunl0: 0 0 …`.
+fn devices(text: &str) -> BTreeSet<String> {
+    text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
+}
+
+/// The devices of `net/igmp`, where each that is up has a group: `1\tlo        :     1      V3`.
+fn devices_up(text: &str) -> BTreeSet<String> {
+    let name = |line: &str| {
+        let (heading, _) = line.split_once(':')?;
+        let mut words = heading.split_ascii_whitespace();
+        words.next()?.parse::<u32>().ok()?;
+        words.next().map(str::to_owned)
+    };
+    text.lines().filter_map(name).collect()
+}
+
+/// The local ports of `net/udp`: `  42: 00000000:15B3 …`.
+fn ports(text: &str) -> impl Iterator<Item = u16> {
+    text.lines().filter_map(|line| {
+        let (_, port) = line.split_ascii_whitespace().nth(1)?.split_once(':')?;
+        u16::from_str_radix(port, 16).ok()
+    })
 }
 
 /// The names of the modules in `modules.dep` or `modules.builtin`, in which each is a file:
@@ -131,8 +334,19 @@ fn is_capable(status: &str) -> bool {
     effective.is_none_or(|set| set >> CAP_NET_ADMIN & 1 == 1)
 }
 
-/// Whether a map of user numbers is that of the initial user namespace.
-fn is_initial(map: &str) -> bool {
+/// Whether the user namespace is not the initial one, which has [the same number][nsfs.h] on each host.
+/// Its map of user numbers is that of all, but others can have such a map, too.
+///
+/// [nsfs.h]: https://github.com/torvalds/linux/blob/v6.18/include/uapi/linux/nsfs.h
+pub(super) fn is_in_user_namespace(proc: &Proc) -> bool {
+    match proc.files().link("thread-self/ns/user") {
+        Ok(namespace) => namespace != "user:[4026531837]",
+        Err(_) => proc.text("thread-self/uid_map").is_ok_and(|map| !is_of_all(&map)),
+    }
+}
+
+/// Whether a map of user numbers leaves each as it is.
+fn is_of_all(map: &str) -> bool {
     map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
@@ -149,11 +363,32 @@ mod tests {
     }
 
     #[test]
+    fn addresses_devices_and_ports_are_read() {
+        let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.0.0.0\n        /24 link UNICAST\n\
+                    Local:\n     |-- 10.0.0.7\n        /32 host LOCAL\n     |-- 10.0.0.255\n\
+                    \x20       /32 link BROADCAST\n     |-- 127.0.0.0\n        /8 host LOCAL\n";
+        let interfaces = "20010db8000000000000000000000007 02 40 00 80     eth0\n";
+        let networks = [(32, IpAddr::from([10, 0, 0, 7])), (8, [127, 0, 0, 0].into())];
+        assert_eq!(local_networks(trie), networks);
+        let six = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
+        assert_eq!(addresses_of_ipv6(interfaces).collect::<Vec<_>>(), [IpAddr::from(six)]);
+
+        let text =
+            "Inter-|   Receive\n face |bytes    packets\n    lo:       0       0\n tunl0: 0 0\n";
+        assert_eq!(devices(text), BTreeSet::from(["lo", "tunl0"].map(str::to_owned)));
+        let text = "Idx\tDevice    : Count Querier\tReporter\n1\tlo        :     1      V3\n\
+                    \t\t\t\t010000E0     1 0:00000000\t\t0\n";
+        assert_eq!(devices_up(text), BTreeSet::from(["lo".to_owned()]));
+        let text = "  sl  local_address rem_address   st\n  42: 00000000:15B3 00000000:0000 07\n";
+        assert_eq!(ports(text).collect::<Vec<_>>(), [5555]);
+    }
+
+    #[test]
     fn capabilities_and_namespaces_are_read() {
         assert!(is_capable("Name:\tx\nCapEff:\t000001ffffffffff\n"));
         assert!(is_capable("CapEff:\t0000000000001000\n"));
         assert!(!is_capable("CapPrm:\t000001ffffffffff\nCapEff:\t0000000000000000\n"));
-        assert!(is_initial("         0          0 4294967295\n"));
-        assert!(!is_initial("         0       1000          1\n"));
+        assert!(is_of_all("         0          0 4294967295\n"));
+        assert!(!is_of_all("         0       1000          1\n"));
     }
 }

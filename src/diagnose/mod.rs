@@ -13,12 +13,14 @@
 
 mod facts;
 mod judge;
+mod routes;
+mod tunnels;
 
 use std::fmt;
 
 use crate::blocking;
 use crate::error::Error;
-use crate::model::{EngineName, Family, Scheduler};
+use crate::model::{EngineName, Family, Scheduler, Tunnel};
 use crate::options::Options;
 use crate::proc::Proc;
 use crate::ruleset::Ruleset;
@@ -30,6 +32,7 @@ use facts::Facts;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
+#[must_use = "a diagnosis does nothing by itself"]
 pub struct Diagnosis {
     /// The kernel's release, as `uname -r` prints it.
     pub kernel: String,
@@ -65,7 +68,7 @@ pub enum Severity {
     Refused,
     /// The kernel takes the rules, but connections do not come through.
     Broken,
-    /// Connections come through, with a limit of this kernel.
+    /// Connections come through, with a limit of this kernel or of how this host is set up.
     Limited,
 }
 
@@ -89,16 +92,34 @@ pub enum Problem {
     Engine(EngineName),
     /// The network namespace has no IPv4 address, not even that of its loopback.
     NoAddress,
-    /// The host has no IPv6.
+    /// The host has no IPv6, or its interfaces have not.
     NoIpv6,
+    /// Virtual addresses are not addresses of this network namespace.
+    VirtualAddress,
     /// The host does not forward packets of a family, as replies to masqueraded connections need it.
     Forwarding(Family),
+    /// The kernel is too old for a tunnel, and takes another in its place.
+    Tunnel(Tunnel),
+    /// This host is a destination by a tunnel, and has no device that unpacks what other directors
+    /// send it.
+    TunnelDevice(Tunnel),
+    /// This host is a destination by a tunnel, and drops what is unpacked: its clients are not where
+    /// the reverse path filter expects them.
+    ReversePath,
+    /// Packets grow in a tunnel, so that those of full size do not fit.
+    PacketSize(Tunnel),
+    /// The kernel takes no connection of IPVS.
+    NoConnections,
+    /// A destination of weight 0 keeps the persistent clients that it had.
+    KeptTemplates,
     /// A destination of weight 0 keeps its share of new clients under a scheduler by hash.
     WeightZero,
     /// Changing the scheduler of a service refuses connections for a moment.
     ChangedScheduler,
     /// Many services share a bucket of the kernel's table.
     SharedBucket,
+    /// Adding destinations is slow for minutes after many were removed.
+    SlowAfterRemoval,
 }
 
 impl Diagnosis {
@@ -127,10 +148,11 @@ impl Diagnosis {
 
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kernel = if self.kernel.is_empty() { "of an unknown release" } else { &self.kernel };
         if self.findings.is_empty() {
-            return write!(f, "Linux {}: nothing stands in the way", self.kernel);
+            return write!(f, "Linux {kernel}: nothing stands in the way");
         }
-        write!(f, "Linux {}:", self.kernel)?;
+        write!(f, "Linux {kernel}:")?;
         for finding in &self.findings {
             write!(f, "\n{finding}")?;
         }
@@ -160,13 +182,15 @@ impl Options {
     /// all in the options' network namespace. It changes nothing but that connecting loads the module
     /// `ip_vs` where the kernel can do that itself.
     pub fn diagnose(&self, rules: &Ruleset) -> Diagnosis {
-        match self.proc() {
+        match self.entered() {
             Ok(proc) => Diagnosis::new(&proc, self.connect(), rules),
-            // Of a namespace that is not there nothing can be told.
-            Err(error) => Diagnosis {
-                kernel: Proc::new().release(),
-                findings: vec![judge::unanswered(&error.to_string())],
-            },
+            // Of a namespace that is not there, or may not be entered, nothing can be told.
+            Err(error) => {
+                let proc = Proc::new();
+                let is_in_user_namespace = facts::is_in_user_namespace(&proc);
+                let finding = judge::unentered(&error, is_in_user_namespace);
+                Diagnosis { kernel: proc.release(), findings: vec![finding] }
+            }
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Counters, which the kernel counts at once and shows at its next tick.
+//! Counters: counted at once, shown at the next tick.
 
 use crate::model::Stats;
 
-/// The counters of a service or a destination. Most have counted nothing, in tables of a million.
+/// The counters of a service or a destination. Most of a million have counted nothing, and are
+/// small.
 #[derive(Debug, Default)]
-pub(super) struct Counters(Option<Box<Counted>>);
+pub(super) struct TickedCounters(Option<Box<Counted>>);
 
 #[derive(Debug, Default)]
 struct Counted {
@@ -13,8 +14,8 @@ struct Counted {
     pending: u64,
 }
 
-impl Counters {
-    /// What the kernel says.
+impl TickedCounters {
+    /// The counters as the kernel shows them.
     pub(super) fn shown(&self) -> Stats {
         self.0.as_ref().map_or_else(Stats::default, |counted| counted.shown)
     }
@@ -35,7 +36,8 @@ impl Counters {
         }
     }
 
-    /// As `ZERO` does it: what is not shown yet counts from here.
+    /// Sets the counters to zero as `ZERO` does: connections that are not shown yet count from
+    /// here.
     pub(super) fn zero(&mut self) {
         if let Some(counted) = &mut self.0 {
             counted.shown = Stats::default();

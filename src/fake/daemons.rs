@@ -2,42 +2,37 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use rustix::io::Errno;
-
-use super::commands::{Context, Top};
+use super::context::Context;
 use super::host::{Host, Interface};
-use super::policy::{Attributes, Report, Rule};
-use super::table::Daemon;
-use crate::wire::uapi::{daemon, top};
+use super::policy::AttributeRule::{AtLeast, Text, U8, U16, U32};
+use super::policy::{AttributePolicy, ExtendedAck, Parsed};
+use super::table::KernelDaemon;
+use crate::uapi::Errno;
+use crate::uapi::ipvs::{daemon, message};
 
-const DAEMON: [Rule; 9] = [
-    Rule::Any(0),
-    Rule::U32,
-    Rule::Text(15),
-    Rule::U32,
-    Rule::U16,
-    Rule::U32,
-    Rule::Any(16),
-    Rule::U16,
-    Rule::U8,
-];
+static DAEMON: AttributePolicy = AttributePolicy::new(&[
+    (daemon::STATE, U32),
+    (daemon::INTERFACE, Text(15)),
+    (daemon::SYNC_ID, U32),
+    (daemon::MAX_LENGTH, U16),
+    (daemon::GROUP, U32),
+    (daemon::GROUP6, AtLeast(16)),
+    (daemon::PORT, U16),
+    (daemon::TTL, U8),
+]);
 
 const DEFAULT_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 81);
 const DEFAULT_PORT: u16 = 8848;
-/// An interface of less has no IPv6 at all.
+/// The smallest MTU of an interface with IPv6.
 const LEAST_IPV6_MTU: u32 = 1280;
 
-fn read<'a>(attributes: &Top<'a>, report: &mut Report) -> Result<Attributes<'a, 9>, Errno> {
-    let nest = attributes.get(top::DAEMON).ok_or(Errno::INVAL)?;
-    Attributes::read(nest, &DAEMON, report).or(Err(Errno::INVAL))
+fn read<'a>(request: &Parsed<'a>, ack: &mut ExtendedAck) -> Result<Parsed<'a>, Errno> {
+    let nest = request.get(message::DAEMON).ok_or(Errno::INVAL)?;
+    Parsed::read(nest, &DAEMON, ack).or(Err(Errno::INVAL))
 }
 
-pub(super) fn start(
-    context: &mut Context<'_>,
-    attributes: &Top<'_>,
-    report: &mut Report,
-) -> Result<(), Errno> {
-    let nest = read(attributes, report)?;
+pub(super) fn start(context: &mut Context<'_>, request: &Parsed<'_>) -> Result<(), Errno> {
+    let nest = read(request, context.ack)?;
     let state = nest.u32(daemon::STATE).ok_or(Errno::INVAL)?;
     let interface = nest.text(daemon::INTERFACE).ok_or(Errno::INVAL)?;
     let sync_id = nest.u32(daemon::SYNC_ID).ok_or(Errno::INVAL)?;
@@ -60,7 +55,7 @@ pub(super) fn start(
     } else if state == daemon::STATE_MASTER && !interface.up {
         return Err(Errno::NETUNREACH);
     }
-    *running = Some(Daemon {
+    *running = Some(KernelDaemon {
         interface: interface.name.clone(),
         sync_id,
         max_length: max_length(nest.u16(daemon::MAX_LENGTH), state, group, interface),
@@ -87,7 +82,7 @@ fn joins_ipv6(state: u32, interface: &Interface, host: &Host) -> Result<(), Errn
     }
 }
 
-fn group(nest: &Attributes<'_, 9>) -> Result<IpAddr, Errno> {
+fn group(nest: &Parsed<'_>) -> Result<IpAddr, Errno> {
     let group = match (nest.filled::<4>(daemon::GROUP), nest.filled::<16>(daemon::GROUP6)) {
         (Some(v4), _) => Ipv4Addr::from(v4).into(),
         (None, Some(v6)) => Ipv6Addr::from(v6).into(),
@@ -96,8 +91,8 @@ fn group(nest: &Attributes<'_, 9>) -> Result<IpAddr, Errno> {
     if group.is_multicast() { Ok(group) } else { Err(Errno::INVAL) }
 }
 
-/// What fits into a packet besides its headers; a backup has to take what masters with larger
-/// packets send.
+/// The longest message that fits into a packet beside its headers. A backup must be able to take
+/// the messages of masters with larger packets.
 fn max_length(asked: Option<u16>, state: u32, group: IpAddr, interface: &Interface) -> u16 {
     let headers = if group.is_ipv6() { 48 } else { 28 };
     let (least, default) = match state {
@@ -111,12 +106,8 @@ fn max_length(asked: Option<u16>, state: u32, group: IpAddr, interface: &Interfa
     u16::try_from(length).unwrap_or(u16::MAX)
 }
 
-pub(super) fn stop(
-    context: &mut Context<'_>,
-    attributes: &Top<'_>,
-    report: &mut Report,
-) -> Result<(), Errno> {
-    let running = match read(attributes, report)?.u32(daemon::STATE).ok_or(Errno::INVAL)? {
+pub(super) fn stop(context: &mut Context<'_>, request: &Parsed<'_>) -> Result<(), Errno> {
+    let running = match read(request, context.ack)?.u32(daemon::STATE).ok_or(Errno::INVAL)? {
         daemon::STATE_MASTER => &mut context.table.master,
         daemon::STATE_BACKUP => &mut context.table.backup,
         _ => return Err(Errno::INVAL),

@@ -1,42 +1,59 @@
 //! Listings, made part by part as they are read.
 
-use super::commands::{TOP, Top, asked_key};
-use super::controller;
-use super::encode;
-use super::kernel::State;
-use super::policy::{Bytes, Report};
+use super::host::Host;
+use super::policy::{ExtendedAck, Parsed, Span};
+use super::request::{AskedService, REQUEST};
+use super::table::KernelTable;
 use super::writer::{Header, Writer};
-use crate::wire::Command;
-use crate::wire::uapi::daemon::{STATE_BACKUP, STATE_MASTER};
+use super::{encode, nlctrl};
+use crate::uapi::Command;
+use crate::uapi::Errno;
+use crate::uapi::ipvs::daemon::{STATE_BACKUP, STATE_MASTER};
 
 /// A listing under way on a socket.
 #[derive(Debug)]
 pub(super) struct Dump {
     pub(super) header: Header,
-    pub(super) what: What,
+    pub(super) what: Listed,
     /// How many entries were listed; nothing else is remembered, so that entries added or removed
     /// meanwhile make others come twice or not at all.
     pub(super) listed: usize,
 }
 
-/// What is listed.
+/// The kind of entries that are listed.
 #[derive(Debug)]
-pub(super) enum What {
-    /// The families, by the controller.
+pub(super) enum Listed {
+    /// The families, by `nlctrl`.
     Families,
     Services,
-    /// Of the service in the request's attributes, which are read again for each part.
+    /// The destinations of the service in these attributes of the request, which are read for each
+    /// part.
     Destinations(Vec<u8>),
-    /// And for each role whether it was listed.
+    /// The sync daemons, and for each role whether it was listed.
     Daemons([bool; 2]),
 }
 
-impl What {
-    pub(super) fn of(command: Command, attributes: &[u8]) -> Self {
+impl Listed {
+    /// The entries that a command lists; an error for a command that lists none.
+    pub(super) fn by(command: Command, attributes: &[u8]) -> Result<Self, Errno> {
         match command {
-            Command::GetDest => Self::Destinations(attributes.to_vec()),
-            Command::GetDaemon => Self::Daemons([false; 2]),
-            _ => Self::Services,
+            Command::GetService => Ok(Self::Services),
+            Command::GetDest => Ok(Self::Destinations(attributes.to_vec())),
+            Command::GetDaemon => Ok(Self::Daemons([false; 2])),
+            Command::NewService
+            | Command::SetService
+            | Command::DelService
+            | Command::NewDest
+            | Command::SetDest
+            | Command::DelDest
+            | Command::NewDaemon
+            | Command::DelDaemon
+            | Command::SetConfig
+            | Command::GetConfig
+            | Command::SetInfo
+            | Command::GetInfo
+            | Command::Zero
+            | Command::Flush => Err(Errno::OPNOTSUPP),
         }
     }
 }
@@ -45,45 +62,45 @@ impl Dump {
     /// Writes as many entries as fit into `limit` bytes.
     pub(super) fn part(
         &mut self,
-        state: &State,
+        host: &Host,
+        table: &KernelTable,
         limit: usize,
-        report: &mut Report,
+        ack: &mut ExtendedAck,
         out: &mut Writer,
     ) {
         let header = self.header;
         let part = &mut Part { out, limit, listed: &mut self.listed, header };
         let skip = *part.listed;
-        let table = &state.table;
         match &mut self.what {
-            What::Families => {
-                if let (0, Some(family)) = (skip, state.host.family) {
+            Listed::Families => {
+                if let (0, Some(family)) = (skip, host.family) {
                     part.add(|out, header| {
-                        controller::family(out, header, &state.host, family);
+                        nlctrl::family(out, header, host, family);
                     });
                 }
             }
-            What::Services => {
+            Listed::Services => {
                 for (key, entry) in table.listed().skip(skip) {
                     let fits = part.item(Command::NewService, |out| {
-                        encode::service(out, key, entry, state.host.hz);
+                        encode::service(out, key, entry, host.hz);
                     });
                     if !fits {
                         break;
                     }
                 }
             }
-            What::Destinations(attributes) => {
-                let attributes = Bytes { bytes: attributes, offset: 20 };
-                let Ok(attributes) = Top::read(attributes, &TOP, report) else { return };
-                let Ok(key) = asked_key(&attributes) else { return };
-                let Some(service) = table.services.get(&key) else { return };
+            Listed::Destinations(attributes) => {
+                let attributes = Span { bytes: attributes, offset: 20 };
+                let Ok(request) = Parsed::read(attributes, &REQUEST, ack) else { return };
+                let Ok(asked) = AskedService::read(&request) else { return };
+                let Some(service) = table.services.get(&asked.key) else { return };
                 for entry in service.destinations.iter().rev().skip(skip) {
                     if !part.item(Command::NewDest, |out| encode::destination(out, entry)) {
                         break;
                     }
                 }
             }
-            What::Daemons(listed) => {
+            Listed::Daemons(listed) => {
                 let daemons = [(STATE_MASTER, &table.master), (STATE_BACKUP, &table.backup)];
                 for ((role, running), listed) in daemons.into_iter().zip(listed) {
                     let Some(entry) = running.as_ref().filter(|_| !*listed) else { continue };

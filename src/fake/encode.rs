@@ -1,12 +1,15 @@
 //! Services, destinations and sync daemons as the kernel writes them.
 
-use super::table::{Daemon, Destination, Key, Service};
+use super::destination::KernelDestination;
+use super::key::Key;
+use super::service::KernelService;
+use super::table::KernelDaemon;
 use super::writer::Writer;
 use crate::model::Stats;
-use crate::wire::uapi::{daemon, destination, service, stats, top};
+use crate::uapi::ipvs::{daemon, destination, message, service, stats};
 
-pub(super) fn service(out: &mut Writer, key: &Key, entry: &Service, hz: u32) {
-    out.nest(top::SERVICE, |nest| {
+pub(super) fn service(out: &mut Writer, key: &Key, entry: &KernelService, hz: u32) {
+    out.nest(message::SERVICE, |nest| {
         nest.put_u16(service::AF, key.family());
         match *key {
             Key::Mark { mark, .. } => nest.put_u32(service::FWMARK, mark),
@@ -29,9 +32,9 @@ pub(super) fn service(out: &mut Writer, key: &Key, entry: &Service, hz: u32) {
     });
 }
 
-pub(super) fn destination(out: &mut Writer, entry: &Destination) {
+pub(super) fn destination(out: &mut Writer, entry: &KernelDestination) {
     let settings = &entry.settings;
-    out.nest(top::DESTINATION, |nest| {
+    out.nest(message::DESTINATION, |nest| {
         nest.put(destination::ADDRESS, &entry.id.address);
         nest.put_u16_network(destination::PORT, entry.id.port);
         nest.put_u32(destination::FORWARDING_METHOD, settings.forwarding);
@@ -49,8 +52,8 @@ pub(super) fn destination(out: &mut Writer, entry: &Destination) {
     });
 }
 
-pub(super) fn daemon(out: &mut Writer, state: u32, entry: &Daemon) {
-    out.nest(top::DAEMON, |nest| {
+pub(super) fn daemon(out: &mut Writer, state: u32, entry: &KernelDaemon) {
+    out.nest(message::DAEMON, |nest| {
         nest.put_u32(daemon::STATE, state);
         nest.put_text(daemon::INTERFACE, &entry.interface);
         nest.put_u32(daemon::SYNC_ID, entry.sync_id);

@@ -1,4 +1,4 @@
-//! Faults to order: what goes wrong, and when.
+//! Faults that a test orders: what goes wrong, and when.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,16 +8,16 @@ use super::Kernel;
 
 /// Something that goes wrong at a step.
 ///
-/// A step is a send or a receive on any link of the kernel. A fault strikes at its step or, where
-/// that has nothing to strike at (a send has no datagram to cut, say), at the first step after it
-/// that has.
+/// A step is a send or a receive on any link of the kernel. A fault strikes at its step or, if it
+/// cannot strike there (a send has no datagram to cut), at the first step after it where it can.
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Fault {
     /// The system call fails with this error number, and nothing is sent or received. `EINTR` is
     /// a signal, `EAGAIN` a wake-up for nothing.
     Fail(i32),
-    /// The kernel answers each request of the next send with this error number, with or without its
-    /// sign, and does none of them. What is no error number, from 1 to 4,095, is `EINVAL`.
+    /// The kernel carries out no request of the next send, and answers each with this error number,
+    /// given with or without its sign. A number outside of 1 to 4,095 becomes `EINVAL`.
     Refuse(i32),
     /// The kernel drops the answers to the next send, as it does when the receive buffer is full:
     /// all requests are done, and the next receive fails with `ENOBUFS`, once.
@@ -28,8 +28,7 @@ pub enum Fault {
     Delay(Duration),
     /// The next datagram ends after this many bytes.
     Truncate(usize),
-    /// The next datagram is the answer to a request long past: its sequence numbers are those of
-    /// before, and it never comes in its right form.
+    /// An answer to a request long past comes before the next datagram.
     Stale,
     /// Before the next datagram comes one that answers another socket's request with success.
     Foreign,
@@ -45,88 +44,175 @@ pub enum Fault {
     Reorder,
     /// The socket is closed: all sends and receives on it fail with `EBADF` until it is reopened.
     Close,
-    /// Someone else does something before the step, such as changing the table.
-    Meanwhile(Box<dyn FnOnce(&Kernel) + Send>),
+    /// Someone else does something before the step, such as changing the table; made by
+    /// [`meanwhile`](Self::meanwhile).
+    Meanwhile(Act),
+}
+
+/// What someone else does.
+pub struct Act(Box<dyn FnOnce(&Kernel) + Send>);
+
+impl Act {
+    pub(super) fn run(self, kernel: &Kernel) {
+        (self.0)(kernel);
+    }
+}
+
+impl fmt::Debug for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Act").finish_non_exhaustive()
+    }
 }
 
 impl Fault {
     /// Someone else does something before the step, such as changing the table.
     pub fn meanwhile(act: impl FnOnce(&Kernel) + Send + 'static) -> Self {
-        Self::Meanwhile(Box::new(act))
-    }
-
-    /// At which kind of step it can strike.
-    fn strikes(&self, at: Moment) -> bool {
-        match self {
-            Self::Fail(_) | Self::Close | Self::Meanwhile(_) => at != Moment::Arrival,
-            Self::Refuse(_) | Self::LoseAnswers => at == Moment::Send,
-            Self::NoBuffers | Self::Delay(_) => at == Moment::Receive,
-            _ => at == Moment::Arrival,
-        }
+        Self::Meanwhile(Act(Box::new(act)))
     }
 }
 
-impl fmt::Debug for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fail(errno) => f.debug_tuple("Fail").field(errno).finish(),
-            Self::Refuse(errno) => f.debug_tuple("Refuse").field(errno).finish(),
-            Self::LoseAnswers => f.write_str("LoseAnswers"),
-            Self::NoBuffers => f.write_str("NoBuffers"),
-            Self::Delay(delay) => f.debug_tuple("Delay").field(delay).finish(),
-            Self::Truncate(length) => f.debug_tuple("Truncate").field(length).finish(),
-            Self::Stale => f.write_str("Stale"),
-            Self::Foreign => f.write_str("Foreign"),
-            Self::UnknownType => f.write_str("UnknownType"),
-            Self::FailListing(errno) => f.debug_tuple("FailListing").field(errno).finish(),
-            Self::Interrupted => f.write_str("Interrupted"),
-            Self::Split => f.write_str("Split"),
-            Self::Reorder => f.write_str("Reorder"),
-            Self::Close => f.write_str("Close"),
-            Self::Meanwhile(_) => f.write_str("Meanwhile(..)"),
-        }
-    }
+/// A fault that strikes before a system call.
+#[derive(Debug)]
+pub(super) enum CallFault {
+    Fail(i32),
+    Close,
+    Meanwhile(Act),
+    NoBuffers,
+    Delay(Duration),
 }
 
-/// When a fault is looked for.
+/// A system call of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Moment {
+pub(super) enum Call {
     Send,
     Receive,
-    /// A datagram has been received, but not handed over yet.
-    Arrival,
 }
 
-/// The faults to come, by their steps.
+impl CallFault {
+    fn strikes(&self, call: Call) -> bool {
+        match self {
+            Self::Fail(_) | Self::Close | Self::Meanwhile(_) => true,
+            Self::NoBuffers | Self::Delay(_) => call == Call::Receive,
+        }
+    }
+}
+
+/// A fault that strikes at the requests of a send.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum SendFault {
+    Refuse(i32),
+    LoseAnswers,
+}
+
+/// A fault that strikes at a datagram which has arrived and is not handed over yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum DatagramFault {
+    Truncate(usize),
+    Stale,
+    Foreign,
+    UnknownType,
+    FailListing(i32),
+    Interrupted,
+    Split,
+    Reorder,
+}
+
+/// What has arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrived {
+    /// The end of a listing.
+    End,
+    /// A part of a listing.
+    Part,
+    Answer,
+}
+
+impl DatagramFault {
+    fn strikes(self, arrived: Arrived) -> bool {
+        match self {
+            Self::Truncate(_) | Self::Stale | Self::Foreign | Self::UnknownType => true,
+            Self::FailListing(_) => arrived == Arrived::End,
+            Self::Interrupted | Self::Split | Self::Reorder => arrived == Arrived::Part,
+        }
+    }
+}
+
+/// The faults to come, by the moment at which they strike. Each moment has a type of its own, so
+/// that the compiler asks for a new fault wherever it matters.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct PendingFaults {
     pub(super) steps: u64,
-    faults: BTreeMap<(u64, u64), Fault>,
     ordered: u64,
+    calls: FaultQueue<CallFault>,
+    sends: FaultQueue<SendFault>,
+    datagrams: FaultQueue<DatagramFault>,
 }
 
-impl Plan {
+impl PendingFaults {
     pub(super) fn add(&mut self, step: u64, fault: Fault) {
         self.ordered += 1;
-        let at = self.steps.saturating_add(step.max(1));
-        self.faults.insert((at, self.ordered), fault);
+        let at = (self.steps.saturating_add(step.max(1)), self.ordered);
+        match fault {
+            Fault::Fail(errno) => self.calls.add(at, CallFault::Fail(errno)),
+            Fault::Close => self.calls.add(at, CallFault::Close),
+            Fault::Meanwhile(act) => self.calls.add(at, CallFault::Meanwhile(act)),
+            Fault::NoBuffers => self.calls.add(at, CallFault::NoBuffers),
+            Fault::Delay(delay) => self.calls.add(at, CallFault::Delay(delay)),
+            Fault::Refuse(errno) => self.sends.add(at, SendFault::Refuse(errno)),
+            Fault::LoseAnswers => self.sends.add(at, SendFault::LoseAnswers),
+            Fault::Truncate(length) => self.datagrams.add(at, DatagramFault::Truncate(length)),
+            Fault::Stale => self.datagrams.add(at, DatagramFault::Stale),
+            Fault::Foreign => self.datagrams.add(at, DatagramFault::Foreign),
+            Fault::UnknownType => self.datagrams.add(at, DatagramFault::UnknownType),
+            Fault::FailListing(errno) => self.datagrams.add(at, DatagramFault::FailListing(errno)),
+            Fault::Interrupted => self.datagrams.add(at, DatagramFault::Interrupted),
+            Fault::Split => self.datagrams.add(at, DatagramFault::Split),
+            Fault::Reorder => self.datagrams.add(at, DatagramFault::Reorder),
+        }
     }
 
     pub(super) fn clear(&mut self) {
-        self.faults.clear();
+        let Self { steps: _, ordered: _, calls, sends, datagrams } = self;
+        calls.0.clear();
+        sends.0.clear();
+        datagrams.0.clear();
     }
 
-    /// The faults whose step has come and which can strike now.
-    pub(super) fn due(&mut self, at: Moment) -> Option<Fault> {
-        let mut due = self.faults.range(..=(self.steps, u64::MAX));
-        let key = *due.find(|(_, fault)| fault.strikes(at))?.0;
-        self.faults.remove(&key)
+    /// The first fault that is due and strikes before this call.
+    pub(super) fn before(&mut self, call: Call) -> Option<CallFault> {
+        self.calls.due(self.steps, |fault| fault.strikes(call))
     }
 
-    /// The first fault that can strike now and that `wanted` takes.
-    pub(super) fn due_if(&mut self, at: Moment, wanted: impl Fn(&Fault) -> bool) -> Option<Fault> {
-        let mut due = self.faults.range(..=(self.steps, u64::MAX));
-        let key = *due.find(|(_, fault)| fault.strikes(at) && wanted(fault))?.0;
-        self.faults.remove(&key)
+    /// The first fault that is due and strikes at a send.
+    pub(super) fn at_send(&mut self) -> Option<SendFault> {
+        self.sends.due(self.steps, |_| true)
+    }
+
+    /// The first fault that is due and strikes at what has arrived.
+    pub(super) fn at(&mut self, arrived: Arrived) -> Option<DatagramFault> {
+        self.datagrams.due(self.steps, |fault| fault.strikes(arrived))
+    }
+}
+
+/// Faults by their steps and, of one step, in the order in which a test asked for them.
+#[derive(Debug)]
+struct FaultQueue<T>(BTreeMap<(u64, u64), T>);
+
+impl<T> Default for FaultQueue<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T> FaultQueue<T> {
+    fn add(&mut self, at: (u64, u64), fault: T) {
+        self.0.insert(at, fault);
+    }
+
+    /// The first fault whose step has come and that strikes now.
+    fn due(&mut self, step: u64, strikes: impl Fn(&T) -> bool) -> Option<T> {
+        let mut due = self.0.range(..=(step, u64::MAX));
+        let at = *due.find(|(_, fault)| strikes(fault))?.0;
+        self.0.remove(&at)
     }
 }

@@ -1,17 +1,23 @@
-//! The host that a kernel runs on: what it brings along, and what it allows.
+//! The host of a fake kernel: its modules, interfaces and addresses, and what it permits.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use super::release::{Release, Version};
+use super::release::{Release, Series};
+
+/// How many CPUs the host has.
+pub(super) const CPUS: usize = 2;
+
+/// The version that IPVS says it has: 1.2.1.
+pub(super) const VERSION: u32 = 0x0001_0201;
 
 /// The host that a fake kernel runs on; [`Kernel::configure`](super::Kernel::configure) changes it
 /// at any time.
 ///
-/// What differs between kernels is set by a [`Release`] and can be changed one by one.
+/// A [`Release`] sets all facts that differ between kernels; each can be changed by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-#[allow(clippy::struct_excessive_bools)] // Each stands for itself.
+#[allow(clippy::struct_excessive_bools)] // Each is a fact of its own.
 pub struct Host {
     /// The kernel's release, by which it has the sysctls that it has.
     pub release: Release,
@@ -20,7 +26,7 @@ pub struct Host {
     pub family: Option<u16>,
     /// Ticks a second, by which timeouts wrap; 100 to 1000 in practice.
     pub hz: u32,
-    /// Whether callers have `CAP_NET_ADMIN`; without it all they get is `EPERM`.
+    /// Whether callers have `CAP_NET_ADMIN`; without it every request is answered with `EPERM`.
     pub privileged: bool,
     /// The schedulers at hand, by their names.
     pub schedulers: Vec<String>,
@@ -55,7 +61,7 @@ pub struct Host {
     pub counter_tick: Duration,
 }
 
-/// A network interface, as far as sync daemons care.
+/// A network interface, with what matters to sync daemons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Interface {
@@ -65,7 +71,7 @@ pub struct Interface {
     pub up: bool,
     /// Whether it has an IPv6 address; IPv4 addresses do not matter here.
     pub has_address: bool,
-    /// Whether IPv6 is enabled on it, as `disable_ipv6` says otherwise.
+    /// Whether IPv6 is enabled on it: `disable_ipv6` is 0.
     pub ipv6: bool,
     /// The size of its largest packet, in bytes; below 1280 it has no IPv6.
     pub mtu: u32,
@@ -79,12 +85,12 @@ impl Interface {
 }
 
 impl Host {
-    /// A host with a kernel of this version: see [`of_release`](Self::of_release).
-    pub fn new(version: Version) -> Self {
-        Self::of_release(&version.release())
+    /// A host with a kernel of this series: see [`of_release`](Self::of_release).
+    pub fn of_series(series: Series) -> Self {
+        Self::of_release(&series.release())
     }
 
-    /// A host with a kernel of this release and all that it brings along, the interfaces `lo` and
+    /// A host with a kernel of this release and all its modules, the interfaces `lo` and
     /// `eth0`, and routes to everywhere.
     pub fn of_release(release: &Release) -> Self {
         let mut schedulers: Vec<String> =
@@ -159,6 +165,6 @@ impl Host {
 /// A host with Linux 6.12.
 impl Default for Host {
     fn default() -> Self {
-        Self::new(Version::Linux6_12)
+        Self::of_series(Series::Linux6_12)
     }
 }

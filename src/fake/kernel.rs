@@ -4,13 +4,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Fault;
-use super::faults::Plan;
+use super::clock::{later, whole_periods};
+use super::faults::{Fault, PendingFaults};
 use super::host::Host;
-use super::link::Link;
-use super::release::Version;
+use super::release::Series;
 use super::sysctls::Sysctls;
-use super::table::Table;
+use super::table::KernelTable;
 
 /// An IPVS kernel in the process.
 ///
@@ -21,34 +20,34 @@ pub struct Kernel {
     state: Arc<Mutex<State>>,
 }
 
-/// All there is behind the handles.
+/// The state behind the handles.
 pub(super) struct State {
     pub(super) host: Host,
-    pub(super) table: Table,
+    pub(super) table: KernelTable,
     pub(super) sysctls: Sysctls,
     pub(super) now: Instant,
     /// When counters moved last.
     ticked: Instant,
-    pub(super) plan: Plan,
+    pub(super) faults: PendingFaults,
     appointments: Vec<Appointment>,
     last_port: u32,
 }
 
-/// Something to do when its time has come.
+/// An act at a time.
 struct Appointment {
     at: Instant,
     act: Box<dyn FnOnce(&Kernel) + Send>,
 }
 
 impl Kernel {
-    /// A kernel on a host with all that it takes: see [`Host::default`].
+    /// A kernel on a host that lacks nothing: see [`Host::default`].
     pub fn new() -> Self {
         Self::on(Host::default())
     }
 
-    /// A kernel of this version, otherwise like [`new`](Self::new).
-    pub fn of_version(version: Version) -> Self {
-        Self::on(Host::new(version))
+    /// A kernel of this series, otherwise like [`new`](Self::new).
+    pub fn of_series(series: Series) -> Self {
+        Self::on(Host::of_series(series))
     }
 
     /// A kernel on this host.
@@ -56,39 +55,27 @@ impl Kernel {
         let now = Instant::now();
         let state = State {
             host,
-            table: Table::default(),
+            table: KernelTable::default(),
             sysctls: Sysctls::default(),
             now,
             ticked: now,
-            plan: Plan::default(),
+            faults: PendingFaults::default(),
             appointments: Vec::new(),
             last_port: 0,
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// A connection to the kernel, as a netlink socket is one; for a client to
-    /// [`connect_with`](crate::blocking::Client::connect_with).
-    pub fn link(&self) -> Link {
-        Link::new(self.clone(), true)
-    }
-
-    /// A connection that faults pass by and whose steps are not counted: for a test to look at the
-    /// table while its subject struggles.
-    pub fn observer(&self) -> Link {
-        Link::new(self.clone(), false)
-    }
-
-    /// Changes the host that the kernel runs on: what is at hand, what is allowed.
+    /// Changes the host that the kernel runs on: its modules, interfaces and permissions.
     pub fn configure(&self, change: impl FnOnce(&mut Host)) {
         change(&mut self.lock().host);
     }
 
     /// Unloads the module and loads it again: table, timeouts, sync daemons and
-    /// sysctls are as at first, and the family has this number.
+    /// sysctls are as at the start, and the family has this number.
     pub fn reload(&self, family: u16) {
         let mut state = self.lock();
-        state.table = Table::default();
+        state.table = KernelTable::default();
         state.sysctls.reset();
         state.host.family = Some(family);
     }
@@ -102,12 +89,12 @@ impl Kernel {
     }
 
     /// The time by the kernel's clock, which moves only by [`advance`](Self::advance) and while a
-    /// client waits for an answer that does not come.
+    /// client waits: for an answer that does not come, or for connections to end.
     pub fn now(&self) -> Instant {
         self.lock().now
     }
 
-    /// Lets time pass, and what was to happen [`after`](Self::after) a while happen.
+    /// Lets time pass. Acts that were ordered by [`after`](Self::after) for that time happen.
     pub fn advance(&self, time: Duration) {
         let until = later(self.now(), time);
         self.advance_to(until);
@@ -128,7 +115,7 @@ impl Kernel {
         }
     }
 
-    /// Does something when this much time has passed by the kernel's clock: a connection ends,
+    /// Orders an act for when this much time has passed by the kernel's clock: a connection ends,
     /// someone else changes the table.
     pub fn after(&self, time: Duration, act: impl FnOnce(&Self) + Send + 'static) {
         let mut state = self.lock();
@@ -139,22 +126,22 @@ impl Kernel {
     /// Orders a fault for a step: 1 is the next send or receive on any of the kernel's links. See
     /// [`Fault`].
     pub fn inject(&self, step: u64, fault: Fault) {
-        self.lock().plan.add(step, fault);
+        self.lock().faults.add(step, fault);
     }
 
     /// Forgets the faults that have not struck yet.
     pub fn clear_faults(&self) {
-        self.lock().plan.clear();
+        self.lock().faults.clear();
     }
 
     /// How many sends and receives there have been. The difference tells how many steps a
     /// conversation takes, so that a test can order a fault for each.
     pub fn steps(&self) -> u64 {
-        self.lock().plan.steps
+        self.lock().faults.steps
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        // Between locks the state is whole, whatever became of who held it.
+        // A poisoned lock is taken all the same: every holder leaves the state whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -191,17 +178,4 @@ impl fmt::Debug for Kernel {
             .field("services", &state.table.services.len())
             .finish_non_exhaustive()
     }
-}
-
-/// A time of the kernel's clock; one that the clock cannot tell is some decades away, or now where
-/// the clock is at its end.
-pub(super) fn later(now: Instant, time: Duration) -> Instant {
-    const DECADES: Duration = Duration::from_secs(1 << 30);
-    now.checked_add(time).or_else(|| now.checked_add(DECADES)).unwrap_or(now)
-}
-
-/// The part of a time that is whole periods; all of it where the period is 0.
-pub(super) fn whole_periods(time: Duration, period: Duration) -> Duration {
-    let beyond = time.as_nanos().checked_rem(period.as_nanos()).unwrap_or(0);
-    time.saturating_sub(Duration::from_nanos(u64::try_from(beyond).unwrap_or(0)))
 }

@@ -7,33 +7,43 @@
 #![doc = include_str!("../../docs/testing.md")]
 
 mod acknowledgement;
+mod clock;
+mod columns;
 mod commands;
-mod controller;
+mod connection_list;
+mod connections;
+mod context;
 mod counters;
 mod daemons;
+mod destination;
 mod dump;
 mod encode;
 mod faults;
 mod host;
 mod kernel;
-mod life;
+mod key;
 mod link;
+mod listing;
+mod nlctrl;
 mod policy;
 mod procfs;
 mod release;
+mod request;
 mod schedule;
+mod service;
 mod socket;
 mod sysctls;
 mod table;
+mod tampering;
 mod trash;
 mod writer;
 
-pub use faults::Fault;
+pub use connections::{NotScheduled, OpenConnection};
+pub use faults::{Act, Fault};
 pub use host::{Host, Interface};
 pub use kernel::Kernel;
-pub use life::{Connection, NotScheduled};
 pub use link::Link;
-pub use release::{Release, UnknownRelease, Version};
+pub use release::{Release, Series, UnknownRelease};
 
 use crate::blocking;
 use crate::diagnose::Diagnosis;
@@ -41,38 +51,44 @@ use crate::error::Error;
 use crate::proc::Proc;
 use crate::ruleset::Ruleset;
 
-impl Proc {
-    /// The files of a fake kernel: connections, counters and sysctls.
-    pub fn of(kernel: &Kernel) -> Self {
-        Self::of_files(kernel.clone())
+/// A fake kernel gives by itself what [`Options`](crate::Options) give of a real one.
+impl Kernel {
+    /// Connects a blocking client. One with options of its own is connected by
+    /// [`Options::connect_with`](crate::Options::connect_with) and [`link`](Self::link).
+    ///
+    /// ```
+    /// use ipvs_netlink::{Service, fake::Kernel};
+    ///
+    /// let kernel = Kernel::new();
+    /// let mut ipvs = kernel.connect()?;
+    /// ipvs.add_service(&Service::tcp([10, 0, 0, 1], 80))?;
+    /// assert_eq!(ipvs.services()?.len(), 1);
+    /// # Ok::<(), ipvs_netlink::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_ipvs_not_found`] where its host has no IPVS.
+    pub fn connect(&self) -> Result<blocking::Client, Error> {
+        blocking::Client::connect_with(self.link())
     }
-}
 
-impl Diagnosis {
-    /// Tells whether a fake kernel's host can do what a ruleset needs: see
+    /// Connects an asynchronous client, for any executor.
+    ///
+    /// # Errors
+    /// [`Error::is_ipvs_not_found`] where its host has no IPVS.
+    #[cfg(any(feature = "tokio", feature = "smol"))]
+    pub async fn connect_async(&self) -> Result<crate::Client, Error> {
+        crate::Client::connect_with(self.link()).await
+    }
+
+    /// Its files below `/proc`: connections, counters and sysctls.
+    pub fn proc(&self) -> Proc {
+        Proc::of_files(self.clone())
+    }
+
+    /// Tells whether its host can do what a ruleset needs: see
     /// [`Options::diagnose`](crate::Options::diagnose).
-    pub fn of(kernel: &Kernel, rules: &Ruleset) -> Self {
-        Self::new(&Proc::of(kernel), blocking::Client::connect_to(kernel), rules)
-    }
-}
-
-impl blocking::Client {
-    /// Connects to a fake kernel.
-    ///
-    /// # Errors
-    /// [`Error::is_ipvs_not_found`] where its host has no IPVS.
-    pub fn connect_to(kernel: &Kernel) -> Result<Self, Error> {
-        Self::connect_with(kernel.link())
-    }
-}
-
-#[cfg(any(feature = "tokio", feature = "smol"))]
-impl crate::Client {
-    /// Connects to a fake kernel, on any executor.
-    ///
-    /// # Errors
-    /// [`Error::is_ipvs_not_found`] where its host has no IPVS.
-    pub async fn connect_to(kernel: &Kernel) -> Result<Self, Error> {
-        Self::connect_with(kernel.link()).await
+    pub fn diagnose(&self, rules: &Ruleset) -> Diagnosis {
+        Diagnosis::new(&self.proc(), self.connect(), rules)
     }
 }

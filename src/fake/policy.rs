@@ -1,30 +1,30 @@
 //! Policies: which attributes a request may have, and how liberally they are read.
 
-use rustix::io::Errno;
+use crate::uapi::Errno;
 
-/// What an attribute has to be; its length is that of its value.
+/// The rule of an attribute; lengths are of its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rule {
-    /// Anything of at least this many bytes.
-    Any(usize),
+pub(super) enum AttributeRule {
     U8,
     U16,
     U32,
     /// At most this many bytes.
-    Bytes(usize),
+    AtMost(usize),
+    /// At least this many bytes.
+    AtLeast(usize),
     /// A string of at most this many bytes and a NUL.
     Text(u32),
     Nest,
 }
 
-impl Rule {
+impl AttributeRule {
     fn check(self, value: &[u8]) -> Result<(), Errno> {
         let fits = match self {
-            Self::Any(least) => value.len() >= least,
             Self::U8 => !value.is_empty(),
             Self::U16 => value.len() >= 2,
             Self::U32 => value.len() >= 4,
-            Self::Bytes(most) => value.len() <= most,
+            Self::AtMost(most) => value.len() <= most,
+            Self::AtLeast(least) => value.len() >= least,
             // An empty nest is one without attributes.
             Self::Nest => value.is_empty() || value.len() >= HEADER,
             Self::Text(most) => {
@@ -40,90 +40,115 @@ impl Rule {
     }
 }
 
-/// The extended acknowledgement: what the kernel says beside an error number.
-#[derive(Debug, Default)]
-pub(super) struct Report {
-    pub(super) message: Option<&'static str>,
-    /// Where in the request the attribute is that failed its rule.
-    pub(super) attribute: Option<(usize, Rule)>,
+/// The rules of a nest's attributes, by their numbers.
+#[derive(Debug)]
+pub(super) struct AttributePolicy([Option<AttributeRule>; NUMBERS]);
+
+/// More than the highest number of an attribute in any nest.
+const NUMBERS: usize = 16;
+
+impl AttributePolicy {
+    /// A policy of these rules. Attributes without a rule are skipped.
+    pub(super) const fn new(rules: &[(u16, AttributeRule)]) -> Self {
+        let mut by_number = [None; NUMBERS];
+        let mut index = 0;
+        while index < rules.len() {
+            let (number, rule) = rules[index];
+            by_number[number as usize] = Some(rule);
+            index += 1;
+        }
+        Self(by_number)
+    }
+
+    fn rule(&self, number: u16) -> Option<AttributeRule> {
+        self.0.get(usize::from(number)).copied().flatten()
+    }
 }
 
-/// Attributes, or what should be some, and where in the request they begin.
+/// The extended acknowledgement: what the kernel says beside an error number.
+#[derive(Debug, Default)]
+pub(super) struct ExtendedAck {
+    pub(super) message: Option<&'static str>,
+    /// Where in the request the attribute is that failed its rule.
+    pub(super) attribute: Option<(usize, AttributeRule)>,
+}
+
+/// A stretch of a request that should be attributes, and its place in the request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bytes<'a> {
+pub(super) struct Span<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) offset: usize,
 }
 
-/// The values of attributes, by their numbers; of duplicates the last.
+/// Attributes that passed their policy, by their numbers; of duplicates the last one.
 #[derive(Debug)]
-pub(super) struct Attributes<'a, const N: usize> {
-    values: [Option<Bytes<'a>>; N],
+pub(super) struct Parsed<'a> {
+    values: [Option<Span<'a>>; NUMBERS],
 }
 
 const HEADER: usize = 4;
 
-impl<'a, const N: usize> Attributes<'a, N> {
-    /// Reads attributes by a policy, which has a rule for each number but 0.
+impl<'a> Parsed<'a> {
+    /// Reads attributes by a policy; `ack` tells which of them is wrong.
     pub(super) fn read(
-        from: Bytes<'a>,
-        policy: &[Rule; N],
-        report: &mut Report,
+        from: Span<'a>,
+        policy: &AttributePolicy,
+        ack: &mut ExtendedAck,
     ) -> Result<Self, Errno> {
-        let mut values = [None; N];
-        let Bytes { bytes, mut offset } = from;
+        let mut values = [None; NUMBERS];
+        let Span { bytes, mut offset } = from;
         let mut rest = bytes;
         while let &[l0, l1, k0, k1, ref values_and_more @ ..] = rest {
             let length = usize::from(u16::from_ne_bytes([l0, l1]));
             if length < HEADER || length > rest.len() {
                 break;
             }
-            let kind = usize::from(u16::from_ne_bytes([k0, k1]) & KIND);
-            if (1..N).contains(&kind) {
+            let number = u16::from_ne_bytes([k0, k1]) & NUMBER;
+            if let Some(rule) = policy.rule(number) {
                 let value = &values_and_more[..length - HEADER];
-                policy[kind].check(value).inspect_err(|_| {
-                    report.message = Some("Attribute failed policy validation");
-                    report.attribute = Some((offset, policy[kind]));
+                rule.check(value).inspect_err(|_| {
+                    ack.message = Some("Attribute failed policy validation");
+                    ack.attribute = Some((offset, rule));
                 })?;
-                values[kind] = Some(Bytes { bytes: value, offset: offset + HEADER });
+                values[usize::from(number)] = Some(Span { bytes: value, offset: offset + HEADER });
             }
             let step = length.next_multiple_of(4);
             offset += step;
             rest = rest.get(step..).unwrap_or_default();
         }
         if !rest.is_empty() {
-            report.message = Some("bytes leftover after parsing attributes");
+            ack.message = Some("bytes leftover after parsing attributes");
         }
         Ok(Self { values })
     }
 
-    pub(super) fn get(&self, kind: u16) -> Option<Bytes<'a>> {
-        self.values.get(usize::from(kind)).copied().flatten()
+    pub(super) fn get(&self, number: u16) -> Option<Span<'a>> {
+        self.values.get(usize::from(number)).copied().flatten()
     }
 
-    pub(super) fn has(&self, kinds: &[u16]) -> bool {
-        kinds.iter().all(|&kind| self.get(kind).is_some())
+    pub(super) fn has(&self, numbers: &[u16]) -> bool {
+        numbers.iter().all(|&number| self.get(number).is_some())
     }
 
-    pub(super) fn u8(&self, kind: u16) -> Option<u8> {
-        self.number(kind).map(u8::from_ne_bytes)
+    pub(super) fn u8(&self, number: u16) -> Option<u8> {
+        self.integer(number).map(u8::from_ne_bytes)
     }
 
-    pub(super) fn u16(&self, kind: u16) -> Option<u16> {
-        self.number(kind).map(u16::from_ne_bytes)
+    pub(super) fn u16(&self, number: u16) -> Option<u16> {
+        self.integer(number).map(u16::from_ne_bytes)
     }
 
-    pub(super) fn u16_network(&self, kind: u16) -> Option<u16> {
-        self.number(kind).map(u16::from_be_bytes)
+    pub(super) fn u16_network(&self, number: u16) -> Option<u16> {
+        self.integer(number).map(u16::from_be_bytes)
     }
 
-    pub(super) fn u32(&self, kind: u16) -> Option<u32> {
-        self.number(kind).map(u32::from_ne_bytes)
+    pub(super) fn u32(&self, number: u16) -> Option<u32> {
+        self.integer(number).map(u32::from_ne_bytes)
     }
 
-    /// What fits into `M` bytes of the value, filled with zeros.
-    pub(super) fn filled<const M: usize>(&self, kind: u16) -> Option<[u8; M]> {
-        let bytes = self.get(kind)?.bytes;
+    /// The first `M` bytes of the value; a shorter value is filled up with zeros.
+    pub(super) fn filled<const M: usize>(&self, number: u16) -> Option<[u8; M]> {
+        let bytes = self.get(number)?.bytes;
         let length = bytes.len().min(M);
         let mut filled = [0; M];
         filled[..length].copy_from_slice(&bytes[..length]);
@@ -131,15 +156,15 @@ impl<'a, const N: usize> Attributes<'a, N> {
     }
 
     /// A string, up to its NUL.
-    pub(super) fn text(&self, kind: u16) -> Option<&'a [u8]> {
-        self.get(kind)?.bytes.split(|&byte| byte == 0).next()
+    pub(super) fn text(&self, number: u16) -> Option<&'a [u8]> {
+        self.get(number)?.bytes.split(|&byte| byte == 0).next()
     }
 
-    fn number<const M: usize>(&self, kind: u16) -> Option<[u8; M]> {
-        self.get(kind)?.bytes.first_chunk().copied()
+    fn integer<const M: usize>(&self, number: u16) -> Option<[u8; M]> {
+        self.get(number)?.bytes.first_chunk().copied()
     }
 }
 
-/// The bits of an attribute's type that are its number; the others say that it is a nest or in
-/// network order, which nobody looks at here.
-const KIND: u16 = 0x3fff;
+/// The bits of an attribute's type that are its number. The others say that it is a nest or in
+/// network order, which the kernel does not look at here.
+const NUMBER: u16 = 0x3fff;

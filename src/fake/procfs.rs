@@ -1,31 +1,31 @@
-//! The files below `/proc`, in the kernel's words: the connection table, counters, sysctls.
+//! The files below `/proc`: the tables, counters and sysctls of IPVS, and what it needs of the
+//! host.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use rustix::io::Errno;
-
+use super::connection_list::Rows;
+use super::destination::KernelDestination;
 use super::host::Host;
 use super::kernel::{Kernel, State};
+use super::listing::listing;
 use super::sysctls::Sysctls;
-use super::table::{Destination, Key, Table, ip};
+use super::table::KernelTable;
 use crate::model::{Rates, Stats};
 use crate::proc::{Files, ModuleIndex};
-use crate::wire::uapi::AF_INET;
+use crate::uapi::Errno;
 
-/// How many CPUs the host has.
-pub(super) const CPUS: usize = 2;
-
-/// How many ports a made-up client uses before the next comes.
-const PORTS: u64 = 60_000;
-const FIRST_PORT: u64 = 1024;
-
-const CONNECTIONS: &str =
-    "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n";
-const WITH_ORIGIN: &str =
-    "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Origin Expires\n";
+impl Kernel {
+    /// The text of a file below `/proc`, such as `net/ip_vs`, for programs that read it by
+    /// themselves.
+    ///
+    /// # Errors
+    /// The host has no such file, or may not read it.
+    pub fn proc_file(&self, path: &str) -> io::Result<String> {
+        io::read_to_string(Files::open(self, path)?)
+    }
+}
 
 impl Files for Kernel {
     fn open(&self, path: &str) -> io::Result<Box<dyn Read + Send>> {
@@ -41,6 +41,10 @@ impl Files for Kernel {
             return Err(Errno::NOENT.into());
         }
         let text = match path {
+            "net/ip_vs" => {
+                let buckets = table.connection_table_size(host);
+                listing(table, buckets)
+            }
             "net/ip_vs_conn" => return Ok(Box::new(Rows::new(table, host.hz, false))),
             "net/ip_vs_conn_sync" => return Ok(Box::new(Rows::new(table, host.hz, true))),
             "net/ip_vs_stats" => stats(&total(table)),
@@ -68,13 +72,20 @@ impl Files for Kernel {
         Sysctls::list(folder, &self.lock().host).ok_or_else(|| Errno::NOENT.into())
     }
 
-    /// None can be loaded besides those that are at hand.
+    fn link(&self, path: &str) -> io::Result<String> {
+        match path {
+            "thread-self/ns/user" => Ok("user:[4026531837]".to_owned()),
+            _ => Err(Errno::NOENT.into()),
+        }
+    }
+
+    /// An empty index: the host can load no modules beside those that it has.
     fn modules(&self, _: &str) -> Option<ModuleIndex> {
         Some(ModuleIndex { dependencies: String::new(), builtin: String::new() })
     }
 }
 
-/// What the files say that are not of IPVS.
+/// The text of the files below `/proc` that other parts of the kernel have.
 fn of_host(path: &str, host: &Host) -> Option<String> {
     match path {
         "modules" => {
@@ -89,177 +100,54 @@ fn of_host(path: &str, host: &Host) -> Option<String> {
             Some(format!("CapEff:\t{effective}\n"))
         }
         "thread-self/uid_map" => Some("         0          0 4294967295\n".to_owned()),
-        "net/fib_trie" if host.configured => {
-            Some("Local:\n           |-- 127.0.0.1\n              /32 host LOCAL\n".to_owned())
-        }
-        "net/fib_trie" | "net/if_inet6" => Some(String::new()),
+        "net/fib_trie" => Some(local_routes(host)),
+        "net/if_inet6" => Some(addresses_of_ipv6(host)),
+        "net/dev" => Some(devices(host, DEVICES, |_, name| format!("{name:>6}: 0 0 0 0\n"))),
+        "net/igmp" => Some(devices(host, GROUPS, |index, name| {
+            format!("{index}\t{name:<10}:     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n")
+        })),
+        "net/udp" | "net/udp6" => Some(SOCKETS.to_owned()),
         _ => None,
     }
 }
 
-/// The text of the connection table, made as it is read: tests set millions of connections.
-struct Rows {
-    groups: std::vec::IntoIter<Group>,
-    group: Option<Group>,
-    with_origin: bool,
-    /// How many rows there were, by which clients differ.
-    count: u64,
-    text: io::Cursor<String>,
+const DEVICES: &str = "Inter-|   Receive  |  Transmit\n face |bytes packets|bytes packets\n";
+const GROUPS: &str = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n";
+const SOCKETS: &str = "  sl  local_address rem_address   st\n";
+
+/// A table with a line for each interface; that of the groups has those that are up.
+fn devices(host: &Host, heading: &str, line: impl Fn(usize, &str) -> String) -> String {
+    let interfaces = (1..).zip(&host.interfaces);
+    let interfaces = interfaces.filter(|(_, interface)| interface.up || heading != GROUPS);
+    let lines = interfaces.map(|(index, interface)| line(index, &interface.name));
+    [heading.to_owned()].into_iter().chain(lines).collect()
 }
 
-/// Rows that differ in the client alone.
-#[derive(Clone)]
-struct Group {
-    protocol: Cow<'static, str>,
-    family: u16,
-    /// Whether they are templates.
-    are_templates: bool,
-    virtual_address: IpAddr,
-    virtual_port: u16,
-    destination: IpAddr,
-    destination_port: u16,
-    state: &'static str,
-    expires: u32,
-    left: u32,
-}
-
-impl Rows {
-    fn new(table: &Table, hz: u32, with_origin: bool) -> Self {
-        let mut groups = Vec::new();
-        for (key, service) in &table.services {
-            let persistence = service.timeout / hz.max(1);
-            for destination in service.destinations.iter().rev() {
-                add_groups(&mut groups, *key, destination, table.timeouts, persistence);
-            }
-        }
-        for destination in table.trash.iter() {
-            let persistence = table.services.get(&destination.origin).map_or(0, |s| s.timeout);
-            let persistence = persistence / hz.max(1);
-            add_groups(&mut groups, destination.origin, destination, table.timeouts, persistence);
-        }
-        let heading = if with_origin { WITH_ORIGIN } else { CONNECTIONS };
-        let text = io::Cursor::new(heading.to_owned());
-        Self { groups: groups.into_iter(), group: None, with_origin, count: 0, text }
+fn local_routes(host: &Host) -> String {
+    if !host.configured {
+        return String::new();
     }
-
-    fn next_row(&mut self) -> Option<String> {
-        while self.group.as_ref().is_none_or(|group| group.left == 0) {
-            self.group = Some(self.groups.next()?);
-        }
-        let group = self.group.as_mut()?;
-        group.left -= 1;
-        let (client, port) = client(group, self.count);
-        self.count += 1;
-        let Group { protocol, virtual_port, destination_port, state, expires, .. } = group;
-        let [client, virtual_address, destination] =
-            [client, group.virtual_address, group.destination].map(address);
-        let origin = if self.with_origin { "LOCAL  " } else { "" };
-        Some(format!(
-            "{protocol:3} {client} {port:04X} {virtual_address} {virtual_port:04X} {destination} \
-             {destination_port:04X} {state:11} {origin}{expires:7}\n"
-        ))
-    }
+    let of_host = host.local.iter().filter(|address| address.is_ipv4());
+    let of_host = of_host.map(|address| (address.to_string(), 32));
+    let lines = [("127.0.0.0".to_owned(), 8), ("127.0.0.1".to_owned(), 32)]
+        .into_iter()
+        .chain(of_host)
+        .map(|(address, length)| {
+            format!("           |-- {address}\n              /{length} host LOCAL\n")
+        });
+    ["Local:\n".to_owned()].into_iter().chain(lines).collect()
 }
 
-impl Read for Rows {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let read = self.text.read(buffer)?;
-            if read > 0 || buffer.is_empty() {
-                return Ok(read);
-            }
-            match self.next_row() {
-                Some(row) => self.text = io::Cursor::new(row),
-                None => return Ok(0),
-            }
-        }
-    }
-}
-
-/// A client of one of the networks that are set aside for tests and examples.
-fn client(group: &Group, row: u64) -> (IpAddr, u16) {
-    let (number, port) = if group.are_templates {
-        (row, 0)
-    } else {
-        (row / PORTS, u16::try_from(FIRST_PORT + row % PORTS).unwrap_or(0))
+fn addresses_of_ipv6(host: &Host) -> String {
+    let line = |address: &IpAddr| match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(v6) => Some(format!("{:032x} 01 80 10 80       lo\n", v6.to_bits())),
     };
-    let address = if group.family == AF_INET {
-        let first = Ipv4Addr::new(198, 18, 0, 1).to_bits();
-        Ipv4Addr::from_bits(first.wrapping_add(u32::try_from(number).unwrap_or(0))).into()
-    } else {
-        let first = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).to_bits();
-        Ipv6Addr::from_bits(first + u128::from(number)).into()
-    };
-    (address, port)
-}
-
-fn add_groups(
-    groups: &mut Vec<Group>,
-    key: Key,
-    destination: &Destination,
-    [established, fin, udp]: [u32; 3],
-    persistence: u32,
-) {
-    let family = key.family();
-    // What comes by a mark can have any address and protocol: an example's, and TCP.
-    let (number, virtual_address, virtual_port) = match key {
-        Key::Address { protocol, address, port, .. } => (protocol, ip(family, address), port),
-        Key::Mark { .. } if family == AF_INET => (6, Ipv4Addr::new(192, 0, 2, 1).into(), 80),
-        Key::Mark { .. } => (6, Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1).into(), 80),
-    };
-    let protocol = match number {
-        6 => "TCP".into(),
-        17 => "UDP".into(),
-        132 => "SCTP".into(),
-        other => format!("IP_{other}").into(),
-    };
-    let (inactive, expires) = match number {
-        6 => ("TIME_WAIT", fin),
-        17 => ("UDP", udp),
-        132 => ("INIT", 30),
-        _ => ("ERR!", 60),
-    };
-    let base = Group {
-        protocol,
-        family,
-        are_templates: false,
-        virtual_address,
-        virtual_port,
-        destination: ip(destination.id.family, destination.id.address),
-        destination_port: destination.id.port,
-        state: "ESTABLISHED",
-        expires: established,
-        left: destination.active,
-    };
-    let inactive = Group { state: inactive, expires, left: destination.inactive, ..base.clone() };
-    let mut templates = Group {
-        are_templates: true,
-        state: "NONE",
-        expires: persistence,
-        left: destination.persistent,
-        ..base.clone()
-    };
-    if let Key::Mark { mark, .. } = key {
-        templates.protocol = "IP".into();
-        templates.virtual_port = 0;
-        templates.virtual_address = match family {
-            AF_INET => Ipv4Addr::from_bits(mark).into(),
-            _ => Ipv6Addr::from_bits(u128::from(mark) << 96).into(),
-        };
-    }
-    groups.extend([base, inactive, templates]);
-}
-
-/// As `%08X` and `%pI6` print it.
-fn address(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(v4) => format!("{:08X}", v4.to_bits()),
-        IpAddr::V6(v6) => v6.segments().map(|segment| format!("{segment:04x}")).join(":"),
-    }
+    host.local.iter().filter_map(line).collect()
 }
 
 /// The counters of all services together.
-fn total(table: &Table) -> Stats {
+fn total(table: &KernelTable) -> Stats {
     table.services.values().map(|service| service.stats.shown()).fold(Stats::default(), sum)
 }
 
@@ -311,7 +199,7 @@ fn stats(total: &Stats) -> String {
     )
 }
 
-/// The CPUs have half of everything each, the first one what is odd.
+/// Each of the two CPUs has half of every counter; the first has the odd one.
 fn stats_per_cpu(total: &Stats) -> String {
     let all = counters(total);
     format!(
@@ -326,9 +214,9 @@ fn stats_per_cpu(total: &Stats) -> String {
     )
 }
 
-fn status(table: &mut Table, most: u32, [of_connections, of_services]: [i32; 2]) -> String {
+fn status(table: &mut KernelTable, most: u32, [of_connections, of_services]: [i32; 2]) -> String {
     let live = table.services.values().flat_map(|service| &service.destinations);
-    let entries: u64 = live.chain(table.trash.iter()).map(Destination::entries).sum();
+    let entries: u64 = live.chain(table.trash.iter()).map(KernelDestination::entries).sum();
     let services = table.services.len();
     let service_buckets = if services == 0 {
         0
@@ -361,12 +249,11 @@ fn status(table: &mut Table, most: u32, [of_connections, of_services]: [i32; 2])
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
+    use std::net::{IpAddr, Ipv6Addr};
     use std::time::Duration;
 
     use super::*;
-    use crate::blocking::Client;
-    use crate::fake::{Host, Version};
+    use crate::fake::{Host, Series};
     use crate::model::{Destination, Family, Persistence, Service, Timeouts};
     use crate::proc::{Connection, Proc, sysctl};
 
@@ -377,16 +264,16 @@ mod tests {
     #[test]
     fn the_table_has_what_the_counts_say() {
         let kernel = Kernel::new();
-        let (mut ipvs, proc) = (Client::connect_to(&kernel).unwrap(), Proc::of(&kernel));
+        let (mut ipvs, proc) = (kernel.connect().unwrap(), kernel.proc());
         assert_eq!(table(&proc), []);
         let persistence = Persistence::new(Duration::from_secs(77));
-        let mark = NonZeroU32::new(0x0102_0304).unwrap();
+        let mark = 0x0102_0304;
         let services = [
-            Service::tcp([10, 0, 0, 1], 80).persistent(persistence),
+            Service::tcp([10, 0, 0, 1], 80).persistence(persistence),
             Service::udp([10, 0, 0, 1], 53),
             Service::sctp(Ipv6Addr::LOCALHOST, 9),
-            Service::mark(mark, Family::V4).persistent(persistence),
-            Service::mark(mark, Family::V6).persistent(persistence),
+            Service::mark(mark, Family::V4).unwrap().persistence(persistence),
+            Service::mark(mark, Family::V6).unwrap().persistence(persistence),
         ];
         for service in &services {
             ipvs.add_service(service).unwrap();
@@ -430,7 +317,7 @@ mod tests {
     #[test]
     fn counters_add_up() {
         let kernel = Kernel::new();
-        let (mut ipvs, proc) = (Client::connect_to(&kernel).unwrap(), Proc::of(&kernel));
+        let (mut ipvs, proc) = (kernel.connect().unwrap(), kernel.proc());
         for (port, connections) in [(80, 3), (81, 4)] {
             let service = Service::tcp([10, 0, 0, 1], port);
             ipvs.add_service(&service).unwrap();
@@ -449,9 +336,9 @@ mod tests {
 
     #[test]
     fn a_host_without_permission_reads_and_sets_nothing() {
-        let mut host = Host::new(Version::Linux7_3);
+        let mut host = Host::of_series(Series::Linux7_3);
         host.privileged = false;
-        let proc = Proc::of(&Kernel::on(host));
+        let proc = Kernel::on(host).proc();
         assert!(!proc.sysctl(&sysctl::CONNTRACK).unwrap());
         assert_eq!(table(&proc), []);
         let refused =
@@ -465,7 +352,7 @@ mod tests {
     #[test]
     fn a_host_without_ipvs_has_no_files_of_it() {
         let kernel = Kernel::new();
-        let proc = Proc::of(&kernel);
+        let proc = kernel.proc();
         proc.set_sysctl(&sysctl::SYNC_RETRIES, 3).unwrap();
         proc.set_sysctl_named("net.ipv4.ip_forward", "1").unwrap();
         kernel.configure(|host| host.family = None);

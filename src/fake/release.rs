@@ -1,7 +1,7 @@
-//! What differs between kernels, as facts of a release: the one table that the fake kernel, the
-//! tests on real kernels and the differential take it from.
+//! The differences between kernels, as facts of a release: the one table for the fake kernel, the
+//! tests on real kernels and the differential.
 //!
-//! All of it was seen on kernels of Debian for x86-64: 5.10.262, 6.1.172 to 6.1.192, 6.12.101,
+//! Each fact was seen on kernels of Debian for x86-64: 5.10.262, 6.1.172 to 6.1.192, 6.12.101,
 //! 6.12.117, 6.16 to 6.18, 7.2.6 and 7.3.4.
 
 use std::fmt;
@@ -9,16 +9,16 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// Major and minor, as 6 and 12.
-type Series = (u32, u32);
+type MajorMinor = (u32, u32);
 
 /// Since when kernels do something.
 struct Since {
     /// The first series of mainline.
-    series: Series,
+    series: MajorMinor,
     /// In which earlier series it is, and from which patch level on.
-    backports: &'static [(Series, u32)],
+    backports: &'static [(MajorMinor, u32)],
     /// The same of Debian's kernels that tell a build instead of a patch level: 6.1.0-53.
-    debian: &'static [(Series, u32)],
+    debian: &'static [(MajorMinor, u32)],
 }
 
 /// No build of a series.
@@ -58,7 +58,7 @@ const RESIZED_TABLES: Since = Since { series: (7, 1), backports: &[], debian: &[
 /// A kernel that the fake was held against; a preset of what differs from kernel to kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-pub enum Version {
+pub enum Series {
     /// Linux 5.10, as Debian's 5.10.0-46, which is 5.10.262.
     Linux5_10,
     /// Linux 6.1, as Debian's 6.1.0-56, which is 6.1.192.
@@ -69,8 +69,8 @@ pub enum Version {
     Linux7_3,
 }
 
-impl Version {
-    /// All that there are, the oldest first.
+impl Series {
+    /// All series, the oldest first.
     pub const ALL: &'static [Self] =
         &[Self::Linux5_10, Self::Linux6_1, Self::Linux6_12, Self::Linux7_3];
 
@@ -89,24 +89,24 @@ impl Version {
 /// A kernel's release, as `uname -r` prints it, and what is known of it.
 ///
 /// A release of mainline (`6.12.104`, also with a distribution's words behind it) is known by its
-/// patch level, one of Debian (`6.1.0-56-amd64`) by its build. Other vendors (`5.14.0-427.el9.x86_64`,
-/// `6.8.0-1015-azure`) bring changes back as they see fit and do not tell: such a release has what
-/// mainline's series has, and of what was brought to older series as much as the
-/// [nearest](Self::nearest) of the kernels that are known; it says so when printed.
+/// patch level, one of Debian (`6.1.0-56-amd64`) by its build. Other vendors
+/// (`5.14.0-427.el9.x86_64`, `6.8.0-1015-azure`) bring changes back as they see fit and do not
+/// tell: such a release has what mainline's series has, and of what was brought to older series as
+/// much as the [nearest](Self::nearest) of the kernels that are known; it says so when printed.
 ///
 /// ```
-/// use ipvs_netlink::fake::{Release, Version};
+/// use ipvs_netlink::fake::{Release, Series};
 ///
 /// let release: Release = "6.1.0-48-cloud-amd64".parse()?;
 /// assert_eq!(release.largest_threshold(), u32::MAX);
 /// let release: Release = "5.14.0-427.13.1.el9_4.x86_64".parse()?;
-/// assert_eq!(release.nearest(), Some(Version::Linux5_10));
+/// assert_eq!(release.nearest(), Some(Series::Linux5_10));
 /// # Ok::<(), ipvs_netlink::fake::UnknownRelease>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Release {
     text: String,
-    series: Series,
+    series: MajorMinor,
     patch: u32,
     build: Build,
 }
@@ -137,13 +137,13 @@ impl Release {
     }
 
     /// The preset that stands in for a vendor's kernel; `None` where the release itself is known.
-    pub fn nearest(&self) -> Option<Version> {
+    pub fn nearest(&self) -> Option<Series> {
         // The series of a major number end with 19, so that they can be counted.
-        let count = |(major, minor): Series| major.saturating_mul(20).saturating_add(minor);
+        let count = |(major, minor): MajorMinor| major.saturating_mul(20).saturating_add(minor);
         let distance =
-            |version: &Version| count(version.release().series).abs_diff(count(self.series));
+            |version: &Series| count(version.release().series).abs_diff(count(self.series));
         let is_vendors = self.build == Build::Vendor;
-        Version::ALL.iter().copied().filter(|_| is_vendors).min_by_key(distance)
+        Series::ALL.iter().copied().filter(|_| is_vendors).min_by_key(distance)
     }
 
     /// The highest upper threshold that a destination may have: 2,147,483,647 since 6.1.187,
@@ -152,8 +152,9 @@ impl Release {
         if self.has(&THRESHOLDS_OF_31_BITS) { i32::MAX.cast_unsigned() } else { u32::MAX }
     }
 
-    /// Whether a destination with more connections than a new upper threshold is overloaded as soon as
-    /// it has that threshold: since 6.1.187, 6.12.104 and 7.2. Before, it gets one more connection.
+    /// Whether a destination with more connections than a new upper threshold is overloaded as soon
+    /// as it has that threshold: since 6.1.187, 6.12.104 and 7.2. Before, it gets one more
+    /// connection.
     pub fn rechecks_thresholds(&self) -> bool {
         self.has(&RECHECKED_THRESHOLDS)
     }
@@ -175,8 +176,8 @@ impl Release {
         self.has(&CHECKED_HEADERS)
     }
 
-    /// Whether the lowest address of a network (`127.0.0.0`) is a broadcast address, as it was before
-    /// 5.14, and no destination's.
+    /// Whether the lowest address of a network (`127.0.0.0`) is a broadcast address, as it was
+    /// before 5.14, and no destination's.
     pub fn has_lowest_broadcast(&self) -> bool {
         !self.has(&LOWEST_ADDRESS_IS_A_HOSTS)
     }
@@ -223,7 +224,7 @@ impl fmt::Display for Release {
     }
 }
 
-/// What a text is that is no kernel's release.
+/// The error for a text that is no kernel's release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnknownRelease(String);
@@ -375,7 +376,7 @@ mod tests {
 
     #[test]
     fn the_presets_are_what_was_seen() {
-        let facts = |version: Version| {
+        let facts = |version: Series| {
             let release = version.release();
             assert_eq!(release, release.text.parse().unwrap());
             (
@@ -388,7 +389,7 @@ mod tests {
                 release.acknowledgement_size(),
             )
         };
-        let seen: Vec<_> = Version::ALL.iter().copied().map(facts).collect();
+        let seen: Vec<_> = Series::ALL.iter().copied().map(facts).collect();
         let wanted = [
             (true, false, true, false, true, false, 768),
             (false, false, true, true, false, false, 768),
@@ -401,13 +402,13 @@ mod tests {
     #[test]
     fn a_vendors_kernel_is_taken_for_the_nearest_and_says_so() {
         for (text, nearest) in [
-            ("4.18.0-513.5.1.el8_9.x86_64", Version::Linux5_10),
-            ("5.14.0-427.13.1.el9_4.x86_64", Version::Linux5_10),
-            ("5.15.0-1053-aws", Version::Linux5_10),
-            ("6.2.0-39-generic", Version::Linux6_1),
-            ("6.8.0-1015-azure", Version::Linux6_12),
-            ("6.12.0-55.9.1.el10_0.x86_64", Version::Linux6_12),
-            ("7.0.0-5-generic", Version::Linux7_3),
+            ("4.18.0-513.5.1.el8_9.x86_64", Series::Linux5_10),
+            ("5.14.0-427.13.1.el9_4.x86_64", Series::Linux5_10),
+            ("5.15.0-1053-aws", Series::Linux5_10),
+            ("6.2.0-39-generic", Series::Linux6_1),
+            ("6.8.0-1015-azure", Series::Linux6_12),
+            ("6.12.0-55.9.1.el10_0.x86_64", Series::Linux6_12),
+            ("7.0.0-5-generic", Series::Linux7_3),
         ] {
             let vendors = release(text);
             assert_eq!(vendors.nearest(), Some(nearest), "{text}");
@@ -418,7 +419,7 @@ mod tests {
             release("6.8.0-1015-azure").to_string(),
             "6.8.0-1015-azure (a vendor's kernel, taken for 6.12.117)"
         );
-        // What a series of mainline has, a vendor's kernel of it has, whatever Debian leaves out.
+        // A vendor's kernel has what mainline's series has, even what Debian leaves out.
         let facts = |text: &str| {
             let it = release(text);
             let headers = it.checks_headers();
@@ -430,7 +431,7 @@ mod tests {
         assert_eq!(facts("6.2.0-39-generic"), (true, false, true, false));
         assert_eq!(release("6.2.0-39-generic").acknowledgement_size(), 768);
         assert_eq!(release("6.5.0-1024-azure").acknowledgement_size(), 896);
-        // What came later is not there, near as it may be.
+        // Changes of later series are not in it, however near.
         assert!(!release("7.0.0-5-generic").resizes_connection_table());
         assert!(release("7.1.0-5-generic").resizes_connection_table());
         // These keep mainline's patch levels.

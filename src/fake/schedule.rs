@@ -1,25 +1,33 @@
-//! Scheduling a connection: exactly where the scheduler goes by weights and counts, in the right
-//! shares where it goes by a hash.
+//! Scheduling a connection: exactly as the kernel for schedulers that go by weights and counts, and
+//! in the right shares for those that go by a hash.
 
-use super::table::{Destination, DestinationId, Key, Service};
+use super::destination::KernelDestination;
+use super::key::{DestinationId, Key};
 
-/// The service flag by which `sh` and `mh` pass over a destination that takes no connections.
-const FALLBACK: u32 = 0x8;
 /// The places in the table of `sh`, and of `dh`.
 const PLACES: u64 = 256;
 
-/// Where a scheduler has got to.
+/// Why no destination was chosen.
+pub(super) enum Refused {
+    /// No destination takes connections.
+    NoDestination,
+    /// The scheduler is not modelled.
+    NotModelled,
+}
+
+/// The state of a scheduler between two connections.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
+pub(super) struct SchedulerTurn {
     /// The destination chosen last; `None` is before the first.
     last: Option<DestinationId>,
-    /// `wrr`: the weight that a destination needs in this round; `None` is the highest there is.
+    /// `wrr`: the weight that a destination needs in this round; `None` stands for the highest
+    /// weight.
     level: Option<u32>,
-    /// By hash: how many clients there were.
+    /// Schedulers by hash: the number of clients so far.
     clients: u64,
 }
 
-impl Turn {
+impl SchedulerTurn {
     /// The number of the next client. A hash would lead clients to places of the scheduler's table
     /// in any order; here they take them in turn, so that few show what many would.
     fn next_client(&mut self) -> u64 {
@@ -27,15 +35,54 @@ impl Turn {
         self.clients - 1
     }
 
+    /// The index of the destination that a scheduler gives the next connection of a service.
+    /// `falls_back`: `sh` and `mh` pass over a destination that takes no connections.
+    pub(super) fn choose(
+        &mut self,
+        scheduler: Option<&str>,
+        falls_back: bool,
+        service: Key,
+        destinations: &[KernelDestination],
+    ) -> Result<usize, Refused> {
+        let chosen = match scheduler {
+            Some("rr") => round_robin(destinations, self),
+            Some("wrr") => weighted_round_robin(destinations, self),
+            Some("lc") => least(destinations, |d| (load(d), 1)),
+            Some("wlc") => least(destinations, |d| (load(d), d.settings.weight)),
+            Some("sed") => least(destinations, delay),
+            Some("nq") => in_order(destinations)
+                .find(|(_, d)| takes_connections(d) && d.active == 0)
+                .map(|(index, _)| index)
+                .or_else(|| least(destinations, delay)),
+            // Of equal ones the first wins, as with `least`: the highest weight is the least of
+            // 1/w.
+            Some("fo") => least(destinations, |d| (1, d.settings.weight)),
+            Some("sh") => {
+                let place = self.next_client() % PLACES;
+                by_hash(destinations, |d| d.settings.weight.max(1), place, falls_back)
+            }
+            Some("mh") => {
+                let step = divisor(destinations, |d| d.last_weight);
+                by_hash(destinations, |d| d.last_weight / step, self.next_client(), falls_back)
+            }
+            Some("dh") => {
+                let place = address_place(service).unwrap_or_else(|| self.next_client() % PLACES);
+                by_hash(destinations, |_| 1, place, false)
+            }
+            _ => return Err(Refused::NotModelled),
+        };
+        chosen.ok_or(Refused::NoDestination)
+    }
+
     /// The destination at `index` is about to go: its turn passes to the one listed before it.
-    pub(super) fn before_removal(&mut self, destinations: &[Destination], index: usize) {
+    pub(super) fn before_removal(&mut self, destinations: &[KernelDestination], index: usize) {
         if self.last == Some(destinations[index].id) {
             self.last = destinations.get(index + 1).map(|newer| newer.id);
         }
     }
 
     /// Destinations were added, edited or removed: `wrr` starts again at the first.
-    pub(super) fn changed(&mut self, destinations: &[Destination]) {
+    pub(super) fn changed(&mut self, destinations: &[KernelDestination]) {
         let Some(level) = self.level else { return };
         let (step, top) = steps(destinations);
         self.last = None;
@@ -47,69 +94,30 @@ impl Turn {
     }
 }
 
-/// Why no destination was chosen.
-pub(super) enum Refused {
-    /// No destination takes connections.
-    NoDestination,
-    /// The scheduler is not modelled.
-    NotModelled,
-}
-
-/// The index of the destination that the service's scheduler gives the next connection.
-pub(super) fn choose(key: Key, service: &mut Service) -> Result<usize, Refused> {
-    let Service { destinations, turn, scheduler, flags, .. } = service;
-    let falls_back = *flags & FALLBACK != 0;
-    let chosen = match scheduler.as_deref() {
-        Some("rr") => round_robin(destinations, turn),
-        Some("wrr") => weighted_round_robin(destinations, turn),
-        Some("lc") => least(destinations, |d| (load(d), 1)),
-        Some("wlc") => least(destinations, |d| (load(d), d.settings.weight)),
-        Some("sed") => least(destinations, delay),
-        Some("nq") => in_order(destinations)
-            .find(|(_, d)| takes_connections(d) && d.active == 0)
-            .map(|(index, _)| index)
-            .or_else(|| least(destinations, delay)),
-        // Of equal ones the first wins, as with `least`: the highest weight is the least of 1/w.
-        Some("fo") => least(destinations, |d| (1, d.settings.weight)),
-        Some("sh") => {
-            let place = turn.next_client() % PLACES;
-            by_hash(destinations, |d| d.settings.weight.max(1), place, falls_back)
-        }
-        Some("mh") => {
-            let step = divisor(destinations, |d| d.last_weight);
-            by_hash(destinations, |d| d.last_weight / step, turn.next_client(), falls_back)
-        }
-        Some("dh") => {
-            let place = address_place(key).unwrap_or_else(|| turn.next_client() % PLACES);
-            by_hash(destinations, |_| 1, place, false)
-        }
-        _ => return Err(Refused::NotModelled),
-    };
-    chosen.ok_or(Refused::NoDestination)
-}
-
-fn takes_connections(destination: &Destination) -> bool {
+fn takes_connections(destination: &KernelDestination) -> bool {
     !destination.overloaded && destination.settings.weight > 0
 }
 
 /// Active connections weigh 256 times as much as inactive ones.
-fn load(destination: &Destination) -> u64 {
+fn load(destination: &KernelDestination) -> u64 {
     u64::from(destination.active) * 256 + u64::from(destination.inactive)
 }
 
-fn delay(destination: &Destination) -> (u64, u32) {
+fn delay(destination: &KernelDestination) -> (u64, u32) {
     (u64::from(destination.active) + 1, destination.settings.weight)
 }
 
 /// The kernel's order, newest first.
-fn in_order(destinations: &[Destination]) -> impl Iterator<Item = (usize, &Destination)> {
+fn in_order(
+    destinations: &[KernelDestination],
+) -> impl Iterator<Item = (usize, &KernelDestination)> {
     destinations.iter().enumerate().rev()
 }
 
 /// The first of the destinations with the least cost for its weight.
 fn least(
-    destinations: &[Destination],
-    cost_and_weight: impl Fn(&Destination) -> (u64, u32),
+    destinations: &[KernelDestination],
+    cost_and_weight: impl Fn(&KernelDestination) -> (u64, u32),
 ) -> Option<usize> {
     let mut least: Option<(usize, u64, u32)> = None;
     for (index, destination) in in_order(destinations).filter(|(_, d)| takes_connections(d)) {
@@ -126,20 +134,20 @@ fn least(
 }
 
 /// How many of the destinations, in the kernel's order, have had their turn.
-fn done(destinations: &[Destination], turn: &Turn) -> usize {
+fn done(destinations: &[KernelDestination], turn: &SchedulerTurn) -> usize {
     let last = turn.last.and_then(|id| destinations.iter().position(|d| d.id == id));
     last.map_or(0, |index| destinations.len() - index)
 }
 
-/// The destinations in the kernel's order, so many of them put last.
+/// The destinations in the kernel's order, the first `count` of them put last.
 fn all_after(
-    destinations: &[Destination],
+    destinations: &[KernelDestination],
     count: usize,
-) -> impl Iterator<Item = (usize, &Destination)> {
+) -> impl Iterator<Item = (usize, &KernelDestination)> {
     in_order(destinations).skip(count).chain(in_order(destinations).take(count))
 }
 
-fn round_robin(destinations: &[Destination], turn: &mut Turn) -> Option<usize> {
+fn round_robin(destinations: &[KernelDestination], turn: &mut SchedulerTurn) -> Option<usize> {
     let done = done(destinations, turn);
     let (index, chosen) = all_after(destinations, done).find(|(_, d)| takes_connections(d))?;
     turn.last = Some(chosen.id);
@@ -147,14 +155,14 @@ fn round_robin(destinations: &[Destination], turn: &mut Turn) -> Option<usize> {
 }
 
 /// The greatest common divisor of the destinations' weights, and the level at which a round begins.
-fn steps(destinations: &[Destination]) -> (u32, u32) {
+fn steps(destinations: &[KernelDestination]) -> (u32, u32) {
     let step = divisor(destinations, |d| d.settings.weight);
     let top = destinations.iter().map(|d| d.settings.weight).max().unwrap_or(0);
     (step, top.saturating_sub(step - 1))
 }
 
 /// The greatest common divisor of the destinations' weights; 1 where all are 0.
-fn divisor(destinations: &[Destination], weight: impl Fn(&Destination) -> u32) -> u32 {
+fn divisor(destinations: &[KernelDestination], weight: impl Fn(&KernelDestination) -> u32) -> u32 {
     destinations.iter().map(weight).fold(0, greatest_common_divisor).max(1)
 }
 
@@ -163,12 +171,15 @@ fn greatest_common_divisor(a: u32, b: u32) -> u32 {
 }
 
 /// A round of all destinations for each level of weight, from the highest down in equal steps.
-fn weighted_round_robin(destinations: &[Destination], turn: &mut Turn) -> Option<usize> {
+fn weighted_round_robin(
+    destinations: &[KernelDestination],
+    turn: &mut SchedulerTurn,
+) -> Option<usize> {
     let (step, top) = steps(destinations);
     let mut level = turn.level.unwrap_or(top);
     let available = destinations.iter().filter(|d| takes_connections(d));
     let Some(highest) = available.map(|d| d.settings.weight).max() else {
-        // The kernel has looked at all for nothing, and goes on from where it ended.
+        // The kernel has looked at every destination in vain, and goes on from where it ended.
         if top > 0 && (turn.last.is_none() || level > step) {
             (turn.last, turn.level) = (None, Some(top));
         } else if top > 0 {
@@ -196,8 +207,8 @@ fn weighted_round_robin(destinations: &[Destination], turn: &mut Turn) -> Option
 /// each other, again and again. Where it takes no connections it is the next that does, with
 /// fallback, and otherwise none: a share is kept at weight 0.
 fn by_hash(
-    destinations: &[Destination],
-    share: impl Fn(&Destination) -> u32,
+    destinations: &[KernelDestination],
+    share: impl Fn(&KernelDestination) -> u32,
     place: u64,
     falls_back: bool,
 ) -> Option<usize> {

@@ -5,36 +5,38 @@ use std::collections::VecDeque;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_ECHO, NLM_F_MULTIPART, NLM_F_REQUEST, NLMSG_DONE,
 };
-use rustix::io::Errno;
 
-use super::acknowledgement;
-use super::commands::{self, Context, TOP, Top};
-use super::controller;
-use super::dump::{Dump, What};
+use super::context::Context;
+use super::dump::{Dump, Listed};
 use super::host::Host;
 use super::kernel::State;
-use super::policy::{Bytes, Report};
+use super::policy::{ExtendedAck, Parsed, Span};
+use super::request::{self, REQUEST};
 use super::writer::{Header, Writer};
-use crate::wire::Command;
+use super::{acknowledgement, nlctrl};
+use crate::uapi::Command;
+use crate::uapi::Errno;
+use crate::uapi::netlink::nlctrl::GET_FAMILY;
+use crate::uapi::netlink::{
+    DEFAULT_BUFFER, GENERIC_HEADER_LENGTH, GENL_ID_CTRL, HEADER_LENGTH, LONGEST_PART, SEND_OVERHEAD,
+};
 
-/// The default receive buffer and send buffer, in bytes as the kernel accounts them.
-const BUFFER: usize = 212_992;
-/// What of the send buffer a message cannot have.
-const SEND_OVERHEAD: usize = 32;
 /// The first part of a listing on a fresh socket.
 const SMALL_PART: usize = 3_776;
-/// The largest part, whatever the receive buffers.
-const LARGEST_PART: usize = 32_448;
-/// What the kernel keeps beside the bytes of a datagram.
+/// The bytes that the kernel keeps beside those of a datagram.
 const SHARED: usize = 320;
 const OVERHEAD: usize = 256;
 
-const HEADER: usize = 16;
-const GENERIC_HEADER: usize = 20;
+/// Both headers of a request.
+const HEADERS: usize = HEADER_LENGTH + GENERIC_HEADER_LENGTH;
 /// Message types below are netlink's own.
-const FIRST_FAMILY: u16 = 0x10;
+const FIRST_FAMILY: u16 = GENL_ID_CTRL;
+/// The first command whose reserved header bits are checked. The kernel does so for commands that
+/// came after the check, which is newer than all of today's commands of IPVS.
+const FIRST_STRICT_COMMAND: u8 = Command::Flush.number() + 1;
+const FIRST_STRICT_COMMAND_OF_NLCTRL: u8 = 11;
 
-/// A datagram in the queue, and what it is accounted for.
+/// A datagram in the queue, and the bytes that it takes of the receive buffer.
 #[derive(Debug)]
 struct Queued {
     bytes: Vec<u8>,
@@ -47,9 +49,9 @@ pub(super) struct Socket {
     pub(super) port: u32,
     queue: VecDeque<Queued>,
     used: usize,
-    /// Answers were dropped, and more will be until the queue is empty.
+    /// Whether answers were dropped: all others are, too, until the queue is empty.
     congested: bool,
-    /// What the next receive fails with, before it looks at the queue.
+    /// The error of the next receive, which comes before the queue.
     error: Option<Errno>,
     largest_receive: usize,
     dump: Option<Dump>,
@@ -57,23 +59,23 @@ pub(super) struct Socket {
     spare: Vec<Vec<u8>>,
 }
 
-/// A message's header.
+/// A message, with what its header says.
 #[derive(Clone, Copy)]
-struct Request<'a> {
+struct RawRequest<'a> {
     message: &'a [u8],
-    header: &'a [u8; HEADER],
+    header: &'a [u8; HEADER_LENGTH],
     message_type: u16,
     flags: u16,
     sequence: u32,
 }
 
-impl<'a> Request<'a> {
+impl<'a> RawRequest<'a> {
     /// The next message of a datagram.
     fn split(rest: &mut &'a [u8]) -> Option<Self> {
-        let header: &[u8; HEADER] = rest.first_chunk()?;
+        let header: &[u8; HEADER_LENGTH] = rest.first_chunk()?;
         let &[l0, l1, l2, l3, t0, t1, f0, f1, s0, s1, s2, s3, ..] = header;
         let length = usize::try_from(u32::from_ne_bytes([l0, l1, l2, l3])).ok()?;
-        let message = rest.get(..length).filter(|message| message.len() >= HEADER)?;
+        let message = rest.get(..length).filter(|message| message.len() >= HEADER_LENGTH)?;
         *rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some(Self {
             message,
@@ -85,12 +87,11 @@ impl<'a> Request<'a> {
     }
 }
 
-/// What came of a request.
-enum Done {
-    /// It succeeded.
-    Yes,
-    /// A listing has begun, whose end mark stands for an acknowledgement.
-    Later,
+/// How a request that succeeded is answered.
+enum Reply {
+    Acknowledge,
+    /// A listing, whose end mark stands for the acknowledgement.
+    List,
 }
 
 impl Socket {
@@ -107,8 +108,8 @@ impl Socket {
         }
     }
 
-    /// Takes a datagram of requests. `refusal` is an error to answer them with instead of doing
-    /// them.
+    /// Takes a datagram of requests. With a `refusal` none of them is carried out, and each is
+    /// answered with that error.
     pub(super) fn send(
         &mut self,
         state: &mut State,
@@ -118,27 +119,27 @@ impl Socket {
         if datagram.is_empty() {
             return Err(Errno::NODATA);
         }
-        if datagram.len() > BUFFER - SEND_OVERHEAD {
+        if datagram.len() > DEFAULT_BUFFER - SEND_OVERHEAD {
             return Err(Errno::MSGSIZE);
         }
         let mut rest = datagram;
-        while let Some(request) = Request::split(&mut rest) {
-            let mut report = Report::default();
+        while let Some(request) = RawRequest::split(&mut rest) {
+            let mut ack = ExtendedAck::default();
             let is_request =
                 request.flags & NLM_F_REQUEST != 0 && request.message_type >= FIRST_FAMILY;
             let outcome = match refusal {
                 Some(errno) => Err(errno),
-                None if is_request => self.generic(state, request, &mut report),
-                None => Ok(Done::Yes),
+                None if is_request => self.generic(state, request, &mut ack),
+                None => Ok(Reply::Acknowledge),
             };
             let errno = match outcome {
-                Ok(Done::Later) => continue,
-                Ok(Done::Yes) => 0,
-                Err(errno) => errno.raw_os_error(),
+                Ok(Reply::List) => continue,
+                Ok(Reply::Acknowledge) => 0,
+                Err(errno) => errno.number(),
             };
             if request.flags & NLM_F_ACK != 0 || errno != 0 {
                 let mut out = self.writer();
-                acknowledgement::write(&mut out, self.port, request.header, errno, &report);
+                acknowledgement::write(&mut out, self.port, request.header, errno, &ack);
                 self.answer(&state.host, out);
             }
         }
@@ -149,57 +150,52 @@ impl Socket {
     fn generic(
         &mut self,
         state: &mut State,
-        request: Request<'_>,
-        report: &mut Report,
-    ) -> Result<Done, Errno> {
-        let is_controller = request.message_type == controller::FAMILY;
-        if !is_controller && state.host.family != Some(request.message_type) {
+        request: RawRequest<'_>,
+        ack: &mut ExtendedAck,
+    ) -> Result<Reply, Errno> {
+        let is_nlctrl = request.message_type == GENL_ID_CTRL;
+        if !is_nlctrl && state.host.family != Some(request.message_type) {
             return Err(Errno::NOENT);
         }
         let &[.., command, _, r0, r1] =
-            request.message.first_chunk::<GENERIC_HEADER>().ok_or(Errno::INVAL)?;
-        let first_strict = if is_controller {
-            controller::FIRST_STRICT_COMMAND
-        } else {
-            Command::Flush.number() + 1
-        };
+            request.message.first_chunk::<HEADERS>().ok_or(Errno::INVAL)?;
+        let first_strict =
+            if is_nlctrl { FIRST_STRICT_COMMAND_OF_NLCTRL } else { FIRST_STRICT_COMMAND };
         let dump = request.flags & NLM_F_DUMP == NLM_F_DUMP;
         if state.host.checks_headers && command >= first_strict {
             let flags = if dump { request.flags & !NLM_F_DUMP } else { request.flags };
             if r0 | r1 != 0 {
-                report.message = Some("genlmsghdr.reserved field is not 0");
+                ack.message = Some("genlmsghdr.reserved field is not 0");
                 return Err(Errno::INVAL);
             }
             if flags & !(NLM_F_REQUEST | NLM_F_ACK | NLM_F_ECHO) != 0 {
-                report.message = Some("ambiguous or reserved bits set in nlmsg_flags");
+                ack.message = Some("ambiguous or reserved bits set in nlmsg_flags");
                 return Err(Errno::INVAL);
             }
         }
-        let attributes = Bytes {
-            bytes: request.message.get(GENERIC_HEADER..).unwrap_or_default(),
-            offset: GENERIC_HEADER,
-        };
+        let attributes =
+            Span { bytes: request.message.get(HEADERS..).unwrap_or_default(), offset: HEADERS };
         let mut header = Header {
             message_type: request.message_type,
             flags: 0,
             sequence: request.sequence,
             port: self.port,
         };
-        if is_controller {
-            if command != controller::GET_FAMILY {
+        if is_nlctrl {
+            if command != GET_FAMILY {
                 return Err(Errno::OPNOTSUPP);
             }
             if dump {
                 header.flags = NLM_F_MULTIPART;
-                return self.begin_dump(state, Dump { header, what: What::Families, listed: 0 });
+                return self.begin_dump(state, Dump { header, what: Listed::Families, listed: 0 });
             }
             let mut out = self.writer();
             let host = &state.host;
-            let done = controller::get_family(host, attributes, header, report, &mut out);
+            let done = nlctrl::get_family(host, attributes, header, ack, &mut out);
             self.answer(&state.host, out);
-            return done.map(|()| Done::Yes);
+            return done.map(|()| Reply::Acknowledge);
         }
-        let (command, kinds) = commands::kinds(command).ok_or(Errno::OPNOTSUPP)?;
+        let (command, kinds) = request::command(command).ok_or(Errno::OPNOTSUPP)?;
         let Host { privileged, checks_permission_first, .. } = state.host;
         if !privileged && checks_permission_first {
             return Err(Errno::PERM);
@@ -212,30 +208,30 @@ impl Socket {
         }
         if dump {
             header.flags = NLM_F_MULTIPART;
-            let what = What::of(command, attributes.bytes);
+            let what = Listed::by(command, attributes.bytes)?;
             return self.begin_dump(state, Dump { header, what, listed: 0 });
         }
-        let attributes = Top::read(attributes, &TOP, report)?;
+        let attributes = Parsed::read(attributes, &REQUEST, ack)?;
         let mut out = self.writer();
         let State { host, table, now, .. } = &mut *state;
-        let mut context = Context { host, table, now: *now };
-        let done = context.run(command, &attributes, header, report, &mut out);
+        let mut context = Context { host, table, now: *now, ack, header, out: &mut out };
+        let done = context.run(command, &attributes);
         self.answer(&state.host, out);
-        done.map(|()| Done::Yes)
+        done.map(|()| Reply::Acknowledge)
     }
 
-    fn begin_dump(&mut self, state: &mut State, dump: Dump) -> Result<Done, Errno> {
+    fn begin_dump(&mut self, state: &mut State, dump: Dump) -> Result<Reply, Errno> {
         if self.dump.is_some() {
             return Err(Errno::BUSY);
         }
         self.dump = Some(dump);
         let charge = charge(&state.host, self.part_limit());
-        if self.used > 0 && self.used + charge >= BUFFER {
+        if self.used > 0 && self.used + charge >= DEFAULT_BUFFER {
             // The error is for this request; the listing goes on as soon as something is read.
             return Err(Errno::NOBUFS);
         }
         self.continue_dump(state);
-        Ok(Done::Later)
+        Ok(Reply::List)
     }
 
     fn part_limit(&self) -> usize {
@@ -246,16 +242,16 @@ impl Socket {
     fn continue_dump(&mut self, state: &mut State) {
         let limit = self.part_limit();
         let mut out = self.writer();
-        let mut report = Report::default();
+        let mut ack = ExtendedAck::default();
         let Some(dump) = &mut self.dump else { return };
-        dump.part(state, limit, &mut report, &mut out);
+        dump.part(&state.host, &state.table, limit, &mut ack, &mut out);
         if out.bytes.is_empty() {
-            let extended = if report.message.is_some() { NLM_F_ACK_TLVS } else { 0 };
+            let extended = if ack.message.is_some() { NLM_F_ACK_TLVS } else { 0 };
             let flags = NLM_F_MULTIPART | extended;
             let header = Header { message_type: NLMSG_DONE, flags, ..dump.header };
             out.message(header, |out| {
                 out.bytes.extend_from_slice(&0i32.to_ne_bytes());
-                acknowledgement::message(out, &report);
+                acknowledgement::message(out, &ack);
             });
             self.dump = None;
         }
@@ -270,9 +266,9 @@ impl Socket {
             return Err(error);
         }
         let Queued { bytes, charge } = self.queue.pop_front().ok_or(Errno::AGAIN)?;
-        self.largest_receive = self.largest_receive.max(room).min(LARGEST_PART);
+        self.largest_receive = self.largest_receive.max(room).min(LONGEST_PART);
         self.used -= charge;
-        if self.dump.is_some() && self.used <= BUFFER / 2 {
+        if self.dump.is_some() && self.used <= DEFAULT_BUFFER / 2 {
             self.continue_dump(state);
         }
         if self.queue.is_empty() {
@@ -314,7 +310,7 @@ impl Socket {
             return self.recycle(out.bytes);
         }
         let charge = charge(host, out.bytes.len());
-        let has_room = self.used == 0 || self.used.saturating_add(charge) <= BUFFER;
+        let has_room = self.used == 0 || self.used.saturating_add(charge) <= DEFAULT_BUFFER;
         if has_room && !self.congested {
             self.used = self.used.saturating_add(charge);
             self.queue.push_back(Queued { bytes: out.bytes, charge });
@@ -325,8 +321,8 @@ impl Socket {
     }
 }
 
-/// What a datagram of this size is accounted for: the piece of memory that it fits in. Those are
-/// powers of two, but for the smallest.
+/// The bytes that a datagram of this size takes of the receive buffer: the piece of memory that it
+/// fits in. Pieces are powers of two, except the smallest.
 fn charge(host: &Host, length: usize) -> usize {
     let least = length.next_multiple_of(64) + SHARED;
     if least + OVERHEAD <= host.acknowledgement_size {

@@ -1,13 +1,11 @@
-//! The sysctls: which a release has, what they are at first, and what they take.
+//! The sysctls: those that a release has, with their first values and the values they take.
 
 use std::collections::BTreeMap;
 
-use rustix::io::Errno;
+use super::host::{CPUS, Host, Interface};
+use crate::uapi::Errno;
 
-use super::host::Host;
-use super::procfs::CPUS;
-
-/// What a sysctl takes.
+/// The values that a sysctl takes.
 #[derive(Clone, Copy)]
 enum Takes {
     /// Numbers of 32 bits in a range.
@@ -70,16 +68,22 @@ const IPVS: [(&str, &str, Takes, (u32, u32)); 34] = [
 /// The folder of IPVS.
 const FOLDER: &str = "sys/net/ipv4/vs";
 
-/// Those of the network that are at hand besides, by their paths below `/proc`.
+/// Other sysctls of the network, by their paths below `/proc`.
 const NETWORK: [&str; 5] = [
     "sys/net/ipv4/ip_forward",
     "sys/net/ipv4/conf/all/arp_ignore",
     "sys/net/ipv4/conf/all/arp_announce",
     "sys/net/ipv6/conf/all/forwarding",
-    "sys/net/ipv6/conf/all/disable_ipv6",
+    DISABLE_IPV6,
 ];
 
-/// The values that were set, by their paths; the others are as at first.
+const DISABLE_IPV6: &str = "sys/net/ipv6/conf/all/disable_ipv6";
+
+fn disable_ipv6(interface: &Interface) -> String {
+    format!("sys/net/ipv6/conf/{}/disable_ipv6", interface.name)
+}
+
+/// The values that were set, by their paths; all others have their first value.
 #[derive(Debug, Default)]
 pub(super) struct Sysctls(BTreeMap<String, String>);
 
@@ -95,18 +99,32 @@ impl Sysctls {
         Some(format!("{}\n", self.0.get(path).map_or(first.as_str(), String::as_str)))
     }
 
-    pub(super) fn write(&mut self, path: &str, text: &str, host: &Host) -> Result<(), Errno> {
+    pub(super) fn write(&mut self, path: &str, text: &str, host: &mut Host) -> Result<(), Errno> {
         let (first, takes) = find(path, host).ok_or(Errno::NOENT)?;
         if !host.privileged || matches!(takes, Takes::ReadOnly) {
             return Err(Errno::ACCESS);
         }
         let now = self.0.get(path).unwrap_or(&first);
-        let value = takes.value(text.trim(), now, host.hz).ok_or(Errno::INVAL)?;
+        let value = takes.value(text, now, host.hz)?;
+        // What is set for all is set for each.
+        let is_of_all = path == DISABLE_IPV6;
+        for interface in &mut host.interfaces {
+            if is_of_all || path == disable_ipv6(interface) {
+                interface.ipv6 = value == "0";
+                if !is_of_all {
+                    return Ok(());
+                }
+            }
+        }
         self.0.insert(path.to_owned(), value);
         Ok(())
     }
 
     pub(super) fn list(folder: &str, host: &Host) -> Option<Vec<String>> {
+        if folder == "sys/net/ipv6/conf" {
+            let interfaces = host.interfaces.iter().map(|interface| interface.name.clone());
+            return Some(["all".to_owned()].into_iter().chain(interfaces).collect());
+        }
         let is_there = folder == FOLDER && host.family.is_some();
         is_there.then(|| of_ipvs(host).map(|(name, ..)| name.to_owned()).collect())
     }
@@ -125,13 +143,16 @@ fn of_ipvs(host: &Host) -> impl Iterator<Item = (&'static str, &'static str, Tak
         .map(|(name, first, takes, _)| (name, first, takes))
 }
 
-/// What a file says at first, and what it takes.
+/// The first text of a file, and the values that it takes.
 fn find(path: &str, host: &Host) -> Option<(String, Takes)> {
     if path == "sys/kernel/osrelease" {
         return Some((host.release.as_str().to_owned(), Takes::ReadOnly));
     }
     if NETWORK.contains(&path) {
         return Some(("0".to_owned(), INT));
+    }
+    if let Some(interface) = host.interfaces.iter().find(|it| path == disable_ipv6(it)) {
+        return Some((i32::from(!interface.ipv6).to_string(), INT));
     }
     let name = path.strip_prefix(FOLDER)?.strip_prefix('/')?;
     host.family?;
@@ -140,63 +161,82 @@ fn find(path: &str, host: &Host) -> Option<(String, Takes)> {
 }
 
 impl Takes {
-    /// What is kept of a text; `None` where it is not taken.
-    fn value(self, text: &str, now: &str, hz: u32) -> Option<String> {
+    /// The text that is kept when this one is written, or why it is refused.
+    fn value(self, text: &str, now: &str, hz: u32) -> Result<String, Errno> {
+        let mut words = words(text);
+        // The kernel looks at no word after those that it takes.
+        let mut next = || words.next().map(|word| number(word).ok_or(Errno::INVAL));
+        let int = |number: i128| i32::try_from(number).map_err(|_| Errno::INVAL);
+        let mut first = || next().unwrap_or(Err(Errno::INVAL));
         match self {
             Self::Numbers(least, most) => {
-                number(text).filter(|value| (least..=most).contains(value)).map(|n| n.to_string())
+                int(first()?).and_then(|n| kept(&n, (least..=most).contains(&n)))
             }
-            Self::Powers => {
-                number(text).filter(|n| *n > 0 && n.count_ones() == 1).map(|n| n.to_string())
-            }
+            Self::Powers => int(first()?).and_then(|n| kept(&n, n > 0 && n.count_ones() == 1)),
             Self::Threshold => {
-                let given: Vec<_> = text.split_ascii_whitespace().map(number).collect();
-                let kept: Vec<_> = now.split_ascii_whitespace().map(number).collect();
-                let threshold = given.first().or(kept.first()).copied()??;
-                let period = given.get(1).or(kept.get(1)).copied()??;
+                let threshold = int(first()?)?;
+                let before = now.split_ascii_whitespace().nth(1).and_then(|word| word.parse().ok());
+                let period = next().transpose()?.map_or(before.ok_or(Errno::INVAL), int)?;
                 let fits = threshold >= 0 && period >= 0 && (period == 0 || threshold < period);
-                fits.then(|| format!("{threshold}\t{period}"))
+                kept(&format!("{threshold}\t{period}"), fits)
             }
             Self::Seconds => {
-                let ticks =
-                    |seconds: &i32| i32::try_from(i64::from(*seconds) * i64::from(hz)).is_ok();
-                number(text).filter(ticks).map(|seconds| seconds.to_string())
+                let seconds = int(first()?)?;
+                kept(&seconds, i32::try_from(i64::from(seconds) * i64::from(hz)).is_ok())
             }
-            Self::Long => text.parse::<u64>().ok().map(|value| value.to_string()),
+            Self::Long => first().and_then(|n| kept(&n, n >= 0)),
             Self::Cpus => cpus(text),
-            Self::ReadOnly => None,
+            Self::ReadOnly => Err(Errno::ACCESS),
         }
     }
 }
 
-/// A number, which can be hexadecimal.
-fn number(text: &str) -> Option<i32> {
-    match text.strip_prefix("0x") {
-        Some(hexadecimal) => i32::from_str_radix(hexadecimal, 16).ok(),
-        None => text.parse().ok(),
-    }
+fn kept(value: &impl ToString, fits: bool) -> Result<String, Errno> {
+    if fits { Ok(value.to_string()) } else { Err(Errno::INVAL) }
 }
 
-/// A list of CPUs without those that the host does not have.
-fn cpus(text: &str) -> Option<String> {
+/// The words between which the kernel takes a space, a tab or an end of line, and before them any white
+/// space.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let is_space = |c: char| c.is_ascii_whitespace() || c == '\x0b';
+    let words = text.split([' ', '\t', '\n']);
+    words.map(move |word| word.trim_start_matches(is_space)).filter(|word| !word.is_empty())
+}
+
+/// A number of at most 20 characters, before which the kernel gives up.
+fn number(word: &str) -> Option<i128> {
+    crate::proc::number(word).filter(|_| word.len() <= 20)
+}
+
+/// A list of CPUs, of which the host has some.
+fn cpus(text: &str) -> Result<String, Errno> {
     let mut chosen = [false; CPUS];
-    for range in text.split(',').filter(|range| !range.is_empty()) {
+    let is_between = |c: char| c == ',' || c.is_ascii_whitespace();
+    for range in text.split(is_between).filter(|range| !range.is_empty()) {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        let number = |word: &str| {
+            let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
+            word.parse::<usize>().ok().filter(|_| is_number).ok_or(Errno::INVAL)
+        };
+        let (first, last) = match range {
+            "all" => (0, CPUS - 1),
+            _ => (number(first)?, number(last)?),
+        };
         if first > last {
-            return None;
+            return Err(Errno::INVAL);
         }
         for (cpu, is_chosen) in chosen.iter_mut().enumerate() {
             *is_chosen |= (first..=last).contains(&cpu);
         }
-    }
-    Some(
-        match chosen {
-            [true, true] => "0-1",
-            [true, false] => "0",
-            [false, true] => "1",
-            [false, false] => "",
+        if last >= CPUS {
+            return Err(Errno::RANGE);
         }
-        .to_owned(),
-    )
+    }
+    Ok(match chosen {
+        [true, true] => "0-1",
+        [true, false] => "0",
+        [false, true] => "1",
+        [false, false] => "",
+    }
+    .to_owned())
 }

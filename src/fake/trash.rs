@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::kernel::{later, whole_periods};
-use super::table::{Destination, DestinationId, Key, canonical};
+use super::clock::{later, whole_periods};
+use super::destination::KernelDestination;
+use super::key::{DestinationId, Key, canonical};
 
 /// How long a removed destination is kept after its last connection, and how often it is looked
 /// at.
@@ -19,14 +20,15 @@ pub(super) struct Trash {
     tick: Option<Instant>,
 }
 
-/// Where a removed destination is looked for: what it has in common with all that find it.
+/// The key under which a removed destination is kept. All services that may find it have it in
+/// common.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Place {
     /// 0 for a service with an address.
     mark: u32,
     protocol: u16,
     port: u16,
-    /// As much of the service's address as families have in common.
+    /// The first four bytes of the service's address, which both families have.
     address: [u8; 4],
     id: DestinationId,
 }
@@ -45,12 +47,12 @@ impl Place {
 /// A removed destination.
 #[derive(Debug)]
 struct Trashed {
-    destination: Destination,
+    destination: KernelDestination,
     idle_since: Option<Instant>,
 }
 
-/// Whether a service finds what was made under another: the family of marks is ignored, and
-/// addresses are compared as those of the asking service's family.
+/// Whether a service finds a destination that was made under another. The family of marks is
+/// ignored, and addresses are compared as addresses of the asking service's family.
 fn finds(asking: &Key, origin: &Key) -> bool {
     match (*asking, *origin) {
         (Key::Address { family, address, .. }, Key::Address { address: origin, .. }) => {
@@ -62,18 +64,18 @@ fn finds(asking: &Key, origin: &Key) -> bool {
 }
 
 impl Trash {
-    pub(super) fn put(&mut self, destination: Destination, now: Instant) {
+    pub(super) fn put(&mut self, destination: KernelDestination, now: Instant) {
         self.tick.get_or_insert_with(|| later(now, TICK));
         let place = Place::new(&destination.origin, destination.id);
         self.places.entry(place).or_default().push(Trashed { destination, idle_since: None });
     }
 
-    /// Takes a destination out that a service is to have again. What weight it had is forgotten.
-    pub(super) fn take(&mut self, service: &Key, id: DestinationId) -> Option<Destination> {
+    /// Takes a destination out for a service that adds it again. Its last weight is forgotten.
+    pub(super) fn take(&mut self, service: &Key, id: DestinationId) -> Option<KernelDestination> {
         let place = Place::new(service, id);
         let found = self.places.get_mut(&place)?;
         let index = found.iter().rposition(|it| finds(service, &it.destination.origin))?;
-        let destination = Destination { last_weight: 0, ..found.remove(index).destination };
+        let destination = KernelDestination { last_weight: 0, ..found.remove(index).destination };
         if found.is_empty() {
             self.places.remove(&place);
         }
@@ -81,23 +83,28 @@ impl Trash {
     }
 
     /// A destination that a service would find.
-    pub(super) fn get_mut(&mut self, service: &Key, id: DestinationId) -> Option<&mut Destination> {
+    pub(super) fn get_mut(
+        &mut self,
+        service: &Key,
+        id: DestinationId,
+    ) -> Option<&mut KernelDestination> {
         let found = self.places.get_mut(&Place::new(service, id))?.iter_mut();
         found
             .map(|trashed| &mut trashed.destination)
             .rfind(|destination| finds(service, &destination.origin))
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Destination> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &KernelDestination> {
         self.places.values().flatten().map(|trashed| &trashed.destination)
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Destination> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut KernelDestination> {
         self.places.values_mut().flatten().map(|trashed| &mut trashed.destination)
     }
 
-    /// Forgets what has been idle for long enough. Nothing else changes meanwhile, so that the first
-    /// and the last look at the trash tell what those between them do.
+    /// Forgets destinations that have been idle for long enough. The kernel looks at the trash at
+    /// each tick; since nothing else changes meanwhile, the first and the last look give the result
+    /// of all.
     pub(super) fn pass_time(&mut self, now: Instant) {
         let Some(first) = self.tick.filter(|tick| *tick <= now) else { return };
         let last = first + whole_periods(now - first, TICK);

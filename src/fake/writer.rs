@@ -1,6 +1,6 @@
 //! Writing the kernel's messages, in the kernel's order and padding.
 
-use crate::wire::uapi::FAMILY_VERSION;
+use crate::uapi::ipvs::FAMILY_VERSION;
 
 /// Messages one after another, as a datagram has them.
 #[derive(Debug, Default)]
@@ -8,7 +8,7 @@ pub(super) struct Writer {
     pub(super) bytes: Vec<u8>,
 }
 
-/// What stands in the header of every answer to a request.
+/// The header of every answer to a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Header {
     pub(super) message_type: u16,

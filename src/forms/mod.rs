@@ -1,11 +1,12 @@
-//! The readable forms of the model and of rules (feature `serde`): names and not numbers.
+//! The readable forms of the model (feature `serde`): names and not numbers.
 //!
-//! A value of one word is text here: schedulers with their options, protocols, masks, flags. What
-//! has parts is a map, from which defaults are left out and in which unknown keys are errors.
+//! A value that can be said in a few words is text: keys, schedulers with their options, masks,
+//! flags. A value with parts is a map, which leaves defaults out and refuses unknown keys; where
+//! one of the parts is mostly all there is, it may stand for the map.
 
-mod records;
+pub(crate) mod list;
+mod maps;
 pub(crate) mod seconds;
-mod words;
+pub(crate) mod text;
 
-pub(crate) use records::{Destination, Forwarding, Service, ServiceKey, Timeouts, Tunnel};
-pub(crate) use records::{Entries, TimeoutsUpdate};
+pub(crate) use text::{OnlyMap, as_text};

@@ -1,18 +1,18 @@
-//! The sync daemons, by which directors tell each other of their connections.
+//! The sync daemons, by which directors share their connections.
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use super::{InterfaceName, Invalid};
 
-/// What a sync daemon does. A host may run one of each.
+/// What a sync daemon does; as text `master` or `backup`. A host may run one of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
 pub enum DaemonRole {
-    /// Tells others of this host's connections.
+    /// It sends this host's connections to others.
     Master,
-    /// Takes over the connections that a master tells of.
+    /// It takes over the connections that a master sends.
     Backup,
 }
 
@@ -22,6 +22,18 @@ impl fmt::Display for DaemonRole {
             Self::Master => "master",
             Self::Backup => "backup",
         })
+    }
+}
+
+impl FromStr for DaemonRole {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "master" => Ok(Self::Master),
+            "backup" => Ok(Self::Backup),
+            _ => Err(Invalid::expected("master or backup", text)),
+        }
     }
 }
 
@@ -42,22 +54,22 @@ pub struct SyncDaemon {
     pub role: DaemonRole,
     /// The interface it speaks on.
     pub interface: InterfaceName,
-    /// Tells groups of directors on one link apart: 0 to 255. The kernel takes more and sends the
-    /// lowest byte of it.
+    /// Tells groups of directors on one link apart: 0 to 255. The kernel takes a larger number and
+    /// sends its lowest byte.
     #[cfg_attr(feature = "serde", serde(default))]
     pub sync_id: u32,
-    /// The largest message, in bytes; unless set, or where 0, what fits the interface (1472 for
-    /// IPv4 and 1452 for IPv6 on Ethernet). The kernel raises that of a backup to 1024, and lowers
-    /// any to 65,507. 4.3 and later, as all that follows.
+    /// The largest message, in bytes (Linux 4.3 and later); unless set, or where 0, what fits the
+    /// interface (1472 for IPv4 and 1452 for IPv6 on Ethernet). The kernel raises the length of a
+    /// backup to 1024, and lowers any length to 65,507.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub max_length: Option<u16>,
-    /// The multicast group; 224.0.0.81 unless set.
+    /// The multicast group (Linux 4.3 and later); 224.0.0.81 unless set.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub group: Option<IpAddr>,
-    /// The UDP port; 8848 unless set, or where 0.
+    /// The UDP port (Linux 4.3 and later); 8848 unless set, or where 0.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub port: Option<u16>,
-    /// The time to live of messages; 1 unless set, or where 0.
+    /// The time to live of messages (Linux 4.3 and later); 1 unless set, or where 0.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub ttl: Option<u8>,
 }
@@ -101,7 +113,8 @@ impl SyncDaemon {
     /// Refuses what no kernel would take or do, with the reason.
     ///
     /// # Errors
-    /// When the sync id is above 255, which the kernel would cut off, or the group is not multicast.
+    /// When the sync id is above 255, which the kernel would cut off, or the group is not
+    /// multicast.
     pub fn check(&self) -> Result<(), Invalid> {
         if self.sync_id > 255 {
             return Err(Invalid::new(format!("a sync id is 0 to 255, not {}", self.sync_id)));

@@ -3,8 +3,6 @@
 use std::net::IpAddr;
 
 use super::{DestinationKey, Forwarding, Invalid, ServiceKey, Tunnel};
-#[cfg(feature = "serde")]
-use crate::forms;
 
 /// A destination (real server) of a service.
 ///
@@ -16,18 +14,19 @@ use crate::forms;
 /// assert_eq!(backend.key.to_string(), "10.0.1.1:8080");
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(into = "forms::Destination", from = "forms::Destination"))]
 #[non_exhaustive]
+#[doc(alias = "real server")]
+#[doc(alias = "rs")]
+#[doc(alias = "backend")]
 pub struct Destination {
     /// Its address and port.
     pub key: DestinationKey,
     /// How packets reach it.
     pub forwarding: Forwarding,
-    /// Its share, 0 to 2,147,483,647; one of 0 gets no new connections.
+    /// Its share of new connections, 0 to 2,147,483,647; with 0 it gets none.
     pub weight: u32,
-    /// With this many connections it gets no new ones; 0 is no limit. Recent kernels (6.1.187,
-    /// 6.12.104, 7.2 and later) refuse more than 2,147,483,647.
+    /// The number of connections at which it is overloaded and gets no new ones; 0 is no limit.
+    /// Recent kernels (6.1.187, 6.12.104, 7.2 and later) refuse more than 2,147,483,647.
     pub upper_threshold: u32,
     /// Once overloaded, it gets new connections again below this many; 0 leaves it to the kernel
     /// (three quarters of the upper threshold).
@@ -41,6 +40,7 @@ impl Destination {
     }
 
     /// A destination reached by masquerading (network address translation).
+    #[doc(alias = "nat")]
     pub fn masquerade(address: impl Into<IpAddr>, port: u16) -> Self {
         Self::new((address, port), Forwarding::Masquerade)
     }
@@ -57,11 +57,12 @@ impl Destination {
     }
 
     /// A destination on the same link, reached by direct routing.
+    #[doc(alias = "dr")]
     pub fn direct_route(address: impl Into<IpAddr>, port: u16) -> Self {
         Self::new((address, port), Forwarding::DirectRoute)
     }
 
-    /// A destination that stands for where packets were addressed.
+    /// A destination that sends packets on to where they were addressed, past IPVS.
     pub fn bypass(address: impl Into<IpAddr>, port: u16) -> Self {
         Self::new((address, port), Forwarding::Bypass)
     }
@@ -72,8 +73,8 @@ impl Destination {
         Self { weight, ..self }
     }
 
-    /// The number of connections from which it gets no new ones, and the one below which it does
-    /// again.
+    /// The number of connections from which on it gets no new ones, and the number below which it
+    /// gets them again.
     #[must_use]
     pub fn thresholds(self, upper: u32, lower: u32) -> Self {
         Self { upper_threshold: upper, lower_threshold: lower, ..self }
@@ -88,8 +89,8 @@ impl Destination {
     /// Refuses what no kernel would take under this service, with the reason.
     ///
     /// # Errors
-    /// When the weight is above 2,147,483,647, the lower threshold above the upper one, or the
-    /// address of another family than the service's without a tunnel.
+    /// When the weight is above 2,147,483,647, the lower threshold above the upper one, the address
+    /// of another family than the service's without a tunnel, or a GUE tunnel without a port.
     #[inline]
     pub fn check(&self, service: &ServiceKey) -> Result<(), Invalid> {
         if self.weight > i32::MAX.cast_unsigned() {
@@ -113,7 +114,17 @@ impl Destination {
                 service.family()
             )));
         }
+        if matches!(self.forwarding, Forwarding::Tunnel(tunnel) if tunnel.kind() == Tunnel::GUE && tunnel.port() == 0)
+        {
+            return Err(Invalid::new("a gue tunnel needs a port other than 0"));
+        }
         Ok(())
+    }
+}
+
+impl From<&Destination> for DestinationKey {
+    fn from(destination: &Destination) -> Self {
+        destination.key
     }
 }
 

@@ -31,27 +31,69 @@ pub struct DestinationEntry {
 }
 
 impl ServiceEntry {
-    pub(crate) fn new(service: Service, stats: Stats) -> Self {
-        Self { service, stats }
+    /// An entry of a service that has carried nothing.
+    pub fn new(service: Service) -> Self {
+        Self { service, stats: Stats::default() }
+    }
+
+    /// What it has carried.
+    #[must_use]
+    pub fn stats(self, stats: Stats) -> Self {
+        Self { stats, ..self }
     }
 }
 
 impl DestinationEntry {
-    pub(crate) fn new(destination: Destination, stats: Stats) -> Self {
+    /// An entry of a destination that has carried nothing and has no connections.
+    ///
+    /// ```
+    /// use ipvs_netlink::{Destination, DestinationEntry, Stats};
+    ///
+    /// let backend = Destination::masquerade([10, 0, 1, 1], 8080);
+    /// let busy = DestinationEntry::new(backend)
+    ///     .active_connections(7)
+    ///     .stats(Stats::default().connections(1000));
+    /// assert_eq!(busy.stats.connections, 1000);
+    /// ```
+    pub fn new(destination: Destination) -> Self {
         Self {
             destination,
             active_connections: 0,
             inactive_connections: 0,
             persistent_connections: 0,
-            stats,
+            stats: Stats::default(),
         }
+    }
+
+    /// How many connections are in an established state.
+    #[must_use]
+    pub fn active_connections(self, active_connections: u32) -> Self {
+        Self { active_connections, ..self }
+    }
+
+    /// How many connections are in any other state.
+    #[must_use]
+    pub fn inactive_connections(self, inactive_connections: u32) -> Self {
+        Self { inactive_connections, ..self }
+    }
+
+    /// How many clients are bound to it.
+    #[must_use]
+    pub fn persistent_connections(self, persistent_connections: u32) -> Self {
+        Self { persistent_connections, ..self }
+    }
+
+    /// What it has carried.
+    #[must_use]
+    pub fn stats(self, stats: Stats) -> Self {
+        Self { stats, ..self }
     }
 }
 
 /// The kernel's whole table, with counters and live connections.
 ///
-/// It is read in several steps and the kernel takes no snapshot: while others change the table, an
-/// entry may be missing, or a destination show twice.
+/// It is read in several steps, and the kernel takes no snapshot: if others change the table
+/// meanwhile, an entry may be missing, or a destination may be in it twice.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -66,13 +108,20 @@ pub struct Table {
 #[non_exhaustive]
 pub struct TableService {
     /// The service.
-    pub service: ServiceEntry,
+    pub entry: ServiceEntry,
     /// Its destinations, newest first.
     pub destinations: Vec<DestinationEntry>,
 }
 
 impl TableService {
-    pub(crate) fn new(service: ServiceEntry, destinations: Vec<DestinationEntry>) -> Self {
-        Self { service, destinations }
+    /// A service with its destinations.
+    pub fn new(entry: ServiceEntry, destinations: Vec<DestinationEntry>) -> Self {
+        Self { entry, destinations }
+    }
+}
+
+impl FromIterator<TableService> for Table {
+    fn from_iter<I: IntoIterator<Item = TableService>>(services: I) -> Self {
+        Self { services: services.into_iter().collect() }
     }
 }

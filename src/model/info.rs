@@ -1,30 +1,51 @@
-//! What the kernel says of its IPVS.
+//! The kernel's version of IPVS, and the size of its connection table.
 
 use std::fmt;
+use std::str::FromStr;
 
-/// What the kernel says of its IPVS.
+use super::Invalid;
+
+/// The kernel's version of IPVS, and the size of its connection table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Info {
     /// The version of IPVS, 1.2.1 since 2.6.
     pub version: Version,
-    /// The number of buckets of the connection table. Before Linux 7.1 it is the same as long as the
-    /// module is loaded, 4096 unless its parameter `conn_tab_bits` says otherwise. Since then it is
-    /// the size at the moment: 0 while the network namespace has had no service, 256 with the first,
-    /// more with more connections, and fewer again once they have ended.
+    /// The number of buckets of the connection table. Before Linux 7.1 it is fixed when the module
+    /// is loaded: 4096, unless the parameter `conn_tab_bits` says otherwise. Linux 7.1 and later
+    /// give the current size: 0 until the network namespace has its first service, then 256 and
+    /// more, growing and shrinking with the number of connections.
     pub connection_table_size: u32,
 }
 
 impl Info {
-    pub(crate) fn new(version: Version, connection_table_size: u32) -> Self {
+    /// This version, and so many buckets in the connection table.
+    pub fn new(version: Version, connection_table_size: u32) -> Self {
         Self { version, connection_table_size }
     }
 }
 
-/// A version of IPVS, as the kernel packs it: a byte each for major, minor and patch.
+/// A version of IPVS. As text `1.2.1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Version(pub u32);
+pub struct Version(u32);
+
+impl Version {
+    /// The version of three parts.
+    pub const fn new(major: u8, minor: u8, patch: u8) -> Self {
+        Self(u32::from_be_bytes([0, major, minor, patch]))
+    }
+
+    /// The version of a number, as the kernel packs it: a byte each for major, minor and patch.
+    pub const fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// The kernel's number for it: 0x010201 for 1.2.1.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,12 +54,26 @@ impl fmt::Display for Version {
     }
 }
 
+impl FromStr for Version {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let parts: Option<Vec<u8>> = text.split('.').map(|part| part.parse().ok()).collect();
+        match parts.as_deref() {
+            Some(&[major, minor, patch]) => Ok(Self::new(major, minor, patch)),
+            _ => Err(Invalid::expected("a version, as 1.2.1", text)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn versions_print_in_three_parts() {
-        assert_eq!(Version(0x0001_0201).to_string(), "1.2.1");
+    fn versions_have_three_parts() {
+        assert_eq!(Version::from_number(0x0001_0201).to_string(), "1.2.1");
+        assert_eq!("1.2.1".parse(), Ok(Version::new(1, 2, 1)));
+        assert!("1.2".parse::<Version>().is_err() && "1.2.256".parse::<Version>().is_err());
     }
 }

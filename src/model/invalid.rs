@@ -12,4 +12,9 @@ impl Invalid {
     pub(crate) fn new(reason: impl Into<String>) -> Self {
         Self(reason.into())
     }
+
+    /// A text that is not the expected one.
+    pub(crate) fn expected(what: &str, text: &str) -> Self {
+        Self(format!("expected {what}, not {text:?}"))
+    }
 }

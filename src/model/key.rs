@@ -3,19 +3,18 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::str::FromStr;
 
-#[cfg(feature = "serde")]
-use crate::forms;
+use super::Invalid;
+use super::address::parse_address;
 
 /// An address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[allow(clippy::exhaustive_enums, reason = "closed as std::net::IpAddr is")]
 pub enum Family {
     /// IPv4.
-    #[cfg_attr(feature = "serde", serde(rename = "ipv4"))]
     V4,
     /// IPv6.
-    #[cfg_attr(feature = "serde", serde(rename = "ipv6"))]
     V6,
 }
 
@@ -34,12 +33,23 @@ impl fmt::Display for Family {
     }
 }
 
-/// An IP protocol number.
+impl FromStr for Family {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        [Self::V4, Self::V6]
+            .into_iter()
+            .find(|family| family.to_string().eq_ignore_ascii_case(text))
+            .ok_or_else(|| Invalid::expected("IPv4 or IPv6", text))
+    }
+}
+
+/// An IP protocol number; as text `tcp`, `udp`, `sctp`, or the number of another one.
 ///
 /// IPVS balances TCP, UDP and SCTP; the kernel stores any other number without complaint, so any
 /// other number is kept as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Protocol(pub u16);
+pub struct Protocol(u16);
 
 impl Protocol {
     /// The Transmission Control Protocol, 6.
@@ -48,6 +58,16 @@ impl Protocol {
     pub const UDP: Self = Self(17);
     /// The Stream Control Transmission Protocol, 132.
     pub const SCTP: Self = Self(132);
+
+    /// The protocol of a number, as IANA assigns them.
+    pub const fn from_number(number: u16) -> Self {
+        Self(number)
+    }
+
+    /// The protocol's number.
+    pub const fn number(self) -> u16 {
+        self.0
+    }
 }
 
 impl fmt::Display for Protocol {
@@ -56,28 +76,56 @@ impl fmt::Display for Protocol {
             Self::TCP => f.write_str("tcp"),
             Self::UDP => f.write_str("udp"),
             Self::SCTP => f.write_str("sctp"),
-            Self(other) => write!(f, "protocol {other}"),
+            Self(other) => other.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text.to_ascii_lowercase().as_str() {
+            "tcp" => Ok(Self::TCP),
+            "udp" => Ok(Self::UDP),
+            "sctp" => Ok(Self::SCTP),
+            number => number
+                .parse()
+                .map(Self)
+                .map_err(|_| Invalid::expected("tcp, udp, sctp or a protocol number", text)),
         }
     }
 }
 
 /// What identifies a service: an address, or a firewall mark with a family.
 ///
-/// Keys order by protocol, address and port, then marks; addresses order as numbers.
+/// Keys order by protocol, address and port, then marks; addresses order as numbers. As text, also
+/// with the feature `serde`, a key is `tcp 10.0.0.1:80`, `udp [2001:db8::1]:53` or `IPv6 firewall
+/// mark 7`; a mark without a family, `mark 7`, is one of IPv4.
+///
+/// ```
+/// use ipvs_netlink::ServiceKey;
+///
+/// let web: ServiceKey = "tcp 10.0.0.1:80".parse()?;
+/// assert_eq!(web.to_string(), "tcp 10.0.0.1:80");
+/// # Ok::<(), ipvs_netlink::Invalid>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(into = "forms::ServiceKey", try_from = "forms::ServiceKey"))]
+#[non_exhaustive]
 pub enum ServiceKey {
     /// Traffic to one address and port.
+    #[non_exhaustive]
     Address {
         /// The transport protocol.
         protocol: Protocol,
         /// The virtual address.
         address: IpAddr,
-        /// The port; 0 stands for every port, which is of use to persistent services only.
+        /// The port; 0 stands for every port, which the kernel does for persistent services only.
         port: u16,
     },
     /// Traffic that a packet filter marked. The same mark for IPv4 and IPv6 is two services.
+    #[doc(alias = "fwmark")]
+    #[non_exhaustive]
     Mark {
         /// The firewall mark.
         mark: NonZeroU32,
@@ -107,9 +155,48 @@ impl ServiceKey {
         Self::Address { protocol, address: address.into(), port }
     }
 
-    /// The key of a service that takes what a packet filter marked.
-    pub fn mark(mark: NonZeroU32, family: Family) -> Self {
-        Self::Mark { mark, family }
+    /// The key of a service of any protocol at a socket address. IPVS keeps no scope of an IPv6
+    /// address: the scope of a link-local address is dropped.
+    pub fn at(protocol: Protocol, address: SocketAddr) -> Self {
+        Self::address(protocol, address.ip(), address.port())
+    }
+
+    /// The key of a service that takes what a packet filter marked. Where the mark is a
+    /// `NonZeroU32` already, `ServiceKey::from((mark, family))` needs no `Result`.
+    ///
+    /// # Errors
+    /// When the mark is 0, which is no mark.
+    #[doc(alias = "fwmark")]
+    pub fn mark(mark: u32, family: Family) -> Result<Self, Invalid> {
+        let nonzero = NonZeroU32::new(mark);
+        let mark = nonzero.ok_or_else(|| Invalid::expected(MARK, &mark.to_string()))?;
+        Ok(Self::Mark { mark, family })
+    }
+
+    /// The protocol; `None` for a service by firewall mark.
+    pub fn protocol(&self) -> Option<Protocol> {
+        match *self {
+            Self::Address { protocol, .. } => Some(protocol),
+            Self::Mark { .. } => None,
+        }
+    }
+
+    /// The address and the port; `None` for a service by firewall mark.
+    #[doc(alias = "vip")]
+    pub fn socket_address(&self) -> Option<SocketAddr> {
+        match *self {
+            Self::Address { address, port, .. } => Some(SocketAddr::new(address, port)),
+            Self::Mark { .. } => None,
+        }
+    }
+
+    /// The firewall mark; `None` for a service by address.
+    #[doc(alias = "fwmark")]
+    pub fn firewall_mark(&self) -> Option<NonZeroU32> {
+        match *self {
+            Self::Mark { mark, .. } => Some(mark),
+            Self::Address { .. } => None,
+        }
     }
 
     /// The service's address family.
@@ -118,6 +205,18 @@ impl ServiceKey {
             Self::Address { address, .. } => address.into(),
             Self::Mark { family, .. } => family,
         }
+    }
+}
+
+impl From<&Self> for ServiceKey {
+    fn from(key: &Self) -> Self {
+        *key
+    }
+}
+
+impl From<(NonZeroU32, Family)> for ServiceKey {
+    fn from((mark, family): (NonZeroU32, Family)) -> Self {
+        Self::Mark { mark, family }
     }
 }
 
@@ -132,10 +231,33 @@ impl fmt::Display for ServiceKey {
     }
 }
 
-/// What identifies a destination within its service: an address and a port.
+impl FromStr for ServiceKey {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let (family, mark) = match words[..] {
+            ["mark" | "fwmark", mark] | ["firewall", "mark", mark] => (Family::V4, mark),
+            [family, "mark" | "fwmark", mark] | [family, "firewall", "mark", mark] => {
+                (family.parse()?, mark)
+            }
+            [protocol, address] => {
+                let DestinationKey { address, port } = address.parse()?;
+                return Ok(Self::address(protocol.parse()?, address, port));
+            }
+            _ => return Err(Invalid::expected("tcp 10.0.0.1:80 or IPv4 firewall mark 7", text)),
+        };
+        Self::mark(mark.parse().map_err(|_| Invalid::expected(MARK, mark))?, family)
+    }
+}
+
+/// What a firewall mark looks like, for messages.
+pub(crate) const MARK: &str = "a firewall mark, 1 to 4294967295";
+
+/// What identifies a destination within its service: an address and a port. As text, also with the
+/// feature `serde`, `10.0.1.1:8080` or `[2001:db8::1]:8080`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[non_exhaustive]
 pub struct DestinationKey {
     /// The real server's address.
     pub address: IpAddr,
@@ -155,9 +277,16 @@ impl DestinationKey {
     }
 }
 
+/// IPVS keeps no scope of an IPv6 address: the scope of a link-local address is dropped.
 impl From<SocketAddr> for DestinationKey {
     fn from(address: SocketAddr) -> Self {
         Self { address: address.ip(), port: address.port() }
+    }
+}
+
+impl From<&Self> for DestinationKey {
+    fn from(key: &Self) -> Self {
+        *key
     }
 }
 
@@ -170,6 +299,17 @@ impl<A: Into<IpAddr>> From<(A, u16)> for DestinationKey {
 impl fmt::Display for DestinationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         SocketAddr::new(self.address, self.port).fmt(f)
+    }
+}
+
+impl FromStr for DestinationKey {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match parse_address(text)? {
+            (address, Some(port)) => Ok(Self { address, port }),
+            (_, None) => Err(Invalid::new(format!("the address {text} lacks a port, as in :80"))),
+        }
     }
 }
 
@@ -189,7 +329,39 @@ mod tests {
     fn keys_print_as_people_write_them() {
         let v6: IpAddr = "2001:db8::1".parse().unwrap();
         assert_eq!(ServiceKey::udp(v6, 53).to_string(), "udp [2001:db8::1]:53");
-        let mark = ServiceKey::mark(NonZeroU32::MAX, Family::V6);
+        let mark = ServiceKey::mark(u32::MAX, Family::V6).unwrap();
         assert_eq!(mark.to_string(), "IPv6 firewall mark 4294967295");
+    }
+
+    #[test]
+    fn keys_are_read_as_they_are_printed() {
+        let v6: IpAddr = "2001:db8::1".parse().unwrap();
+        for key in [
+            ServiceKey::tcp(Ipv4Addr::LOCALHOST, 0),
+            ServiceKey::address(Protocol(300), v6, 65535),
+            ServiceKey::from((NonZeroU32::MAX, Family::V4)),
+            ServiceKey::from((NonZeroU32::MIN, Family::V6)),
+        ] {
+            assert_eq!(key.to_string().parse(), Ok(key));
+        }
+        assert_eq!("ipv6 mark 1".parse(), ServiceKey::mark(1, Family::V6));
+        assert_eq!("fwmark 1".parse(), ServiceKey::mark(1, Family::V4));
+        assert_eq!("TCP 10.0.0.1:80".parse(), "tcp 10.0.0.1:80".parse::<ServiceKey>());
+        let key = DestinationKey::new(v6, 80);
+        assert_eq!(key.to_string().parse(), Ok(key));
+    }
+
+    #[test]
+    fn what_is_no_key_is_told() {
+        for (text, says) in [
+            ("10.0.0.1:80", "expected tcp 10.0.0.1:80 or IPv4 firewall mark 7"),
+            ("tpc 10.0.0.1:80", "expected tcp, udp, sctp or a protocol number, not \"tpc\""),
+            ("tcp 10.0.0.1", "the address 10.0.0.1 lacks a port"),
+            ("mark 0", "expected a firewall mark, 1 to 4294967295, not \"0\""),
+            ("IPv5 mark 1", "expected IPv4 or IPv6"),
+        ] {
+            let error = text.parse::<ServiceKey>().unwrap_err().to_string();
+            assert!(error.starts_with(says), "{error}");
+        }
     }
 }

@@ -3,7 +3,22 @@
 //! Everything here is plain data that copies cheaply. What is *written* ([`Service`],
 //! [`Destination`]) and what is *read* ([`ServiceEntry`], [`DestinationEntry`], with counters and
 //! live connections) are different types.
+//!
+//! Types about a service, and what each is for:
+//!
+//! | type | what it is | its destinations |
+//! |---|---|---|
+//! | [`ServiceKey`] | what identifies a service | none |
+//! | [`Service`] | its configuration, with the key: what is written | none |
+//! | [`ServiceEntry`] | a service as it was read, with counters | none |
+//! | [`TableService`] | an entry of a [`Table`] | as they were read |
+//! | [`ServiceRules`](crate::ServiceRules) | a service of a [`Ruleset`](crate::Ruleset) | their configuration |
+//! | [`ServiceAttributes`](crate::wire::ServiceAttributes) | what a message says of a service | none |
+//!
+//! A value that can be said in a few words has one text form: its `Display` prints what its
+//! `FromStr` reads, and the readable forms of `serde` and the rules file say the same.
 
+mod address;
 mod daemon;
 mod destination;
 mod entry;
@@ -18,16 +33,22 @@ mod service;
 mod stats;
 mod timeouts;
 
+#[cfg(feature = "serde")]
+pub(crate) use address::parse_bare_address;
+pub(crate) use address::{ADDRESS, parse_address};
 pub use daemon::{DaemonRole, SyncDaemon};
 pub use destination::Destination;
 pub use entry::{DestinationEntry, ServiceEntry, Table, TableService};
 pub use forwarding::{Forwarding, OtherForwarding, OtherTunnel, Tunnel, TunnelChecksum};
 pub use info::{Info, Version};
 pub use invalid::Invalid;
+pub(crate) use key::MARK;
 pub use key::{DestinationKey, Family, Protocol, ServiceKey};
 pub use name::{EngineName, InterfaceName, Name, SchedulerName};
+pub(crate) use persistence::NETMASK;
 pub use persistence::{Netmask, Persistence};
 pub use scheduler::{HashOptions, OtherScheduler, Scheduler};
+pub(crate) use service::parse_bits;
 pub use service::{Service, ServiceFlags};
 pub use stats::{Rates, Stats};
 pub use timeouts::{Timeouts, TimeoutsUpdate};

@@ -1,7 +1,6 @@
 //! Short names the kernel keeps in fixed arrays: schedulers, persistence engines, interfaces.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use super::Invalid;
@@ -14,7 +13,8 @@ pub type EngineName = Name<16>;
 pub type InterfaceName = Name<15>;
 
 /// A name of 1 to `MAX` bytes without white space or control characters, stored in place.
-#[derive(Clone, Copy)]
+// A name has no NUL, and zeros follow it, so the derived comparisons compare the text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name<const MAX: usize> {
     bytes: [u8; MAX],
     length: u8,
@@ -42,8 +42,9 @@ impl<const MAX: usize> Name<MAX> {
         }
         let mut bytes = [0; MAX];
         bytes[..name.len()].copy_from_slice(name.as_bytes());
-        // `name.len() <= MAX`, and no kernel name reaches 255 bytes.
-        let length = u8::try_from(name.len()).map_err(|_| Invalid::new("a name is too long"))?;
+        const { assert!(MAX <= u8::MAX as usize) };
+        #[allow(clippy::cast_possible_truncation)]
+        let length = name.len() as u8;
         Ok(Self { bytes, length })
     }
 
@@ -77,32 +78,6 @@ impl<const MAX: usize> fmt::Display for Name<MAX> {
 impl<const MAX: usize> fmt::Debug for Name<MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
-    }
-}
-
-impl<const MAX: usize> PartialEq for Name<MAX> {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_str() == other.as_str()
-    }
-}
-
-impl<const MAX: usize> Eq for Name<MAX> {}
-
-impl<const MAX: usize> PartialOrd for Name<MAX> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<const MAX: usize> Ord for Name<MAX> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.as_str().cmp(other.as_str())
-    }
-}
-
-impl<const MAX: usize> Hash for Name<MAX> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_str().hash(state);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::{EngineName, Family, Invalid};
@@ -16,26 +17,23 @@ use super::{EngineName, Family, Invalid};
 /// assert_eq!(by_network.timeout(), Duration::from_secs(300));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Persistence {
     /// How long a client without connections is remembered, in seconds.
     ///
     /// The kernel keeps it in 32 bits of clock ticks: what is above 2³² ticks wraps (17,179,869 s
     /// at 250 ticks a second).
-    #[cfg_attr(feature = "serde", serde(rename = "timeout"))]
     pub seconds: u32,
-    /// How much of a client's address counts; `None` is all of it.
-    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
+    /// Clients whose addresses agree under this mask count as one; `None` compares whole addresses.
     pub netmask: Option<Netmask>,
     /// The persistence engine, such as `sip`; `None` goes by the client's address.
-    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub engine: Option<EngineName>,
 }
 
-/// How much of a client's address makes it one client.
+/// The part of an address by which clients are told apart; as text `255.255.255.0` or, for IPv6,
+/// `64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums, reason = "closed as Family is: one form for each")]
 pub enum Netmask {
     /// A mask of an IPv4 address; the kernel takes any bits.
     V4(Ipv4Addr),
@@ -62,6 +60,24 @@ impl fmt::Display for Netmask {
     }
 }
 
+impl FromStr for Netmask {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if let Ok(mask) = text.parse() {
+            return Ok(Self::V4(mask));
+        }
+        match text.parse() {
+            Ok(prefix @ 1..=128) => Ok(Self::V6(prefix)),
+            _ => Err(Invalid::expected(NETMASK, text)),
+        }
+    }
+}
+
+/// What a netmask looks like, for messages.
+pub(crate) const NETMASK: &str =
+    "a netmask, as 255.255.255.0, or for IPv6 a prefix length of 1 to 128";
+
 impl Persistence {
     /// A timeout that wraps on every kernel: 2³² ticks at the fewest ticks a second, 100.
     const WRAPS: u32 = u32::MAX / 100;
@@ -77,7 +93,7 @@ impl Persistence {
         Duration::from_secs(self.seconds.into())
     }
 
-    /// Takes clients whose addresses agree under the mask for one.
+    /// Counts clients whose addresses agree under the mask as one.
     #[must_use]
     pub fn netmask(self, netmask: Netmask) -> Self {
         Self { netmask: Some(netmask), ..self }
@@ -137,6 +153,16 @@ mod tests {
     fn fractions_of_a_second_round_up() {
         assert_eq!(Persistence::new(Duration::from_millis(1)).seconds, 1);
         assert_eq!(Persistence::new(Duration::MAX).seconds, u32::MAX);
+    }
+
+    #[test]
+    fn masks_are_read_as_they_are_printed() {
+        for mask in [Netmask::V4(Ipv4Addr::new(255, 0, 255, 0)), Netmask::V6(1), Netmask::V6(128)] {
+            assert_eq!(mask.to_string().parse(), Ok(mask));
+        }
+        for text in ["", "0", "129", "255.255.0", "/24"] {
+            assert!(text.parse::<Netmask>().is_err(), "{text}");
+        }
     }
 
     #[test]

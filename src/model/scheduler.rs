@@ -9,6 +9,7 @@ use super::{Invalid, SchedulerName};
 ///
 /// Each is a kernel module of its own (`ip_vs_rr`, …). Names not listed here, such as those of a
 /// newer kernel, are kept as [`Scheduler::Other`]; parsing a listed name always gives its variant.
+/// As text a scheduler is its name, and behind it the options that are set: `sh fallback port`.
 ///
 /// ```
 /// use ipvs_netlink::{HashOptions, Scheduler};
@@ -16,51 +17,66 @@ use super::{Invalid, SchedulerName};
 /// assert_eq!("wrr".parse::<Scheduler>()?, Scheduler::WeightedRoundRobin);
 /// let sticky = Scheduler::MaglevHash(HashOptions::default().fallback(true).port(true));
 /// assert_eq!(sticky.name(), "mh");
+/// assert_eq!(sticky.to_string(), "mh fallback port");
 /// # Ok::<(), ipvs_netlink::Invalid>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Scheduler {
     /// `rr`: each destination in turn.
+    #[doc(alias = "rr")]
     RoundRobin,
     /// `wrr`: each destination in turn, as often as its weight says.
+    #[doc(alias = "wrr")]
     WeightedRoundRobin,
     /// `lc`: the destination with the fewest connections.
+    #[doc(alias = "lc")]
     LeastConnection,
     /// `wlc`: the fewest connections for its weight. What `ipvsadm` takes unless told.
     #[default]
+    #[doc(alias = "wlc")]
     WeightedLeastConnection,
     /// `lblc`: one destination for each destination address, for caches.
+    #[doc(alias = "lblc")]
     LocalityLeastConnection,
     /// `lblcr`: a set of destinations for each destination address, for caches.
+    #[doc(alias = "lblcr")]
     LocalityLeastConnectionReplication,
     /// `dh`: by a hash of the destination address. All clients of one virtual address come to one
     /// destination; while that has weight 0 all of them are refused.
+    #[doc(alias = "dh")]
     DestinationHash,
     /// `sh`: by a hash of the source address.
     ///
     /// A destination of weight 0 keeps its share of the hash table: the kernel refuses the new
     /// clients of that share (65 of 200 where one of three had weight 0), unless the option
     /// [`fallback`](HashOptions::fallback) is set.
+    #[doc(alias = "sh")]
     SourceHash(HashOptions),
     /// `sed`: the shortest expected delay.
+    #[doc(alias = "sed")]
     ShortestExpectedDelay,
     /// `nq`: an idle destination if there is one, else the shortest expected delay.
+    #[doc(alias = "nq")]
     NeverQueue,
     /// `fo`: the available destination with the highest weight (3.18 and later).
+    #[doc(alias = "fo")]
     WeightedFailover,
     /// `ovf`: fills the highest weight first, then overflows to the next (4.3 and later).
+    #[doc(alias = "ovf")]
     WeightedOverflow,
-    /// `mh`: Maglev's consistent hash of the source address (4.18 and later). A destination of weight
-    /// 0 keeps its share of the hash table, as under [`SourceHash`](Self::SourceHash).
+    /// `mh`: Maglev's consistent hash of the source address (4.18 and later). A destination of
+    /// weight 0 keeps its share of the hash table, as under [`SourceHash`](Self::SourceHash).
     ///
-    /// The kernel makes the whole table anew with each destination that is added, so rule sync gives
-    /// a new service its scheduler after its destinations, where the policy allows to add, update and
-    /// remove services. A program that is killed in between leaves the service without a scheduler:
-    /// it takes no connections, nor does a service of the same address on port 0 take them, until
-    /// the next sync.
+    /// The kernel makes the whole table anew with each destination that is added, so rule sync
+    /// gives a new service its scheduler after its destinations, where the policy allows to add,
+    /// update and remove services. A program that is killed in between leaves the service without a
+    /// scheduler: it takes no connections, nor does a service of the same address on port 0 take
+    /// them, until the next sync.
+    #[doc(alias = "mh")]
     MaglevHash(HashOptions),
     /// `twos`: the less loaded of two picked at random (5.12 and later; not in Debian's 6.1).
+    #[doc(alias = "twos")]
     TwoChoices,
     /// `none`: no scheduler bound; new connections are not scheduled. The kernel reports it, and
     /// accepts it, since 3.19.
@@ -107,7 +123,7 @@ impl Scheduler {
     pub const MAGLEV_HASH: Self = Self::MaglevHash(HashOptions { fallback: false, port: false });
 
     /// Every scheduler that has a variant of its own, without options.
-    pub const KNOWN: [Self; 14] = [
+    pub const KNOWN: &'static [Self] = &[
         Self::RoundRobin,
         Self::WeightedRoundRobin,
         Self::LeastConnection,
@@ -129,7 +145,7 @@ impl Scheduler {
     /// # Errors
     /// When the name is empty, longer than 15 bytes, or has white space in it.
     pub fn named(name: &str) -> Result<Self, Invalid> {
-        let known = Self::KNOWN.into_iter().chain([Self::Unbound]).find(|s| s.name() == name);
+        let known = Self::KNOWN.iter().copied().chain([Self::Unbound]).find(|s| s.name() == name);
         match known {
             Some(scheduler) => Ok(scheduler),
             None => Ok(Self::Other(OtherScheduler(SchedulerName::new(name)?))),
@@ -180,14 +196,42 @@ impl Scheduler {
 impl FromStr for Scheduler {
     type Err = Invalid;
 
-    fn from_str(name: &str) -> Result<Self, Invalid> {
-        Self::named(name)
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let mut words = text.split_whitespace();
+        let scheduler = Self::named(words.next().unwrap_or_default())?;
+        let Some(mut options) = scheduler.hash_options() else {
+            return words.next().map_or(Ok(scheduler), |word| {
+                Err(Invalid::new(format!(
+                    "the scheduler {scheduler} has no options, {word:?} is none: sh and mh have \
+                     fallback and port"
+                )))
+            });
+        };
+        for word in words {
+            match word {
+                "fallback" => options.fallback = true,
+                "port" => options.port = true,
+                _ => {
+                    return Err(Invalid::new(format!(
+                        "the scheduler {} has no option {word:?}: it has fallback and port",
+                        scheduler.name()
+                    )));
+                }
+            }
+        }
+        Ok(scheduler.with_hash_options(options))
     }
 }
 
 impl fmt::Display for Scheduler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        let options = self.hash_options().unwrap_or_default();
+        match (options.fallback, options.port) {
+            (false, false) => f.pad(self.name()),
+            (true, false) => f.pad(&format!("{} fallback", self.name())),
+            (false, true) => f.pad(&format!("{} port", self.name())),
+            (true, true) => f.pad(&format!("{} fallback port", self.name())),
+        }
     }
 }
 
@@ -197,10 +241,23 @@ mod tests {
 
     #[test]
     fn every_name_parses_back_to_its_variant() {
-        for scheduler in Scheduler::KNOWN {
+        for &scheduler in Scheduler::KNOWN {
             assert_eq!(scheduler.name().parse(), Ok(scheduler));
         }
         assert_eq!("none".parse(), Ok(Scheduler::Unbound));
+    }
+
+    #[test]
+    fn options_are_read_as_they_are_printed() {
+        for (fallback, port) in [(false, false), (false, true), (true, false), (true, true)] {
+            let options = HashOptions::default().fallback(fallback).port(port);
+            for scheduler in [Scheduler::SourceHash(options), Scheduler::MaglevHash(options)] {
+                assert_eq!(scheduler.to_string().parse(), Ok(scheduler));
+            }
+        }
+        for text in ["", "rr port", "sh prot", "mh sh"] {
+            assert!(text.parse::<Scheduler>().is_err(), "{text}");
+        }
     }
 
     #[test]

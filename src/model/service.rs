@@ -1,11 +1,11 @@
 //! A service as it is written: its key and its configuration.
 
-use std::net::IpAddr;
-use std::num::NonZeroU32;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
 use super::{Family, HashOptions, Invalid, Persistence, Protocol, Scheduler, ServiceKey};
-#[cfg(feature = "serde")]
-use crate::forms;
+use crate::uapi::ipvs::service as flag;
 
 /// A virtual service: what traffic is taken, and how it is spread.
 ///
@@ -16,13 +16,27 @@ use crate::forms;
 ///
 /// let web = Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80)
 ///     .scheduler(Scheduler::WeightedRoundRobin)
-///     .persistent(Duration::from_secs(300));
+///     .persistence(Duration::from_secs(300));
 /// assert_eq!(web.key.to_string(), "tcp 10.0.0.1:80");
 /// ```
+///
+/// From text, as in a configuration file:
+///
+/// ```
+/// use std::net::IpAddr;
+/// use ipvs_netlink::{Protocol, Scheduler, Service};
+///
+/// let web = Service::new("tcp 10.0.0.1:80".parse()?).scheduler("wrr".parse()?);
+/// assert_eq!(web.scheduler, Scheduler::WeightedRoundRobin);
+/// assert_eq!(web.key, Service::tcp("10.0.0.1".parse::<IpAddr>()?, 80).key);
+/// assert_eq!(web.key, Service::at(Protocol::TCP, "10.0.0.1:80".parse()?).key);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(into = "forms::Service", try_from = "forms::Service"))]
 #[non_exhaustive]
+#[doc(alias = "virtual server")]
+#[doc(alias = "vip")]
+#[doc(alias = "vs")]
 pub struct Service {
     /// What traffic is taken.
     pub key: ServiceKey,
@@ -30,9 +44,10 @@ pub struct Service {
     pub scheduler: Scheduler,
     /// Whether, and how, a client stays with its destination.
     pub persistence: Option<Persistence>,
-    /// Each packet is scheduled by itself and no connection is kept: for UDP and firewall marks.
+    /// Each packet is scheduled by itself and no connection is kept: for UDP services, and for the
+    /// UDP packets of a firewall mark.
     pub one_packet: bool,
-    /// Flags that nothing else here stands for. Those of `sh` and `mh` belong to
+    /// Flags without a field of their own. Those of `sh` and `mh` belong to
     /// [`HashOptions`]; given here too, they are ignored.
     pub flags: ServiceFlags,
 }
@@ -41,25 +56,62 @@ bitflags::bitflags! {
     /// Service flags without a field of their own, bit for bit as the kernel keeps them.
     ///
     /// Bits of newer kernels are kept. Persistence, one-packet scheduling and the kernel's own
-    /// *hashed* bit never show here.
+    /// *hashed* bit never show here. As text the flags are `flag-1,flag-3,0x40`, with commas
+    /// between them and bits without a name in hexadecimal.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
     pub struct ServiceFlags: u32 {
         /// The scheduler's first flag (`-b flag-1`); fallback for `sh` and `mh`.
-        const SCHEDULER_1 = 0x08;
+        const SCHEDULER_1 = flag::SCHEDULER_1;
         /// The scheduler's second flag (`-b flag-2`); port for `sh` and `mh`.
-        const SCHEDULER_2 = 0x10;
+        const SCHEDULER_2 = flag::SCHEDULER_2;
         /// The scheduler's third flag (`-b flag-3`).
-        const SCHEDULER_3 = 0x20;
-        const _ = !(Self::PERSISTENT | Self::HASHED | Self::ONE_PACKET);
+        const SCHEDULER_3 = flag::SCHEDULER_3;
+        const _ = !(flag::PERSISTENT | flag::HASHED | flag::ONE_PACKET);
     }
 }
 
 impl ServiceFlags {
-    pub(crate) const PERSISTENT: u32 = 0x1;
-    pub(crate) const HASHED: u32 = 0x2;
-    pub(crate) const ONE_PACKET: u32 = 0x4;
     pub(crate) const FALLBACK: Self = Self::SCHEDULER_1;
     pub(crate) const PORT: Self = Self::SCHEDULER_2;
+
+    /// The names by which `ipvsadm` knows flags.
+    pub(crate) const NAMES: [(Self, &str); 3] = [
+        (Self::SCHEDULER_1, "flag-1"),
+        (Self::SCHEDULER_2, "flag-2"),
+        (Self::SCHEDULER_3, "flag-3"),
+    ];
+
+    /// The names of those flags that have one.
+    pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter(move |(flag, _)| self.contains(*flag)).map(|(_, name)| name)
+    }
+
+    /// The bits without a name.
+    pub(crate) fn nameless(self) -> Self {
+        Self::NAMES.into_iter().fold(self, |rest, (flag, _)| rest - flag)
+    }
+
+    /// The flags of a number, as `0x40` or 64.
+    pub(crate) fn parse_bits(text: &str) -> Result<Self, Invalid> {
+        let bits = parse_bits(text).ok_or_else(|| Invalid::expected("flag bits, as 0x40", text))?;
+        Self::from_bits(bits).ok_or_else(|| {
+            Invalid::new(format!(
+                "{text} has bits that are not given as such: 0x1 is persistence, 0x2 the kernel's \
+                 own, 0x4 one-packet scheduling"
+            ))
+        })
+    }
+
+    /// Refuses bits that other fields stand for, which only [`from_bits_retain`](Self::from_bits_retain) brings in.
+    fn check(self) -> Result<(), Invalid> {
+        Self::from_bits(self.bits()).map(drop).ok_or_else(|| {
+            Invalid::new(format!(
+                "the flags {:#x} have bits with fields of their own: 0x1 is persistence, 0x2 the \
+                 kernel's own, 0x4 one-packet scheduling",
+                self.bits()
+            ))
+        })
+    }
 
     fn from_options(options: HashOptions) -> Self {
         let mut flags = Self::empty();
@@ -68,11 +120,46 @@ impl ServiceFlags {
         flags
     }
 
-    /// What these flags are to `sh` and `mh`.
+    /// The options of `sh` and `mh` that these flags are.
     pub(crate) fn options(self) -> HashOptions {
         HashOptions::default()
             .fallback(self.contains(Self::FALLBACK))
             .port(self.contains(Self::PORT))
+    }
+}
+
+impl fmt::Display for ServiceFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for name in self.names() {
+            write!(f, "{separator}{name}")?;
+            separator = ",";
+        }
+        let rest = self.nameless();
+        if rest.is_empty() { Ok(()) } else { write!(f, "{separator}{:#x}", rest.bits()) }
+    }
+}
+
+impl FromStr for ServiceFlags {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+        words
+            .map(|word| match Self::NAMES.into_iter().find(|(_, name)| *name == word) {
+                Some((flag, _)) => Ok(flag),
+                None if word.starts_with(|c: char| c.is_ascii_digit()) => Self::parse_bits(word),
+                None => Err(Invalid::expected("flag-1, flag-2, flag-3 or bits as 0x40", word)),
+            })
+            .collect()
+    }
+}
+
+/// A number in hexadecimal, as `0x40`, or in decimal.
+pub(crate) fn parse_bits(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
     }
 }
 
@@ -108,9 +195,18 @@ impl Service {
         Self::new(ServiceKey::address(protocol, address, port))
     }
 
-    /// A service for traffic that a packet filter marked.
-    pub fn mark(mark: NonZeroU32, family: Family) -> Self {
-        Self::new(ServiceKey::mark(mark, family))
+    /// A service of any protocol at a socket address; see [`ServiceKey::at`].
+    pub fn at(protocol: Protocol, address: SocketAddr) -> Self {
+        Self::new(ServiceKey::at(protocol, address))
+    }
+
+    /// A service for traffic that a packet filter marked; see [`ServiceKey::mark`].
+    ///
+    /// # Errors
+    /// When the mark is 0, which is no mark.
+    #[doc(alias = "fwmark")]
+    pub fn mark(mark: u32, family: Family) -> Result<Self, Invalid> {
+        ServiceKey::mark(mark, family).map(Self::new)
     }
 
     /// How a destination is chosen.
@@ -121,7 +217,7 @@ impl Service {
 
     /// Keeps a client on its destination: a timeout, or a [`Persistence`] with more.
     #[must_use]
-    pub fn persistent(self, persistence: impl Into<Persistence>) -> Self {
+    pub fn persistence(self, persistence: impl Into<Persistence>) -> Self {
         Self { persistence: Some(persistence.into()), ..self }
     }
 
@@ -131,18 +227,51 @@ impl Service {
         Self { one_packet, ..self }
     }
 
-    /// Flags that nothing else here stands for.
+    /// Flags without a field of their own.
     #[must_use]
     pub fn flags(self, flags: ServiceFlags) -> Self {
         Self { flags, ..self }
     }
 
-    /// Refuses what no kernel would take, with the reason.
+    /// Refuses what no kernel takes or makes sense of, with the reason.
+    ///
+    /// A kernel may hold a service that is refused here, if another program wrote it. Such a
+    /// service is read as it is.
     ///
     /// # Errors
-    /// When persistence has a netmask of the other family, a prefix length outside 1 to 128, or a
-    /// timeout that every kernel would wrap.
+    /// - When persistence has a netmask of the other family, a prefix length outside 1 to 128, or a
+    ///   timeout that every kernel would wrap.
+    /// - When a TCP, UDP or SCTP service on port 0 is not persistent: the kernel refuses its
+    ///   connections.
+    /// - When a TCP or SCTP service has one-packet scheduling, which the kernel does for UDP alone.
+    /// - When persistence is of 0 s, by which no client is remembered.
+    /// - When `flags` have bits of persistence, one-packet scheduling or the kernel's own.
     pub fn check(&self) -> Result<(), Invalid> {
+        self.check_as_is()?;
+        if self.persistence.is_some_and(|persistence| persistence.seconds == 0) {
+            return Err(Invalid::new(
+                "persistence of 0 s remembers no client: give 1 s or more, or leave it out",
+            ));
+        }
+        let ServiceKey::Address { protocol, port, .. } = self.key else { return Ok(()) };
+        if self.one_packet && matches!(protocol, Protocol::TCP | Protocol::SCTP) {
+            return Err(Invalid::new(format!(
+                "one-packet scheduling is for UDP and firewall marks, not for {protocol}"
+            )));
+        }
+        let is_balanced = matches!(protocol, Protocol::TCP | Protocol::UDP | Protocol::SCTP);
+        if port == 0 && self.persistence.is_none() && is_balanced {
+            return Err(Invalid::new(
+                "port 0 stands for every port, which needs persistence: without it the kernel \
+                 refuses the connections",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Refuses only what no kernel can hold.
+    pub(crate) fn check_as_is(&self) -> Result<(), Invalid> {
+        self.flags.check()?;
         self.persistence.map_or(Ok(()), |p| p.check(self.key.family()))
     }
 
@@ -165,8 +294,8 @@ impl Service {
         if let Some(options) = service.scheduler.hash_options() {
             flags |= ServiceFlags::from_options(options);
         }
-        let persistent = if service.persistence.is_some() { ServiceFlags::PERSISTENT } else { 0 };
-        let one_packet = if service.one_packet { ServiceFlags::ONE_PACKET } else { 0 };
+        let persistent = if service.persistence.is_some() { flag::PERSISTENT } else { 0 };
+        let one_packet = if service.one_packet { flag::ONE_PACKET } else { 0 };
         flags.bits() | persistent | one_packet
     }
 
@@ -177,10 +306,16 @@ impl Service {
             key,
             scheduler: scheduler.with_hash_options(flags.options()),
             persistence: None,
-            one_packet: bits & ServiceFlags::ONE_PACKET != 0,
+            one_packet: bits & flag::ONE_PACKET != 0,
             flags,
         }
         .normalized()
+    }
+}
+
+impl From<&Service> for ServiceKey {
+    fn from(service: &Service) -> Self {
+        service.key
     }
 }
 
@@ -211,12 +346,60 @@ mod tests {
         }
     }
 
-    /// Without it a service written with redundant fields would differ for ever from what is read.
+    /// Once: all of these were accepted silently, and the services took no connections.
+    #[test]
+    fn refuses_what_no_kernel_makes_sense_of() {
+        let minute = Duration::from_secs(60);
+        let every_port = Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 0);
+        let dns = Service::udp(Ipv4Addr::new(10, 0, 0, 1), 53).one_packet(true);
+        let mark = Service::mark(1, Family::V4).unwrap();
+        for good in [every_port.persistence(minute), dns, mark, mark.one_packet(true)] {
+            assert_eq!(good.check(), Ok(()));
+        }
+        for bits in [1, 2, 4, 7, 0x41] {
+            let bad = web().flags(ServiceFlags::from_bits_retain(bits));
+            assert!(bad.check().is_err() && bad.check_as_is().is_err(), "{bits:#x}");
+        }
+        let sctp = Service::sctp(Ipv4Addr::new(10, 0, 0, 1), 9);
+        for bad in [
+            every_port,
+            Service::udp(Ipv4Addr::new(10, 0, 0, 1), 0),
+            web().one_packet(true),
+            sctp.one_packet(true),
+            web().persistence(Duration::ZERO),
+            mark.persistence(Duration::ZERO),
+        ] {
+            assert!(bad.check().is_err(), "{bad:?}");
+            assert_eq!(bad.check_as_is(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn flags_are_read_as_they_are_printed() {
+        for (bits, text) in
+            [(0, ""), (0x08, "flag-1"), (0x8000_0078, "flag-1,flag-2,flag-3,0x80000040")]
+        {
+            let flags = ServiceFlags::from_bits(bits).unwrap();
+            assert_eq!(flags.to_string(), text);
+            assert_eq!(text.parse(), Ok(flags));
+        }
+        for text in ["flag-4", "7", "0x1", "0x47", "0xg", "-8", "sh-port"] {
+            assert!(text.parse::<ServiceFlags>().is_err(), "{text}");
+        }
+        // YAML makes a number of what is not quoted.
+        assert_eq!("64".parse(), ServiceFlags::parse_bits("0x40"));
+    }
+
+    /// Without normalization a service with redundant fields would differ for ever from what is
+    /// read back.
     #[test]
     fn equal_services_share_one_form() {
         let whole =
             Persistence::new(Duration::from_secs(9)).netmask(Netmask::V4(Ipv4Addr::BROADCAST));
-        assert_eq!(web().persistent(whole).normalized(), web().persistent(Duration::from_secs(9)));
+        assert_eq!(
+            web().persistence(whole).normalized(),
+            web().persistence(Duration::from_secs(9))
+        );
         let twice = web().scheduler(Scheduler::SOURCE_HASH).flags(ServiceFlags::SCHEDULER_2);
         assert_eq!(twice.normalized(), web().scheduler(Scheduler::SOURCE_HASH));
     }

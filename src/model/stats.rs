@@ -38,3 +38,48 @@ pub struct Rates {
     /// Bytes from destinations per second.
     pub outgoing_bytes: u64,
 }
+
+/// Makes methods that set a field each.
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty;)*) => {$(
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(self, $name: $type) -> Self {
+            Self { $name, ..self }
+        }
+    )*};
+}
+
+/// Counters of one's own, as tests need them.
+impl Stats {
+    setters! {
+        /// Connections scheduled.
+        connections: u64;
+        /// Packets from clients.
+        incoming_packets: u64;
+        /// Packets from destinations.
+        outgoing_packets: u64;
+        /// Bytes from clients.
+        incoming_bytes: u64;
+        /// Bytes from destinations.
+        outgoing_bytes: u64;
+        /// The same by the second.
+        rates: Rates;
+    }
+}
+
+/// Rates of one's own, as tests need them.
+impl Rates {
+    setters! {
+        /// Connections scheduled per second.
+        connections: u64;
+        /// Packets from clients per second.
+        incoming_packets: u64;
+        /// Packets from destinations per second.
+        outgoing_packets: u64;
+        /// Bytes from clients per second.
+        incoming_bytes: u64;
+        /// Bytes from destinations per second.
+        outgoing_bytes: u64;
+    }
+}

@@ -3,13 +3,9 @@
 use std::time::Duration;
 
 use super::Invalid;
-#[cfg(feature = "serde")]
-use crate::forms;
 
 /// How long the kernel keeps idle connections, in whole seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(into = "forms::Timeouts", from = "forms::Timeouts"))]
 #[non_exhaustive]
 pub struct Timeouts {
     /// TCP connections; 900 s unless set.
@@ -21,6 +17,24 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
+    /// The timeout of TCP connections.
+    #[must_use]
+    pub fn tcp(self, tcp: Duration) -> Self {
+        Self { tcp, ..self }
+    }
+
+    /// The timeout of TCP connections after a FIN.
+    #[must_use]
+    pub fn tcp_fin(self, tcp_fin: Duration) -> Self {
+        Self { tcp_fin, ..self }
+    }
+
+    /// The timeout of UDP exchanges.
+    #[must_use]
+    pub fn udp(self, udp: Duration) -> Self {
+        Self { udp, ..self }
+    }
+
     pub(crate) fn from_seconds(tcp: u32, tcp_fin: u32, udp: u32) -> Self {
         Self {
             tcp: Duration::from_secs(tcp.into()),
@@ -30,7 +44,14 @@ impl Timeouts {
     }
 }
 
-/// Timeouts to set; what is not named stays as it is.
+/// The defaults of the kernel: 900 s, 120 s and 300 s.
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self::from_seconds(900, 120, 300)
+    }
+}
+
+/// Timeouts to set; those that are `None` stay as they are.
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,11 +60,6 @@ impl Timeouts {
 /// let shorter = TimeoutsUpdate::default().udp(Duration::from_secs(30));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(
-    feature = "serde",
-    serde(into = "forms::TimeoutsUpdate", try_from = "forms::TimeoutsUpdate")
-)]
 #[non_exhaustive]
 pub struct TimeoutsUpdate {
     /// TCP connections.

@@ -21,7 +21,8 @@ pub struct Connection {
     /// The address and port that the client connected to. The port is 0 in a template for all ports;
     /// see [`mark`](Self::mark) for a template of a service by firewall mark.
     pub virtual_address: SocketAddr,
-    /// The destination that was chosen.
+    /// The destination that was chosen. Its port is 0 in a template for all ports, and in one of a
+    /// service by firewall mark.
     pub destination: DestinationKey,
     /// How far the connection has got.
     pub state: ConnectionState,
@@ -129,7 +130,7 @@ pub struct OtherState(Name<31>);
 
 impl ConnectionState {
     /// Every state that has a variant of its own.
-    pub const KNOWN: [Self; 25] = [
+    pub const KNOWN: &'static [Self] = &[
         Self::None,
         Self::Assured,
         Self::Established,
@@ -162,7 +163,7 @@ impl ConnectionState {
     /// # Errors
     /// When the name is empty, longer than 31 bytes, or has white space in it.
     pub fn named(name: &str) -> Result<Self, Invalid> {
-        match Self::KNOWN.into_iter().find(|state| state.name() == name) {
+        match Self::KNOWN.iter().copied().find(|state| state.name() == name) {
             Some(state) => Ok(state),
             None => Ok(Self::Other(OtherState(Name::new(name)?))),
         }
@@ -215,6 +216,11 @@ impl fmt::Display for ConnectionState {
     }
 }
 
+#[cfg(feature = "serde")]
+crate::forms::as_text! {
+    ConnectionState: "a connection's state, as ESTABLISHED";
+}
+
 impl Connection {
     /// Whether this is no connection but a template of persistence: it sends the next connections of
     /// the client's network to the same destination.
@@ -227,7 +233,7 @@ impl Connection {
     /// connection that came by a mark has the address that the client connected to, and the table
     /// does not say by which service it came.
     pub fn mark(&self) -> Option<NonZeroU32> {
-        if self.protocol != Protocol(0) || !self.is_template() {
+        if self.protocol != Protocol::from_number(0) || !self.is_template() {
             return None;
         }
         let mark = match self.virtual_address.ip() {
@@ -245,8 +251,8 @@ impl Connection {
     /// A service by address has the connections to its address and port, or where its port is 0 to
     /// all ports of its address, also those of services with a port of their own. A service by
     /// firewall mark has its templates alone: see [`mark`](Self::mark).
-    pub fn is_of_service(&self, service: ServiceKey) -> bool {
-        match service {
+    pub fn is_of_service(&self, service: impl Into<ServiceKey>) -> bool {
+        match service.into() {
             ServiceKey::Address { protocol, address, port } => {
                 self.protocol == protocol
                     && self.virtual_address.ip() == address
@@ -256,6 +262,18 @@ impl Connection {
                 self.mark() == Some(mark) && Family::from(self.virtual_address.ip()) == family
             }
         }
+    }
+
+    /// Whether the entry can be of a destination, as far as the table tells.
+    ///
+    /// A destination whose port is 0 has the connections to all ports of its address, also those of
+    /// destinations with a port of their own. Under a persistent service by firewall mark or for all
+    /// ports, connections keep the port that the client connected to, whichever their destination has:
+    /// ask for port 0 there.
+    pub fn is_of_destination(&self, destination: impl Into<DestinationKey>) -> bool {
+        let destination = destination.into();
+        self.destination.address == destination.address
+            && (destination.port == 0 || self.destination.port == destination.port)
     }
 }
 
@@ -280,7 +298,7 @@ mod tests {
             text,
             "{\"protocol\":\"tcp\",\"client\":\"198.51.100.1:48242\",\
              \"virtual_address\":\"10.0.0.1:80\",\
-             \"destination\":{\"address\":\"10.0.1.1\",\"port\":8080},\
+             \"destination\":\"10.0.1.1:8080\",\
              \"state\":\"ESTABLISHED\",\"expires\":871,\"origin\":\"sync\"}"
         );
         assert_eq!(serde_json::from_str::<Connection>(&text).unwrap(), entry);

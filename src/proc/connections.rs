@@ -50,7 +50,8 @@ pub struct Connections {
 
 impl Connections {
     /// Reads the table from what has the text of `/proc/net/ip_vs_conn` or
-    /// `/proc/net/ip_vs_conn_sync`: a file that was saved, say.
+    /// `/proc/net/ip_vs_conn_sync`: a file that was saved, say. A last line without its end is an
+    /// error, since a file that was cut there would have other numbers.
     pub fn new(source: impl Read + Send + 'static) -> Self {
         Self::of_file("net/ip_vs_conn", Box::new(source))
     }
@@ -67,12 +68,12 @@ impl Connections {
 
     /// Only the entries that can be of a service: see [`Connection::is_of_service`].
     #[must_use]
-    pub fn of_service(mut self, service: ServiceKey) -> Self {
-        self.service = Some(service);
+    pub fn of_service(mut self, service: impl Into<ServiceKey>) -> Self {
+        self.service = Some(service.into());
         self
     }
 
-    /// Only the entries of a destination.
+    /// Only the entries that can be of a destination: see [`Connection::is_of_destination`].
     #[must_use]
     pub fn of_destination(mut self, destination: impl Into<DestinationKey>) -> Self {
         self.destination = Some(destination.into());
@@ -81,7 +82,7 @@ impl Connections {
 
     fn is_wanted(&self, connection: &Connection) -> bool {
         self.service.is_none_or(|service| connection.is_of_service(service))
-            && self.destination.is_none_or(|destination| connection.destination == destination)
+            && self.destination.is_none_or(|destination| connection.is_of_destination(destination))
     }
 
     /// The next line, whether wanted or not.
@@ -170,6 +171,9 @@ impl Lines {
         if self.line.last() != Some(&b'\n') && self.line.len() as u64 == LONGEST_LINE {
             skip_line(&mut self.source).map_err(|error| Error::io(attempt(), error))?;
             return Err(self.error("the line is longer than any kernel's"));
+        }
+        if self.line.last() != Some(&b'\n') {
+            return Err(self.error("the line has no end: the file was cut"));
         }
         Ok(Some(self.line.trim_ascii_end()))
     }
@@ -372,12 +376,14 @@ fn protocol(word: &[u8]) -> Result<Protocol, String> {
         b"TCP" => Protocol::TCP,
         b"UDP" => Protocol::UDP,
         b"SCTP" => Protocol::SCTP,
-        b"IP" => Protocol(0),
-        b"ICMP" => Protocol(1),
-        b"ICMPv6" => Protocol(58),
+        b"IP" => Protocol::from_number(0),
+        b"ICMP" => Protocol::from_number(1),
+        b"ICMPv6" => Protocol::from_number(58),
         other => {
             let number = text(other)?.strip_prefix("IP_").and_then(|number| number.parse().ok());
-            Protocol(number.ok_or_else(|| unexpected(other, "a protocol, as TCP or IP_50"))?)
+            Protocol::from_number(
+                number.ok_or_else(|| unexpected(other, "a protocol, as TCP or IP_50"))?,
+            )
         }
     })
 }
@@ -461,13 +467,13 @@ mod tests {
 
     #[test]
     fn every_state_and_protocol_is_read() {
-        for state in ConnectionState::KNOWN {
+        for &state in ConnectionState::KNOWN {
             let line = format!("TCP 0A000009 0001 0A000001 0050 0A000101 0050 {state:11} 1\n");
             assert_eq!(entries(&line)[0].state, state);
         }
         for (name, number) in [("IP", 0), ("ICMP", 1), ("ICMPv6", 58), ("IP_50", 50)] {
             let line = format!("{name} 0A000009 0001 0A000001 0050 0A000101 0050 ERR! 1\n");
-            assert_eq!(entries(&line)[0].protocol, Protocol(number));
+            assert_eq!(entries(&line)[0].protocol, Protocol::from_number(number));
             assert_eq!(entries(&line)[0].state.name(), "ERR!");
         }
     }
@@ -488,7 +494,7 @@ mod tests {
         let mark = NonZeroU32::new(0x0102_0304);
         let marks: Vec<_> = read.iter().map(Connection::mark).collect();
         assert_eq!(marks, [None, None, None, None, mark, mark]);
-        let of_mark = |family| ServiceKey::mark(mark.unwrap(), family);
+        let of_mark = |family| ServiceKey::from((mark.unwrap(), family));
         assert!(read[4].is_of_service(of_mark(Family::V4)));
         assert!(!read[4].is_of_service(of_mark(Family::V6)));
         assert!(read[5].is_of_service(of_mark(Family::V6)));
@@ -564,6 +570,7 @@ mod tests {
         let real = ([10, 0, 1, 1], 80);
         assert_eq!(ports(table().of_destination(real)), [1, 3, 4, 0, 5]);
         assert_eq!(ports(table().of_service(web).of_destination(real)), [1, 0]);
+        assert_eq!(ports(table().of_destination(([10, 0, 1, 2], 0))), [2, 0]);
     }
 
     #[test]
@@ -583,6 +590,21 @@ mod tests {
             assert_eq!(error.line_number(), Some(3));
             assert!(error.to_string().contains(reason), "{error}");
         }
+    }
+
+    /// It was read as an entry that expires in 8 seconds.
+    #[test]
+    fn a_file_that_was_cut_is_told() {
+        let line = "TCP 0A000009 0001 0A000001 0050 0A000101 0050 CLOSE      871\n";
+        let text = format!("{HEADING}{line}{line}");
+        for cut in 1..line.len() {
+            let read = read(&text[..text.len() - cut]);
+            assert!(read[0].is_ok() && read.len() == 2, "{cut}: {read:?}");
+            let error = read[1].as_ref().unwrap_err();
+            assert_eq!(error.line_number(), Some(3), "{error}");
+            assert!(error.to_string().contains("the file was cut"), "{error}");
+        }
+        assert!(read(HEADING.trim_end())[0].is_err());
     }
 
     #[test]

@@ -104,11 +104,16 @@ impl Error {
                 "load IPVS with modprobe ip_vs, if the kernel is not too old to have this sysctl \
                  and was not built without it",
             ),
-            Attempt::Set(..) if self.is_permission_denied() => {
-                Some("this needs root, and a /proc/sys that is not mounted read-only")
-            }
+            Attempt::Set(..) if self.is(io::ErrorKind::ReadOnlyFilesystem) => Some(
+                "/proc/sys is mounted read-only, as containers have it unless they are privileged: set \
+                 it on the host",
+            ),
+            Attempt::Set(..) if self.is_permission_denied() => Some(
+                "this needs root, for net.ipv4.vs that of the initial user namespace; some sysctls nobody \
+                 can set",
+            ),
             Attempt::Read(_) | Attempt::Get(_) if self.is_permission_denied() => {
-                Some("this needs root")
+                Some("this needs root of the initial user namespace")
             }
             Attempt::Enter if self.is_permission_denied() => Some("this needs CAP_SYS_ADMIN"),
             _ => None,
@@ -150,5 +155,27 @@ impl std::error::Error for Error {
             Cause::Line(..) | Cause::NotKept(_) => None,
             Cause::Invalid(invalid) => Some(invalid),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Root was told that this needs root.
+    #[test]
+    fn root_is_told_what_it_lacks() {
+        let set = || Attempt::Set("net.ipv4.vs.conntrack".into(), "1".to_owned());
+        let said = |attempt, kind: io::ErrorKind| Error::io(attempt, kind.into()).to_string();
+        let denied = said(set(), io::ErrorKind::PermissionDenied);
+        assert!(denied.ends_with("user namespace; some sysctls nobody can set"), "{denied}");
+        let denied =
+            said(Attempt::Read("net/ip_vs_status".into()), io::ErrorKind::PermissionDenied);
+        assert!(denied.ends_with("this needs root of the initial user namespace"), "{denied}");
+        let read_only = said(set(), io::ErrorKind::ReadOnlyFilesystem);
+        assert!(
+            read_only.contains("mounted read-only") && !read_only.contains("root"),
+            "{read_only}"
+        );
     }
 }

@@ -17,6 +17,9 @@ pub(crate) trait Files: Send + Sync {
     /// The names of the files in a folder.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
 
+    /// Where a symbolic link leads to.
+    fn link(&self, path: &str) -> io::Result<String>;
+
     /// Which modules are installed for a release; `None` where that cannot be told.
     fn modules(&self, release: &str) -> Option<ModuleIndex>;
 }
@@ -63,6 +66,11 @@ impl Files for Host {
                 .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
                 .collect()
         })
+    }
+
+    fn link(&self, path: &str) -> io::Result<String> {
+        let target = self.namespace.run(|| fs::read_link(path_of_thread(path)))?;
+        Ok(target.to_string_lossy().into_owned())
     }
 
     fn modules(&self, release: &str) -> Option<ModuleIndex> {

@@ -30,6 +30,7 @@ mod connections;
 mod error;
 mod files;
 mod profile;
+mod spelling;
 mod stats;
 mod status;
 pub mod sysctl;
@@ -51,6 +52,8 @@ pub(crate) use files::Files;
 pub(crate) use files::ModuleIndex;
 pub(crate) use profile::series;
 pub use profile::{Profile, SysctlChange, SysctlChanges};
+#[cfg(feature = "fake")]
+pub(crate) use spelling::number;
 pub use stats::{CpuStats, StatsPerCpu};
 pub use status::{Status, TableStatus};
 
@@ -219,13 +222,23 @@ impl Proc {
     }
 }
 
-/// The path below `/proc` of a sysctl.
+/// The path below `/proc` of a sysctl. A point in the name of an interface is a stroke, as `sysctl`
+/// has it: `net.ipv4.conf.eth0/100.forwarding`.
 fn path_of(name: &str) -> Result<String, Invalid> {
-    let is_word = |word: &str| {
-        !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+    let path: String = name
+        .chars()
+        .map(|c| match c {
+            '.' => '/',
+            '/' => '.',
+            other => other,
+        })
+        .collect();
+    // An interface can have any name that a file can, but for white space.
+    let is_file = |name: &str| {
+        !["", ".", ".."].contains(&name) && !name.contains(|c: char| c.is_whitespace() || c == '\0')
     };
-    if name.split('.').all(is_word) {
-        Ok(format!("sys/{}", name.replace('.', "/")))
+    if path.contains('/') && path.split('/').all(is_file) {
+        Ok(format!("sys/{path}"))
     } else {
         Err(Invalid::new("that is no sysctl's name, as net.ipv4.vs.conntrack"))
     }

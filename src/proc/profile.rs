@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::Proc;
 use super::error::{Attempt, Error};
+use super::spelling;
 use super::sysctl::{self, Sysctl, Value};
 use crate::model::Invalid;
 
@@ -79,7 +80,11 @@ impl Profile {
         Ok(self.with_named(sysctl.name(), value))
     }
 
-    /// Wants a value of any sysctl, by its name as `sysctl` prints it.
+    /// Wants a value of any sysctl, by its name as `sysctl` prints it. It replaces one that the profile
+    /// has of the same sysctl.
+    ///
+    /// `net.ipv6.conf.all.forwarding` 1 takes IPv6 routes away that came by router advertisement, for
+    /// good, unless `accept_ra` of their interfaces is 2: want that before it.
     #[must_use]
     pub fn with_named(self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         self.for_kernels(name, value, (0, 0), (u32::MAX, 0))
@@ -95,6 +100,16 @@ impl Profile {
         self.settings.push(Wanted { name: name.into(), value: value.into(), from, before });
         self
     }
+
+    /// What is for a kernel. Of two values for a sysctl the later one counts.
+    fn for_kernel(&self, kernel: (u32, u32)) -> Vec<&Wanted> {
+        let is_for = |wanted: &&Wanted| (wanted.from..wanted.before).contains(&kernel);
+        let wanted: Vec<_> = self.settings.iter().filter(is_for).collect();
+        let is_last = |(index, it): &(usize, &Wanted)| {
+            wanted[index + 1..].iter().all(|later| later.name != it.name)
+        };
+        wanted.iter().copied().enumerate().filter(is_last).map(|(_, it)| it).collect()
+    }
 }
 
 /// Which sysctls were changed: what [`Proc::apply`] returns and [`Proc::undo`] takes.
@@ -103,6 +118,7 @@ impl Profile {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(transparent))]
+#[must_use = "these changes are the only way back"]
 pub struct SysctlChanges {
     changes: Vec<SysctlChange>,
 }
@@ -119,6 +135,10 @@ pub struct SysctlChange {
     pub before: String,
     /// The value that it has been given, as the kernel prints it.
     pub after: String,
+    /// What the kernel has set along with it, and what it could have: forwarding is also each
+    /// interface's. Empty where it changed nothing else.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
+    pub along: Vec<SysctlChange>,
 }
 
 impl SysctlChanges {
@@ -136,7 +156,7 @@ impl SysctlChanges {
 /// A line for each change: `net.ipv4.vs.conntrack: 0 -> 1`.
 impl fmt::Display for SysctlChanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, SysctlChange { name, before, after }) in self.changes.iter().enumerate() {
+        for (index, SysctlChange { name, before, after, .. }) in self.changes.iter().enumerate() {
             let end = if index == 0 { "" } else { "\n" };
             write!(f, "{end}{name}: {before} -> {after}")?;
         }
@@ -150,60 +170,188 @@ impl Proc {
     /// It is all or nothing: where one cannot be set, those before it are set back. Applying the same
     /// profile again changes nothing and returns nothing, so the first answer is the one to keep.
     ///
+    /// Where the kernel sets one of them along with another, each has its own value in the end. Values
+    /// are compared as the kernel reads them: `0,1` is `0-1`, and a [`DefenseMode`](sysctl::DefenseMode)
+    /// that it has moved from 1 to 2 is still 1.
+    ///
     /// # Errors
-    /// That of the first sysctl that could not be read or set, or that the kernel did not keep.
+    /// That of the first sysctl that could not be read or set, or that the kernel did not keep: two
+    /// that contradict each other are among these.
     pub fn apply(&self, profile: &Profile) -> Result<SysctlChanges, Error> {
         let kernel = series(&self.read("sys/kernel/osrelease")?);
+        let wanted = profile.for_kernel(kernel);
         let mut made = SysctlChanges::default();
-        for wanted in &profile.settings {
-            if !(wanted.from..wanted.before).contains(&kernel) {
-                continue;
-            }
-            match self.change(&wanted.name, &wanted.value) {
-                Ok(change) => made.changes.extend(change),
-                Err(error) => {
-                    // The error that stopped the profile is the one to tell.
-                    let _ = self.undo(&made);
-                    return Err(error);
-                }
+        match self.apply_all(&wanted, &mut made) {
+            Ok(()) => Ok(made),
+            Err(error) => {
+                // The error that stopped the profile is the one to tell.
+                let _ = self.undo(&made);
+                Err(error)
             }
         }
-        Ok(made)
+    }
+
+    /// Sets all in order, twice: the second time repairs those that a later one has changed.
+    fn apply_all(&self, wanted: &[&Wanted], made: &mut SysctlChanges) -> Result<(), Error> {
+        for Wanted { name, value, .. } in [wanted, wanted].concat() {
+            made.changes.extend(self.change(name, value)?);
+        }
+        for Wanted { name, value, .. } in wanted {
+            let kept = self.sysctl_named(name)?;
+            if !spelling::is_held(name, &kept, value) {
+                let attempt = Attempt::Set(name.clone(), value.clone());
+                return Err(Error::not_kept(attempt, kept));
+            }
+        }
+        Ok(())
     }
 
     /// Sets back what was changed, in the opposite order, and returns which sysctls these were. One
-    /// that somebody has given another value meanwhile is left as it is.
+    /// that somebody has given another value meanwhile is left as it is. The same is true of what the
+    /// kernel sets along with one, as forwarding is that of each interface; an interface that came
+    /// meanwhile is set back as `default` is.
+    ///
+    /// `net.ipv6.conf.all.disable_ipv6` is not set back to 1 where an interface has IPv6 that had it
+    /// before: the kernel would take its addresses away. The other interfaces are set back one by one.
     ///
     /// # Errors
     /// That of the first sysctl that could not be read or set; the others are set back all the same.
     pub fn undo(&self, changes: &SysctlChanges) -> Result<SysctlChanges, Error> {
         let mut made = SysctlChanges::default();
         let mut failed = None;
-        for SysctlChange { name, before, after } in changes.changes.iter().rev() {
-            let set_back = self
-                .sysctl_named(name)
-                .and_then(|now| if now == *after { self.change(name, before) } else { Ok(None) });
-            match set_back {
-                Ok(change) => made.changes.extend(change),
+        for change in changes.changes.iter().rev() {
+            match self.set_back(change) {
+                Ok(changes) => made.changes.extend(changes),
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
         failed.map_or(Ok(made), Err)
     }
 
+    /// Sets back a sysctl that has the value that it was given, and what the kernel sets along with it.
+    fn set_back(&self, change: &SysctlChange) -> Result<Vec<SysctlChange>, Error> {
+        let SysctlChange { name, before, after, .. } = change;
+        if !spelling::is_held(name, &self.sysctl_named(name)?, after) {
+            return Ok(Vec::new());
+        }
+        let along = Along::of(name);
+        let now = self.values_along(along.as_ref());
+        let wanted: Vec<_> = now
+            .iter()
+            .map(|(name, now)| {
+                let recorded = along.as_ref().and_then(|along| change.recorded(along, name));
+                let value = recorded
+                    .filter(|recorded| spelling::is_held(name, now, &recorded.after))
+                    .map_or(now, |recorded| &recorded.before);
+                (name.clone(), value.clone())
+            })
+            .collect();
+        let keeps_ipv6 = wanted.iter().any(|(name, value)| {
+            name != "net.ipv6.conf.default.disable_ipv6" && !sysctl::is_on(value)
+        });
+        if name == DISABLE_IPV6 && sysctl::is_on(before) && keeps_ipv6 {
+            return self.set_along(&wanted);
+        }
+        let made = self.change(name, before)?;
+        self.set_along(&wanted)?;
+        Ok(made.map(|made| SysctlChange { along: self.record(now), ..made }).into_iter().collect())
+    }
+
+    /// Sets what the kernel sets along with another sysctl.
+    fn set_along(&self, wanted: &[(String, String)]) -> Result<Vec<SysctlChange>, Error> {
+        let mut made = Vec::new();
+        for (name, value) in wanted {
+            match self.change(name, value) {
+                Ok(change) => made.extend(change),
+                // An interface can be gone by now.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(made)
+    }
+
+    /// The sysctls that the kernel sets along with one, and their values.
+    fn values_along(&self, along: Option<&Along<'_>>) -> Vec<(String, String)> {
+        let Some(along) = along else { return Vec::new() };
+        let folder = format!("sys/{}", along.folder.replace('.', "/"));
+        let interfaces = self.files().list(&folder).unwrap_or_default().into_iter();
+        let of_interfaces =
+            interfaces.filter(|name| name != "all").map(|name| along.of_interface(&name));
+        of_interfaces
+            .chain(along.also.map(str::to_owned))
+            .filter_map(|name| self.sysctl_named(&name).ok().map(|value| (name, value)))
+            .collect()
+    }
+
+    /// What became of sysctls that had these values; nothing where all kept them.
+    fn record(&self, before: Vec<(String, String)>) -> Vec<SysctlChange> {
+        let record = |(name, before): (String, String)| {
+            let after = self.sysctl_named(&name).ok()?;
+            Some(SysctlChange { name, before, after, along: Vec::new() })
+        };
+        let recorded: Vec<_> = before.into_iter().filter_map(record).collect();
+        let is_changed = recorded.iter().any(|change| change.before != change.after);
+        if is_changed { recorded } else { Vec::new() }
+    }
+
     /// Gives a sysctl a value unless it has it.
     fn change(&self, name: &str, wanted: &str) -> Result<Option<SysctlChange>, Error> {
         let before = self.sysctl_named(name)?;
-        if is_same(&before, wanted) {
+        if spelling::is_held(name, &before, wanted) {
             return Ok(None);
         }
+        let along = self.values_along(Along::of(name).as_ref());
         self.set_sysctl_named(name, wanted)?;
         let after = self.sysctl_named(name)?;
-        if after == before {
+        let along = self.record(along);
+        let change = SysctlChange { name: name.to_owned(), before, after, along };
+        if !spelling::is_held(name, &change.after, wanted) {
+            // The kernel rounds or cuts it, say.
+            let _ = self.set_back(&change);
             let attempt = Attempt::Set(name.to_owned().into(), wanted.to_owned());
-            return Err(Error::not_kept(attempt, after));
+            return Err(Error::not_kept(attempt, change.after));
         }
-        Ok(Some(SysctlChange { name: name.to_owned(), before, after }))
+        Ok(Some(change))
+    }
+}
+
+const DISABLE_IPV6: &str = "net.ipv6.conf.all.disable_ipv6";
+
+/// Which sysctls the kernel may set along with one: those of the same name of each interface.
+struct Along<'a> {
+    /// `net.ipv4.conf`.
+    folder: &'static str,
+    /// `forwarding`.
+    setting: &'a str,
+    also: Option<&'static str>,
+}
+
+impl<'a> Along<'a> {
+    fn of(name: &'a str) -> Option<Self> {
+        let redirects = Some("net.ipv4.conf.all.accept_redirects");
+        if name == "net.ipv4.ip_forward" {
+            return Some(Self { folder: "net.ipv4.conf", setting: "forwarding", also: redirects });
+        }
+        ["net.ipv4.conf", "net.ipv6.conf"].into_iter().find_map(|folder| {
+            let setting = name.strip_prefix(folder)?.strip_prefix(".all.")?;
+            let also = redirects.filter(|_| name == "net.ipv4.conf.all.forwarding");
+            Some(Self { folder, setting, also })
+        })
+    }
+
+    /// The sysctl of an interface. By sysctl's own rule, a point in a name is a stroke.
+    fn of_interface(&self, interface: &str) -> String {
+        format!("{}.{}.{}", self.folder, interface.replace('.', "/"), self.setting)
+    }
+}
+
+impl SysctlChange {
+    /// What became of a sysctl that the kernel set along with this one. An interface that was not there
+    /// has got what new ones get.
+    fn recorded(&self, along: &Along<'_>, name: &str) -> Option<&Self> {
+        let find = |name: &str| self.along.iter().find(|change| change.name == name);
+        find(name).or_else(|| find(&along.of_interface("default")))
     }
 }
 
@@ -212,11 +360,6 @@ pub(crate) fn series(release: &str) -> (u32, u32) {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     let mut number = || numbers.next().and_then(|number| number.parse().ok()).unwrap_or(0);
     (number(), number())
-}
-
-/// Whether two texts of a sysctl have the same words.
-fn is_same(one: &str, other: &str) -> bool {
-    one.split_ascii_whitespace().eq(other.split_ascii_whitespace())
 }
 
 #[cfg(test)]
@@ -263,6 +406,10 @@ mod tests {
             let values = self.values.lock().unwrap();
             let names = values.keys().filter_map(|path| path.strip_prefix(folder));
             Ok(names.map(|name| name.trim_start_matches('/').to_owned()).collect())
+        }
+
+        fn link(&self, _: &str) -> io::Result<String> {
+            Err(io::ErrorKind::NotFound.into())
         }
 
         fn modules(&self, _: &str) -> Option<ModuleIndex> {

@@ -52,7 +52,7 @@ impl FromStr for StatsPerCpu {
 }
 
 /// What either file has. Its numbers are hexadecimal; of the two headings, the one of the rates comes
-/// after the numbers of the first.
+/// after the numbers of the first. Other tables of a newer kernel are passed over.
 struct Table {
     cpus: Vec<CpuStats>,
     total: Stats,
@@ -60,31 +60,42 @@ struct Table {
 
 impl Table {
     fn read(path: &'static str, text: &str) -> Result<Self, Error> {
-        let error = |number, reason| Error::line(Attempt::Read(path.into()), number, reason);
-        let (mut cpus, mut total, mut heading) = (Vec::new(), None, None);
+        let error = |number, reason: &str| {
+            Error::line(Attempt::Read(path.into()), number, reason.to_owned())
+        };
+        let (mut cpus, mut total, mut rates) = (Vec::new(), None, None);
+        let mut heading: Option<Heading> = None;
         let mut last = 1;
-        for (number, line) in (1..).zip(text.lines()) {
+        for (number, line) in (1..).zip(text.split_inclusive('\n')) {
             last = number;
             let words: Vec<&str> = line.split_ascii_whitespace().collect();
-            if let Some(found) = Heading::named(&words) {
-                heading = Some(found);
-            } else if let (Some(heading), false) = (&heading, words.is_empty()) {
-                let row = heading.row(&words).map_err(|reason| error(number, reason))?;
-                match (row, &mut total) {
-                    (Row::Cpu(cpu), _) => cpus.push(cpu),
-                    (Row::Total(stats), _) => total = Some(stats),
-                    (Row::Rates(rates), Some(total)) => total.rates = rates,
-                    (Row::Rates(_), None) => {
-                        return Err(error(number, "the rates come before the counters".to_owned()));
-                    }
+            let named = Heading::named(&words);
+            // The name of a column can look like a number: Bad, Add.
+            if named.is_some() || !is_row(&words) {
+                // A table that was read already is not read again.
+                heading = named.filter(|heading| {
+                    if heading.is_of_rates { rates.is_none() } else { total.is_none() }
+                });
+            } else if let Some(heading) = &heading {
+                match heading.row(&words).map_err(|reason| error(number, &reason))? {
+                    Row::Cpu(cpu) => cpus.push(cpu),
+                    Row::Total(stats) => total = Some(stats),
+                    Row::Rates(stats) => rates = Some(stats),
                 }
             }
+            if !line.ends_with('\n') {
+                return Err(error(number, "the line has no end: the file was cut"));
+            }
         }
-        match total {
-            Some(total) => Ok(Self { cpus, total }),
-            None => Err(error(last, "the total is missing".to_owned())),
-        }
+        let total = total.ok_or_else(|| error(last, "the total is missing"))?;
+        let rates = rates.ok_or_else(|| error(last, "the rates are missing: the file was cut"))?;
+        Ok(Self { cpus, total: Stats { rates, ..total } })
     }
+}
+
+/// Whether a line has numbers. One that has none ends a table, or begins one.
+fn is_row(words: &[&str]) -> bool {
+    words.iter().any(|word| *word == "~" || number(word).is_ok())
 }
 
 /// A line of numbers.
@@ -215,16 +226,39 @@ mod tests {
         assert_eq!(read.total, stats([3, 4, 5, 65, 46], [0, 0, 0, 7, 5]));
     }
 
-    /// A kernel that is not among ours: more columns, and more tables at the end.
+    const RATES: &str = "Conns/s Pkts/s Pkts/s Bytes/s Bytes/s\n0 0 0 0 0\n";
+
+    /// A kernel that is not among ours: more columns, and more tables.
     #[test]
-    fn more_columns_are_passed_over() {
+    fn more_columns_and_tables_are_passed_over() {
         let text = "       Total   Total Incoming Outgoing         Incoming         Outgoing\n\
                     CPU  Refused  Conns  Packets  Packets            Bytes            Bytes Drops\n  \
                     0        9 1        2        3               4               5 8\n  \
                     ~        9 1        2        3               4               5 8\n";
-        let read: StatsPerCpu = text.parse().unwrap();
-        assert_eq!(read.cpus[0].stats, stats([1, 2, 3, 4, 5], [0; 5]));
-        assert_eq!(read.total, stats([1, 2, 3, 4, 5], [0; 5]));
+        let other = "Dropped Expired\nBy weight By hash\n 1 2\n";
+        let again = "CPU Conns Packets Packets Bytes Bytes\n0 7 7 7 7 7\n~ 7 7 7 7 7\n";
+        for more in
+            ["", other, &format!("\n{other}"), &format!("\n{again}"), &format!("\n{other}{again}")]
+        {
+            for text in [format!("{text}{more}\n{RATES}"), format!("{text}\n{RATES}{more}")] {
+                let read: StatsPerCpu =
+                    text.parse().unwrap_or_else(|error| panic!("{error}: {text}"));
+                assert_eq!(read.cpus.len(), 1, "{text}");
+                assert_eq!(read.cpus[0].stats, stats([1, 2, 3, 4, 5], [0; 5]));
+                assert_eq!(read.total, stats([1, 2, 3, 4, 5], [0; 5]));
+            }
+        }
+    }
+
+    /// It had rates of zero.
+    #[test]
+    fn a_file_that_was_cut_is_told() {
+        let text = format!("CPU Conns Packets Packets Bytes Bytes\n~ 1 2 3 4 50\n\n{RATES}");
+        assert!(text.parse::<StatsPerCpu>().is_ok());
+        for length in 0..text.len() {
+            assert!(text[..length].parse::<StatsPerCpu>().is_err(), "{length}");
+            assert!(total(&text[..length]).is_err(), "{length}");
+        }
     }
 
     #[test]
@@ -236,7 +270,7 @@ mod tests {
             (format!("{heading}0 1 2 3 4 -5\n"), 2, "\"-5\" is not a number"),
             (format!("{heading}~ 1 2 3 4 5\n0 1 2 G 4 5\n"), 3, "\"G\" is not a number"),
             (format!("{heading}100000000 1 2 3 4 5\n"), 2, "no CPU"),
-            (format!("{heading}0 1 2 3 4 5\n"), 2, "the total is missing"),
+            (format!("{heading}0 1 2 3 4 5\n{RATES}"), 4, "the total is missing"),
         ] {
             let error = text.parse::<StatsPerCpu>().unwrap_err();
             assert_eq!(error.line_number(), Some(line), "{error}");

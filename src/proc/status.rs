@@ -49,6 +49,9 @@ pub struct TableStatus {
 /// The buckets that the kernel counts apart, by the number of their entries.
 const LENGTHS: usize = 8;
 
+/// The line that comes last.
+const LAST: &str = "Stats thread ests";
+
 /// Where the kernel has it.
 pub(super) const PATH: &str = "net/ip_vs_status";
 
@@ -59,19 +62,24 @@ impl FromStr for Status {
     fn from_str(text: &str) -> Result<Self, Error> {
         let error = |number, reason| Error::line(Attempt::Read(PATH.into()), number, reason);
         let mut status = Self::default();
-        let mut are_connections_there = false;
-        for (number, line) in (1..).zip(text.lines()) {
+        let mut missing = ["Conns", "Conn buckets", "Services", "Service buckets", LAST].to_vec();
+        let mut last = 1;
+        for (number, line) in (1..).zip(text.split_inclusive('\n')) {
+            last = number;
+            let Some(line) = line.strip_suffix('\n') else {
+                let reason = "the line has no end: the file was cut";
+                return Err(error(number, reason.to_owned()));
+            };
             let (name, value) = line.split_once(':').unwrap_or((line, ""));
-            are_connections_there |= name == "Conns";
+            missing.retain(|wanted| *wanted != name);
             let is_known = status.take(name, value).map_err(|reason| error(number, reason))?;
             if !is_known && !line.trim().is_empty() {
                 status.other.push(line.to_owned());
             }
         }
-        if are_connections_there {
-            Ok(status)
-        } else {
-            Err(error(1, "the number of connections is missing".to_owned()))
+        match missing.first() {
+            None => Ok(status),
+            Some(missing) => Err(error(last, format!("{missing:?} is missing"))),
         }
     }
 }
@@ -182,6 +190,14 @@ mod tests {
         let more = "Conn buckets len-9:\t1 (1%)\nTrash:\t5 (of 9)\nno colon\n";
         let status = format!("{LINUX_7_3}{more}").parse::<Status>().unwrap();
         assert_eq!(status.other, ["Conn buckets len-9:\t1 (1%)", "Trash:\t5 (of 9)", "no colon"]);
+    }
+
+    /// It had numbers of zero.
+    #[test]
+    fn a_file_that_was_cut_is_told() {
+        for length in 0..LINUX_7_3.len() {
+            assert!(LINUX_7_3[..length].parse::<Status>().is_err(), "{length}");
+        }
     }
 
     #[test]

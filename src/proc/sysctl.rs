@@ -53,6 +53,7 @@ pub enum Range {
     /// Off (0) or on; the kernel takes every other number for on.
     Flag,
     /// Numbers, both ends included.
+    #[non_exhaustive]
     Numbers {
         /// The least.
         least: i64,
@@ -75,6 +76,7 @@ pub enum Range {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+#[non_exhaustive]
 pub enum DefenseMode {
     /// 0: never.
     #[default]
@@ -93,6 +95,10 @@ pub enum DefenseMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[allow(
+    clippy::exhaustive_structs,
+    reason = "closed: a sysctl keeps its form, which is two numbers"
+)]
 pub struct SyncThreshold {
     /// The number of packets after which it is synchronised first, from 0 to 2,147,483,647; less than
     /// the period, unless that is 0.
@@ -204,7 +210,7 @@ sysctls! {
     /// `svc_lfactor`: how large the table of services is, as [`CONN_LFACTOR`].
     SVC_LFACTOR: i32 = "svc_lfactor", LOAD_FACTOR, Some("-3"), since (7, 1);
     /// `sync_persist_mode`: for persistent services only templates are synchronised.
-    SYNC_PERSIST_MODE: bool = "sync_persist_mode", Range::Flag, Some("0"), since (3, 5);
+    SYNC_PERSIST_MODE: bool = "sync_persist_mode", Range::Flag, Some("0"), since (3, 11);
     /// `sync_ports`: how many threads, each with a UDP port of its own, a sync daemon has.
     SYNC_PORTS: u32 = "sync_ports", Range::PowersOfTwo, Some("1"), since (3, 5);
     /// `sync_qlen_max`: the most messages of a sync daemon that wait to be sent. A 32nd of the pages
@@ -414,5 +420,45 @@ impl private::Value for String {
 
     fn out_of_range(&self, _: Range) -> Option<String> {
         self.contains(char::is_control).then(|| format!("{self:?} has control characters"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_sysctl_is_said_to_be_older_than_it_is() {
+        // The whole of Linux 3.10, by its struct netns_ipvs.
+        let mut of_3_10 = [
+            "am_droprate",
+            "amemthresh",
+            "backup_only",
+            "cache_bypass",
+            "conntrack",
+            "drop_entry",
+            "drop_packet",
+            "expire_nodest_conn",
+            "expire_quiescent_template",
+            "lblc_expiration",
+            "lblcr_expiration",
+            "nat_icmp_send",
+            "pmtu_disc",
+            "secure_tcp",
+            "snat_reroute",
+            "sync_ports",
+            "sync_qlen_max",
+            "sync_refresh_period",
+            "sync_retries",
+            "sync_sock_size",
+            "sync_threshold",
+            "sync_version",
+        ]
+        .map(|name| format!("{PREFIX}{name}"));
+        of_3_10.sort_unstable();
+        let known = ALL.iter().filter(|setting| setting.since <= (3, 10));
+        let mut known: Vec<_> = known.map(|setting| setting.name).collect();
+        known.sort_unstable();
+        assert_eq!(known, of_3_10);
     }
 }

@@ -5,14 +5,9 @@ use netlink_packet_core::{
     NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP_INTR, NLMSG_ALIGNTO, NLMSG_DONE, NLMSG_ERROR,
 };
 
+use crate::uapi::Errno;
+use crate::uapi::netlink::{HEADER_LENGTH, acknowledgement};
 use crate::wire::{DecodeError, for_each_attribute};
-
-/// The length of a netlink header.
-pub(super) const HEADER_LENGTH: usize = 16;
-/// The extended acknowledgement's text: `NLMSGERR_ATTR_MSG` of [`linux/netlink.h`][netlink.h].
-///
-/// [netlink.h]: https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/netlink.h
-const ERROR_ATTRIBUTE_MESSAGE: u16 = 1;
 
 /// One netlink message of a datagram.
 #[derive(Debug, Clone, Copy)]
@@ -26,25 +21,26 @@ pub(super) struct Frame<'a> {
 /// What a message says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Content<'a> {
-    /// The end of an exchange that is no dump, or one that failed; errno 0 is success.
-    Status { errno: i32, message: Option<String> },
-    /// The end of a dump.
-    Done { errno: i32 },
-    /// Anything else: a message of some family.
+    /// `NLMSG_ERROR`, an acknowledgement or an error: the end of an exchange that is no dump, or of
+    /// a dump that failed.
+    Status { errno: Option<Errno>, message: Option<String> },
+    /// `NLMSG_DONE`: the end of a dump, which failed where it has an error number.
+    Done { errno: Option<Errno> },
+    /// A message of some family.
     Payload(&'a [u8]),
 }
 
 impl<'a> Frame<'a> {
-    /// Whether the table changed during a dump, where the kernel says so.
+    /// Whether the kernel says that the table changed during the dump.
     pub(super) fn is_interrupted(&self) -> bool {
         self.flags & NLM_F_DUMP_INTR != 0
     }
 
     #[inline]
     pub(super) fn content(&self) -> Result<Content<'a>, DecodeError> {
-        let errno = || match self.payload.first_chunk::<4>() {
-            Some(bytes) => NativeEndian::read_i32(bytes).saturating_neg(),
-            None => 0,
+        let errno = || match NativeEndian::read_i32(self.payload.first_chunk::<4>()?) {
+            0 => None,
+            number => Some(Errno::from_number(number.saturating_neg())),
         };
         match self.message_type {
             NLMSG_ERROR if self.payload.len() < 4 => {
@@ -60,8 +56,8 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The kernel's own words about an error. They follow the request's header, and the whole
-    /// request where it is not capped.
+    /// The kernel's text about an error. It follows the header of the request or, unless the kernel
+    /// capped that, the whole request.
     fn error_text(&self) -> Option<String> {
         let request = self.payload.get(4..)?;
         let echoed = if self.flags & NLM_F_CAPPED != 0 {
@@ -72,9 +68,9 @@ impl<'a> Frame<'a> {
         };
         let mut text = None;
         let _: Result<(), ()> = for_each_attribute(request.get(echoed..)?, |kind, value| {
-            if kind == ERROR_ATTRIBUTE_MESSAGE {
-                let end = value.iter().position(|&byte| byte == 0).unwrap_or(value.len());
-                text = Some(String::from_utf8_lossy(&value[..end]).into_owned());
+            if kind == acknowledgement::MESSAGE {
+                let bytes = value.split(|&byte| byte == 0).next().unwrap_or_default();
+                text = Some(String::from_utf8_lossy(bytes).into_owned());
             }
             Ok(())
         });
@@ -149,7 +145,7 @@ mod tests {
         let frames: Vec<_> = Frames::new(&datagram).map(Result::unwrap).collect();
         assert_eq!(frames.len(), 2);
         assert_eq!(frames[0].content(), Ok(Content::Payload(&[1, 2, 3])));
-        assert_eq!(frames[1].content(), Ok(Content::Done { errno: 16 }));
+        assert_eq!(frames[1].content(), Ok(Content::Done { errno: Some(Errno::BUSY) }));
     }
 
     #[test]
@@ -165,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_kernels_words_follow_the_request() {
-        let header = [11u16.to_ne_bytes(), ERROR_ATTRIBUTE_MESSAGE.to_ne_bytes()].concat();
+        let header = [11u16.to_ne_bytes(), acknowledgement::MESSAGE.to_ne_bytes()].concat();
         let words = [&header[..], b"policy\0\0"].concat();
         let request = message(0x20, 5, &[9; 8]);
         for (flags, echoed) in [(NLM_F_CAPPED, &request[..16]), (0, &request[..])] {
@@ -173,7 +169,10 @@ mod tests {
             let datagram = message(NLMSG_ERROR, flags | NLM_F_ACK_TLVS, &payload);
             let frame = Frames::new(&datagram).next().unwrap().unwrap();
             let text = Some("policy".to_owned());
-            assert_eq!(frame.content(), Ok(Content::Status { errno: 34, message: text }));
+            assert_eq!(
+                frame.content(),
+                Ok(Content::Status { errno: Some(Errno::RANGE), message: text })
+            );
         }
     }
 }

@@ -1,8 +1,11 @@
-//! The protocol without its sockets: requests in, datagrams out; datagrams in, outcomes out.
+//! The protocol without its sockets: requests in, datagrams out; datagrams in, answers out.
 //!
 //! Nothing here performs I/O or looks at a clock.
 
-mod engine;
+pub(crate) mod answer;
+mod encoder;
+mod error;
+mod exchange;
 mod frame;
 mod operation;
 mod request;
@@ -10,7 +13,10 @@ mod window;
 
 pub use operation::Operation;
 pub use request::Request;
-pub use window::Batch;
 
-pub(crate) use engine::{Answer, Engine, Exchange, LONGEST_MESSAGE, Progress, family_id};
-pub(crate) use window::Window;
+pub(crate) use crate::wire::{DecodeError, FromAttributes};
+pub(crate) use answer::Answer;
+pub(crate) use encoder::{Encoder, LONGEST_MESSAGE};
+pub(crate) use error::AnswerError;
+pub(crate) use exchange::{Exchange, Heard};
+pub(crate) use window::{Filling, Window};

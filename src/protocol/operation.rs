@@ -1,4 +1,4 @@
-//! Operations: what changes the kernel's state.
+//! Operations: the requests that change the kernel's state.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,17 +10,19 @@ use crate::model::{
     DaemonRole, Destination, DestinationKey, Invalid, Service, ServiceKey, SyncDaemon,
     TimeoutsUpdate,
 };
-use crate::wire::uapi::{FAMILY_NAME, FAMILY_VERSION};
-use crate::wire::{About, Command, Length, Message, Payload, Slice};
+use crate::uapi::ipvs::{FAMILY_NAME, FAMILY_VERSION};
+use crate::wire::{Command, Length, Mention, Message, Payload, Slice, TimeoutAttributes};
 
 /// A change to the kernel's state.
 ///
-/// It is also a payload for the crates of the rust-netlink family, encoded in one pass:
+/// Programs with a netlink socket of their own can have it encoded in one pass, as below. The crate
+/// `genetlink`, which reads answers as well, takes its [`message`](Self::message): see
+/// [`wire`](crate::wire).
 ///
 /// ```
 /// use ipvs_netlink::Operation;
-/// use netlink_packet_core::Emitable;
-/// use netlink_packet_generic::GenlMessage;
+/// use ipvs_netlink::wire::netlink_packet_core::Emitable;
+/// use ipvs_netlink::wire::netlink_packet_generic::GenlMessage;
 ///
 /// let flush = GenlMessage::from_payload(Operation::Flush);
 /// let mut bytes = vec![0; flush.buffer_len()];
@@ -70,7 +72,12 @@ impl Operation {
             | Self::UpdateDestination(service, destination) => destination.check(service),
             Self::SetTimeouts(timeouts) => timeouts.check(),
             Self::StartDaemon(daemon) => daemon.check(),
-            _ => Ok(()),
+            Self::RemoveService(_)
+            | Self::RemoveDestination(..)
+            | Self::ZeroService(_)
+            | Self::Zero
+            | Self::Flush
+            | Self::StopDaemon(_) => Ok(()),
         }
     }
 
@@ -84,37 +91,39 @@ impl Operation {
         let new = Payload::new;
         match self {
             Self::AddService(service) => {
-                Payload { service: Some(About::Whole(service)), ..new(Command::NewService) }
+                Payload { service: Some(Mention::Full(service)), ..new(Command::NewService) }
             }
             Self::UpdateService(service) => {
-                Payload { service: Some(About::Whole(service)), ..new(Command::SetService) }
+                Payload { service: Some(Mention::Full(service)), ..new(Command::SetService) }
             }
-            Self::RemoveService(key) => new(Command::DelService).of(key),
+            Self::RemoveService(key) => new(Command::DelService).of_service(key),
             Self::AddDestination(service, destination) => Payload {
-                destination: Some(About::Whole(destination)),
-                ..new(Command::NewDest).of(service)
+                destination: Some(Mention::Full(destination)),
+                ..new(Command::NewDest).of_service(service)
             },
             Self::UpdateDestination(service, destination) => Payload {
-                destination: Some(About::Whole(destination)),
-                ..new(Command::SetDest).of(service)
+                destination: Some(Mention::Full(destination)),
+                ..new(Command::SetDest).of_service(service)
             },
-            Self::RemoveDestination(service, key) => {
-                Payload { destination: Some(About::Key(key)), ..new(Command::DelDest).of(service) }
-            }
-            Self::ZeroService(key) => new(Command::Zero).of(key),
+            Self::RemoveDestination(service, key) => Payload {
+                destination: Some(Mention::Key(key)),
+                ..new(Command::DelDest).of_service(service)
+            },
+            Self::ZeroService(key) => new(Command::Zero).of_service(key),
             Self::Zero => new(Command::Zero),
             Self::Flush => new(Command::Flush),
             Self::SetTimeouts(TimeoutsUpdate { tcp, tcp_fin, udp }) => {
                 // `check` has refused what does not fit.
                 let seconds = |t: &Option<Duration>| t.and_then(|t| t.as_secs().try_into().ok());
-                let timeouts = [tcp, tcp_fin, udp].map(seconds);
+                let [tcp, tcp_fin, udp] = [tcp, tcp_fin, udp].map(seconds);
+                let timeouts = TimeoutAttributes { tcp, tcp_fin, udp };
                 Payload { timeouts, ..new(Command::SetConfig) }
             }
             Self::StartDaemon(daemon) => {
-                Payload { daemon: Some(About::Whole(daemon)), ..new(Command::NewDaemon) }
+                Payload { daemon: Some(Mention::Full(daemon)), ..new(Command::NewDaemon) }
             }
             Self::StopDaemon(role) => {
-                Payload { daemon: Some(About::Key(*role)), ..new(Command::DelDaemon) }
+                Payload { daemon: Some(Mention::Key(*role)), ..new(Command::DelDaemon) }
             }
         }
     }
@@ -136,13 +145,12 @@ impl GenlFamily for Operation {
 
 impl Emitable for Operation {
     fn buffer_len(&self) -> usize {
-        let mut length = Length::default();
-        self.payload().encode(&mut length);
-        length.0
+        Length::of(|length| self.payload().encode(length))
     }
 
     fn emit(&self, buffer: &mut [u8]) {
-        self.payload().encode(&mut Slice::new(buffer));
+        // The trait promises a slice as long as `buffer_len` tells.
+        let _ = self.payload().encode(&mut Slice::new(buffer));
     }
 }
 
@@ -167,6 +175,43 @@ impl fmt::Display for Operation {
             Self::SetTimeouts(_) => f.write_str("set timeouts"),
             Self::StartDaemon(daemon) => write!(f, "start the {} sync daemon", daemon.role),
             Self::StopDaemon(role) => write!(f, "stop the {role} sync daemon"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Forwarding, Persistence, Scheduler, Tunnel};
+
+    /// Every attribute that can stand in one message, with the longest names.
+    #[test]
+    fn no_message_is_longer_than_the_longest() {
+        let key = ServiceKey::tcp([0xff; 16], 443);
+        let engine = "sixteen_letters_".parse().unwrap();
+        let service = Service::new(key)
+            .scheduler(Scheduler::named("fifteen_letters").unwrap())
+            .persistence(Persistence::new(Duration::from_secs(9)).engine(engine));
+        let mut destination = Destination::masquerade([0xff; 16], 1);
+        destination.forwarding = Forwarding::Tunnel(Tunnel::gue(6080).unwrap());
+        let daemon = SyncDaemon::new(DaemonRole::Master, "fifteen_letters".parse().unwrap());
+        let daemon = daemon.group(std::net::Ipv6Addr::LOCALHOST).port(1).max_length(1).ttl(1);
+        for operation in [
+            Operation::AddService(service),
+            Operation::AddDestination(key, destination),
+            Operation::StartDaemon(daemon),
+        ] {
+            assert!(operation.buffer_len() <= Payload::LONGEST, "{operation}");
+            let subjects = Payload {
+                service: Some(Mention::Full(&service)),
+                destination: Some(Mention::Full(&destination)),
+                daemon: Some(Mention::Full(&daemon)),
+                ..operation.payload()
+            };
+            let together = Length::of(|length| subjects.encode(length));
+            // A mark is not written beside an address, nor an IPv4 group beside one of IPv6. The
+            // counts of a destination's connections, and timeouts, are not written here.
+            assert_eq!(Payload::LONGEST - together, 8 + 3 * 8 + 8 + 3 * 8);
         }
     }
 }

@@ -41,15 +41,23 @@ impl Request {
         )
     }
 
-    /// What asks the family for it; `None` where it is none of the family's.
-    pub(crate) fn payload(&self) -> Option<Payload<'_>> {
+    /// The message with which the family is asked; `None` for a request that is not to the family.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn message(&self) -> Option<crate::wire::Message> {
+        Some(self.payload()?.into())
+    }
+
+    /// The payload with which the family is asked; `None` for a request that is not to the family.
+    pub(super) fn payload(&self) -> Option<Payload<'_>> {
         let new = Payload::new;
         Some(match self {
             Self::Open | Self::Family => return None,
             Self::Info => new(Command::GetInfo),
-            Self::Service(key) => new(Command::GetService).of(key),
+            Self::Service(key) => new(Command::GetService).of_service(key),
             Self::Services => new(Command::GetService),
-            Self::Destinations(key) | Self::Destination(key, _) => new(Command::GetDest).of(key),
+            Self::Destinations(key) | Self::Destination(key, _) => {
+                new(Command::GetDest).of_service(key)
+            }
             Self::Timeouts => new(Command::GetConfig),
             Self::Daemons => new(Command::GetDaemon),
             Self::Operation(operation) => operation.payload(),

@@ -1,174 +1,228 @@
 //! Windows: many operations in one send, with a result for each.
 
-use super::Operation;
-use super::engine::{Engine, Progress};
+use super::exchange::Heard;
 use super::frame::{Content, Frames};
-use crate::error::Cause;
+use super::{AnswerError, Encoder, Operation};
+use crate::uapi::Errno;
 use crate::wire::DecodeError;
 
-/// How a batch goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Batch {
-    /// Whether to take and send nothing more once an operation has failed.
-    pub stop_at_first_error: bool,
-}
-
-impl Batch {
-    /// Takes no more operations, and sends none, once one has failed.
-    ///
-    /// The kernel runs all of one send: what was sent along with the operation that failed is
-    /// done, and its results say so. Operations that were not taken have no result.
-    #[must_use]
-    pub fn stop_at_first_error(self) -> Self {
-        Self { stop_at_first_error: true }
-    }
-}
-
-/// Operations sent together.
+/// Operations sent together. `C` is the cause of those that failed without an answer of the kernel.
 ///
-/// The kernel runs them in order, inside the send. It reports each that fails, and acknowledges
-/// the last alone; one of which nothing is heard, but something of a later one, has succeeded.
-#[derive(Debug, Default)]
-pub(crate) struct Window {
-    /// The sequence number of the first; the others follow.
+/// The kernel runs them in order, inside the send. It answers each that fails, and acknowledges
+/// the last alone: an operation without an answer has succeeded, once a later one was answered.
+#[derive(Debug)]
+pub(crate) struct Window<C> {
+    /// The sequence number of the operation at place 0; the others count on from it.
     first: u32,
     count: usize,
-    /// How many there are up to the last that is sent.
+    /// The number of operations up to the last that is sent.
     sent: usize,
-    /// How many of the operations are known to have been answered, or to need no answer.
+    /// From the first on, how many operations were answered or need no answer any more.
     settled: usize,
-    /// Those that failed or are not sent, by their place.
-    failures: Vec<(usize, Cause)>,
+    failures: Vec<FailedOperation<C>>,
 }
 
-impl Window {
-    /// Starts encoding a window.
-    pub(crate) fn begin(&mut self, engine: &mut Engine) {
-        self.failures.clear();
-        (self.count, self.sent, self.settled) = (0, 0, 0);
-        self.first = engine.begin_window();
-    }
+/// An operation that failed or was not sent.
+#[derive(Debug)]
+struct FailedOperation<C> {
+    place: usize,
+    why: Why<C>,
+}
 
+#[derive(Debug)]
+enum Why<C> {
+    NotSent(C),
+    Answered(AnswerError),
+    /// Sent, and given up by the caller.
+    GivenUp(C),
+}
+
+/// A window while it is filled.
+pub(crate) struct Filling<'a, C> {
+    window: &'a mut Window<C>,
+    encoder: &'a mut Encoder,
+    last_may_stay_unanswered: bool,
+}
+
+impl<C> Default for Window<C> {
+    fn default() -> Self {
+        Self { first: 0, count: 0, sent: 0, settled: 0, failures: Vec::new() }
+    }
+}
+
+impl<C> Filling<'_, C> {
     /// Encodes one more operation.
     #[inline]
-    pub(crate) fn push(&mut self, operation: &Operation, engine: &mut Engine) {
-        engine.append_operation(operation);
-        self.count += 1;
-        self.sent = self.count;
+    pub(crate) fn push(&mut self, operation: &Operation) {
+        self.encoder.append_operation(operation);
+        self.last_may_stay_unanswered = may_stay_unanswered(operation);
+        self.window.count += 1;
+        self.window.sent = self.window.count;
     }
 
-    /// Takes one more operation that is not to be sent.
-    pub(crate) fn refuse(&mut self, cause: Cause, engine: &mut Engine) {
-        engine.leave_out();
-        self.failures.push((self.count, cause));
-        self.count += 1;
+    /// Adds an operation that is not to be sent.
+    pub(crate) fn refuse(&mut self, cause: C) {
+        self.encoder.leave_out();
+        self.window
+            .failures
+            .push(FailedOperation { place: self.window.count, why: Why::NotSent(cause) });
+        self.window.count += 1;
     }
 
-    /// Encodes anew the operations from this place on, which were sent in vain.
-    pub(crate) fn repeat(&mut self, from: usize, operations: &[Operation], engine: &mut Engine) {
-        let at = self.failures.partition_point(|(index, _)| *index < from);
+    pub(crate) fn count(&self) -> usize {
+        self.window.count
+    }
+
+    /// How many bytes the datagram has so far.
+    pub(crate) fn bytes(&self) -> usize {
+        self.encoder.length()
+    }
+
+    /// Completes the datagram; tells whether it has any operation.
+    pub(crate) fn finish(self) -> bool {
+        if self.window.sent == 0 {
+            return false;
+        }
+        self.encoder.acknowledge_last();
+        if self.last_may_stay_unanswered {
+            self.encoder.append_short_question();
+        }
+        true
+    }
+}
+
+impl<C: Clone + From<AnswerError>> Window<C> {
+    /// Starts a window, whose operations the encoder encodes.
+    pub(crate) fn fill<'a>(&'a mut self, encoder: &'a mut Encoder) -> Filling<'a, C> {
+        self.failures.clear();
+        (self.count, self.sent, self.settled) = (0, 0, 0);
+        self.first = encoder.begin_operations();
+        Filling { window: self, encoder, last_may_stay_unanswered: false }
+    }
+
+    /// Encodes the operations from this place on again, since they were sent to a family that is
+    /// gone.
+    pub(crate) fn repeat(&mut self, from: usize, operations: &[Operation], encoder: &mut Encoder) {
+        let at = self.failures.partition_point(|failed| failed.place < from);
         let mut failures = self.failures.split_off(at).into_iter().peekable();
-        let first = engine.begin_window();
+        // Place 0 is counted back from the first operation that is sent again.
+        let first = encoder.begin_operations();
+        self.first = first.wrapping_sub(u32::try_from(from).unwrap_or_default());
         (self.count, self.sent, self.settled) = (from, from, from);
-        for (index, operation) in operations.iter().enumerate().skip(from) {
-            match failures.next_if(|(failed, _)| *failed == index) {
-                Some((_, cause)) if cause.is_not_sent() => self.refuse(cause, engine),
-                _ => self.push(operation, engine),
+        let mut filling = Filling { window: self, encoder, last_may_stay_unanswered: false };
+        for (place, operation) in operations.iter().enumerate().skip(from) {
+            match failures.next_if(|failed| failed.place == place) {
+                Some(FailedOperation { why: Why::NotSent(cause), .. }) => filling.refuse(cause),
+                _ => filling.push(operation),
             }
         }
-        self.first = first.wrapping_sub(u32::try_from(from).unwrap_or_default());
+        filling.finish();
     }
 
-    /// Whether nothing of it is to be sent.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.sent == 0
-    }
-
-    /// Takes a datagram; [`Progress::Finished`] once the last operation has been answered.
+    /// Takes a datagram; [`Heard::End`] once the last operation has been answered.
     ///
     /// # Errors
     /// The datagram cannot be read.
-    pub(crate) fn absorb(&mut self, datagram: &[u8]) -> Result<Progress, DecodeError> {
-        let mut progress = Progress::None;
+    pub(crate) fn hear(&mut self, datagram: &[u8]) -> Result<Heard, DecodeError> {
+        let mut heard = Heard::Nothing;
         for frame in Frames::new(datagram) {
             let frame = frame?;
-            let index = frame.sequence.wrapping_sub(self.first) as usize;
-            if index == self.count {
+            let place = frame.sequence.wrapping_sub(self.first) as usize;
+            if place == self.count {
                 // The question behind an operation that may stay unanswered.
                 self.settled = self.sent;
             }
-            if index >= self.sent {
+            if place >= self.sent {
                 continue;
             }
-            progress = Progress::Some;
+            heard = Heard::More;
             let Content::Status { errno, message } = frame.content()? else { continue };
-            if errno != 0 {
-                self.failures.push((index, Cause::Kernel { errno, message }));
+            if let Some(errno) = errno {
+                let why = Why::Answered(AnswerError::Kernel { errno, message });
+                self.failures.push(FailedOperation { place, why });
             }
-            self.settled = self.settled.max(index + 1);
+            self.settled = self.settled.max(place + 1);
         }
         if self.settled < self.sent {
-            return Ok(progress);
+            return Ok(heard);
         }
         self.sort();
-        Ok(Progress::Finished)
+        Ok(Heard::End)
     }
 
-    /// Gives all operations of which nothing is known this cause.
+    /// Gives this cause to all operations whose outcome is not known.
     ///
-    /// What the kernel drops it drops to the end of the send. So an operation before one that was
-    /// answered would have been heard of, had it failed.
-    pub(crate) fn give_up(&mut self, cause: &Cause) {
-        for index in self.settled..self.sent {
-            self.failures.push((index, cause.repeated()));
+    /// Once the kernel drops an answer it drops all that follow in the send. An operation before
+    /// one that was answered has therefore succeeded, unless its error was heard.
+    pub(crate) fn give_up(&mut self, cause: &C) {
+        for place in self.settled..self.sent {
+            self.failures.push(FailedOperation { place, why: Why::GivenUp(cause.clone()) });
         }
         self.settled = self.sent;
         self.sort();
     }
 
-    /// Puts the failures in the order of the operations. The first word on one counts: one that is
-    /// not sent has nothing to be told by the kernel.
+    /// Puts the failures in the order of the operations, and keeps the first of each operation.
     fn sort(&mut self) {
         if !self.failures.is_empty() {
-            self.failures.sort_by_key(|(index, _)| *index);
-            self.failures.dedup_by_key(|(index, _)| *index);
+            self.failures.sort_by_key(|failed| failed.place);
+            self.failures.dedup_by_key(|failed| failed.place);
         }
     }
 
-    /// From which place on all that were sent failed with this error number, if the last did.
-    pub(crate) fn failed_from(&self, wanted: i32) -> Option<usize> {
+    /// The place from which on every operation that was sent failed with this error number; `None`
+    /// where the last did not.
+    pub(crate) fn failed_from(&self, wanted: Errno) -> Option<usize> {
         let mut from = None;
         let mut next = self.count;
-        for (index, cause) in self.failures.iter().rev() {
-            if index + 1 != next {
+        for FailedOperation { place, why } in self.failures.iter().rev() {
+            if place + 1 != next {
                 break;
             }
-            match cause {
-                Cause::Kernel { errno, .. } if *errno == wanted => from = Some(*index),
-                cause if cause.is_not_sent() => {}
-                _ => break,
+            match why {
+                Why::Answered(AnswerError::Kernel { errno, .. }) if *errno == wanted => {
+                    from = Some(*place);
+                }
+                Why::NotSent(_) => {}
+                Why::Answered(_) | Why::GivenUp(_) => break,
             }
-            next = *index;
+            next = *place;
         }
         from
     }
 
     /// Gives another cause to the operations from this place on that were sent.
-    pub(crate) fn fail_from(&mut self, from: usize, cause: &Cause) {
-        let sent = self.failures.iter_mut().filter(|(_, cause)| !cause.is_not_sent());
-        for (_, failure) in sent.filter(|(index, _)| *index >= from) {
-            *failure = cause.repeated();
+    pub(crate) fn fail_from(&mut self, from: usize, cause: &C) {
+        for failed in self.failures.iter_mut().filter(|failed| failed.place >= from) {
+            if !matches!(failed.why, Why::NotSent(_)) {
+                failed.why = Why::GivenUp(cause.clone());
+            }
         }
     }
 
     /// Why the operation of a window of one failed, if it did.
-    pub(crate) fn take_failure(&mut self) -> Option<Cause> {
-        self.failures.pop().map(|(_, cause)| cause)
+    pub(crate) fn take_failure(&mut self) -> Option<C> {
+        self.failures.pop().map(|failed| failed.why.into_cause())
     }
 
     /// The operations that failed or were not sent, in their order, by their place.
-    pub(crate) fn failures(&mut self) -> impl Iterator<Item = (usize, Cause)> {
-        self.failures.drain(..)
+    pub(crate) fn failures(&mut self) -> impl Iterator<Item = (usize, C)> {
+        self.failures.drain(..).map(|failed| (failed.place, failed.why.into_cause()))
     }
+}
+
+impl<C: From<AnswerError>> Why<C> {
+    fn into_cause(self) -> C {
+        match self {
+            Self::NotSent(cause) | Self::GivenUp(cause) => cause,
+            Self::Answered(answer) => answer.into(),
+        }
+    }
+}
+
+/// Whether the kernel may run the operation without an answer: to stop a sync daemon it waits for
+/// the end of a thread. Where that has not run yet the wait fails with `EINTR`, which netlink does
+/// not report.
+fn may_stay_unanswered(operation: &Operation) -> bool {
+    matches!(operation, Operation::StopDaemon(_))
 }

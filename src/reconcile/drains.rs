@@ -5,55 +5,21 @@ use std::time::Duration;
 
 use super::Reconciler;
 use super::reading::Listing;
+use super::tally::{DrainEnd, EndedDrain};
 use crate::model::{DestinationKey, ServiceKey};
 use crate::ruleset::past::{Count, Drain, ServiceDrains};
-use crate::ruleset::{Allowed, Change, Connections};
-
-/// How a drain ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum End {
-    /// The destination had no connection left that is waited for, and was removed.
-    Idle,
-    /// The deadline had passed, and the destination was removed with the connections it had.
-    Deadline,
-    /// The destination is wanted again, or stays since the policy does not allow to remove it.
-    WantedAgain,
-    /// Somebody else has removed it.
-    Gone,
-}
-
-/// The end of a drain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct Ended {
-    /// The service.
-    pub service: ServiceKey,
-    /// The destination.
-    pub destination: DestinationKey,
-    /// How it ended.
-    pub end: End,
-    /// The connections it had when they were counted last; `None` where they never were.
-    pub connections: Option<Connections>,
-}
-
-impl End {
-    /// How a drain ends by the removal of its destination.
-    pub(super) fn of(drain: &Drain) -> Self {
-        match drain.counted {
-            Some(count) if count.is_idle => Self::Idle,
-            _ => Self::Deadline,
-        }
-    }
-}
+use crate::ruleset::{Allowed, Change};
 
 impl Reconciler {
     /// The destinations that drain, and those whose weight is to be taken back.
     pub(crate) fn drains(&self) -> &BTreeMap<ServiceKey, ServiceDrains> {
         &self.drains
+    }
+
+    /// Whether a destination of a service drains.
+    pub(super) fn is_draining(&self, service: ServiceKey) -> bool {
+        let drains = self.drains.get(&service);
+        drains.is_some_and(|drains| drains.values().any(|drain| drain.ends().is_some()))
     }
 
     /// How many destinations drain.
@@ -62,7 +28,7 @@ impl Reconciler {
         all.filter(|drain| drain.ends().is_some()).count()
     }
 
-    /// Goes on with drains of before a restart.
+    /// Goes on with the drains that began before a restart.
     pub(crate) fn resume(
         &mut self,
         drains: impl IntoIterator<Item = (ServiceKey, DestinationKey, Drain)>,
@@ -74,14 +40,15 @@ impl Reconciler {
         }
     }
 
-    /// When connections are to be counted next: after the interval, or at a deadline before.
+    /// When connections are to be counted next: after the interval, or at an earlier deadline.
     pub(crate) fn next_count(&self) -> Option<Duration> {
         let drains = self.drains.values().flat_map(BTreeMap::values);
         let mut deadlines = drains.filter_map(Drain::ends).peekable();
         deadlines.peek()?;
         let Some(counted) = self.counted else { return Some(Duration::ZERO) };
-        let by_interval = counted.saturating_add(self.policy.draining.interval);
-        // What is past its deadline was counted then, and is counted again after the interval.
+        let by_interval = counted.saturating_add(self.policy.draining.counting_interval());
+        // Past its deadline a destination was counted already, and is counted again after the
+        // interval.
         Some(deadlines.filter(|deadline| *deadline > counted).fold(by_interval, Duration::min))
     }
 
@@ -108,7 +75,8 @@ impl Reconciler {
         }
     }
 
-    /// A destination was not lowered after all: should its weight be 0 later, others set it.
+    /// The change that should lower a destination has failed: if it has weight 0 later, others have
+    /// set it.
     pub(super) fn has_not_lowered(&mut self, service: ServiceKey, destination: DestinationKey) {
         let drains = self.drains.get_mut(&service);
         if let Some(drain) = drains.and_then(|drains| drains.get_mut(&destination)) {
@@ -116,7 +84,7 @@ impl Reconciler {
         }
     }
 
-    /// Brings the drains of a service in line with what is planned for it.
+    /// Keeps, suspends or ends each drain of a service, as its planned changes ask.
     pub(super) fn keep_drains(&mut self, service: ServiceKey, changes: &[Change]) {
         let Some(mut drains) = self.drains.remove(&service) else { return };
         let mut removed = BTreeSet::new();
@@ -140,7 +108,7 @@ impl Reconciler {
             if removed.contains(key) {
                 return true;
             }
-            // A count is of use to the plan that follows it, and to no other.
+            // Only the plan that follows a count uses it.
             let counted = drain.counted.take();
             let wanted = wanted.and_then(|rules| rules.destination(*key));
             let known = known.and_then(|rules| rules.destination(*key));
@@ -158,14 +126,14 @@ impl Reconciler {
             is_low && !(sets_weights && wanted.is_some_and(|wanted| wanted.weight == 0))
         });
         for (destination, counted) in ended {
-            self.note_end(service, destination, End::WantedAgain, counted);
+            self.note_end(service, destination, DrainEnd::WantedAgain, counted);
         }
         if !drains.is_empty() {
             self.drains.insert(service, drains);
         }
     }
 
-    /// Suspends the drains that changes which have failed were to go on with.
+    /// Suspends the drains whose next change has failed.
     pub(super) fn suspend_drains(&mut self, service: ServiceKey, changes: &[Change]) {
         let Some(drains) = self.drains.get_mut(&service) else { return };
         let goes = changes.iter().any(|change| matches!(change, Change::RemoveService(_)));
@@ -180,7 +148,7 @@ impl Reconciler {
         &mut self,
         service: ServiceKey,
         destination: DestinationKey,
-        end: impl Fn(&Drain) -> End,
+        end: impl Fn(&Drain) -> DrainEnd,
     ) -> bool {
         let Some(drains) = self.drains.get_mut(&service) else { return false };
         let Some(drain) = drains.remove(&destination) else { return false };
@@ -194,7 +162,7 @@ impl Reconciler {
     }
 
     /// Ends the drains of all destinations of a service.
-    pub(super) fn end_drains(&mut self, service: ServiceKey, end: impl Fn(&Drain) -> End) {
+    pub(super) fn end_drains(&mut self, service: ServiceKey, end: impl Fn(&Drain) -> DrainEnd) {
         for (destination, drain) in self.drains.remove(&service).unwrap_or_default() {
             if drain.deadline.is_some() {
                 self.note_end(service, destination, end(&drain), drain.counted);
@@ -206,19 +174,19 @@ impl Reconciler {
         &mut self,
         service: ServiceKey,
         destination: DestinationKey,
-        end: End,
+        end: DrainEnd,
         counted: Option<Count>,
     ) {
         *self.tally.ends.entry(end).or_default() += 1;
         if self.policy.detailed {
             let connections = counted.map(|count| count.connections);
-            self.tally.ended.push(Ended { service, destination, end, connections });
+            self.tally.ended.push(EndedDrain { service, destination, end, connections });
         }
     }
 
-    /// Takes the connections that were counted in a listing; tells whether the service is to be read
-    /// again, since the listing lacks a destination. A listing in several parts can lack entries
-    /// that are there.
+    /// Takes the counts of connections from a listing. Tells whether the service is to be read
+    /// again since the listing lacks a destination: one in several parts can lack entries that are
+    /// there.
     pub(super) fn count(&mut self, service: ServiceKey, listing: &Listing, now: Duration) -> bool {
         let Some(drains) = self.drains.get_mut(&service) else { return false };
         let known = self.known.service(service);
@@ -242,7 +210,7 @@ impl Reconciler {
             });
         }
         for destination in gone {
-            let _ = self.end_drain(service, destination, |_| End::Gone);
+            let _ = self.end_drain(service, destination, |_| DrainEnd::Gone);
         }
         reads_again
     }

@@ -2,9 +2,9 @@
 //!
 //! The kernel makes the whole table of `mh`, 4,093 places, anew with every destination that is
 //! added. A new service with several destinations is therefore added without its scheduler, and
-//! gets it last: the table is made once. That takes three changes of the service where others take
-//! one (add, update, and remove where the scheduler is not available), so it is done only where the
-//! policy allows all three.
+//! gets it last, so that the table is made once. Where others take one change of the service, this
+//! takes up to three (add, update, and remove if the scheduler is not available), so it is done
+//! only where the policy allows all three.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ const NEEDED: Allowed =
     Allowed::ADD_SERVICES.union(Allowed::UPDATE_SERVICES).union(Allowed::REMOVE_SERVICES);
 
 impl Reconciler {
-    /// The same changes, with the schedulers of new services late where that pays.
+    /// The same changes, in which new services get their scheduler last where that pays.
     pub(super) fn with_late_schedulers(
         &self,
         changes: Vec<Change>,
@@ -63,8 +63,8 @@ impl Reconciler {
         (with, losses + added)
     }
 
-    /// Counts a change of a service whose scheduler is late: as one change when it has its
-    /// scheduler. Tells whether nothing else is to be counted.
+    /// Counts the two writes of a new service whose scheduler is late as one change, once it has
+    /// its scheduler. Tells whether the caller has nothing more to count.
     pub(super) fn is_step_of_late_scheduler(&mut self, change: &Change) -> bool {
         let key = change.service();
         match change {
@@ -103,8 +103,8 @@ impl Reconciler {
         }
     }
 
-    /// A change as it is planned, of the steps that it takes: where the scheduler of a new service
-    /// is late, the addition of the service without it is none, and the scheduler is the addition.
+    /// The planned change that a written change completes. Adding a service without its late
+    /// scheduler completes none; setting the scheduler completes the addition.
     pub(crate) fn as_planned<'a>(&self, change: &'a Change) -> Option<Cow<'a, Change>> {
         match change {
             Change::AddService(service) if self.is_to_be_bound(service) => None,
@@ -127,8 +127,9 @@ impl Reconciler {
             && wanted().is_some_and(|wanted| wanted.scheduler != Scheduler::Unbound)
     }
 
-    /// The removal of a service that does not get its scheduler, so that nothing is left half made.
-    /// Planned anew, it is then added the plain way, which says what is wrong.
+    /// The removal of a service that could not get its late scheduler, so that nothing is left half
+    /// made. The service is then planned anew and added with its scheduler, and that error is
+    /// reported.
     pub(super) fn removal_of_half_made(&mut self, key: ServiceKey) -> Option<Change> {
         self.unbound.get(&key)?;
         let service = self.known.service(key).map(|rules| *rules.service());

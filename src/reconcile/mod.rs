@@ -3,23 +3,24 @@
 //! A value without I/O and without a clock of its own. A driver asks [`Reconciler::next`] for a
 //! step, takes it, and tells [`read`](Reconciler::read) what was read or
 //! [`wrote`](Reconciler::wrote) what came of each change. Times are durations since the driver's
-//! start. Whoever drives it may stop after any step: a write that was never answered for is of
-//! unknown outcome.
+//! start. A driver may stop after any step: a write whose outcomes it did not tell is of unknown
+//! outcome.
 //!
-//! It holds on to these rules, whatever others do to the table between two steps:
+//! It keeps these rules, whatever others do to the table between two steps:
 //!
-//! - The measure is what was last read of a service, or was acknowledged to be written.
-//! - Nothing is taken away before the final results of all gains are known; a gain that failed for a
-//!   passing reason is tried again first.
-//! - Every difference that stays is failed, left or draining, and is said.
+//! - A service counts as it was last read, with the writes that were acknowledged since.
+//! - Nothing is taken away before the final results of all gains are known; a gain that failed for
+//!   a passing reason is tried again first.
+//! - Every difference that stays is reported as failed, left or draining.
 //! - Only what the policy allows is ever written.
-//! - What others change meanwhile is read and planned again, some rounds at most.
+//! - Services that others change meanwhile are read and planned again, some rounds at most.
 
 mod drains;
 mod late;
 mod planning;
 mod queue;
 mod reading;
+mod tally;
 mod trouble;
 #[cfg(all(test, feature = "fake"))]
 mod universe;
@@ -29,19 +30,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::drains::{End, Ended};
 use self::queue::{Flight, Queue};
 pub(crate) use self::reading::Listing;
+pub(crate) use self::tally::Tally;
+pub use self::tally::{DrainEnd, EndedDrain};
 use self::trouble::Trouble;
 pub(crate) use self::writing::Outcome;
 use crate::model::{Destination, DestinationKey, Service, ServiceKey};
 use crate::ruleset::past::{Failure, ServiceDrains};
-use crate::ruleset::{Change, Excess, Left, Lost, Parts, Policy, Ruleset, ServiceRules};
+use crate::ruleset::{Change, Excess, Left, Lost, PlanParts, Policy, Ruleset, ServiceRules};
 
-/// How often what others change meanwhile is read and planned again.
+/// How often a service that others change meanwhile is read and planned again.
 const ROUNDS: u8 = 5;
 
-/// What to do next.
+/// The next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Read the whole table.
@@ -50,9 +52,9 @@ pub(crate) enum Step {
     Read(BTreeSet<ServiceKey>),
     /// Make the changes of [`Reconciler::changes`].
     Write,
-    /// Nothing, until then.
+    /// Wait until this time.
     Wait(Duration),
-    /// Nothing more.
+    /// Nothing is left to do.
     Settled,
 }
 
@@ -65,7 +67,7 @@ pub(crate) struct Reconciler {
     mode: Mode,
     /// Nothing is known of the table.
     unread: bool,
-    /// The services of which what is known may be wrong.
+    /// The services that others may have changed since they were read.
     doubtful: BTreeSet<ServiceKey>,
     purpose: Purpose,
     /// The services that may not be as wanted.
@@ -74,14 +76,14 @@ pub(crate) struct Reconciler {
     flight: Option<Flight>,
     /// The services that were written to and not read since.
     touched: BTreeSet<ServiceKey>,
-    /// The one of them that was written to last.
+    /// The service that was written to last.
     last_touched: Option<ServiceKey>,
-    /// The services that seemed to differ from what was written, as they seemed, and are looked at
-    /// once more.
+    /// The services that were not read back as written, as they were read; they are read a second
+    /// time.
     looked_once: BTreeMap<ServiceKey, Option<Arc<ServiceRules>>>,
     troubles: BTreeMap<ServiceKey, Trouble>,
-    /// What services and destinations were read back as, where it was not what had been written;
-    /// `None` where it is to be seen anew. They are read back after each write.
+    /// The values of services and destinations that were not read back as written; `None` once the
+    /// value is to be tried again. These subjects are read back after each write.
     read_back: BTreeMap<Subject, Option<ReadBack>>,
     /// New services that have no scheduler yet, and how many of their destinations were added.
     unbound: BTreeMap<ServiceKey, usize>,
@@ -89,14 +91,16 @@ pub(crate) struct Reconciler {
     /// When connections were counted last.
     counted: Option<Duration>,
     left: BTreeMap<ServiceKey, Vec<Left>>,
-    /// The same as a list, until it changes.
+    /// `left` as a list, which is shared until it changes.
     said: Option<Arc<[Left]>>,
     failed: BTreeMap<ServiceKey, Vec<(Change, Failure)>>,
     excess: Option<Excess>,
-    /// The services that are not changed until that is confirmed.
+    /// The services that are not changed until the losses are confirmed.
     withheld: BTreeSet<ServiceKey>,
-    /// What was planned to be taken away in this pass.
+    /// The losses that were planned in this pass.
     lost: Lost,
+    /// The losses that are withheld.
+    withheld_losses: Lost,
     guard: Guard,
     /// Whether a service known to be there was found gone in this pass.
     lost_a_service: bool,
@@ -113,61 +117,44 @@ enum ReadBack {
     Destination(Destination),
 }
 
-/// What the reconciler is for.
+/// How the reconciler is used: for one plan, or for the passes of a syncer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Mode {
-    /// Whether what is known is of use afterwards, so that all that is written is recorded in it.
+    /// Whether the next pass starts from what is known, so that every acknowledged write is
+    /// recorded.
     remembers: bool,
     /// Whether what was written is read back.
     verifies: bool,
-    /// Whether all that is wanted is known, so that the rest may go.
+    /// Whether all that is wanted is known, so that everything else may be removed.
     all_known: bool,
 }
 
-/// Whether what is planned is held against [`Policy::at_most`].
+/// Whether planned losses are held against [`Policy::at_most`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Guard {
     Up,
-    /// It was, or need not be.
+    /// They were already, or need not be.
     Down,
-    /// It will not be in the next pass.
+    /// They are confirmed: not in the next pass.
     Confirmed,
 }
 
 /// Why services are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Purpose {
-    /// Others were at work, or an outcome is unknown.
+    /// Others have changed them, or an outcome is unknown.
     Doubt,
     /// To compare with what was written.
     Verification,
-    /// To count the connections of what drains.
+    /// To count the connections of draining destinations.
     Count,
 }
 
-/// What came of it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(crate) struct Tally {
-    /// How many changes were made.
-    pub(crate) changed: usize,
-    /// How often what others had changed was planned again.
-    pub(crate) rounds: usize,
-    /// How many drains ended, by how they ended.
-    pub(crate) ends: BTreeMap<End, usize>,
-    /// The services that were to be changed, as they were before, and all of their keys.
-    pub(crate) before: Ruleset,
-    pub(crate) touched: BTreeSet<ServiceKey>,
-    /// The changes that were made, where the policy asks for them.
-    pub(crate) made: Vec<Change>,
-    /// The drains that ended, where the policy asks for them.
-    pub(crate) ended: Vec<Ended>,
-}
-
 impl Reconciler {
-    /// Carries out a plan; the changes that its policy does not take away at once are left out.
-    pub(crate) fn for_plan(parts: Parts, now: Duration) -> Self {
-        let Parts { changes, losses, left, excess, actual, wanted, policy } = parts;
-        let mode = Mode { remembers: false, verifies: !policy.unverified, all_known: true };
+    /// Carries out a plan, without what its policy withholds.
+    pub(crate) fn for_plan(parts: PlanParts, now: Duration) -> Self {
+        let PlanParts { changes, losses, deferred, left, excess, actual, wanted, policy } = parts;
+        let mode = Mode { remembers: false, verifies: policy.verify, all_known: true };
         let mut this = Self::new(policy, mode);
         this.tally.touched = actual.keys().chain(wanted.keys()).collect();
         this.tally.before = actual.clone();
@@ -178,7 +165,7 @@ impl Reconciler {
         }
         this.excess = excess;
         if this.excess.is_none() {
-            this.enqueue(changes, losses, now);
+            this.enqueue(changes, losses, deferred, now);
         }
         this
     }
@@ -214,14 +201,18 @@ impl Reconciler {
             excess: None,
             withheld: BTreeSet::new(),
             lost: Lost::new(),
+            withheld_losses: Lost::new(),
             guard: Guard::Up,
             lost_a_service: false,
             tally: Tally::default(),
         }
     }
 
-    /// Begins another pass: what the last one did not come to is taken up again.
+    /// Begins another pass, which goes on where the last one stopped.
     pub(crate) fn begin(&mut self) {
+        // If the last pass was dropped before it made the confirmed losses, the confirmation holds
+        // for this one.
+        let is_unmade = self.queues.iter().any(|queue| queue.unsent().next().is_some());
         self.land_flight();
         for queue in std::mem::take(&mut self.queues) {
             self.dirty.extend(queue.unsent().map(Change::service));
@@ -233,8 +224,9 @@ impl Reconciler {
         }
         (self.excess, self.lost_a_service) = (None, false);
         self.lost.clear();
+        self.withheld_losses.clear();
         if self.guard == Guard::Down {
-            self.guard = Guard::Up;
+            self.guard = if is_unmade { Guard::Confirmed } else { Guard::Up };
         }
     }
 
@@ -262,7 +254,8 @@ impl Reconciler {
             }
             let count = self.next_count();
             if self.guard == Guard::Confirmed && count.is_none_or(|at| at > now) {
-                // Nothing was withheld: what will be is not confirmed.
+                // Nothing was withheld. The confirmation is used up, and later losses need their
+                // own.
                 self.guard = Guard::Up;
             }
             let Some(at) = count else { return Step::Settled };
@@ -283,7 +276,7 @@ impl Reconciler {
         }
     }
 
-    /// Has the services read back that were written to; tells whether any is.
+    /// Marks the written services to be read back; tells whether any is.
     fn begin_verification(&mut self) -> bool {
         let mut touched = std::mem::take(&mut self.touched);
         self.last_touched = None;
@@ -296,10 +289,8 @@ impl Reconciler {
         !self.doubtful.is_empty()
     }
 
-    /// Wants other rules for a service: it is planned anew, and what failed of it before is tried
-    /// again.
-    ///
-    /// `change` tells whether it has changed anything.
+    /// Changes the wanted rules of a service. If `change` returns `true`, the service is planned
+    /// anew, and what had failed of it is tried again.
     pub(crate) fn want<E>(
         &mut self,
         key: ServiceKey,
@@ -317,7 +308,7 @@ impl Reconciler {
         self.forget_read_back(key);
     }
 
-    /// Forgets what a service and its destinations were read back as.
+    /// Forgets the values that a service and its destinations were read back with.
     fn forget_read_back(&mut self, key: ServiceKey) {
         let of_it = self.read_back.range((key, None)..).take_while(|((it, _), _)| *it == key);
         let subjects: Vec<_> = of_it.map(|(subject, _)| *subject).collect();
@@ -326,7 +317,7 @@ impl Reconciler {
         }
     }
 
-    /// Wants these rules instead of all that was wanted.
+    /// Replaces all wanted rules.
     pub(crate) fn want_all(&mut self, rules: Ruleset) {
         let keys: BTreeSet<_> = self.wanted.keys().chain(rules.keys()).collect();
         for key in keys {
@@ -341,7 +332,7 @@ impl Reconciler {
         }
     }
 
-    /// Takes what is withheld for confirmed.
+    /// Confirms the losses that are withheld.
     pub(crate) fn confirm(&mut self) {
         self.guard = Guard::Confirmed;
     }
@@ -355,7 +346,12 @@ impl Reconciler {
     /// Tries again what failed.
     pub(crate) fn retry(&mut self) {
         for key in self.failed.keys() {
-            self.troubles.remove(key);
+            // Changes of unknown outcome may yet be found made.
+            if let Some(Trouble { unknown, .. }) = self.troubles.remove(key)
+                && !unknown.is_empty()
+            {
+                self.troubles.insert(*key, Trouble { unknown, ..Trouble::default() });
+            }
             self.doubtful.insert(*key);
         }
         for ((key, _), value) in &mut self.read_back {
@@ -366,18 +362,11 @@ impl Reconciler {
         self.purpose = Purpose::Doubt;
     }
 
-    /// The kernel's table is not the one that was known: its module was unloaded meanwhile.
-    pub(crate) fn table_lost(&mut self) {
-        if self.mode.remembers {
-            self.unread = true;
-            return;
-        }
-        self.doubtful.append(&mut self.touched);
-        self.last_touched = None;
-        for queue in std::mem::take(&mut self.queues) {
-            self.doubtful.extend(queue.unsent().map(Change::service));
-        }
-        self.purpose = Purpose::Doubt;
+    /// Forgets the table, since the module was unloaded meanwhile and the kernel has a new one.
+    /// Tells whether the table can be read anew: a plan does not know all of it.
+    pub(crate) fn table_lost(&mut self) -> bool {
+        self.unread |= self.mode.remembers;
+        self.unread
     }
 
     pub(crate) fn policy(&self) -> &Policy {
@@ -388,12 +377,12 @@ impl Reconciler {
         &self.wanted
     }
 
-    /// What is known of the table, once it was read.
+    /// The known part of the table; `None` until it was read.
     pub(crate) fn known(&self) -> Option<&Ruleset> {
         (!self.unread).then_some(&self.known)
     }
 
-    /// What is left as it is; the same list until it changes.
+    /// The differences that are left; the same list until they change.
     pub(crate) fn left(&mut self) -> Arc<[Left]> {
         let Self { left, said, .. } = self;
         Arc::clone(said.get_or_insert_with(|| left.values().flatten().copied().collect()))

@@ -1,11 +1,11 @@
-//! Planning anew the services that may not be as wanted.
+//! Planning: the services that may not be as wanted.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Guard, ROUNDS, Reconciler};
-use crate::model::ServiceKey;
+use crate::model::{DestinationKey, ServiceKey};
 use crate::ruleset::past::{Failure, Past};
 use crate::ruleset::planner::{Planned, Planner};
 use crate::ruleset::{Allowed, Change, Excess, Lost, add_losses};
@@ -14,6 +14,9 @@ impl Reconciler {
     /// Plans for the services that may not be as wanted.
     pub(super) fn plan(&mut self, now: Duration) {
         let keys = std::mem::take(&mut self.dirty);
+        for queue in &mut self.queues {
+            queue.deferred.retain(|change| !keys.contains(&change.service()));
+        }
         let policy = Arc::clone(&self.policy);
         let new = || Planner::new(&policy).all_known(self.mode.all_known);
         let mut plain = new();
@@ -48,13 +51,14 @@ impl Reconciler {
         self.keep_before(&plain.changes);
         self.keep_remarks(&mut plain);
         let Planned { mut changes, mut losses, deferred, .. } = plain;
-        changes.truncate(deferred);
+        let mut deferred = changes.split_off(deferred);
         let (mut more_gains, mut more_losses) = (Vec::new(), Vec::new());
         let mut is_another_round = false;
         for (key, planned) in others {
-            let (mut gains, taken) = self.with_past(key, planned, &mut is_another_round);
-            more_losses.extend(gains.drain(taken..));
-            more_gains.append(&mut gains);
+            let mut planned = self.with_past(key, planned, &mut is_another_round);
+            deferred.extend(planned.changes.drain(planned.deferred..));
+            more_losses.extend(planned.changes.drain(planned.losses..));
+            more_gains.append(&mut planned.changes);
         }
         self.tally.rounds += usize::from(is_another_round);
         if !more_gains.is_empty() {
@@ -63,10 +67,10 @@ impl Reconciler {
             losses += added;
         }
         changes.append(&mut more_losses);
-        self.enqueue(changes, losses, now);
+        self.enqueue(changes, losses, deferred, now);
     }
 
-    /// Whether a planning takes away more than the policy does in one pass.
+    /// Whether the planned changes take away more than the policy allows in one pass.
     fn takes_too_much(&mut self, plain: &Planned, others: &[(ServiceKey, Planned)]) -> bool {
         if self.guard == Guard::Confirmed {
             self.guard = Guard::Down;
@@ -79,47 +83,55 @@ impl Reconciler {
         for (_, planned) in others {
             add_losses(&mut lost, &planned.changes, &self.known);
         }
-        lost.retain(|(service, destination)| {
-            let drains = self.drains.get(service);
-            let drain = destination.zip(drains).and_then(|(key, drains)| drains.get(&key));
-            drain.is_none_or(|drain| drain.deadline.is_none())
-        });
+        lost.retain(|(service, destination)| !self.was_counted(service, *destination));
         if lost.is_subset(&self.lost) {
             return false;
         }
         lost.extend(&self.lost);
-        let excess = Excess::find(&self.policy, &self.known, &lost);
-        let is_too_much = excess.is_some();
-        if is_too_much {
-            self.excess = excess;
-        } else {
+        if Excess::find(&self.policy, &self.known, &lost).is_none() {
             self.lost = lost;
+            return false;
         }
-        is_too_much
+        self.withheld_losses.append(&mut lost);
+        self.excess = Excess::find(&self.policy, &self.known, &self.withheld_losses);
+        true
     }
 
-    /// What is to be done of what is planned for a service that has a past, and from where on it
-    /// takes something away.
+    /// Whether a loss was counted when its drain began. The loss of a service was, if all of its
+    /// destinations had begun to drain.
+    fn was_counted(&self, service: &ServiceKey, destination: Option<DestinationKey>) -> bool {
+        let Some(drains) = self.drains.get(service) else { return false };
+        let drains =
+            |key: &DestinationKey| drains.get(key).is_some_and(|drain| drain.deadline.is_some());
+        match destination {
+            Some(key) => drains(&key),
+            None => self.known.service(*service).is_some_and(|known| {
+                let mut keys = known.destinations().map(|destination| &destination.key).peekable();
+                keys.peek().is_some() && keys.all(drains)
+            }),
+        }
+    }
+
+    /// Of the planned changes of a service with a past, those that are made now.
     fn with_past(
         &mut self,
         key: ServiceKey,
         mut planned: Planned,
         is_another_round: &mut bool,
-    ) -> (Vec<Change>, usize) {
+    ) -> Planned {
         if self.withheld.contains(&key) {
             (planned.left, planned.failed) = (Vec::new(), Vec::new());
             self.keep_what_drains(key, &mut planned);
         }
         self.keep_before(&planned.changes);
         self.keep_remarks(&mut planned);
-        let Planned { mut changes, mut losses, deferred, .. } = planned;
-        changes.truncate(deferred);
-        self.keep_drains(key, &changes);
+        self.keep_drains(key, &planned.changes[..planned.deferred]);
         if let Some(removal) = self.removal_of_half_made(key) {
-            (changes, losses) = (vec![removal], 0);
+            (planned.changes, planned.losses, planned.deferred) = (vec![removal], 0, 1);
         }
-        let is_something = changes.iter().any(|change| !change.is_so_already());
-        let Some(trouble) = self.troubles.get_mut(&key) else { return (changes, losses) };
+        let (changes, deferred) = planned.changes.split_at(planned.deferred);
+        let is_something = changes.iter().any(|change| !change.is_noop());
+        let Some(trouble) = self.troubles.get_mut(&key) else { return planned };
         let is_fresh = std::mem::take(&mut trouble.is_fresh);
         if is_fresh && is_something {
             trouble.rounds += 1;
@@ -133,16 +145,21 @@ impl Reconciler {
                     Some((_, failure)) => (*change, *failure),
                 },
             ));
-            self.suspend_drains(key, &changes);
-            return (Vec::new(), 0);
+            self.suspend_drains(key, changes);
+            if !self.is_draining(key) {
+                let deferred = deferred.iter().filter(|change| change.destination().is_none());
+                let failed = self.failed.entry(key).or_default();
+                failed.extend(deferred.map(|change| (*change, Failure::Overruled)));
+            }
+            return Planned::default();
         }
         if !is_something && !self.failed.contains_key(&key) {
             self.troubles.remove(&key);
         }
-        (changes, losses)
+        planned
     }
 
-    /// Of a service that is withheld, goes on with the drains that have begun alone.
+    /// Of a withheld service, goes on with the drains that have begun, and with nothing else.
     fn keep_what_drains(&self, key: ServiceKey, planned: &mut Planned) {
         planned.changes.clear();
         let known = self.known.service(key);
@@ -161,7 +178,7 @@ impl Reconciler {
         (planned.losses, planned.deferred) = (0, planned.changes.len());
     }
 
-    /// Keeps what a planner leaves and what it knows to have failed.
+    /// Records the differences that the planner leaves, and the changes that it does not try again.
     fn keep_remarks(&mut self, planned: &mut Planned) {
         for left in std::mem::take(&mut planned.left) {
             self.left.entry(left.service).or_default().push(left);
@@ -171,7 +188,7 @@ impl Reconciler {
         }
     }
 
-    /// Keeps the services that are about to change as they are, where the policy asks for it.
+    /// Records services as they are before they change, where the policy asks for it.
     fn keep_before(&mut self, changes: &[Change]) {
         if !self.policy.detailed {
             return;

@@ -1,21 +1,20 @@
-//! Planned changes on their way: first what adds, everywhere, then what takes away.
+//! Planned changes on their way to the kernel: the gains of all services first, then the losses.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::collections::BTreeSet;
 
-use super::Reconciler;
 use crate::model::ServiceKey;
 use crate::ruleset::Change;
-use crate::ruleset::past::Failure;
 
 /// The changes of one planning.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Queue {
     pub(super) changes: Vec<Change>,
-    /// From where on changes take something away.
+    /// The index from which on changes take something away.
     pub(super) losses: usize,
+    /// Changes of services for after their drains; they are planned again then.
+    pub(super) deferred: Vec<Change>,
     pub(super) gains_are_sent: bool,
-    /// The services that are planned anew: nothing more of them is made from here.
+    /// The services that are to be planned anew: their other changes are not made.
     pub(super) skipped: BTreeSet<ServiceKey>,
 }
 
@@ -35,93 +34,20 @@ impl Queue {
             Flight::Losses => &self.changes[self.losses..],
         };
         changes.iter().filter(|change| {
-            !change.is_so_already()
+            !change.is_noop()
                 && (self.skipped.is_empty() || !self.skipped.contains(&change.service()))
         })
     }
 
-    /// What was never handed out.
+    /// Drops all changes but the deferred ones of these services; tells whether any is left.
+    pub(super) fn end(&mut self, troubled: &BTreeSet<ServiceKey>) -> bool {
+        (self.changes, self.losses) = (Vec::new(), 0);
+        self.deferred.retain(|change| troubled.contains(&change.service()));
+        !self.deferred.is_empty()
+    }
+
+    /// The changes that were never handed out.
     pub(super) fn unsent(&self) -> impl Iterator<Item = &Change> {
         self.part(Flight::Gains).chain(self.part(Flight::Losses))
-    }
-}
-
-impl Reconciler {
-    /// The changes that are to be made now, in order.
-    pub(crate) fn changes(&self) -> impl Iterator<Item = &Change> {
-        let flight = self.flight;
-        let queues = if flight.is_some() { &self.queues[..] } else { &[] };
-        queues.iter().flat_map(move |queue| queue.part(flight.unwrap_or(Flight::Losses)))
-    }
-
-    /// The next part of the queues that has anything in it.
-    pub(super) fn next_flight(&mut self) -> Option<Flight> {
-        let has = |flight| {
-            self.queues.iter().any(|queue| queue.part(flight).next().is_some()).then_some(flight)
-        };
-        has(Flight::Gains).or_else(|| has(Flight::Losses))
-    }
-
-    /// Hands out a flight. A drain begins when its destination is lowered, and not when that is
-    /// planned: what should take its place may yet be refused.
-    pub(super) fn take_off(&mut self, flight: Flight, now: Duration) {
-        self.flight = Some(flight);
-        if flight == Flight::Losses {
-            let queues = std::mem::take(&mut self.queues);
-            self.begin_drains(queues.iter().flat_map(|queue| queue.part(flight)), now);
-            self.queues = queues;
-        }
-    }
-
-    pub(super) fn enqueue(&mut self, changes: Vec<Change>, losses: usize, now: Duration) {
-        if changes.is_empty() {
-            return;
-        }
-        // Those of weight 0 have nothing to wait for.
-        self.begin_drains(changes.iter().filter(|change| change.is_so_already()), now);
-        let (changes, losses) = self.with_late_schedulers(changes, losses);
-        let (gains_are_sent, skipped) = (false, BTreeSet::new());
-        self.queues.push(Queue { changes, losses, gains_are_sent, skipped });
-    }
-
-    /// Gives up what is not made yet, for this reason, and says so of all of it.
-    pub(crate) fn abandon(&mut self, failure: Failure, now: Duration) {
-        self.land_flight();
-        // What seemed to differ is taken for it.
-        for (key, seen) in std::mem::take(&mut self.looked_once) {
-            self.known.replace(key, seen);
-            self.doubtful.remove(&key);
-            self.dirty.insert(key);
-        }
-        if !self.unread && !self.dirty.is_empty() {
-            self.plan(now);
-        }
-        let mut failed = BTreeMap::<_, BTreeMap<_, _>>::new();
-        for queue in &self.queues {
-            let sent = if queue.gains_are_sent { queue.losses } else { 0 };
-            for change in queue.changes[sent..].iter().filter(|change| !change.is_so_already()) {
-                let key = change.service();
-                if !queue.skipped.contains(&key) || self.doubtful.contains(&key) {
-                    let of_service = failed.entry(key).or_default();
-                    of_service.insert(change.destination(), (*change, failure));
-                }
-            }
-        }
-        for key in &self.doubtful {
-            let Some(trouble) = self.troubles.get(key) else { continue };
-            let of_service = failed.entry(*key).or_default();
-            let refused = trouble.refusals.iter();
-            of_service.extend(refused.map(|(of, it)| (*of, (it.change, it.failure))));
-            of_service.extend(trouble.last.iter().map(|(of, last)| (*of, *last)));
-        }
-        for (key, mut failed) in failed {
-            let known = self.failed.remove(&key).unwrap_or_default();
-            failed.extend(known.into_iter().map(|it| (it.0.destination(), it)));
-            let changes: Vec<_> = failed.values().map(|(change, _)| *change).collect();
-            self.suspend_drains(key, &changes);
-            if !failed.is_empty() {
-                self.failed.insert(key, failed.into_values().collect());
-            }
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! What was read of the table.
+//! Taking in listings of the table.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,26 +6,33 @@ use std::time::Duration;
 
 use super::{Purpose, ReadBack, Reconciler};
 use crate::model::{Destination, DestinationKey, ServiceKey};
-use crate::ruleset::past::{Failure, Refusal};
-use crate::ruleset::{Allowed, Change, Connections, Ruleset, ServiceRules};
+use crate::ruleset::past::{Drain, Failure, Refusal};
+use crate::ruleset::{Allowed, Change, ConnectionCounts, Ruleset, ServiceRules};
 
-/// Services as they were read. One that was asked for and is not in it is not there.
+/// Services as they were read. A service that was asked for and is not in the listing is missing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Listing {
     pub(crate) rules: Ruleset,
-    /// The connections of the destinations of services in which something drains.
-    pub(crate) connections: BTreeMap<(ServiceKey, DestinationKey), Connections>,
+    /// The connections of all destinations of services with a draining destination.
+    pub(crate) connections: BTreeMap<(ServiceKey, DestinationKey), ConnectionCounts>,
 }
 
 impl Reconciler {
-    /// Takes what was read, of the whole table or of the services that were asked for.
+    /// Takes a listing of the whole table, or of the services that were asked for.
     pub(crate) fn read(&mut self, mut listing: Listing, now: Duration) {
         if self.unread {
             return self.read_all(listing, now);
         }
+        let is_counted = |(key, drains): (&ServiceKey, &BTreeMap<_, Drain>)| {
+            self.doubtful.contains(key) || drains.values().all(|drain| drain.ends().is_none())
+        };
+        if self.purpose == Purpose::Count && self.drains.iter().all(is_counted) {
+            // A count that takes longer than the interval is followed by a rest all the same.
+            self.counted = Some(now);
+        }
         for key in std::mem::take(&mut self.doubtful) {
-            // A listing can lack entries that are there. Those of a service that drains are told
-            // to be gone by two listings in any case.
+            // A listing can lack entries that are there, so a difference is looked at twice. The
+            // drains of a service need two listings without a destination in any case.
             let seems_to_differ = listing.rules.service(key) != self.wanted.service(key);
             if self.purpose == Purpose::Verification
                 && seems_to_differ
@@ -58,7 +65,7 @@ impl Reconciler {
         let keys = self.known.keys().chain(self.wanted.keys()).chain(before.keys());
         let keys = keys.chain(self.drains.keys().copied());
         let keys: std::collections::BTreeSet<_> = keys.collect();
-        // All that is not as wanted is planned anew.
+        // Whatever is not as wanted is planned anew.
         self.queues.clear();
         let read = std::mem::take(&mut self.known);
         self.known = before;
@@ -84,7 +91,7 @@ impl Reconciler {
         self.purpose = Purpose::Doubt;
     }
 
-    /// Has a service planned that is not as wanted.
+    /// Marks a service for planning where it is not as wanted.
     fn compared(&mut self, key: ServiceKey) {
         let is_as_wanted = self.known.service(key) == self.wanted.service(key);
         if is_as_wanted && !self.drains.contains_key(&key) && !self.unbound.contains_key(&key) {
@@ -112,8 +119,8 @@ impl Reconciler {
         }
     }
 
-    /// Notes where something is read back that is not what was written. The same value twice is the
-    /// kernel's own: it does not keep what is wanted, and is not asked again.
+    /// Records values that are read back other than written. If the same value is read twice, the
+    /// kernel does not keep the wanted one, and is not asked again.
     fn compare(&mut self, key: ServiceKey, read: Option<&ServiceRules>) {
         let Some(wanted) = self.wanted.share(key) else { return };
         let Some(read) = read.filter(|read| *read != &*wanted) else {
@@ -126,7 +133,7 @@ impl Reconciler {
             && !self.troubles.contains_key(&key);
         let believed = if was_planned { Some(Arc::clone(&wanted)) } else { self.known.share(key) };
         let Some(believed) = believed else { return };
-        // What is as before was not written, or was taken back by others.
+        // A value from before the write: it was not written, or others have taken it back.
         let before = self.known.share(key).filter(|_| was_planned);
         let is_as_before = |destination: DestinationKey| {
             let before = before.as_ref().and_then(|before| before.destination(destination));
@@ -159,7 +166,8 @@ impl Reconciler {
         }
     }
 
-    /// A destination as it was read, with what the policy does not write as it is wanted.
+    /// A destination as it was read, with the wanted value of each field that the policy does not
+    /// write.
     fn as_written(&self, read: &Destination, wanted: &Destination) -> Destination {
         let allows = |change| self.policy.allowed.contains(change);
         let with = if allows(Allowed::UPDATE_DESTINATIONS) { read } else { wanted };
@@ -175,7 +183,7 @@ impl Reconciler {
     }
 }
 
-/// Whether a service is as a change makes it.
+/// Whether a service is as the change would make it.
 fn is_made(change: &Change, rules: Option<&ServiceRules>) -> bool {
     let destination = |key| rules.and_then(|rules| rules.destination(key)).copied();
     match *change {

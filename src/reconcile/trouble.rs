@@ -6,16 +6,16 @@ use crate::model::DestinationKey;
 use crate::ruleset::Change;
 use crate::ruleset::past::{Failure, Refusals};
 
-/// What is remembered of a service that could not be written as planned.
+/// The failures of a service that could not be written as planned.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct Trouble {
     /// How often it was planned again.
     pub(super) rounds: u8,
-    /// Something went wrong since it was planned.
+    /// Whether something went wrong since it was planned.
     pub(super) is_fresh: bool,
-    /// What the kernel refused for good, and is not tried again.
+    /// The changes that the kernel refused for good: they are not tried again.
     pub(super) refusals: Refusals,
-    /// What failed for a passing reason, last.
+    /// The changes that failed last for a passing reason.
     pub(super) last: BTreeMap<Option<DestinationKey>, (Change, Failure)>,
     /// The changes whose outcome is not known.
     pub(super) unknown: Vec<Change>,

@@ -1,19 +1,20 @@
-//! What came of the changes that were written.
+//! Handing out the changes to be made, and taking in their outcomes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use super::drains::End;
-use super::queue::Flight;
+use super::queue::{Flight, Queue};
+use super::tally::DrainEnd;
 use super::{Purpose, Reconciler};
 use crate::ruleset::Change;
 use crate::ruleset::past::{Failure, Refusal};
 
-/// What came of a change.
+/// The outcome of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Outcome {
     /// The kernel acknowledged it.
     Done,
-    /// What was to be added is there already.
+    /// The service or destination that was to be added is there already.
     Exists,
     /// The service was not there.
     ServiceMissing,
@@ -30,8 +31,100 @@ pub(crate) enum Outcome {
 }
 
 impl Reconciler {
-    /// Takes what came of each of the [`changes`](Self::changes), in their order. Those that no
-    /// outcome is given for are of unknown outcome.
+    /// The changes that are to be made now, in order.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = &Change> {
+        let flight = self.flight;
+        let queues = if flight.is_some() { &self.queues[..] } else { &[] };
+        queues.iter().flat_map(move |queue| queue.part(flight.unwrap_or(Flight::Losses)))
+    }
+
+    /// The next flight, if any change is left.
+    pub(super) fn next_flight(&mut self) -> Option<Flight> {
+        let has = |flight| {
+            self.queues.iter().any(|queue| queue.part(flight).next().is_some()).then_some(flight)
+        };
+        has(Flight::Gains).or_else(|| has(Flight::Losses))
+    }
+
+    /// Hands out a flight. A drain begins when the weight of its destination is lowered and not
+    /// when that is planned, since the replacement may yet be refused.
+    pub(super) fn take_off(&mut self, flight: Flight, now: Duration) {
+        self.flight = Some(flight);
+        if flight == Flight::Losses {
+            let queues = std::mem::take(&mut self.queues);
+            self.begin_drains(queues.iter().flat_map(|queue| queue.part(flight)), now);
+            self.queues = queues;
+        }
+    }
+
+    pub(super) fn enqueue(
+        &mut self,
+        changes: Vec<Change>,
+        losses: usize,
+        mut deferred: Vec<Change>,
+        now: Duration,
+    ) {
+        if changes.is_empty() {
+            return;
+        }
+        deferred.retain(|change| change.destination().is_none());
+        deferred.shrink_to_fit();
+        // Those of weight 0 have nothing to wait for.
+        self.begin_drains(changes.iter().filter(|change| change.is_noop()), now);
+        let (changes, losses) = self.with_late_schedulers(changes, losses);
+        let (gains_are_sent, skipped) = (false, BTreeSet::new());
+        self.queues.push(Queue { changes, losses, deferred, gains_are_sent, skipped });
+    }
+
+    /// Gives up all changes that are not made yet, and notes this reason for each.
+    pub(crate) fn abandon(&mut self, failure: Failure, now: Duration) {
+        self.land_flight();
+        // A service that was read back other than written counts as different without a second
+        // look.
+        for (key, seen) in std::mem::take(&mut self.looked_once) {
+            self.known.replace(key, seen);
+            self.doubtful.remove(&key);
+            self.dirty.insert(key);
+        }
+        if !self.unread && !self.dirty.is_empty() {
+            self.plan(now);
+        }
+        let mut failed = BTreeMap::<_, BTreeMap<_, _>>::new();
+        for queue in &self.queues {
+            let sent = if queue.gains_are_sent { queue.losses } else { 0 };
+            for change in queue.changes[sent..].iter().filter(|change| !change.is_noop()) {
+                let key = change.service();
+                if !queue.skipped.contains(&key) || self.doubtful.contains(&key) {
+                    let of_service = failed.entry(key).or_default();
+                    of_service.insert(change.destination(), (*change, failure));
+                }
+            }
+        }
+        for key in &self.doubtful {
+            let Some(trouble) = self.troubles.get(key) else { continue };
+            let of_service = failed.entry(*key).or_default();
+            let refused = trouble.refusals.iter();
+            of_service.extend(refused.map(|(of, it)| (*of, (it.change, it.failure))));
+            of_service.extend(trouble.last.iter().map(|(of, last)| (*of, *last)));
+        }
+        let deferred = self.queues.iter().flat_map(|queue| &queue.deferred);
+        let deferred: BTreeMap<_, _> = deferred.map(|change| (change.service(), *change)).collect();
+        for (key, mut failed) in failed {
+            let known = self.failed.remove(&key).unwrap_or_default();
+            failed.extend(known.into_iter().map(|it| (it.0.destination(), it)));
+            let changes: Vec<_> = failed.values().map(|(change, _)| *change).collect();
+            self.suspend_drains(key, &changes);
+            if let Some(change) = deferred.get(&key).filter(|_| !self.is_draining(key)) {
+                failed.entry(None).or_insert((*change, failure));
+            }
+            if !failed.is_empty() {
+                self.failed.insert(key, failed.into_values().collect());
+            }
+        }
+    }
+
+    /// Takes the outcome of each of the [`changes`](Self::changes), in their order. A change
+    /// without one is of unknown outcome.
     pub(crate) fn wrote(&mut self, outcomes: &[Outcome]) {
         let Some(flight) = self.flight.take() else { return };
         let mut queues = std::mem::take(&mut self.queues);
@@ -48,7 +141,10 @@ impl Reconciler {
         }
         match flight {
             Flight::Gains => queues.iter_mut().for_each(|queue| queue.gains_are_sent = true),
-            Flight::Losses => queues.clear(),
+            Flight::Losses => {
+                // Deferred changes are only of use to report a service whose drains have failed.
+                queues.retain_mut(|queue| queue.end(&troubled));
+            }
         }
         for queue in &mut queues {
             queue.skipped.extend(&troubled);
@@ -56,7 +152,7 @@ impl Reconciler {
         self.queues = queues;
     }
 
-    /// A flight that nobody told the outcome of was dropped on its way.
+    /// Gives up a flight whose driver was dropped before it told the outcomes.
     pub(super) fn land_flight(&mut self) {
         self.wrote(&[]);
     }
@@ -68,7 +164,7 @@ impl Reconciler {
             self.touched.insert(key);
         }
         let trouble = if self.troubles.is_empty() { None } else { self.troubles.get_mut(&key) };
-        // What drains is planned again once it is removed.
+        // A drained destination is planned again once it is removed.
         if self.mode.remembers || trouble.is_some() || self.drains.contains_key(&key) {
             self.known.record(change);
         }
@@ -78,7 +174,7 @@ impl Reconciler {
         self.count_made(change);
     }
 
-    /// Counts a change that was made, and ends the drains that it ends.
+    /// Counts a change that was made, and ends the drain that it completes.
     pub(super) fn count_made(&mut self, change: &Change) {
         if self.is_step_of_late_scheduler(change) {
             return;
@@ -93,12 +189,12 @@ impl Reconciler {
         let key = change.service();
         match change {
             // The fallback option that the drain needed goes now.
-            Change::RemoveDestination(_, d) if self.end_drain(key, d.key, End::of) => {
+            Change::RemoveDestination(_, d) if self.end_drain(key, d.key, DrainEnd::of) => {
                 self.dirty.insert(key);
             }
-            Change::RemoveService(_) => self.end_drains(key, End::of),
+            Change::RemoveService(_) => self.end_drains(key, DrainEnd::of),
             Change::UpdateDestination { to, .. } if to.weight > 0 => {
-                let _ = self.end_drain(key, to.key, |_| End::WantedAgain);
+                let _ = self.end_drain(key, to.key, |_| DrainEnd::WantedAgain);
             }
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! A change of a table, and what is left as it is.
+//! Changes of a table, and the differences that a plan leaves.
 
 use std::fmt;
 
@@ -16,6 +16,7 @@ pub enum Change {
     AddService(Service),
     /// A service gets another configuration. Another scheduler makes some kernels refuse new
     /// connections for a moment; see [`update_service`](crate::blocking::Client::update_service).
+    #[non_exhaustive]
     UpdateService {
         /// The configuration it has.
         from: Service,
@@ -27,6 +28,7 @@ pub enum Change {
     /// A destination is added.
     AddDestination(ServiceKey, Destination),
     /// A destination gets another configuration.
+    #[non_exhaustive]
     UpdateDestination {
         /// Its service.
         service: ServiceKey,
@@ -35,14 +37,14 @@ pub enum Change {
         /// The configuration it gets.
         to: Destination,
     },
-    /// A destination gets weight 0, so that no new connections come; one that has it keeps it.
+    /// A destination gets weight 0, or keeps it, so that it gets no new connections.
     DrainDestination(ServiceKey, Destination),
     /// A destination is removed.
     RemoveDestination(ServiceKey, Destination),
 }
 
 impl Change {
-    /// The service that is changed, or whose destination is.
+    /// The service that is changed, or whose destination is changed.
     pub fn service(&self) -> ServiceKey {
         match self {
             Self::AddService(service)
@@ -66,7 +68,7 @@ impl Change {
         }
     }
 
-    /// What the kernel is asked for it, also where it is so already.
+    /// The request that makes the change; there is one even if the kernel has nothing to do.
     pub(crate) fn request(&self) -> Request {
         match self {
             Self::DrainDestination(service, destination) => {
@@ -76,13 +78,13 @@ impl Change {
         }
     }
 
-    /// Whether the kernel has nothing to do for it.
+    /// Whether the kernel has nothing to do for the change.
     #[inline]
-    pub(crate) fn is_so_already(&self) -> bool {
+    pub(crate) fn is_noop(&self) -> bool {
         matches!(self, Self::DrainDestination(_, Destination { weight: 0, .. }))
     }
 
-    /// What asks the kernel for it; `None` where it is so already.
+    /// The operation that makes the change; `None` where the kernel has nothing to do.
     #[inline]
     pub fn operation(&self) -> Option<Operation> {
         Some(match *self {
@@ -95,7 +97,7 @@ impl Change {
             Self::UpdateDestination { service, to, .. } => {
                 Operation::UpdateDestination(service, to)
             }
-            _ if self.is_so_already() => return None,
+            _ if self.is_noop() => return None,
             Self::DrainDestination(service, destination) => {
                 Operation::UpdateDestination(service, destination.weight(0))
             }
@@ -106,20 +108,20 @@ impl Change {
     }
 }
 
-/// Something that is not as wanted, and that a plan leaves so.
+/// A difference between table and wanted rules that a plan leaves as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Left {
     /// The service.
     pub service: ServiceKey,
-    /// What is left as it is.
+    /// The difference.
     pub what: Difference,
     /// Why.
     pub why: Reason,
 }
 
-/// What is not as wanted.
+/// A difference between a table and the wanted rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -129,15 +131,16 @@ pub enum Difference {
     UnwantedService,
     /// The service is wanted and missing.
     MissingService,
-    /// The service has another configuration than wanted.
+    /// The service has another configuration than wanted, or, outside of the scope, other
+    /// destinations.
     Service,
     /// The destination is not wanted.
     UnwantedDestination(Destination),
     /// The destination is wanted and missing.
     MissingDestination(Destination),
-    /// The destination has another configuration than this, which is wanted.
+    /// The destination has another configuration than this wanted one.
     Destination(Destination),
-    /// The destination has another weight than this, which is wanted.
+    /// The destination has another weight than this wanted one.
     Weight(Destination),
 }
 
@@ -151,13 +154,13 @@ pub enum Reason {
     OutOfScope,
     /// The policy does not allow the change.
     NotAllowed,
-    /// The service would have no destination left that takes connections, though one is wanted: what
-    /// should take its place is refused or not allowed. Of those that would go, the one with the
-    /// highest weight stays.
+    /// The service would be left without a destination that takes connections, though one is
+    /// wanted: its replacement is refused or not allowed. Of the destinations that would go, the
+    /// one with the highest weight stays.
     HeldBack,
-    /// The weight is 0, a higher one is wanted, the policy does not allow to set weights, and who
-    /// set it to 0 is not known: a health checker, or a controller that drained and did not keep its
-    /// [`Drains`](crate::sync::Drains).
+    /// The weight is 0, a higher one is wanted, and the policy does not allow to set weights. Who
+    /// set it to 0 is not known: a health checker, or a controller that drained and did not keep
+    /// its [`Drains`](crate::Drains).
     UnknownOrigin,
     /// Nothing is removed before a [`Syncer`](crate::Syncer) was told all that is wanted, by
     /// [`want`](crate::Syncer::want).
@@ -202,15 +205,15 @@ impl fmt::Display for Left {
             Difference::MissingDestination(d) => write!(f, " -> {} is missing", d.key)?,
             Difference::Destination(d) => write!(f, " -> {} is not as wanted", d.key)?,
             Difference::Weight(d) => {
-                write!(f, " -> {} has not the weight {} that is wanted", d.key, d.weight)?;
+                write!(f, " -> {} does not have the wanted weight {}", d.key, d.weight)?;
             }
         }
         f.write_str(match self.why {
-            Reason::OutOfScope => ", and left so: out of scope",
-            Reason::NotAllowed => ", and left so: not allowed",
-            Reason::HeldBack => ", and left so: the service would have no destination left",
-            Reason::UnknownOrigin => ", and left so: somebody set its weight to 0",
-            Reason::NotAllKnown => ", and left so: not all that is wanted is known yet",
+            Reason::OutOfScope => "; it is left: out of scope",
+            Reason::NotAllowed => "; it is left: not allowed",
+            Reason::HeldBack => "; it is left, since the service would have no destination left",
+            Reason::UnknownOrigin => "; it is left, since somebody set its weight to 0",
+            Reason::NotAllKnown => "; it is left until all wanted rules are known",
         })
     }
 }

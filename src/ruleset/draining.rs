@@ -6,27 +6,28 @@ use crate::model::{DestinationEntry, Protocol, Service, ServiceKey};
 
 /// How destinations that are not wanted any more are taken away.
 ///
-/// A removed destination takes its connections along: the kernel drops their packets, or, where
-/// the sysctl `expire_nodest_conn` is 1, ends them. Draining sets the weight to 0 first, so that no
-/// new connections come, waits for those that are there, and removes the destination then, at the
-/// latest at the deadline. One that is wanted again in between has its weight raised; a weight that
+/// The connections of a removed destination are lost: the kernel drops their packets or, where the
+/// sysctl `expire_nodest_conn` is 1, ends them. Draining sets the weight to 0 first, so that no new
+/// connections come, waits for the others to end, and then removes the destination, at the deadline
+/// at the latest. A destination that is wanted again meanwhile gets its weight back; a weight that
 /// others raise is lowered again.
 ///
 /// A client of a persistent service still comes to its destination while its template lasts, of
-/// weight 0 or not, unless the sysctl `expire_quiescent_template` is 1, so set that. Templates hold
-/// no traffic and are not waited for, unless [`templates`](Self::templates) says so.
+/// weight 0 or not, unless the sysctl `expire_quiescent_template` is 1: set it. Templates hold no
+/// traffic and are not waited for, unless [`wait_for_templates`](Self::wait_for_templates) says so.
 ///
 /// # What is waited for
 /// Active connections. Of TCP these are the established ones: a connection is inactive from its
 /// first FIN on, so a client that closes its half early and waits for a long answer is not waited
-/// for, unless [`inactive`](Self::inactive) says so.
+/// for, unless [`wait_for_inactive`](Self::wait_for_inactive) says so.
 ///
-/// An SCTP association is inactive during its handshake, so inactive ones are waited for, too.
+/// An SCTP association is inactive during its handshake, so inactive ones are waited for, too;
+/// [`drain_sctp`](Self::drain_sctp) takes the destinations of SCTP services away at once instead.
 ///
 /// A UDP connection is inactive all its life and ends by its timeout alone
 /// ([`Timeouts`](crate::Timeouts), 300 s unless set otherwise), so UDP services are not drained
-/// unless [`udp`](Self::udp) says so. Packets of one-packet services have no connections; the TCP of
-/// a one-packet service by firewall mark has, and is drained.
+/// unless [`drain_udp`](Self::drain_udp) says so. Packets of one-packet services have no
+/// connections; the TCP of a one-packet service by firewall mark has, and is drained.
 ///
 /// # Schedulers by hash
 /// Under `sh` and `mh` a destination of weight 0 keeps its share of the hash table, and the kernel
@@ -39,17 +40,20 @@ use crate::model::{DestinationEntry, Protocol, Service, ServiceKey};
 /// The default is at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[allow(clippy::struct_excessive_bools)] // Each stands for itself.
 pub struct Draining {
-    /// How long at most; `None` removes at once.
+    /// How long a destination drains at most; `None` removes it at once.
     pub deadline: Option<Duration>,
-    /// How often connections are counted; one second unless told.
+    /// How often connections are counted, at least every millisecond; one second unless told.
     pub interval: Duration,
     /// Whether inactive connections are waited for, too.
-    pub inactive: bool,
+    pub wait_for_inactive: bool,
     /// Whether persistence templates are waited for, too.
-    pub templates: bool,
+    pub wait_for_templates: bool,
     /// Whether UDP is drained, too.
-    pub udp: bool,
+    pub drain_udp: bool,
+    /// Whether SCTP is drained, too.
+    pub drain_sctp: bool,
 }
 
 impl Default for Draining {
@@ -64,9 +68,10 @@ impl Draining {
         Self {
             deadline: None,
             interval: Duration::from_secs(1),
-            inactive: false,
-            templates: false,
-            udp: false,
+            wait_for_inactive: false,
+            wait_for_templates: false,
+            drain_udp: false,
+            drain_sctp: true,
         }
     }
 
@@ -75,58 +80,74 @@ impl Draining {
         Self { deadline: Some(deadline), ..Self::at_once() }
     }
 
-    /// How often connections are counted; at least every millisecond.
+    /// How long the rest is between two counts of connections: one second unless told, and at least one millisecond.
     #[must_use]
     pub fn interval(self, interval: Duration) -> Self {
-        Self { interval: interval.max(Duration::from_millis(1)), ..self }
+        Self { interval, ..self }
     }
 
-    /// Waits for inactive connections, too.
+    /// Whether inactive connections are waited for, too; they are not unless told.
     #[must_use]
-    pub fn inactive(self) -> Self {
-        Self { inactive: true, ..self }
+    pub fn wait_for_inactive(self, wait_for_inactive: bool) -> Self {
+        Self { wait_for_inactive, ..self }
     }
 
-    /// Waits for persistence templates, too.
+    /// Whether persistence templates are waited for, too; they are not unless told.
     #[must_use]
-    pub fn templates(self) -> Self {
-        Self { templates: true, ..self }
+    pub fn wait_for_templates(self, wait_for_templates: bool) -> Self {
+        Self { wait_for_templates, ..self }
     }
 
-    /// Drains UDP, too: the destinations of UDP services, and the inactive connections of services
-    /// by firewall mark. A deadline shorter than the UDP timeout always cuts connections off.
+    /// Whether UDP is drained, too, which it is not unless told: the destinations of UDP services,
+    /// and the inactive connections of services by firewall mark. A deadline shorter than the UDP
+    /// timeout always cuts connections off.
     #[must_use]
-    pub fn udp(self) -> Self {
-        Self { udp: true, ..self }
+    pub fn drain_udp(self, drain_udp: bool) -> Self {
+        Self { drain_udp, ..self }
+    }
+
+    /// Whether SCTP is drained, too, as it is unless told: the destinations of SCTP services. What comes to a
+    /// firewall mark is of any protocol and is not told apart.
+    #[must_use]
+    pub fn drain_sctp(self, drain_sctp: bool) -> Self {
+        Self { drain_sctp, ..self }
+    }
+
+    pub(crate) fn counting_interval(&self) -> Duration {
+        self.interval.max(Duration::from_millis(1))
     }
 
     /// Whether the destinations of a service can be drained.
     pub(crate) fn applies_to(&self, service: &Service) -> bool {
-        let may = if is_udp(&service.key) { self.udp && !service.one_packet } else { true };
+        let may = match service.key.protocol() {
+            Some(Protocol::UDP) => self.drain_udp && !service.one_packet,
+            Some(Protocol::SCTP) => self.drain_sctp,
+            _ => true,
+        };
         self.deadline.is_some() && may
     }
 
     /// Whether a destination of a service has no connection left that is waited for.
-    pub(crate) fn is_idle(&self, service: &ServiceKey, connections: Connections) -> bool {
-        let Connections { active, inactive, persistent } = connections;
+    pub(crate) fn is_idle(&self, service: &ServiceKey, connections: ConnectionCounts) -> bool {
+        let ConnectionCounts { active, inactive, persistent } = connections;
         active == 0
             && (inactive == 0 || !self.waits_for_inactive(service))
-            && (persistent == 0 || !self.templates)
+            && (persistent == 0 || !self.wait_for_templates)
     }
 
     fn waits_for_inactive(&self, service: &ServiceKey) -> bool {
-        self.inactive
+        self.wait_for_inactive
             || match service {
                 ServiceKey::Address { protocol, .. } => {
                     matches!(*protocol, Protocol::UDP | Protocol::SCTP)
                 }
                 // Any protocol comes to a mark.
-                ServiceKey::Mark { .. } => self.udp,
+                ServiceKey::Mark { .. } => self.drain_udp,
             }
     }
 }
 
-/// Whether all connections of a service are UDP's.
+/// Whether all connections of a service are of UDP.
 pub(super) fn is_udp(service: &ServiceKey) -> bool {
     matches!(service, ServiceKey::Address { protocol: Protocol::UDP, .. })
 }
@@ -135,7 +156,7 @@ pub(super) fn is_udp(service: &ServiceKey) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct Connections {
+pub struct ConnectionCounts {
     /// Active ones.
     pub active: u32,
     /// Inactive ones.
@@ -144,7 +165,7 @@ pub struct Connections {
     pub persistent: u32,
 }
 
-impl From<&DestinationEntry> for Connections {
+impl From<&DestinationEntry> for ConnectionCounts {
     fn from(entry: &DestinationEntry) -> Self {
         Self {
             active: entry.active_connections,

@@ -2,41 +2,49 @@
 
 mod change;
 mod draining;
+mod lexer;
+mod options;
 mod parse;
 pub(crate) mod past;
 mod plan;
 pub(crate) mod planner;
 mod policy;
 mod print;
+#[cfg(feature = "serde")]
+mod readable;
 mod scope;
-mod words;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
-#[cfg(feature = "serde")]
-use crate::forms;
 use crate::model::{Destination, DestinationKey, Invalid, Service, ServiceKey, Table};
 
 pub use change::{Change, Difference, Left, Reason};
-pub use draining::{Connections, Draining};
+pub use draining::{ConnectionCounts, Draining};
 pub use parse::ParseError;
 pub use plan::{Excess, Plan};
-pub(crate) use plan::{Lost, Parts, add_losses};
+pub(crate) use plan::{Lost, PlanParts, add_losses};
 pub use policy::{Allowed, Policy, Share};
 pub use scope::Scope;
 
+use print::AsOptions;
+
 /// Services with their destinations, as they are or as they should be.
 ///
-/// Two are equal when a kernel that holds the one behaves as one that holds the other; the order
-/// in which they were filled does not matter. Services and destinations come in the order of their
-/// keys.
+/// Two rulesets are equal if kernels that hold them behave alike; the order in which they were
+/// filled does not matter. Services and destinations come in the order of their keys.
 ///
 /// Its text form is that of `ipvsadm-save` and `ipvsadm -R`: one command a line, `-A` for a service
 /// and `-a` for a destination, each after its service. Blank lines, and what follows a `#` at the
-/// start of a word, are skipped; addresses and ports are numbers. What `ipvsadm` cannot say is
-/// written in options it does not know: `--local`, `--bypass`, `--forwarding NUMBER`,
-/// `--protocol-service NUMBER/ADDRESS:PORT`, `--flags BITS`, `--tun-flags BITS`.
+/// start of a word, are skipped; addresses and ports are numbers, and an IPv6 address stands in
+/// brackets. What `ipvsadm` cannot say is written in options it does not know: `--local`,
+/// `--bypass`, `--forwarding NUMBER`, `--protocol-service NUMBER/ADDRESS:PORT`, `--flags BITS`,
+/// `--tun-flags BITS`. A service that [`Service::check`] refuses and a kernel holds all the same
+/// ends with `--as-is`, and is read with that option alone.
+///
+/// `ipvsadm -R` refuses thresholds above 2147483647 and persistence of more than 2678400 s,
+/// and gives destinations of direct routing and of tunnels the port of their service.
 ///
 /// ```
 /// use ipvs_netlink::Ruleset;
@@ -50,13 +58,12 @@ pub use scope::Scope;
 ///
 /// let error = "-A -t 10.0.0.1:80 -s".parse::<Ruleset>().unwrap_err();
 /// assert_eq!(error.to_string(), "line 1, column 19: expected a scheduler after -s");
-/// # Ok::<(), ipvs_netlink::ruleset::ParseError>(())
+/// # Ok::<(), ipvs_netlink::ParseError>(())
 /// ```
+#[cfg_attr(feature = "serde", doc = include_str!("../../docs/rules.md"))]
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(into = "forms::Entries", try_from = "forms::Entries"))]
 pub struct Ruleset {
-    /// Plans and copies share what is the same in them.
+    /// Shared between plans and copies until one of them changes.
     services: BTreeMap<ServiceKey, Arc<ServiceRules>>,
 }
 
@@ -68,6 +75,28 @@ pub struct ServiceRules {
 }
 
 impl ServiceRules {
+    /// A service with destinations; of two destinations with the same key the last one counts.
+    ///
+    /// # Errors
+    /// Those of [`Service::check`] and [`Destination::check`].
+    pub fn new(
+        service: Service,
+        destinations: impl IntoIterator<Item = Destination>,
+    ) -> Result<Self, Invalid> {
+        service.check()?;
+        let mut rules = Self::without_destinations(service.normalized());
+        for destination in destinations {
+            destination.check(&service.key)?;
+            rules.destinations.insert(destination.key, destination);
+        }
+        Ok(rules)
+    }
+
+    /// What identifies the service.
+    pub fn key(&self) -> ServiceKey {
+        self.service.key
+    }
+
     /// The service.
     pub fn service(&self) -> &Service {
         &self.service
@@ -90,34 +119,42 @@ impl Ruleset {
         Self::default()
     }
 
-    /// Puts a service in, without destinations, or gives one that is there this configuration.
-    /// Returns the configuration it had.
+    /// Inserts a service without destinations. A service of the same key keeps its destinations and
+    /// gets this configuration; the one it had is returned.
     ///
     /// # Errors
     /// Those of [`Service::check`]; nothing is changed then.
     pub fn insert_service(&mut self, service: Service) -> Result<Option<Service>, Invalid> {
         service.check()?;
+        self.insert_as_is(service)
+    }
+
+    /// Inserts a service that a kernel may hold, even if [`Service::check`] refuses it.
+    fn insert_as_is(&mut self, service: Service) -> Result<Option<Service>, Invalid> {
+        service.check_as_is()?;
         let service = service.normalized();
         Ok(match self.services.get_mut(&service.key) {
             Some(rules) => Some(std::mem::replace(&mut Arc::make_mut(rules).service, service)),
             None => {
-                self.services.insert(service.key, Arc::new(ServiceRules::new(service)));
+                self.services
+                    .insert(service.key, Arc::new(ServiceRules::without_destinations(service)));
                 None
             }
         })
     }
 
-    /// Puts a destination under a service, or gives one that is there this configuration. Returns
-    /// the configuration it had.
+    /// Inserts a destination under a service. A destination of the same key gets this
+    /// configuration; the one it had is returned.
     ///
     /// # Errors
     /// Where the ruleset has no such service, and those of [`Destination::check`]; nothing is
     /// changed then.
     pub fn insert_destination(
         &mut self,
-        service: ServiceKey,
+        service: impl Into<ServiceKey>,
         destination: Destination,
     ) -> Result<Option<Destination>, Invalid> {
+        let service = service.into();
         destination.check(&service)?;
         let rules = self
             .services
@@ -126,18 +163,18 @@ impl Ruleset {
         Ok(Arc::make_mut(rules).destinations.insert(destination.key, destination))
     }
 
-    /// Takes a service out, with its destinations.
-    pub fn remove_service(&mut self, key: ServiceKey) -> Option<ServiceRules> {
-        self.services.remove(&key).map(Arc::unwrap_or_clone)
+    /// Removes a service with its destinations, and returns them.
+    pub fn remove_service(&mut self, key: impl Into<ServiceKey>) -> Option<ServiceRules> {
+        self.services.remove(&key.into()).map(Arc::unwrap_or_clone)
     }
 
-    /// Takes a destination out.
+    /// Removes a destination, and returns it.
     pub fn remove_destination(
         &mut self,
-        service: ServiceKey,
+        service: impl Into<ServiceKey>,
         key: impl Into<DestinationKey>,
     ) -> Option<Destination> {
-        Arc::make_mut(self.services.get_mut(&service)?).destinations.remove(&key.into())
+        Arc::make_mut(self.services.get_mut(&service.into())?).destinations.remove(&key.into())
     }
 
     /// The services, by their keys.
@@ -146,8 +183,8 @@ impl Ruleset {
     }
 
     /// One of the services.
-    pub fn service(&self, key: ServiceKey) -> Option<&ServiceRules> {
-        self.services.get(&key).map(Arc::as_ref)
+    pub fn service(&self, key: impl Into<ServiceKey>) -> Option<&ServiceRules> {
+        self.services.get(&key.into()).map(Arc::as_ref)
     }
 
     /// Whether there are no services.
@@ -166,11 +203,11 @@ impl Ruleset {
         self.services.keys().copied()
     }
 
-    /// Makes a change that the kernel has made.
+    /// Records a change that the kernel has made.
     pub(crate) fn record(&mut self, change: &Change) {
         match *change {
             Change::AddService(service) | Change::UpdateService { to: service, .. } => {
-                let new = || Arc::new(ServiceRules::new(service));
+                let new = || Arc::new(ServiceRules::without_destinations(service));
                 let rules = self.services.entry(service.key).or_insert_with(new);
                 Arc::make_mut(rules).service = service;
             }
@@ -196,7 +233,7 @@ impl Ruleset {
         }
     }
 
-    /// Puts a service as it was read in the place of what was known of it.
+    /// Replaces a service by what was read; `None` removes it.
     pub(crate) fn replace(&mut self, key: ServiceKey, read: Option<Arc<ServiceRules>>) {
         match read {
             Some(rules) => self.services.insert(key, rules),
@@ -204,7 +241,7 @@ impl Ruleset {
         };
     }
 
-    /// Takes a service out, shared as it is.
+    /// Removes a service and returns it, still shared.
     pub(crate) fn take(&mut self, key: ServiceKey) -> Option<Arc<ServiceRules>> {
         self.services.remove(&key)
     }
@@ -216,7 +253,7 @@ impl Ruleset {
 }
 
 impl ServiceRules {
-    fn new(service: Service) -> Self {
+    fn without_destinations(service: Service) -> Self {
         Self { service, destinations: BTreeMap::new() }
     }
 
@@ -229,13 +266,57 @@ impl ServiceRules {
     }
 }
 
-/// The configuration of a table, without its counters. Unlike what is inserted it is not checked:
-/// the kernel holds it.
+impl fmt::Display for Ruleset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for rules in self.services() {
+            writeln!(f, "-A {}", AsOptions(rules.service()))?;
+            let service = AsOptions(&rules.key());
+            for destination in rules.destinations() {
+                writeln!(f, "-a {service} -r {}", AsOptions(destination))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Of two services with the same key the last one counts.
+///
+/// ```
+/// use ipvs_netlink::{Destination, Invalid, Ruleset, Service, ServiceRules};
+///
+/// let ports = [80, 443];
+/// let rules: Result<Ruleset, Invalid> = ports
+///     .into_iter()
+///     .map(|port| {
+///         let backends = [1, 2].map(|host| Destination::masquerade([10, 0, 1, host], port));
+///         ServiceRules::new(Service::tcp([10, 0, 0, 1], port), backends)
+///     })
+///     .collect();
+/// assert_eq!(rules?.destination_count(), 4);
+/// # Ok::<(), Invalid>(())
+/// ```
+impl FromIterator<ServiceRules> for Ruleset {
+    fn from_iter<I: IntoIterator<Item = ServiceRules>>(services: I) -> Self {
+        let mut rules = Self::new();
+        rules.extend(services);
+        rules
+    }
+}
+
+/// A service that is there already gets the configuration and the destinations of the new one.
+impl Extend<ServiceRules> for Ruleset {
+    fn extend<I: IntoIterator<Item = ServiceRules>>(&mut self, services: I) {
+        self.services.extend(services.into_iter().map(|rules| (rules.key(), Arc::new(rules))));
+    }
+}
+
+/// The configuration of a table, without its counters. It is not checked, since the kernel holds
+/// it.
 impl From<&Table> for Ruleset {
     fn from(table: &Table) -> Self {
-        let rules = table.services.iter().map(|entry| {
-            let destinations = entry.destinations.iter().map(|d| d.destination);
-            let rules = ServiceRules::from_kernel(entry.service.service, destinations);
+        let rules = table.services.iter().map(|service| {
+            let destinations = service.destinations.iter().map(|entry| entry.destination);
+            let rules = ServiceRules::from_kernel(service.entry.service, destinations);
             (rules.service.key, Arc::new(rules))
         });
         Self { services: rules.collect() }

@@ -2,19 +2,18 @@
 
 use std::collections::VecDeque;
 use std::mem::discriminant;
-use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
 use super::Ruleset;
-use super::words::{Word, WordError, words};
+use super::lexer::{Word, WordError, unbundle, words};
+use super::options::{NamedService, OptionValue};
 use crate::model::{
-    Destination, DestinationKey, EngineName, Family, Forwarding, Netmask, Persistence, Protocol,
-    Scheduler, Service, ServiceFlags, ServiceKey, Tunnel,
+    Destination, DestinationKey, Family, Forwarding, Persistence, Service, ServiceKey, Tunnel,
 };
 
-/// Where a text is no ruleset, and what was expected there.
+/// The place at which a text is no ruleset, and what was expected there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {message}")]
 #[non_exhaustive]
@@ -27,15 +26,12 @@ pub struct ParseError {
     pub message: String,
 }
 
-/// What `ipvsadm` takes where `-p` comes without a number.
-const DEFAULT_PERSISTENCE: u32 = 360;
-/// What an address may look like, for messages.
-const ADDRESS: &str = "an address, as 10.0.0.1:80 or [2001:db8::1]:80";
-
 impl FromStr for Ruleset {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
+        // Some editors begin a file with a mark of the byte order.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut rules = Self::new();
         for (index, line) in text.lines().enumerate() {
             let mut words = words(line);
@@ -58,9 +54,12 @@ fn parse_line(
         "-a" | "--add-server" => add_destination,
         _ => return Err(command.expected("-A (a service) or -a (a destination)")),
     };
+    if command.is_short_option() {
+        unbundle(&mut words);
+    }
     let mut line = Line { command, given: Vec::new() };
     while let Some(word) = words.pop_front() {
-        let value = Given::parse(&word, &mut words)?;
+        let value = OptionValue::read(&word, &mut words)?;
         if line.given.iter().any(|(_, given)| discriminant(given) == discriminant(&value)) {
             return Err(word.error(format!("{} says again what was said before", word.text)));
         }
@@ -75,36 +74,48 @@ fn add_service(line: &Line<'_>, rules: &mut Ruleset) -> Result<(), WordError> {
         return Err(word.error(format!("service {key} is there already")));
     }
     let mut service = Service::new(key);
-    let persistence = line.find(|given| matches!(given, Given::Persistence(_)));
-    let netmask = line.find(|given| matches!(given, Given::Netmask(_)));
+    let persistence = line.find(|given| matches!(given, OptionValue::Persistence(_)));
     for (word, given) in &line.given {
         match given {
-            Given::Scheduler(scheduler) => service.scheduler = *scheduler,
-            Given::Persistence(seconds) => {
+            OptionValue::Scheduler(scheduler) => service.scheduler = *scheduler,
+            OptionValue::Persistence(seconds) => {
                 let timeout = Duration::from_secs((*seconds).into());
                 service.persistence = Some(Persistence::new(timeout));
             }
-            Given::Netmask(_) | Given::Engine(_) if persistence.is_none() => {
+            OptionValue::Netmask(_) | OptionValue::Engine(_) if persistence.is_none() => {
                 return Err(word.error(format!("{} needs -p", word.text)));
             }
-            Given::Service(_) | Given::Ipv6 | Given::Netmask(_) | Given::Engine(_) => {}
-            Given::OnePacket => service.one_packet = true,
-            Given::Flags(flags) | Given::FlagBits(flags) => service.flags |= *flags,
+            OptionValue::OnePacket => service.one_packet = true,
+            OptionValue::Flags(flags, _) | OptionValue::FlagBits(flags) => service.flags |= *flags,
+            OptionValue::Service(_)
+            | OptionValue::Ipv6
+            | OptionValue::Netmask(_)
+            | OptionValue::Engine(_)
+            | OptionValue::AsIs => {}
             _ => return Err(word.error(format!("{} is for destinations (-a)", word.text))),
         }
     }
-    for (_, given) in &line.given {
+    for (word, given) in &line.given {
         match (given, &mut service.persistence) {
-            (Given::Netmask(netmask), Some(persistence)) => persistence.netmask = Some(*netmask),
-            (Given::Engine(engine), Some(persistence)) => persistence.engine = Some(*engine),
+            (OptionValue::Netmask(netmask), Some(persistence)) => {
+                persistence.netmask = Some(*netmask);
+            }
+            (OptionValue::Engine(engine), Some(persistence)) => persistence.engine = Some(*engine),
+            (OptionValue::Flags(_, Some(of)), _) if *of != service.scheduler.name() => {
+                let scheduler = service.scheduler.name();
+                return Err(word.error(format!(
+                    "{} has options of the scheduler {of}, and the service has {scheduler}",
+                    word.text
+                )));
+            }
             _ => {}
         }
     }
     // Two of the flags are options of sh and mh.
     service.scheduler = service.scheduler.with_hash_options(service.flags.options());
-    rules
-        .insert_service(service)
-        .map_err(|invalid| netmask.or(persistence).unwrap_or(word).error(invalid.to_string()))?;
+    let as_is = line.find(|given| matches!(given, OptionValue::AsIs)).is_some();
+    let inserted = if as_is { rules.insert_as_is(service) } else { rules.insert_service(service) };
+    inserted.map_err(|invalid| line.blamed(&service, word).error(invalid.to_string()))?;
     Ok(())
 }
 
@@ -120,22 +131,22 @@ fn add_destination(line: &Line<'_>, rules: &mut Ruleset) -> Result<(), WordError
     let mut tunnel = (0, 0, 0);
     for (word, given) in &line.given {
         match *given {
-            Given::Service(_) | Given::Ipv6 => {}
-            Given::RealServer(address, port) => real_server = Some((word, address, port)),
-            Given::Forwarding(forwarding) => destination.forwarding = forwarding,
-            Given::Weight(weight) => destination.weight = weight,
-            Given::UpperThreshold(upper) => destination.upper_threshold = upper,
-            Given::LowerThreshold(lower) => destination.lower_threshold = lower,
-            Given::TunnelType(kind) => tunnel.0 = kind,
-            Given::TunnelPort(port) => tunnel.1 = port,
-            Given::TunnelFlags(flags) => tunnel.2 = flags,
+            OptionValue::Service(_) | OptionValue::Ipv6 => {}
+            OptionValue::RealServer(address, port) => real_server = Some((word, address, port)),
+            OptionValue::Forwarding(forwarding) => destination.forwarding = forwarding,
+            OptionValue::Weight(weight) => destination.weight = weight,
+            OptionValue::UpperThreshold(upper) => destination.upper_threshold = upper,
+            OptionValue::LowerThreshold(lower) => destination.lower_threshold = lower,
+            OptionValue::TunnelKind(kind, _) => tunnel.0 = kind,
+            OptionValue::TunnelPort(port) => tunnel.1 = port,
+            OptionValue::TunnelFlags(flags) => tunnel.2 = flags,
             _ => return Err(word.error(format!("{} is for services (-A)", word.text))),
         }
     }
     let Some((word, address, port)) = real_server else {
         return Err(line.command.error("-a needs -r with the destination's address"));
     };
-    // As with ipvsadm a port left out is the service's; a mark has none.
+    // Without a port a destination has that of its service, as with ipvsadm; a mark has none.
     let port = port.unwrap_or(match service {
         ServiceKey::Address { port, .. } => port,
         ServiceKey::Mark { .. } => 0,
@@ -144,18 +155,25 @@ fn add_destination(line: &Line<'_>, rules: &mut Ruleset) -> Result<(), WordError
     if rules_of_service.destination(destination.key).is_some() {
         return Err(word.error(format!("destination {} is there already", destination.key)));
     }
-    match (destination.forwarding, line.find(Given::is_of_tunnel)) {
-        (Forwarding::Tunnel(_), Some(word)) if tunnel.0 == GUE && tunnel.1 == 0 => {
+    match (destination.forwarding, line.find(OptionValue::is_of_tunnel)) {
+        (Forwarding::Tunnel(_), Some(word)) if tunnel.0 == Tunnel::GUE && tunnel.1 == 0 => {
             return Err(word.error("a gue tunnel needs --tun-port with a port other than 0"));
         }
         (Forwarding::Tunnel(_), _) => {
             let (kind, port, flags) = tunnel;
-            destination.forwarding = Forwarding::Tunnel(Tunnel::from_numbers(kind, port, flags));
+            let tunnel = Tunnel::from_numbers(kind, port, flags);
+            if let (Tunnel::Other(_), Some(word)) = (tunnel, line.of_another_tunnel(kind)) {
+                let name = Tunnel::kind_name(kind);
+                return Err(
+                    word.error(format!("{} does not go with a tunnel of type {name}", word.text))
+                );
+            }
+            destination.forwarding = Forwarding::Tunnel(tunnel);
         }
         (_, Some(word)) => return Err(word.error(format!("{} needs -i", word.text))),
         _ => {}
     }
-    let lower = line.find(|given| matches!(given, Given::LowerThreshold(_)));
+    let lower = line.find(|given| matches!(given, OptionValue::LowerThreshold(_)));
     let blamed = match lower {
         Some(lower) if destination.lower_threshold > destination.upper_threshold => lower,
         _ => word,
@@ -166,30 +184,54 @@ fn add_destination(line: &Line<'_>, rules: &mut Ruleset) -> Result<(), WordError
     Ok(())
 }
 
-const GUE: u8 = 1;
-
 /// A command with its options.
 struct Line<'a> {
     command: &'a Word,
-    given: Vec<(Word, Given)>,
+    given: Vec<(Word, OptionValue)>,
 }
 
 impl Line<'_> {
-    fn find(&self, wanted: impl Fn(&Given) -> bool) -> Option<&Word> {
+    /// The word of a service's line for which the service is refused: `key` unless it is another.
+    fn blamed<'a>(&'a self, service: &Service, key: &'a Word) -> &'a Word {
+        let is_fine = |service: Service| service.check().is_ok();
+        let persistence = service.persistence.map(|p| Persistence { netmask: None, ..p });
+        let blamed = if is_fine(Service { one_packet: false, ..*service }) {
+            self.find(|given| matches!(given, OptionValue::OnePacket))
+        } else if is_fine(Service { persistence, ..*service }) {
+            self.find(|given| matches!(given, OptionValue::Netmask(_)))
+        } else {
+            self.find(|given| matches!(given, OptionValue::Persistence(_)))
+        };
+        blamed.unwrap_or(key)
+    }
+
+    /// The option to blame where a tunnel by its name, or without one, is no tunnel of this type.
+    fn of_another_tunnel(&self, kind: u8) -> Option<&Word> {
+        if self.find(|given| matches!(given, OptionValue::TunnelKind(_, false))).is_some() {
+            return None;
+        }
+        let port = self.find(|given| matches!(given, OptionValue::TunnelPort(_)));
+        let flags = self.find(|given| matches!(given, OptionValue::TunnelFlags(_)));
+        if kind == Tunnel::GUE { flags } else { port.or(flags) }
+    }
+
+    fn find(&self, wanted: impl Fn(&OptionValue) -> bool) -> Option<&Word> {
         self.given.iter().find(|(_, given)| wanted(given)).map(|(word, _)| word)
     }
 
     fn service(&self) -> Result<(&Word, ServiceKey), WordError> {
-        let ipv6 = self.find(|given| matches!(given, Given::Ipv6));
+        let ipv6 = self.find(|given| matches!(given, OptionValue::Ipv6));
         for (word, given) in &self.given {
-            let Given::Service(service) = given else { continue };
+            let OptionValue::Service(service) = given else { continue };
             return match (service, ipv6) {
-                (ServiceWord::Mark(mark), None) => Ok((word, ServiceKey::mark(*mark, Family::V4))),
-                (ServiceWord::Mark(mark), Some(_)) => {
-                    Ok((word, ServiceKey::mark(*mark, Family::V6)))
+                (NamedService::Mark(mark), None) => {
+                    Ok((word, ServiceKey::from((*mark, Family::V4))))
                 }
-                (ServiceWord::Address(key), None) => Ok((word, *key)),
-                (ServiceWord::Address(_), Some(ipv6)) => {
+                (NamedService::Mark(mark), Some(_)) => {
+                    Ok((word, ServiceKey::from((*mark, Family::V6))))
+                }
+                (NamedService::Address(key), None) => Ok((word, *key)),
+                (NamedService::Address(_), Some(ipv6)) => {
                     Err(ipv6.error("-6 goes with a firewall mark (-f)"))
                 }
             };
@@ -198,193 +240,6 @@ impl Line<'_> {
             "{} needs a service: -t, -u or --sctp-service with an address, or -f with a mark",
             self.command.text
         )))
-    }
-}
-
-/// A service as its option names it; the family of a mark comes with `-6`.
-#[derive(Clone, Copy)]
-enum ServiceWord {
-    Address(ServiceKey),
-    Mark(NonZeroU32),
-}
-
-/// What an option says.
-#[derive(Clone, Copy)]
-enum Given {
-    Service(ServiceWord),
-    Ipv6,
-    Scheduler(Scheduler),
-    Persistence(u32),
-    Netmask(Netmask),
-    Engine(EngineName),
-    OnePacket,
-    Flags(ServiceFlags),
-    FlagBits(ServiceFlags),
-    RealServer(IpAddr, Option<u16>),
-    Forwarding(Forwarding),
-    Weight(u32),
-    UpperThreshold(u32),
-    LowerThreshold(u32),
-    TunnelType(u8),
-    TunnelPort(u16),
-    TunnelFlags(u16),
-}
-
-impl Given {
-    fn parse(option: &Word, words: &mut VecDeque<Word>) -> Result<Self, WordError> {
-        let mut value = Value { option, words };
-        Ok(match option.text.as_str() {
-            "-t" | "--tcp-service" => value.service(Protocol::TCP)?,
-            "-u" | "--udp-service" => value.service(Protocol::UDP)?,
-            "--sctp-service" => value.service(Protocol::SCTP)?,
-            "--protocol-service" => {
-                let what = "a protocol number and an address, as 47/10.0.0.1:0";
-                Self::Service(ServiceWord::Address(value.parsed(what, parse_protocol_service)?))
-            }
-            "-f" | "--fwmark-service" => Self::Service(ServiceWord::Mark(
-                value.parsed("a firewall mark, 1 to 4294967295", |text| text.parse().ok())?,
-            )),
-            "-6" | "--ipv6" => Self::Ipv6,
-            "-s" | "--scheduler" => {
-                Self::Scheduler(value.parsed("a scheduler", |text| text.parse().ok())?)
-            }
-            "-p" | "--persistent" if value.is_left_out() => Self::Persistence(DEFAULT_PERSISTENCE),
-            "-p" | "--persistent" => Self::Persistence(value.number("a timeout in seconds")?),
-            "-M" | "--netmask" => Self::Netmask(value.parsed(
-                "a netmask, as 255.255.255.0, or for IPv6 a prefix length of 1 to 128",
-                parse_netmask,
-            )?),
-            "--pe" => Self::Engine(value.parsed("a persistence engine", |text| text.parse().ok())?),
-            "-o" | "--ops" => Self::OnePacket,
-            "-b" | "--sched-flags" => Self::Flags(value.parsed(
-                "scheduler flags: sh-fallback, sh-port, mh-fallback, mh-port, flag-1, flag-2, \
-                 flag-3, with commas between them",
-                parse_flags,
-            )?),
-            "--flags" => {
-                let bits = value.parsed("flag bits, as 0x40", parse_bits)?;
-                Self::FlagBits(ServiceFlags::from_bits_truncate(bits))
-            }
-            "-r" | "--real-server" => {
-                let (address, port) = value.parsed(ADDRESS, parse_address)?;
-                Self::RealServer(address, port)
-            }
-            "-m" | "--masquerading" => Self::Forwarding(Forwarding::Masquerade),
-            "-g" | "--gatewaying" => Self::Forwarding(Forwarding::DirectRoute),
-            "-i" | "--ipip" => Self::Forwarding(Forwarding::Tunnel(Tunnel::Ipip)),
-            "--local" => Self::Forwarding(Forwarding::Local),
-            "--bypass" => Self::Forwarding(Forwarding::Bypass),
-            "--forwarding" => {
-                Self::Forwarding(value.parsed("a forwarding method, 0 to 7", |text| {
-                    let number = text.parse().ok().filter(|number| *number < 8)?;
-                    Some(Forwarding::from_number(number, Tunnel::Ipip))
-                })?)
-            }
-            "-w" | "--weight" => {
-                Self::Weight(value.parsed("a weight, 0 to 2147483647", |text| {
-                    text.parse().ok().filter(|weight| *weight <= i32::MAX.cast_unsigned())
-                })?)
-            }
-            "-x" | "--u-threshold" => {
-                Self::UpperThreshold(value.number("a number of connections")?)
-            }
-            "-y" | "--l-threshold" => {
-                Self::LowerThreshold(value.number("a number of connections")?)
-            }
-            "--tun-type" => {
-                Self::TunnelType(value.parsed("ipip, gue or gre", |text| match text {
-                    "ipip" => Some(0),
-                    "gue" => Some(GUE),
-                    "gre" => Some(2),
-                    number => number.parse().ok(),
-                })?)
-            }
-            "--tun-port" => Self::TunnelPort(value.parsed("a port", |text| text.parse().ok())?),
-            "--tun-nocsum" => Self::TunnelFlags(0),
-            "--tun-csum" => Self::TunnelFlags(1),
-            "--tun-remcsum" => Self::TunnelFlags(2),
-            "--tun-flags" => Self::TunnelFlags(
-                value.parsed("flag bits, as 0x3", |text| parse_bits(text)?.try_into().ok())?,
-            ),
-            _ => return Err(option.expected("an option of a service or of a destination")),
-        })
-    }
-
-    fn is_of_tunnel(&self) -> bool {
-        matches!(self, Self::TunnelType(_) | Self::TunnelPort(_) | Self::TunnelFlags(_))
-    }
-}
-
-/// The value of an option: the word after it.
-struct Value<'a> {
-    option: &'a Word,
-    words: &'a mut VecDeque<Word>,
-}
-
-impl Value<'_> {
-    fn is_left_out(&self) -> bool {
-        self.words.front().is_none_or(|next| next.text.starts_with('-'))
-    }
-
-    fn parsed<T>(
-        &mut self,
-        what: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<T, WordError> {
-        let Some(value) = self.words.pop_front() else {
-            return Err(self.option.error(format!("expected {what} after {}", self.option.text)));
-        };
-        parse(&value.text).ok_or_else(|| value.expected(what))
-    }
-
-    fn number(&mut self, what: &str) -> Result<u32, WordError> {
-        self.parsed(what, |text| text.parse().ok())
-    }
-
-    fn service(&mut self, protocol: Protocol) -> Result<Given, WordError> {
-        let (address, port) = self.parsed(ADDRESS, parse_address)?;
-        let key = ServiceKey::address(protocol, address, port.unwrap_or(0));
-        Ok(Given::Service(ServiceWord::Address(key)))
-    }
-}
-
-/// An address with or without a port: `10.0.0.1`, `10.0.0.1:80`, `[2001:db8::1]:80`.
-fn parse_address(text: &str) -> Option<(IpAddr, Option<u16>)> {
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Some((address.ip(), Some(address.port())));
-    }
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    bare.parse().ok().map(|address| (address, None))
-}
-
-fn parse_protocol_service(text: &str) -> Option<ServiceKey> {
-    let (protocol, address) = text.split_once('/')?;
-    let (address, port) = parse_address(address)?;
-    Some(ServiceKey::address(Protocol(protocol.parse().ok()?), address, port.unwrap_or(0)))
-}
-
-fn parse_netmask(text: &str) -> Option<Netmask> {
-    match text.parse() {
-        Ok(mask) => Some(Netmask::V4(mask)),
-        Err(_) => text.parse().ok().filter(|prefix| (1..=128).contains(prefix)).map(Netmask::V6),
-    }
-}
-
-fn parse_flags(text: &str) -> Option<ServiceFlags> {
-    text.split(',')
-        .map(|name| match name {
-            "sh-fallback" | "mh-fallback" | "flag-1" => Some(ServiceFlags::SCHEDULER_1),
-            "sh-port" | "mh-port" | "flag-2" => Some(ServiceFlags::SCHEDULER_2),
-            "flag-3" => Some(ServiceFlags::SCHEDULER_3),
-            _ => None,
-        })
-        .collect()
-}
-
-fn parse_bits(text: &str) -> Option<u32> {
-    match text.strip_prefix("0x") {
-        Some(digits) => u32::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
     }
 }
 
@@ -426,14 +281,38 @@ mod tests {
         );
     }
 
+    /// Once: a service that another program had written was printed, and the text could not be
+    /// parsed to put it back.
+    #[test]
+    fn prints_and_reads_what_a_kernel_holds_and_ipvsadm_refuses() {
+        same(
+            "-A -t 10.0.0.1:0 -s rr --as-is\n\
+              -A -t 10.0.0.1:80 -s rr -o --as-is\n\
+              -a -t 10.0.0.1:80 -r 10.0.1.1:80 -m -w 1\n\
+              -A -u 10.0.0.1:0 -s rr -o --as-is\n\
+              -A -u 10.0.0.1:53 -s rr -p 0 --as-is\n\
+              -A --sctp-service 10.0.0.1:9 -s rr -p 60 -o --as-is\n",
+        );
+        same(
+            "-A -t 10.0.0.1:80 --scheduler=-o -p 2678401 --pe=#x\n\
+              -A -u 10.0.0.1:53 --scheduler=#1 -p 60 --pe=-\n\
+              -A --protocol-service 47/10.0.0.1:0 -s rr -o\n",
+        );
+    }
+
     #[test]
     fn takes_what_people_write() {
-        let rules: Ruleset = "\n# web\n  --add-service --tcp-service=10.0.0.1:80 -p # default\n\
-             -a -w2 -m -t 10.0.0.1:80 -r 10.0.1.1\n"
-            .parse()
-            .unwrap();
+        let rules: Ruleset =
+            "\u{feff}\n# web\r\n  --add-service --tcp-service=10.0.0.1:80 -p # default\n\
+             -a -w2 -m -t 10.0.0.1:80 -r 10.0.1.1\n\
+             -At 10.0.0.2:80 -s=rr\n\
+             -at10.0.0.2:80 -r=10.0.1.1:81 -mw 3\n"
+                .parse()
+                .unwrap();
         let expected = "-A -t 10.0.0.1:80 -s wlc -p 360\n\
-                        -a -t 10.0.0.1:80 -r 10.0.1.1:80 -m -w 2\n";
+                        -a -t 10.0.0.1:80 -r 10.0.1.1:80 -m -w 2\n\
+                        -A -t 10.0.0.2:80 -s rr\n\
+                        -a -t 10.0.0.2:80 -r 10.0.1.1:81 -m -w 3\n";
         assert_eq!(rules.to_string(), expected);
     }
 
@@ -454,14 +333,89 @@ mod tests {
             ("-A -t 10.0.0.1:81 -p 9 -M 64", 24, "the IPv6 prefix length"),
             ("-A -t 10.0.0.1:81 -p 4294967295", 19, "a persistence timeout of 4294967295 s wraps"),
             ("-A -t 10.0.0.1:81 -z", 19, "expected an option"),
+            ("-A -t 10.0.0.1:81 é-r", 19, "expected an option"),
+            ("-A -t 10.0.0.1:81 -o2", 21, "-o takes no value"),
+            ("-A -t 10.0.0.1:81 -é日", 19, "expected an option"),
+            ("-A -t 10.0.0.1:81 -oé日", 21, "expected an option"),
+            ("-Aé日", 3, "expected an option"),
+            ("-A -t 10.0.0.1:81 -o", 19, "one-packet scheduling is for UDP"),
+            ("-A -t 10.0.0.1:81 -o -p 9", 19, "one-packet scheduling is for UDP"),
+            ("-A --sctp-service 10.0.0.1:81 -o", 31, "one-packet scheduling is for UDP"),
+            ("-A -t 10.0.0.1:0", 4, "port 0 stands for every port, which needs persistence"),
+            ("-A -t 10.0.0.1", 4, "port 0 stands for every port, which needs persistence"),
+            ("-A -t 10.0.0.1:81 -p 0", 19, "persistence of 0 s"),
+            ("-A -t 10.0.0.1:81 -p 0 -M 255.0.0.0", 19, "persistence of 0 s"),
+            ("-A -t 10.0.0.1:81 -p 4294967295 --as-is", 19, "a persistence timeout of"),
+            ("-A -t 10.0.0.1:81 -p 5m", 22, "expected a timeout in seconds, not \"5m\""),
+            ("-A -t 10.0.0.1:81 -b sh-port", 19, "-b has options of the scheduler sh"),
+            ("-A -t 10.0.0.1:81 -s rr -b flag-3,mh-port", 25, "-b has options of the scheduler mh"),
+            (
+                "-A -t 10.0.0.1:81 -s sh -b sh-port,mh-port",
+                28,
+                "sh-port,mh-port has options of two",
+            ),
+            ("-A -t 10.0.0.1:81 -b sh-prot", 22, "expected scheduler flags"),
+            ("-A -t 10.0.0.1:81 -s -o", 22, "expected a scheduler after -s, not \"-o\""),
+            ("-A -t 10.0.0.1:81 -s --ops", 22, "expected a scheduler after -s"),
+            ("-A -t -u 10.0.0.1:81", 7, "expected an address"),
+            ("-A -t 10.0.0.1:81 --ops=1", 25, "--ops takes no value"),
+            ("-A -t 10.0.0.1:81 --flags 0x41", 27, "0x41 has bits that are not given as such"),
+            (
+                "-A -t 10.0.0.1:81 --shceduler rr",
+                19,
+                "expected an option of a service or of a destination, not \"--shceduler\"; did you mean --scheduler?",
+            ),
+            ("-A -t 10.0.0.1:81 -s wrr extra", 26, "expected an option"),
+            (
+                "-A -t web:80",
+                7,
+                "expected an address, as 10.0.0.1:80 or [2001:db8::1]:80, not \"web:80\": names are not looked up; ipvsadm-save -n",
+            ),
+            (
+                "-A -t ::1:80",
+                7,
+                "expected an address, as 10.0.0.1:80 or [2001:db8::1]:80, not \"::1:80\": an IPv6 address stands in brackets",
+            ),
+            (
+                "-A -u [fe80::1%2]:53",
+                7,
+                "expected an address, as 10.0.0.1:80 or [2001:db8::1]:80, not \"[fe80::1%2]:53\": IPVS keeps no scope",
+            ),
+            ("-a -t 10.0.0.1:80 -r 2001:db8::1 -i", 22, "expected an address"),
+            ("-a -t 10.0.0.1:80 -r 10.0.1.1 --as-is", 31, "--as-is is for services"),
             ("-a -t 10.0.0.1:80", 1, "-a needs -r"),
             ("-a -t 10.0.0.1:81 -r 10.0.1.1", 4, "service tcp 10.0.0.1:81 is not there"),
             ("-a -t 10.0.0.1:80 -r 10.0.1.1 -s rr", 31, "-s is for services"),
             ("-a -t 10.0.0.1:80 -r 10.0.1.1 -w 2147483648", 34, "expected a weight"),
             ("-a -t 10.0.0.1:80 -r 10.0.1.1 -y 1", 31, "the lower threshold 1"),
-            ("-a -t 10.0.0.1:80 -r 2001:db8::1 -m", 19, "[2001:db8::1]:80 is IPv6"),
+            ("-a -t 10.0.0.1:80 -r [2001:db8::1] -m", 19, "[2001:db8::1]:80 is IPv6"),
             ("-a -t 10.0.0.1:80 -r 10.0.1.1 -i --tun-type gue", 34, "a gue tunnel needs"),
             ("-a -t 10.0.0.1:80 -r 10.0.1.1 -m --tun-csum", 34, "--tun-csum needs -i"),
+            (
+                "-a -t 10.0.0.1:80 -r 10.0.1.1 -i --tun-port 9",
+                34,
+                "--tun-port does not go with a tunnel of type ipip",
+            ),
+            (
+                "-a -t 10.0.0.1:80 -r 10.0.1.1 -i --tun-type ipip --tun-csum",
+                50,
+                "--tun-csum does not go",
+            ),
+            (
+                "-a -t 10.0.0.1:80 -r 10.0.1.1 -i --tun-type gre --tun-port 7",
+                49,
+                "--tun-port does not go with a tunnel of type gre",
+            ),
+            (
+                "-a -t 10.0.0.1:80 -r 10.0.1.1 -i --tun-type gre --tun-remcsum",
+                49,
+                "--tun-remcsum does not go",
+            ),
+            (
+                "-A -t 10.0.0.1:81 -p -5",
+                22,
+                "expected an option of a service or of a destination, not \"-5\"; a number has no sign",
+            ),
         ] {
             let error = format!("{web}{line}").parse::<Ruleset>().unwrap_err();
             assert_eq!((error.line, error.column), (2, column), "{line}: {error}");

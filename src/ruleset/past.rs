@@ -1,17 +1,17 @@
-//! What a reconciler remembers of a service, as far as planning depends on it.
+//! The memory of a reconciler on which planning depends: drains and refusals of a service.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Change, Connections};
+use super::{Change, ConnectionCounts};
 use crate::model::DestinationKey;
 
-/// What is known of a service beside its rules.
+/// The drains and the refusals of a service.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Past<'a> {
     /// The destinations that draining has lowered, or is about to lower.
     pub(crate) drains: Option<&'a ServiceDrains>,
-    /// What the kernel has refused for good.
+    /// The changes that the kernel has refused for good.
     pub(crate) refusals: Option<&'a Refusals>,
 }
 
@@ -23,14 +23,14 @@ pub(crate) type ServiceDrains = BTreeMap<DestinationKey, Drain>;
 pub(crate) struct Drain {
     /// The weight it had before; 0 where that is not known.
     pub(crate) before: u32,
-    /// When it is removed at the latest; `None` once it is wanted again and only its weight is to be
-    /// taken back.
+    /// When it is removed at the latest; `None` once it is wanted again and only its weight is to
+    /// be taken back.
     pub(crate) deadline: Option<Duration>,
     /// The last count of its connections.
     pub(crate) counted: Option<Count>,
-    /// The last listing did not have it.
+    /// Whether the last listing lacked the destination.
     pub(crate) is_missing: bool,
-    /// It does not go on for now: it is held back, not allowed, or has failed.
+    /// Whether the drain stands still: it is held back, not allowed, or has failed.
     pub(crate) is_suspended: bool,
 }
 
@@ -46,25 +46,25 @@ impl Drain {
     }
 }
 
-/// A count of connections, and what follows from it.
+/// A count of connections, and whether it lets the destination be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Count {
-    pub(crate) connections: Connections,
-    /// Nothing that is waited for is left.
+    pub(crate) connections: ConnectionCounts,
+    /// Whether no connection is left that is waited for.
     pub(crate) is_idle: bool,
-    /// The deadline had passed.
+    /// Whether the deadline had passed.
     pub(crate) is_overdue: bool,
 }
 
 impl Drain {
-    /// Whether the destination, of this weight when it was counted, can be removed. One that others
-    /// have raised takes connections again, idle or not.
+    /// Whether a destination that had this weight when it was counted can be removed. If others
+    /// have raised its weight, it takes connections again, idle or not.
     pub(crate) fn is_over(&self, weight: u32) -> bool {
         self.counted.is_some_and(|count| count.is_overdue || count.is_idle && weight == 0)
     }
 }
 
-/// What the kernel has refused of a service (`None`) and its destinations.
+/// The refused changes of a service (`None`) and of its destinations.
 pub(crate) type Refusals = BTreeMap<Option<DestinationKey>, Refusal>;
 
 /// A change that is not tried again.
@@ -81,7 +81,7 @@ pub(crate) enum Failure {
     Refused,
     /// The kernel refused the service that it is a part of.
     ServiceRefused,
-    /// Others were in the way.
+    /// Others had changed the table.
     Conflict,
     /// It could not be sent.
     NotSent,
@@ -91,7 +91,7 @@ pub(crate) enum Failure {
     Overruled,
     /// The kernel keeps another value than the one that was written.
     NotKept,
-    /// The caller has stopped the rest.
+    /// The caller has called off the rest.
     Stopped,
 }
 
@@ -109,7 +109,7 @@ impl Past<'_> {
         self.drain(destination).is_some_and(|drain| drain.is_over(weight))
     }
 
-    /// Why a change is not to be tried, if it is not.
+    /// Why a change is not to be tried; `None` where it is.
     pub(super) fn refusal(&self, change: &Change) -> Option<Failure> {
         let Refusal { change: refused, failure } = self.refusals?.get(&change.destination())?;
         let is_it = *failure == Failure::NotKept || refused.operation() == change.operation();

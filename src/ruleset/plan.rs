@@ -1,4 +1,4 @@
-//! The plan: what to change, in which order, so that one ruleset becomes another.
+//! The plan: the changes that make one ruleset of another, in their order.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,16 +12,16 @@ use super::print::AsOptions;
 use super::{Change, Left, Policy, Ruleset, ServiceRules};
 use crate::model::{Destination, DestinationKey, ServiceKey};
 
-/// What to change, in which order, so that one ruleset becomes another.
+/// The changes that make one ruleset of another, in their order.
 ///
-/// The order keeps traffic flowing: new services with their destinations, new destinations,
-/// changes that raise weights, other changes, and what takes something away last. There is at most
-/// one change for each service and destination, and one more where a destination is drained. A
-/// service that takes connections keeps a destination that does, as long as one is wanted.
+/// The order keeps traffic flowing: new services with their destinations, new destinations, changes
+/// that raise weights, other changes, and last the changes that take something away. Each service
+/// and each destination has one change at most, and one more if it is drained. A service that takes
+/// connections keeps a destination that does, as long as one is wanted.
 ///
 /// It prints as a list of changes for people; [`commands`](Self::commands) are `ipvsadm`'s. With
-/// the feature `serde` its changes and what it leaves are written, to be reviewed and kept; they
-/// are not read back, since a plan is of use to the table it was made for alone.
+/// the feature `serde` its changes and the differences that it leaves are written, for review. They
+/// are not read back, since a plan fits only the table that it was made for.
 ///
 /// ```
 /// use ipvs_netlink::{Plan, Policy, Ruleset};
@@ -34,16 +34,17 @@ use crate::model::{Destination, DestinationKey, ServiceKey};
 /// + tcp 10.0.0.1:80 -> 10.0.1.1:80 -m -w 3
 /// ~ tcp 10.0.0.1:80: -s rr => -s wrr
 /// ");
-/// # Ok::<(), ipvs_netlink::ruleset::ParseError>(())
+/// # Ok::<(), ipvs_netlink::ParseError>(())
 /// ```
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[must_use = "a plan changes nothing until it is applied"]
 pub struct Plan {
     changes: Vec<Change>,
-    /// From where on changes take something away.
+    /// The index from which on changes take something away.
     #[cfg_attr(feature = "serde", serde(skip))]
     losses: usize,
-    /// From where on changes wait for destinations to be drained.
+    /// The index from which on changes wait for destinations to be drained.
     #[cfg_attr(feature = "serde", serde(skip))]
     deferred: usize,
     left: Vec<Left>,
@@ -58,7 +59,8 @@ pub struct Plan {
     policy: Policy,
 }
 
-/// What of a plan is more than its policy takes away at once.
+/// How many services and destinations a plan takes away, where that is more than its policy allows
+/// at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -74,17 +76,17 @@ pub struct Excess {
 }
 
 impl Excess {
-    /// What is lost, where it is more than the policy allows.
+    /// The losses of a plan, if they are more than the policy allows.
     pub(crate) fn find(policy: &Policy, actual: &Ruleset, lost: &Lost) -> Option<Self> {
         let most = policy.at_most.filter(|_| !lost.is_empty())?;
-        let owned = actual.services().filter(|rules| policy.scope.owns(&rules.service().key));
+        let owned = actual.services().filter(|rules| policy.scope.owns(&rules.key()));
         let (mut of_services, mut of_destinations) = owned
             .fold((0, 0), |(services, all), rules| {
                 (services + 1, all + rules.destinations().len())
             });
         let services = lost.iter().filter(|(_, destination)| destination.is_none()).count();
         let destinations = lost.len() - services;
-        // What is gone already was there when the pass began.
+        // The share is of the table at the begin of the pass: add what the pass has removed by now.
         for (service, destination) in lost {
             let rules = actual.service(*service);
             match destination {
@@ -104,7 +106,7 @@ impl Excess {
 /// Services and destinations that are taken away.
 pub(crate) type Lost = BTreeSet<(ServiceKey, Option<DestinationKey>)>;
 
-/// Adds what changes take away to what is lost.
+/// Adds what these changes take away to the losses.
 pub(crate) fn add_losses<'a>(
     lost: &mut Lost,
     changes: impl IntoIterator<Item = &'a Change>,
@@ -137,11 +139,13 @@ impl fmt::Display for Excess {
     }
 }
 
-/// A plan in its parts, for who carries it out.
-pub(crate) struct Parts {
+/// The parts of a plan, for those who carry it out.
+pub(crate) struct PlanParts {
     pub(crate) changes: Vec<Change>,
-    /// From where on changes take something away.
+    /// The index from which on changes take something away.
     pub(crate) losses: usize,
+    /// What waits for destinations to be drained.
+    pub(crate) deferred: Vec<Change>,
     pub(crate) left: Vec<Left>,
     pub(crate) excess: Option<Excess>,
     pub(crate) actual: Ruleset,
@@ -179,7 +183,7 @@ impl Plan {
         &self.changes
     }
 
-    /// What is not as wanted, and left so.
+    /// The differences that the plan leaves.
     pub fn left(&self) -> &[Left] {
         &self.left
     }
@@ -189,14 +193,13 @@ impl Plan {
         self.changes.is_empty()
     }
 
-    /// What the plan takes away, where that is more than [`Policy::at_most`]. Such a plan is not
-    /// carried out unless it is confirmed.
+    /// The losses, if they are more than [`Policy::at_most`] allows. Such a plan is not carried out
+    /// unless it is confirmed.
     pub fn excess(&self) -> Option<&Excess> {
         self.excess.as_ref()
     }
 
     /// The same plan, to be carried out whatever it takes away.
-    #[must_use]
     pub fn confirm(self) -> Self {
         Self { excess: None, ..self }
     }
@@ -206,15 +209,18 @@ impl Plan {
         &self.actual
     }
 
-    /// Prints the changes as `ipvsadm` commands, one a line, as `ipvsadm -R` reads them.
+    /// Prints the changes as `ipvsadm` commands, one a line, for `ipvsadm -R`.
+    ///
+    /// Where `ipvsadm` has no option for something, the command has one that it refuses. It gives
+    /// destinations of direct routing and of tunnels the port of their service: see [`Ruleset`].
     pub fn commands(&self) -> impl fmt::Display {
         Commands(self)
     }
 
-    pub(crate) fn into_parts(self) -> Parts {
+    pub(crate) fn into_parts(self) -> PlanParts {
         let Self { mut changes, losses, deferred, left, excess, actual, wanted, policy } = self;
-        changes.truncate(deferred);
-        Parts { changes, losses, left, excess, actual, wanted, policy }
+        let deferred = changes.split_off(deferred);
+        PlanParts { changes, losses, deferred, left, excess, actual, wanted, policy }
     }
 
     /// Whether a drain of UDP is shorter than the kernel keeps idle UDP connections by default.

@@ -6,7 +6,7 @@ use super::past::{Failure, Past};
 use super::{Allowed, Change, Difference, Left, Policy, Reason, ServiceRules};
 use crate::model::{Destination, Scheduler, Service, ServiceKey};
 
-/// When a change is made; all of one phase before those of the next.
+/// When a change is made: all changes of a phase come before those of the next.
 ///
 /// Up to [`Changed`](Self::Changed) nothing is taken away from a service, from
 /// [`Lowered`](Self::Lowered) on something is.
@@ -14,7 +14,7 @@ use crate::model::{Destination, Scheduler, Service, ServiceKey};
 pub(crate) enum Phase {
     /// New services, each with its destinations.
     New,
-    /// New destinations of services that are there.
+    /// New destinations of present services.
     Added,
     /// Higher weights.
     Raised,
@@ -26,7 +26,7 @@ pub(crate) enum Phase {
     Removed,
     /// Weights of 0, for destinations that drain.
     Drained,
-    /// What follows once destinations have drained.
+    /// Changes that follow once destinations have drained.
     Deferred,
 }
 
@@ -45,8 +45,8 @@ pub(crate) struct Planner<'a> {
     failed: Vec<(Change, Failure)>,
 }
 
-/// What was planned.
-#[derive(Debug)]
+/// The result of planning.
+#[derive(Debug, Default)]
 pub(crate) struct Planned {
     /// All changes, by phase.
     pub(crate) changes: Vec<Change>,
@@ -54,13 +54,13 @@ pub(crate) struct Planned {
     pub(crate) losses: usize,
     /// From where on changes wait for destinations to be drained.
     pub(crate) deferred: usize,
-    /// What is left as it is.
+    /// The differences that are left.
     pub(crate) left: Vec<Left>,
-    /// What was refused before, and is not tried again.
+    /// The changes that were refused before and are not tried again.
     pub(crate) failed: Vec<(Change, Failure)>,
 }
 
-/// What becomes of the unwanted destinations of a service.
+/// How the unwanted destinations of a service go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Farewell {
     AtOnce,
@@ -69,7 +69,7 @@ enum Farewell {
     DrainedWithFallback,
 }
 
-/// What becomes of the drains of a service.
+/// What the losses of a service do with its draining destinations.
 #[derive(Debug, Clone, Copy, Default)]
 struct Taken {
     /// A destination drains on.
@@ -104,7 +104,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The same, which removes nothing where not all that is wanted is known.
+    /// The same planner; it removes nothing unless all that is wanted is known.
     pub(crate) fn all_known(self, all_known: bool) -> Self {
         Self { all_known, ..self }
     }
@@ -198,7 +198,8 @@ impl<'a> Planner<'a> {
 
         let (from, mut to) = (actual.service, wanted.service);
         let with_fallback = to.with_fallback();
-        // A scheduler that the kernel does not have is refused with the fallback option and without.
+        // A scheduler that the kernel does not have is refused with the fallback option and
+        // without.
         let forms = [to, with_fallback].into_iter().filter(|to| *to != from);
         let refusal = forms
             .map(|to| Change::UpdateService { from, to })
@@ -214,10 +215,10 @@ impl<'a> Planner<'a> {
             && (taken.drains || taken.has_drained && from != to)
         {
             to = with_fallback;
-            if taken.drains {
-                let after = Change::UpdateService { from: to, to: wanted.service };
-                self.push(Phase::Deferred, after);
-            }
+            // The option is taken back later. Planned now, so that a report has it if the rest is
+            // called off.
+            let after = Change::UpdateService { from: to, to: wanted.service };
+            self.push(Phase::Deferred, after);
         }
         if from != to {
             let change = Change::UpdateService { from, to };
@@ -242,7 +243,7 @@ impl<'a> Planner<'a> {
         self.make(Phase::Added, Change::AddDestination(key, *wanted), past) && wanted.weight > 0
     }
 
-    /// Returns whether the destination takes connections and goes on to do so.
+    /// Returns whether the destination takes connections and will go on to.
     fn changed_destination(
         &mut self,
         key: ServiceKey,
@@ -290,7 +291,7 @@ impl<'a> Planner<'a> {
         (from.weight == 0 && before > 0 && self.policy.allowed.intersects(may)).then_some(before)
     }
 
-    /// Returns whether the destination takes connections and goes on to do so.
+    /// Returns whether the destination takes connections and will go on to.
     fn unwanted_destination(
         &mut self,
         key: ServiceKey,
@@ -371,7 +372,7 @@ impl<'a> Planner<'a> {
             return Farewell::AtOnce;
         }
         match service.scheduler {
-            // Nobody else could serve the clients of one that drains.
+            // No other destination could serve its clients while it drains.
             _ if !serves => Farewell::Drained,
             Scheduler::SourceHash(options) | Scheduler::MaglevHash(options) => {
                 match options.fallback {
@@ -381,7 +382,19 @@ impl<'a> Planner<'a> {
                 }
             }
             Scheduler::DestinationHash => Farewell::AtOnce,
-            _ => Farewell::Drained,
+            Scheduler::RoundRobin
+            | Scheduler::WeightedRoundRobin
+            | Scheduler::LeastConnection
+            | Scheduler::WeightedLeastConnection
+            | Scheduler::LocalityLeastConnection
+            | Scheduler::LocalityLeastConnectionReplication
+            | Scheduler::ShortestExpectedDelay
+            | Scheduler::NeverQueue
+            | Scheduler::WeightedFailover
+            | Scheduler::WeightedOverflow
+            | Scheduler::TwoChoices
+            | Scheduler::Unbound
+            | Scheduler::Other(_) => Farewell::Drained,
         }
     }
 
@@ -463,7 +476,7 @@ impl<'a> Planner<'a> {
         self.policy.allowed.contains(change)
     }
 
-    /// Why what is unwanted is not taken away, if it is not.
+    /// Why an unwanted service or destination is not taken away; `None` where it is.
     fn reason_to_keep(&self, removal: Allowed) -> Option<Reason> {
         if self.allows(removal) {
             (!self.all_known).then_some(Reason::NotAllKnown)
@@ -477,12 +490,12 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// The destinations of both, each with its namesake.
+/// The destinations of both rules, paired by their keys.
 fn side_by_side<'a>(
     actual: &'a ServiceRules,
     wanted: &'a ServiceRules,
 ) -> impl Iterator<Item = (Option<&'a Destination>, Option<&'a Destination>)> {
-    // Both are in the order of their keys.
+    // Both iterators go by the order of the keys.
     let mut actual = actual.destinations().peekable();
     let mut wanted = wanted.destinations().peekable();
     std::iter::from_fn(move || {
@@ -500,11 +513,7 @@ fn side_by_side<'a>(
 impl Service {
     /// The same with the fallback option of `sh` or `mh`.
     fn with_fallback(self) -> Self {
-        let scheduler = match self.scheduler {
-            Scheduler::SourceHash(options) => Scheduler::SourceHash(options.fallback(true)),
-            Scheduler::MaglevHash(options) => Scheduler::MaglevHash(options.fallback(true)),
-            other => other,
-        };
-        self.scheduler(scheduler)
+        let options = self.scheduler.hash_options().unwrap_or_default();
+        self.scheduler(self.scheduler.with_hash_options(options.fallback(true)))
     }
 }

@@ -1,8 +1,8 @@
-//! How a wanted ruleset is brought about.
+//! The policy by which a table is made as wanted.
 
 use super::{Draining, Scope};
 
-/// How a wanted ruleset is brought about.
+/// How a table is made as wanted: which part of it, by which changes, how carefully.
 ///
 /// ```
 /// use std::time::Duration;
@@ -14,7 +14,7 @@ use super::{Draining, Scope};
 ///     .draining(Draining::within(Duration::from_secs(30)))
 ///     .at_most(0.5);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Policy {
     /// Which services this controller owns.
@@ -23,10 +23,10 @@ pub struct Policy {
     pub allowed: Allowed,
     /// How it takes destinations away.
     pub draining: Draining,
-    /// Whether what was written is not read back and compared. A pass of a
-    /// [`Syncer`](crate::Syncer) takes the kernel's acknowledgement for it in any case, and reads
-    /// the table at its [`max_age`](crate::Syncer::max_age).
-    pub unverified: bool,
+    /// Whether what was written is read back and compared. A pass of a [`Syncer`](crate::Syncer)
+    /// trusts the kernel's acknowledgement in any case, and reads the table at its
+    /// [`max_age`](crate::Syncer::max_age).
+    pub verify: bool,
     /// The largest share of its services, or of its destinations, that one sync or pass takes away.
     pub at_most: Option<Share>,
     /// Whether reports have each change, each destination that drains and each drain's end, and not
@@ -58,16 +58,16 @@ impl Policy {
         Self { draining, ..self }
     }
 
-    /// Does not read back what was written.
+    /// Whether what was written is read back and compared; it is unless told.
     #[must_use]
-    pub fn unverified(self) -> Self {
-        Self { unverified: true, ..self }
+    pub fn verify(self, verify: bool) -> Self {
+        Self { verify, ..self }
     }
 
     /// Takes at most this share, from 0 to 1, of the services, and of the destinations, that it
     /// owns: a guard against an empty list from an API or a truncated file.
     ///
-    /// What would take more is withheld whole, and the report says so, until
+    /// All losses of a plan that would take more are withheld, and the report says so, until
     /// [`Plan::confirm`](crate::Plan::confirm) or [`Syncer::confirm`](crate::Syncer::confirm). The
     /// share is of what the table has when it is planned; destinations that drain already do not
     /// count. A share that is no number is taken for 0.
@@ -76,11 +76,25 @@ impl Policy {
         Self { at_most: Some(Share::new(share)), ..self }
     }
 
-    /// Has reports contain each change, each destination that drains and each drain's end, and not
-    /// their numbers alone. That copies them: a million changes take some 100 MB.
+    /// Whether reports have each change, each destination that drains and each drain's end, and not
+    /// their numbers alone, as they do unless told. That copies them: a million changes take some
+    /// 100 MB.
     #[must_use]
-    pub fn detailed(self) -> Self {
-        Self { detailed: true, ..self }
+    pub fn detailed(self, detailed: bool) -> Self {
+        Self { detailed, ..self }
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            scope: Scope::default(),
+            allowed: Allowed::default(),
+            draining: Draining::default(),
+            verify: true,
+            at_most: None,
+            detailed: false,
+        }
     }
 }
 
@@ -93,7 +107,7 @@ pub struct Share {
 impl Share {
     const WHOLE: u32 = 1_000_000;
 
-    /// A share from 0 to 1; what lies beyond is taken for the nearer of the two.
+    /// A share from 0 to 1; a number outside of that is taken for the nearer end.
     pub fn new(share: f64) -> Self {
         // A cast saturates, and takes what is no number for 0.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -124,16 +138,16 @@ bitflags::bitflags! {
         /// Removes services that are not wanted. Draining them first, and taking that back, is part
         /// of it.
         const REMOVE_SERVICES = 1 << 2;
-        /// Adds destinations to services that are there.
+        /// Adds destinations to present services.
         const ADD_DESTINATIONS = 1 << 3;
         /// Changes the configuration of destinations, all but weights.
         const UPDATE_DESTINATIONS = 1 << 4;
         /// Removes destinations that are not wanted. Draining them first, and taking that back, is
         /// part of it.
         const REMOVE_DESTINATIONS = 1 << 5;
-        /// Sets weights. Without it the weights that others set are kept, and are no difference; a
-        /// weight of 0 that draining set is taken back to what it was, and any other weight of 0
-        /// where a higher one is wanted is left and said.
+        /// Sets weights. Without it the weights that others set are kept, and count as wanted. A
+        /// weight of 0 that draining set is still taken back; any other weight of 0 where a higher
+        /// one is wanted is left, and the report says so.
         const WEIGHTS = 1 << 6;
     }
 }

@@ -1,26 +1,11 @@
-//! A ruleset as text, in the format of `ipvsadm-save`.
+//! Services and destinations as options of `ipvsadm`.
 
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::Ruleset;
 use crate::model::{
-    Destination, Family, Forwarding, Protocol, Service, ServiceFlags, ServiceKey, Tunnel,
-    TunnelChecksum,
+    Destination, Family, Forwarding, Protocol, Service, ServiceKey, Tunnel, TunnelChecksum,
 };
-
-impl fmt::Display for Ruleset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for rules in self.services() {
-            writeln!(f, "-A {}", AsOptions(rules.service()))?;
-            let service = AsOptions(&rules.service().key);
-            for destination in rules.destinations() {
-                writeln!(f, "-a {service} -r {}", AsOptions(destination))?;
-            }
-        }
-        Ok(())
-    }
-}
 
 /// Prints as the options of an `ipvsadm` command.
 pub(super) struct AsOptions<'a, T>(pub(super) &'a T);
@@ -37,7 +22,7 @@ impl fmt::Display for AsOptions<'_, ServiceKey> {
                     Protocol::TCP => f.write_str("-t ")?,
                     Protocol::UDP => f.write_str("-u ")?,
                     Protocol::SCTP => f.write_str("--sctp-service ")?,
-                    Protocol(other) => write!(f, "--protocol-service {other}/")?,
+                    other => write!(f, "--protocol-service {other}/")?,
                 }
                 SocketAddr::new(address, port).fmt(f)
             }
@@ -47,7 +32,18 @@ impl fmt::Display for AsOptions<'_, ServiceKey> {
 
 impl fmt::Display for AsOptions<'_, Service> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", AsOptions(&self.0.key), AsOptions(&Configuration(self.0)))
+        write!(f, "{}{}", AsOptions(&self.0.key), AsOptions(&Configuration(self.0)))?;
+        if self.0.check().is_err() { f.write_str(" --as-is") } else { Ok(()) }
+    }
+}
+
+/// Prints a name behind its option: in one word where the name could be taken for an option or a
+/// comment.
+fn name(f: &mut fmt::Formatter<'_>, short: &str, long: &str, name: &str) -> fmt::Result {
+    if name.starts_with(['-', '#']) {
+        write!(f, " {long}={name}")
+    } else {
+        write!(f, " {short} {name}")
     }
 }
 
@@ -57,37 +53,33 @@ pub(super) struct Configuration<'a>(pub(super) &'a Service);
 impl fmt::Display for AsOptions<'_, Configuration<'_>> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Service { key: _, scheduler, persistence, one_packet, flags } = self.0.0;
-        write!(f, " -s {scheduler}")?;
+        name(f, "-s", "--scheduler", scheduler.name())?;
         if let Some(persistence) = persistence {
             write!(f, " -p {}", persistence.seconds)?;
             if let Some(netmask) = persistence.netmask {
                 write!(f, " -M {netmask}")?;
             }
             if let Some(engine) = persistence.engine {
-                write!(f, " --pe {engine}")?;
+                name(f, "--pe", "--pe", engine.as_str())?;
             }
         }
         if *one_packet {
             f.write_str(" -o")?;
         }
         let options = scheduler.hash_options().unwrap_or_default();
-        let known =
-            ServiceFlags::SCHEDULER_1 | ServiceFlags::SCHEDULER_2 | ServiceFlags::SCHEDULER_3;
         let mut separator = " -b ";
-        for (set, name) in [
-            (options.fallback, &*format!("{scheduler}-fallback")),
-            (options.port, &*format!("{scheduler}-port")),
-            (flags.contains(ServiceFlags::SCHEDULER_1), "flag-1"),
-            (flags.contains(ServiceFlags::SCHEDULER_2), "flag-2"),
-            (flags.contains(ServiceFlags::SCHEDULER_3), "flag-3"),
-        ] {
+        for (set, option) in [(options.fallback, "fallback"), (options.port, "port")] {
             if set {
-                write!(f, "{separator}{name}")?;
+                write!(f, "{separator}{}-{option}", scheduler.name())?;
                 separator = ",";
             }
         }
-        let unknown = *flags - known;
-        if unknown.is_empty() { Ok(()) } else { write!(f, " --flags {:#x}", unknown.bits()) }
+        for name in flags.names() {
+            write!(f, "{separator}{name}")?;
+            separator = ",";
+        }
+        let rest = flags.nameless();
+        if rest.is_empty() { Ok(()) } else { write!(f, " --flags {:#x}", rest.bits()) }
     }
 }
 

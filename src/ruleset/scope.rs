@@ -27,7 +27,7 @@ enum Rule {
     Matching(Predicate),
 }
 
-/// A function of the caller's. Two are equal when they are one.
+/// The caller's function. Two predicates are equal only where they are the same function.
 #[derive(Clone)]
 struct Predicate(Arc<dyn Fn(&ServiceKey) -> bool + Send + Sync>);
 
@@ -62,32 +62,32 @@ impl Scope {
         Self { rules: Vec::new() }
     }
 
-    /// And services whose address is in a network; a `prefix` beyond the address's length is its
-    /// length.
+    /// Adds the services whose address is in a network; a `prefix` beyond the address's length is
+    /// its length.
     #[must_use]
     pub fn network(self, address: IpAddr, prefix: u8) -> Self {
         self.and(Rule::Network(address, prefix))
     }
 
-    /// And services of this protocol.
+    /// Adds the services of this protocol.
     #[must_use]
     pub fn protocol(self, protocol: Protocol) -> Self {
         self.and(Rule::Protocol(protocol))
     }
 
-    /// And services of these firewall marks.
+    /// Adds the services of these firewall marks.
     #[must_use]
     pub fn marks(self, marks: RangeInclusive<u32>) -> Self {
         self.and(Rule::Marks(marks))
     }
 
-    /// And these services.
+    /// Adds these services.
     #[must_use]
-    pub fn services(self, keys: impl IntoIterator<Item = ServiceKey>) -> Self {
-        self.and(Rule::Services(keys.into_iter().collect()))
+    pub fn services(self, keys: impl IntoIterator<Item: Into<ServiceKey>>) -> Self {
+        self.and(Rule::Services(keys.into_iter().map(Into::into).collect()))
     }
 
-    /// And services of which this is true.
+    /// Adds the services for which the function returns `true`.
     #[must_use]
     pub fn matching(self, owns: impl Fn(&ServiceKey) -> bool + Send + Sync + 'static) -> Self {
         self.and(Rule::Matching(Predicate(Arc::new(owns))))
@@ -121,7 +121,7 @@ impl Rule {
 }
 
 fn is_within(address: IpAddr, network: IpAddr, prefix: u8) -> bool {
-    // The prefix of every bit is a shift by none; of no bit, one by all, which leaves nothing.
+    // A prefix of length 0 leaves no bit to compare: `checked_shr` refuses to shift all bits out.
     match (address, network) {
         (IpAddr::V4(address), IpAddr::V4(network)) => {
             let rest = 32 - u32::from(prefix.min(32));
@@ -157,7 +157,6 @@ impl fmt::Debug for Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::num::NonZeroU32;
 
     #[test]
     fn a_scope_owns_what_it_names_and_nothing_else() {
@@ -171,7 +170,7 @@ mod tests {
         let host = Scope::none().network("10.0.0.1".parse().unwrap(), 200);
         assert!(host.owns(&tcp("10.0.0.1")) && !host.owns(&tcp("10.0.0.2")));
 
-        let mark = |mark| ServiceKey::mark(NonZeroU32::new(mark).unwrap(), crate::Family::V4);
+        let mark = |mark| ServiceKey::mark(mark, crate::Family::V4).unwrap();
         let either = Scope::none().marks(5..=7).protocol(Protocol::UDP);
         assert!(either.owns(&mark(7)) && !either.owns(&mark(8)));
         assert!(!either.owns(&tcp("10.0.0.1")));

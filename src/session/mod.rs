@@ -4,151 +4,182 @@
 //! machines. The async client awaits them; the blocking client polls them once, over a transport
 //! that is always ready, with neither runtime nor thread.
 
+mod asking;
 mod batch;
-mod exchange;
+mod buffer;
+mod limits;
+mod socket;
 pub(crate) mod trace;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::time::Instant;
-
-use rustix::io::Errno;
 
 use crate::error::{Cause, Error};
 use crate::model::{
     DaemonRole, Destination, DestinationEntry, DestinationKey, Info, Service, ServiceEntry,
     ServiceKey, SyncDaemon, Table, TableService, Timeouts, TimeoutsUpdate,
 };
-use crate::options::Conversation;
-use crate::protocol::{Engine, Exchange, Operation, Request, Window};
+use crate::protocol::{AnswerError, Encoder, FromAttributes, Operation, Request, Window, answer};
 use crate::ruleset::{Ruleset, ServiceRules};
 use crate::transport::{AsyncTransport, Sleep};
-use crate::wire::{
-    Command, DaemonAttributes, DecodeError, DestinationAttributes, Message, OfDestination,
-    ServiceAttributes,
-};
 
-/// How often the services are read, at most, until a listing names each of them once.
+pub use batch::BatchOptions;
+pub(crate) use limits::Limits;
+use socket::SessionSocket;
+
+/// How often a listing is read, at most, until it is whole: until it names each service once.
 const READINGS: usize = 10;
 
 /// A client's state, whatever drives it.
+///
+/// Its methods, from the outside in:
+/// - the operations of both clients, by the names that `operations.rs` lists (here, and `batch` and
+///   `batch_each` in `batch.rs`);
+/// - what `sync` needs besides: `rules`, `destinations_of_listed`, `batch_while`, `module`, `now`,
+///   `sleep`;
+/// - one exchange: `ask` for one answer, `list` for many, `change` for an operation, and
+///   `resolve_family`, with which every client begins (`asking.rs`, `batch.rs`);
+/// - the socket, which is the [`SessionSocket`]'s (`socket.rs`), with its buffer (`buffer.rs`).
 pub(crate) struct Session {
-    transport: Box<dyn AsyncTransport>,
-    engine: Engine,
-    incoming: Vec<u8>,
-    /// The capacity of `incoming` but for long dumps.
-    receive_buffer: usize,
-    /// A dump whose end has not been seen. The kernel runs one at a time on a socket, so it must
-    /// be read to its end, or left behind with its socket, before the next.
-    unfinished_dump: Option<Exchange>,
-    /// The socket has failed, and the next request starts on a fresh one.
-    broken: bool,
-    /// Something was sent since other tasks of the executor had their turn.
-    has_sent: bool,
+    socket: SessionSocket,
+    encoder: Encoder,
     /// The number that the family had last.
     module: Option<u16>,
-    window: Window,
-    conversation: Conversation,
+    window: Window<Cause>,
+}
+
+/// Prints the state that differs between clients, without the buffers.
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("family", &self.encoder.family())
+            .field("limits", &self.socket.limits)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Session {
-    pub(crate) fn new(transport: Box<dyn AsyncTransport>, conversation: Conversation) -> Self {
+    pub(crate) fn new(transport: Box<dyn AsyncTransport>, limits: Limits) -> Self {
         Self {
-            transport,
-            engine: Engine::default(),
-            incoming: Vec::with_capacity(exchange::RECEIVE_BUFFER),
-            receive_buffer: exchange::RECEIVE_BUFFER,
-            unfinished_dump: None,
-            broken: false,
-            has_sent: false,
+            socket: SessionSocket::new(transport, limits),
+            encoder: Encoder::default(),
             module: None,
             window: Window::default(),
-            conversation,
         }
     }
 
     pub(crate) async fn info(&mut self) -> Result<Info, Error> {
-        self.ask(Request::Info, |command, answer| {
-            Info::try_from(&Message::decode(command, answer)?)
-        })
-        .await
+        self.ask(Request::Info, answer::info).await
     }
 
-    /// Since Linux 7.1 the table of services is resized while it is read, and the rest of a listing
-    /// comes in another order: as many services are missing as come twice. Such a listing is read
-    /// again.
+    /// Linux 7.1 and later resize the table of services while it is read, and the rest of the
+    /// listing comes in another order: as many services are missing as come twice. Such a listing
+    /// is read again.
     pub(crate) async fn services(&mut self) -> Result<Vec<ServiceEntry>, Error> {
         for _ in 0..READINGS {
-            let services = self.list(Request::Services, service_entry).await?;
+            let services = self.list(Request::Services, answer::service).await?;
             let mut keys = HashSet::with_capacity(services.len());
             if services.iter().all(|entry| keys.insert(entry.service.key)) {
                 return Ok(services);
             }
         }
-        Err(Error::new(Request::Services, Cause::Interrupted))
+        Err(Error::new(Request::Services, AnswerError::Interrupted))
     }
 
-    pub(crate) async fn service(&mut self, key: ServiceKey) -> Result<ServiceEntry, Error> {
-        self.ask(Request::Service(key), service_entry).await
+    pub(crate) async fn service(
+        &mut self,
+        key: impl Into<ServiceKey> + Send,
+    ) -> Result<ServiceEntry, Error> {
+        self.ask(Request::Service(key.into()), answer::service).await
     }
 
     pub(crate) async fn destinations(
         &mut self,
-        service: ServiceKey,
+        service: impl Into<ServiceKey> + Send,
     ) -> Result<Vec<DestinationEntry>, Error> {
-        let destinations = self.list_destinations(service).await?;
-        // The kernel answers for a service that is not there as for one without destinations.
+        self.destinations_of(service.into()).await
+    }
+
+    /// The destinations of a service, which must be there; `T` is what is decoded of each.
+    async fn destinations_of<T: FromAttributes + Send>(
+        &mut self,
+        service: ServiceKey,
+    ) -> Result<Vec<T>, Error> {
+        let family = service.family();
+        let request = Request::Destinations(service);
+        let destinations = self.list(request, |it| answer::destination(it, family)).await?;
+        // The kernel answers alike for a missing service and for one without destinations.
         if destinations.is_empty() {
             self.service(service).await?;
         }
         Ok(destinations)
     }
 
-    /// The destinations of a service, with what is asked for of them.
-    pub(crate) async fn list_destinations<T: OfDestination + Send>(
+    /// The destinations of a service that was listed; `None` where it is gone since.
+    pub(crate) async fn destinations_of_listed<T: FromAttributes + Send>(
         &mut self,
         service: ServiceKey,
-    ) -> Result<Vec<T>, Error> {
-        let family = service.family();
-        self.list(Request::Destinations(service), |_, answer| {
-            DestinationAttributes::of_answer(answer, family)
-        })
-        .await
+    ) -> Result<Option<Vec<T>>, Error> {
+        match self.destinations_of(service).await {
+            Err(error) if error.is_service_not_found() => Ok(None),
+            destinations => destinations.map(Some),
+        }
     }
 
-    /// A service with its destinations, without counters.
-    pub(crate) async fn rules(&mut self, service: Service) -> Result<ServiceRules, Error> {
-        Ok(ServiceRules::from_kernel(service, self.list_destinations(service.key).await?))
+    /// The rules of a service that was listed, without counters; `None` where it is gone since.
+    pub(crate) async fn rules(&mut self, service: Service) -> Result<Option<ServiceRules>, Error> {
+        let destinations = self.destinations_of_listed(service.key).await?;
+        Ok(destinations.map(|destinations| ServiceRules::from_kernel(service, destinations)))
+    }
+
+    /// Whether the module is still loaded as it was under this number, so that all that was read
+    /// since is of one table.
+    pub(crate) fn is_of_one_load(&self, module: Option<u16>) -> bool {
+        module.is_none() || self.module == module
     }
 
     pub(crate) async fn destination(
         &mut self,
-        service: ServiceKey,
+        service: impl Into<ServiceKey> + Send,
         key: impl Into<DestinationKey> + Send,
     ) -> Result<DestinationEntry, Error> {
-        let key = key.into();
+        let (service, key) = (service.into(), key.into());
         let all = self.destinations(service).await?;
-        all.into_iter().find(|entry| entry.destination.key == key).ok_or_else(|| {
-            let errno = Errno::NOENT.raw_os_error();
-            Error::new(Request::Destination(service, key), Cause::Kernel { errno, message: None })
-        })
+        all.into_iter()
+            .find(|entry| entry.destination.key == key)
+            .ok_or_else(|| Error::new(Request::Destination(service, key), Cause::NotListed))
     }
 
     pub(crate) async fn table(&mut self) -> Result<Table, Error> {
-        let mut table = Table::default();
-        for service in self.services().await? {
-            let destinations = self.list_destinations(service.service.key).await?;
-            table.services.push(TableService::new(service, destinations));
+        for _ in 0..READINGS {
+            let module = self.module;
+            let mut table = Table::default();
+            for entry in self.services().await? {
+                let destinations = self.destinations_of_listed(entry.service.key).await?;
+                table.services.extend(destinations.map(|it| TableService::new(entry, it)));
+            }
+            if self.is_of_one_load(module) {
+                return Ok(table);
+            }
         }
-        Ok(table)
+        Err(Error::new(Request::Services, AnswerError::Interrupted))
     }
 
     pub(crate) async fn ruleset(&mut self) -> Result<Ruleset, Error> {
-        let mut rules = Ruleset::new();
-        for entry in self.services().await? {
-            let read = self.rules(entry.service).await?;
-            rules.replace(read.service().key, Some(read.into()));
+        for _ in 0..READINGS {
+            let module = self.module;
+            let mut rules = Ruleset::new();
+            for entry in self.services().await? {
+                if let Some(read) = self.rules(entry.service).await? {
+                    rules.replace(read.key(), Some(read.into()));
+                }
+            }
+            if self.is_of_one_load(module) {
+                return Ok(rules);
+            }
         }
-        Ok(rules)
+        Err(Error::new(Request::Services, AnswerError::Interrupted))
     }
 
     pub(crate) async fn add_service(&mut self, service: &Service) -> Result<(), Error> {
@@ -161,9 +192,10 @@ impl Session {
 
     pub(crate) async fn modify_service(
         &mut self,
-        key: ServiceKey,
+        key: impl Into<ServiceKey> + Send,
         edit: impl FnOnce(&mut Service) + Send,
     ) -> Result<Service, Error> {
+        let key = key.into();
         let mut service = self.service(key).await?.service;
         edit(&mut service);
         service.key = key;
@@ -171,33 +203,36 @@ impl Session {
         Ok(service)
     }
 
-    pub(crate) async fn remove_service(&mut self, key: ServiceKey) -> Result<(), Error> {
-        self.change(Operation::RemoveService(key)).await
+    pub(crate) async fn remove_service(
+        &mut self,
+        key: impl Into<ServiceKey> + Send,
+    ) -> Result<(), Error> {
+        self.change(Operation::RemoveService(key.into())).await
     }
 
     pub(crate) async fn add_destination(
         &mut self,
-        service: ServiceKey,
+        service: impl Into<ServiceKey> + Send,
         destination: &Destination,
     ) -> Result<(), Error> {
-        self.change(Operation::AddDestination(service, *destination)).await
+        self.change(Operation::AddDestination(service.into(), *destination)).await
     }
 
     pub(crate) async fn update_destination(
         &mut self,
-        service: ServiceKey,
+        service: impl Into<ServiceKey> + Send,
         destination: &Destination,
     ) -> Result<(), Error> {
-        self.change(Operation::UpdateDestination(service, *destination)).await
+        self.change(Operation::UpdateDestination(service.into(), *destination)).await
     }
 
     pub(crate) async fn modify_destination(
         &mut self,
-        service: ServiceKey,
+        service: impl Into<ServiceKey> + Send,
         key: impl Into<DestinationKey> + Send,
         edit: impl FnOnce(&mut Destination) + Send,
     ) -> Result<Destination, Error> {
-        let key = key.into();
+        let (service, key) = (service.into(), key.into());
         let mut destination = self.destination(service, key).await?.destination;
         edit(&mut destination);
         destination.key = key;
@@ -207,18 +242,21 @@ impl Session {
 
     pub(crate) async fn remove_destination(
         &mut self,
-        service: ServiceKey,
+        service: impl Into<ServiceKey> + Send,
         key: impl Into<DestinationKey> + Send,
     ) -> Result<(), Error> {
-        self.change(Operation::RemoveDestination(service, key.into())).await
+        self.change(Operation::RemoveDestination(service.into(), key.into())).await
     }
 
     pub(crate) async fn zero(&mut self) -> Result<(), Error> {
         self.change(Operation::Zero).await
     }
 
-    pub(crate) async fn zero_service(&mut self, key: ServiceKey) -> Result<(), Error> {
-        self.change(Operation::ZeroService(key)).await
+    pub(crate) async fn zero_service(
+        &mut self,
+        key: impl Into<ServiceKey> + Send,
+    ) -> Result<(), Error> {
+        self.change(Operation::ZeroService(key.into())).await
     }
 
     pub(crate) async fn flush(&mut self) -> Result<(), Error> {
@@ -226,10 +264,7 @@ impl Session {
     }
 
     pub(crate) async fn timeouts(&mut self) -> Result<Timeouts, Error> {
-        self.ask(Request::Timeouts, |command, answer| {
-            Timeouts::try_from(&Message::decode(command, answer)?)
-        })
-        .await
+        self.ask(Request::Timeouts, answer::timeouts).await
     }
 
     pub(crate) async fn set_timeouts(
@@ -240,10 +275,7 @@ impl Session {
     }
 
     pub(crate) async fn daemons(&mut self) -> Result<Vec<SyncDaemon>, Error> {
-        self.list(Request::Daemons, |_, answer| {
-            SyncDaemon::try_from(&DaemonAttributes::of_answer(answer)?)
-        })
-        .await
+        self.list(Request::Daemons, answer::daemon).await
     }
 
     pub(crate) async fn start_daemon(&mut self, daemon: &SyncDaemon) -> Result<(), Error> {
@@ -254,23 +286,19 @@ impl Session {
         self.change(Operation::StopDaemon(role)).await
     }
 
-    /// The number that the family had last: another once the module was loaded anew, with an empty
-    /// table.
+    /// The number that the family had last. It changes when the module is loaded anew, with an
+    /// empty table.
     pub(crate) fn module(&self) -> Option<u16> {
         self.module
     }
 
     /// The time, by the transport's clock.
     pub(crate) fn now(&self) -> Instant {
-        self.transport.now()
+        self.socket.transport.now()
     }
 
-    /// A wait, which is no part of the session: others use it meanwhile.
+    /// A future that waits. It does not borrow the session, which others use meanwhile.
     pub(crate) fn sleep(&mut self, until: Instant) -> Sleep {
-        self.transport.sleep(until)
+        self.socket.transport.sleep(until)
     }
-}
-
-fn service_entry(_: Command, answer: &[u8]) -> Result<ServiceEntry, DecodeError> {
-    ServiceEntry::try_from(&ServiceAttributes::of_answer(answer)?)
 }

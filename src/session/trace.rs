@@ -1,70 +1,49 @@
-//! What `tracing` is told, where the feature is on; nothing otherwise.
+//! Tells `tracing` of operations and exchanges, where the feature is on.
+
+use std::fmt::Display;
 
 #[cfg(feature = "tracing")]
-pub(crate) use on::in_operation;
-#[cfg(feature = "tracing")]
-pub(super) use on::{failed, in_span, received, sent};
+use tracing::Instrument as _;
 
-#[cfg(not(feature = "tracing"))]
-pub(crate) use off::in_operation;
-#[cfg(not(feature = "tracing"))]
-pub(super) use off::{failed, in_span, received, sent};
+use crate::error::Error;
+use crate::protocol::{Answer, Request};
 
-#[cfg(feature = "tracing")]
-mod on {
-    use tracing::Instrument as _;
-
-    use crate::error::Error;
-    use crate::protocol::Request;
-    use crate::wire::{Command, Message};
-
-    /// Runs a client's operation in a span of its own, so that all it comes to is seen to belong
-    /// to it.
-    pub(crate) fn in_operation<F: Future>(
-        name: &'static str,
-        operation: F,
-    ) -> impl Future<Output = F::Output> {
-        operation.instrument(tracing::debug_span!("ipvs", operation = name))
-    }
-
-    /// Runs an exchange in a span of its own.
-    pub(in crate::session) fn in_span<F: Future>(
-        what: &dyn std::fmt::Display,
-        conversation: F,
-    ) -> impl Future<Output = F::Output> {
-        conversation.instrument(tracing::debug_span!("exchange", request = %what))
-    }
-
-    pub(in crate::session) fn sent(request: &Request) {
-        tracing::trace!(message = ?request.payload().map(Message::from), "sent: {request}");
-    }
-
-    pub(in crate::session) fn received(command: Command, attributes: &[u8]) {
-        tracing::trace!(message = ?Message::decode(command, attributes), "received");
-    }
-
-    pub(in crate::session) fn failed(error: &Error) {
-        tracing::debug!("{error}");
-    }
+/// Runs a client's operation in a span of its own, in which its exchanges stand.
+pub(crate) fn in_operation<F: Future>(
+    name: &'static str,
+    operation: F,
+) -> impl Future<Output = F::Output> {
+    #[cfg(feature = "tracing")]
+    let operation = operation.instrument(tracing::debug_span!("ipvs", operation = name));
+    let _ = name;
+    operation
 }
 
-#[cfg(not(feature = "tracing"))]
-mod off {
-    use crate::error::Error;
-    use crate::protocol::Request;
-    use crate::wire::Command;
+/// Runs an exchange in a span of its own.
+pub(super) fn in_span<F: Future>(
+    what: &dyn Display,
+    conversation: F,
+) -> impl Future<Output = F::Output> {
+    #[cfg(feature = "tracing")]
+    let conversation = conversation.instrument(tracing::debug_span!("exchange", request = %what));
+    let _ = what;
+    conversation
+}
 
-    pub(crate) fn in_operation<F: Future>(_: &'static str, operation: F) -> F {
-        operation
-    }
+pub(super) fn sent(request: &Request) {
+    #[cfg(feature = "tracing")]
+    tracing::trace!(message = ?request.message(), "sent: {request}");
+    let _ = request;
+}
 
-    pub(in crate::session) fn in_span<F: Future>(_: &dyn std::fmt::Display, conversation: F) -> F {
-        conversation
-    }
+pub(super) fn received(answer: &Answer<'_>) {
+    #[cfg(feature = "tracing")]
+    tracing::trace!(message = ?answer.message(), "received");
+    let _ = answer;
+}
 
-    pub(in crate::session) fn sent(_: &Request) {}
-
-    pub(in crate::session) fn received(_: Command, _: &[u8]) {}
-
-    pub(in crate::session) fn failed(_: &Error) {}
+pub(super) fn failed(error: &Error) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!("{error}");
+    let _ = error;
 }

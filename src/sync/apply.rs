@@ -1,54 +1,66 @@
 //! Carrying out a plan, and the driver of the reconciler: its steps, taken over a session.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use super::incomplete::Incomplete;
-use super::report::{Event, Progress, Report, Stage, Times};
+use super::report::{Ending, Errors, Progress, Report, Stage, SyncEvent, SyncTimes};
 use super::turns::Turns;
 use crate::error::{Cause, Error};
 use crate::model::{DestinationEntry, Service, ServiceKey};
-use crate::protocol::{Batch, Operation, Request};
-use crate::reconcile::{Listing, Outcome, Reconciler, Step, Subject};
+use crate::protocol::{Operation, Request};
+use crate::reconcile::{Listing, Outcome, Reconciler, Step};
 use crate::ruleset::past::Failure;
-use crate::ruleset::{Change, Connections, Plan, Policy, Ruleset, ServiceRules};
-use crate::session::Session;
+use crate::ruleset::{Change, ConnectionCounts, Plan, Policy, Ruleset, ServiceRules};
+use crate::session::{BatchOptions, Session};
 
-/// From this many services on, one list of all is read instead of each by itself.
+/// From this many services on, the whole table is listed instead of each service read by itself.
 const MANY: usize = 64;
+/// How often a sync begins again after the table was lost meanwhile.
+const RELOADS: usize = 3;
 /// The longest wait at once.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
-
-/// Why the kernel did not make a change, by what it was about.
-pub(super) type Errors = BTreeMap<Subject, Error>;
+/// How often in a row a reading may fail for a reason that passes, while connections are waited
+/// for.
+const FAILED_READINGS: usize = 5;
 
 /// A run of a reconciler.
 pub(super) struct Drive<'a, F> {
     pub(super) reconciler: &'a mut Reconciler,
     pub(super) errors: &'a mut Errors,
     pub(super) start: Instant,
-    pub(super) times: Times,
-    /// Is told of each event, and whose answer may stop the rest.
+    pub(super) times: SyncTimes,
+    /// Hears of each event; its answer may stop the rest.
     pub(super) each: F,
     /// Whether destinations that drain are waited for.
     pub(super) waits: bool,
     progress: Progress,
     drains: usize,
-    /// Which load of the module the last step has met, by the family's number.
-    pub(super) module: Option<u16>,
+    /// How many readings have failed in a row.
+    failed_readings: usize,
+    pub(super) seen: &'a mut Seen,
 }
 
-impl<'a, F: FnMut(Event<'_>) -> ControlFlow<()> + Send> Drive<'a, F> {
+/// What a run records at once, since its future may be dropped at any await.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Seen {
+    /// The family's number at the last step: another number means that the module was loaded anew.
+    module: Option<u16>,
+    /// When the whole table was last read, and how long that took.
+    pub(super) reading: Option<(Duration, Duration)>,
+}
+
+impl<'a, F: FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send> Drive<'a, F> {
     pub(super) fn new(
         reconciler: &'a mut Reconciler,
         errors: &'a mut Errors,
+        seen: &'a mut Seen,
         start: Instant,
         each: F,
     ) -> Self {
         let progress = Progress { stage: Stage::Writing, done: 0, total: 0 };
-        let times = Times::default();
+        let times = SyncTimes::default();
         Self {
             reconciler,
             errors,
@@ -58,12 +70,13 @@ impl<'a, F: FnMut(Event<'_>) -> ControlFlow<()> + Send> Drive<'a, F> {
             waits: true,
             progress,
             drains: 0,
-            module: None,
+            failed_readings: 0,
+            seen,
         }
     }
 
     fn tell(&mut self, stage: Stage, done: usize, total: usize) -> ControlFlow<()> {
-        (self.each)(Event::Progress(Progress { stage, done, total }))
+        (self.each)(SyncEvent::Progress(Progress { stage, done, total }))
     }
 }
 
@@ -79,21 +92,30 @@ impl Turns<'_> {
         wanted: &Ruleset,
         policy: &Policy,
     ) -> Result<Report, Incomplete> {
+        let mut report = self.sync_once(wanted, policy).await;
+        for _ in 0..RELOADS {
+            if !report.error.as_ref().is_some_and(Error::is_table_lost) {
+                break;
+            }
+            let lost = std::mem::replace(&mut report, self.sync_once(wanted, policy).await);
+            report.follows(lost);
+        }
+        report.into_result()
+    }
+
+    async fn sync_once(&mut self, wanted: &Ruleset, policy: &Policy) -> Report {
         let mut session = self.take().await;
         let start = session.now();
         let plan = session.plan(wanted, policy).await;
         let read = session.now() - start;
+        let seen = Seen { module: session.module(), reading: None };
         drop(session);
-        let mut outcome = match plan {
-            Ok(plan) => self.apply(plan).await,
-            Err(error) => Report::unread(error).into_result(),
+        let mut report = match plan {
+            Ok(plan) => self.carry_out(plan, seen, |_| ControlFlow::Continue(())).await,
+            Err(error) => Report::unread(error),
         };
-        let times = match &mut outcome {
-            Ok(report) => &mut report.times,
-            Err(incomplete) => &mut incomplete.report_mut().times,
-        };
-        times.read += read;
-        outcome
+        report.times.read += read;
+        report
     }
 
     pub(crate) async fn apply(&mut self, plan: Plan) -> Result<Report, Incomplete> {
@@ -103,38 +125,39 @@ impl Turns<'_> {
     pub(crate) async fn apply_with(
         &mut self,
         plan: Plan,
-        each: impl FnMut(Event<'_>) -> ControlFlow<()> + Send,
+        each: impl FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send,
     ) -> Result<Report, Incomplete> {
+        self.carry_out(plan, Seen::default(), each).await.into_result()
+    }
+
+    /// Carries out a plan; `seen` is from the reading of the table for it.
+    async fn carry_out(
+        &mut self,
+        plan: Plan,
+        mut seen: Seen,
+        each: impl FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send,
+    ) -> Report {
         let start = self.take().await.now();
         let mut reconciler = Reconciler::for_plan(plan.into_parts(), Duration::ZERO);
         let mut errors = Errors::new();
-        let mut drive = Drive::new(&mut reconciler, &mut errors, start, each);
+        let mut drive = Drive::new(&mut reconciler, &mut errors, &mut seen, start, each);
         let ending = drive.run(self).await;
         let times = drive.times;
         let took = self.take().await.now() - start;
-        Report::new(&mut reconciler, &mut errors, ending, times, took).into_result()
+        Report::new(&mut reconciler, &mut errors, ending, times, took)
     }
 }
 
-/// How a run of a reconciler ended.
-pub(super) enum Ending {
-    /// All was done that was to be done now.
-    Settled,
-    /// The caller called off the rest.
-    CalledOff,
-    /// Something could not be read: the table, or whether this kernel has IPVS.
-    Failed(Error),
-}
-
-impl<F: FnMut(Event<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
-    /// Takes the steps of a reconciler until it has settled, or would wait and does not.
+impl<F: FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
+    /// Takes the reconciler's steps until it has settled, or, where draining is not waited for,
+    /// until it would wait.
     pub(super) async fn run(&mut self, turns: &mut Turns<'_>) -> Ending {
         let ended = self.take_steps(turns).await;
         let now = turns.take().await.now().saturating_duration_since(self.start);
         match ended {
             Ok(ControlFlow::Continue(())) => Ending::Settled,
             Ok(ControlFlow::Break(())) => {
-                // Asking for a step begins it, so a copy is asked.
+                // `next` begins the step that it returns, so a copy is asked.
                 let is_settled = self.reconciler.clone().next(now) == Step::Settled;
                 self.reconciler.abandon(Failure::Stopped, now);
                 if is_settled { Ending::Settled } else { Ending::CalledOff }
@@ -149,7 +172,7 @@ impl<F: FnMut(Event<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
     async fn take_steps(&mut self, turns: &mut Turns<'_>) -> Result<ControlFlow<()>, Error> {
         loop {
             let mut session = turns.take().await;
-            self.look_for_a_lost_table(&session);
+            self.look_for_a_lost_table(&session)?;
             let begin = session.now();
             let now = begin.saturating_duration_since(self.start);
             let flow = match self.reconciler.next(now) {
@@ -163,7 +186,7 @@ impl<F: FnMut(Event<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
                 Step::Wait(until) => {
                     let draining = self.reconciler.draining();
                     self.drains = self.drains.max(draining);
-                    // The caller is asked often enough to call it off soon.
+                    // Short sleeps, so that the caller can call the run off within a second.
                     let until = begin + until.saturating_sub(now).min(LONGEST_SLEEP);
                     drop(session);
                     let flow = self.tell(Stage::Draining, self.drains - draining, self.drains);
@@ -177,16 +200,32 @@ impl<F: FnMut(Event<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
                 }
                 Step::ReadAll => {
                     let listing = session.read_table(self.reconciler).await;
-                    self.times.read += session.now() - begin;
-                    self.reconciler.read(listing?, now);
+                    let took = session.now() - begin;
+                    self.times.read += took;
+                    let listing = listing?;
+                    // A listing that began before the module was loaded anew tells nothing of the
+                    // new table.
+                    if session.is_of_one_load(self.seen.module) {
+                        self.reconciler.read(listing, now);
+                        self.seen.reading = Some((now, took));
+                    }
                     ControlFlow::Continue(())
                 }
                 Step::Read(keys) => {
                     let listing = session.read_services(self.reconciler, &keys).await;
                     self.times.verify += session.now() - begin;
                     let now = session.now().saturating_duration_since(self.start);
-                    self.reconciler.read(listing?, now);
+                    let is_of_one_load = session.is_of_one_load(self.seen.module);
                     drop(session);
+                    match listing {
+                        Ok(listing) => {
+                            self.failed_readings = 0;
+                            if is_of_one_load {
+                                self.reconciler.read(listing, now);
+                            }
+                        }
+                        Err(error) => self.wait_after(error, turns).await?,
+                    }
                     self.tell(Stage::Verifying, keys.len(), keys.len())
                 }
                 Step::Write => {
@@ -201,22 +240,38 @@ impl<F: FnMut(Event<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
         }
     }
 
-    /// Takes note of a module that was loaded anew, with an empty table, whichever of the session's
-    /// users found out.
-    fn look_for_a_lost_table(&mut self, session: &Session) {
-        let module = session.module();
-        if self.module.is_some() && self.module != module {
-            self.reconciler.table_lost();
+    /// Waits a moment after a reading that failed for a passing reason; returns the error
+    /// otherwise.
+    async fn wait_after(&mut self, error: Error, turns: &mut Turns<'_>) -> Result<(), Error> {
+        self.failed_readings += 1;
+        if !self.waits || !error.is_passing() || self.failed_readings == FAILED_READINGS {
+            return Err(error);
         }
-        self.module = module;
+        let mut session = turns.take().await;
+        let until = session.now() + LONGEST_SLEEP;
+        let sleep = session.sleep(until);
+        drop(session);
+        sleep.await.map_err(|_| error)
     }
 
-    /// The connections of what drains cannot be counted any more.
+    /// Notices that the module was loaded anew, with an empty table, whichever user of the session
+    /// found out. Fails where the table cannot be read anew.
+    fn look_for_a_lost_table(&mut self, session: &Session) -> Result<(), Error> {
+        let module = session.module();
+        let is_lost = self.seen.module.is_some() && self.seen.module != module;
+        self.seen.module = module;
+        if is_lost && !self.reconciler.table_lost() {
+            return Err(Error::new(Request::Services, Cause::TableLost));
+        }
+        Ok(())
+    }
+
+    /// The connections of draining destinations can no longer be counted.
     fn cannot_wait(&self, error: io::Error) -> Error {
         let drains = self.reconciler.drains();
         let request =
             drains.keys().next().map_or(Request::Services, |it| Request::Destinations(*it));
-        Error::new(request, Cause::Socket(error))
+        Error::new(request, Cause::socket(error))
     }
 
     /// Makes the changes that the reconciler wants made now.
@@ -229,29 +284,29 @@ impl<F: FnMut(Event<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
         let mut flow = ControlFlow::Continue(());
         let operations = reconciler.changes().filter_map(Change::operation);
         let result = session
-            .batch_while(operations, Batch::default(), |_: &Operation, result| {
+            .batch_while(operations, BatchOptions::unchecked(), |_: &Operation, result| {
                 let Some(change) = changes.next() else { return ControlFlow::Continue(()) };
                 progress.done += 1;
                 let told = match (reconciler.as_planned(change), &result) {
-                    (Some(change), Ok(())) => each(Event::Made(&change)),
-                    (Some(change), Err(error)) => each(Event::Failed(&change, error)),
+                    (Some(change), Ok(())) => each(SyncEvent::Made(&change)),
+                    (Some(change), Err(error)) => each(SyncEvent::Failed(&change, error)),
                     (None, _) => ControlFlow::Continue(()),
                 };
                 outcomes.push(result.as_ref().err().map_or(Outcome::Done, outcome));
                 if let Err(error) = result {
                     errors.insert((change.service(), change.destination()), error);
                 }
-                if told.is_break() || each(Event::Progress(*progress)).is_break() {
+                if told.is_break() || each(SyncEvent::Progress(*progress)).is_break() {
                     flow = ControlFlow::Break(());
                 }
                 flow
             })
             .await;
         drop(changes);
-        // What came after the stop was never sent.
+        // Changes after the stop were never sent.
         outcomes.resize(total, Outcome::NotSent);
         self.reconciler.wrote(&outcomes);
-        self.look_for_a_lost_table(session);
+        self.look_for_a_lost_table(session)?;
         result.map(|()| flow)
     }
 }
@@ -297,14 +352,17 @@ impl Session {
     ) -> Result<(), Error> {
         let key = service.key;
         let rules = if reconciler.drains().contains_key(&key) {
-            let entries: Vec<DestinationEntry> = self.list_destinations(key).await?;
-            let counts = entries.iter().map(|e| ((key, e.destination.key), Connections::from(e)));
-            listing.connections.extend(counts);
-            ServiceRules::from_kernel(service, entries.iter().map(|entry| entry.destination))
+            let entries = self.destinations_of_listed::<DestinationEntry>(key).await?;
+            entries.map(|entries| {
+                let counts =
+                    entries.iter().map(|e| ((key, e.destination.key), ConnectionCounts::from(e)));
+                listing.connections.extend(counts);
+                ServiceRules::from_kernel(service, entries.iter().map(|entry| entry.destination))
+            })
         } else {
             self.rules(service).await?
         };
-        listing.rules.replace(key, Some(rules.into()));
+        listing.rules.replace(key, rules.map(Into::into));
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What draining has lowered, as a value that outlives its controller.
+//! The weights that draining has lowered, as a value that outlives its controller.
 
 use std::time::{Duration, SystemTime};
 
@@ -29,10 +29,10 @@ pub struct DrainEntry {
     pub destination: DestinationKey,
     /// The weight it had before.
     pub weight: u32,
-    /// When it is removed at the latest, by the wall clock; `None` where that is further than the
-    /// clock tells, and where it is wanted again and only its weight is to be taken back.
+    /// When it is removed at the latest, by the wall clock. `None` if the clock does not reach so
+    /// far, and if the destination is wanted again and only its weight is to be taken back.
     pub until: Option<SystemTime>,
-    /// Whether it drains, and is not wanted again already.
+    /// Whether it drains; `false` once it is wanted again.
     pub draining: bool,
 }
 
@@ -49,7 +49,7 @@ impl Drains {
 }
 
 impl DrainEntry {
-    /// How long it drains still, at most.
+    /// How much longer the destination may drain.
     pub(super) fn left(&self, now: SystemTime) -> Option<Duration> {
         self.draining.then(|| match self.until {
             Some(until) => until.duration_since(now).unwrap_or_default(),

@@ -1,14 +1,15 @@
-//! The error of a table that was to be made as wanted, and is not.
+//! The error for a table that could not be made as wanted.
 
 use std::fmt;
 
 use super::report::Report;
 
-/// Not all was done that was to be done to make a table as wanted: a change failed, the table could
-/// not be read, something is withheld until it is confirmed, or the caller called off the rest.
+/// A table that is not, or not wholly, as wanted: a change failed, the table could not be read,
+/// something is withheld until it is confirmed, or the caller called off the rest.
 ///
 /// It holds the [`Report`]. Its text says how much failed, why, and what to do; what failed for the
-/// same reason is one line. Its source is the first [`Error`](crate::Error), where one was the cause.
+/// same reason is one line. Its source is the first [`Error`](crate::Error), where one was the
+/// cause.
 ///
 /// ```no_run
 /// # use ipvs_netlink::{Policy, Ruleset, blocking::Client};
@@ -26,20 +27,23 @@ use super::report::Report;
 /// # Ok::<(), ipvs_netlink::Error>(())
 /// ```
 #[derive(Debug, Clone)]
+#[must_use = "it holds what was not done"]
 pub struct Incomplete(Box<Report>);
 
-impl Incomplete {
-    pub(super) fn new(report: Report) -> Self {
-        Self(Box::new(report))
+impl Report {
+    /// The report, where it is a [success](Self::is_success).
+    ///
+    /// # Errors
+    /// Something that was to be done is not. The error holds the report.
+    pub fn into_result(self) -> Result<Self, Incomplete> {
+        if self.is_success() { Ok(self) } else { Err(Incomplete(Box::new(self))) }
     }
+}
 
+impl Incomplete {
     /// What was done, and what was not.
     pub fn report(&self) -> &Report {
         &self.0
-    }
-
-    pub(super) fn report_mut(&mut self) -> &mut Report {
-        &mut self.0
     }
 
     /// The report by itself.
@@ -50,7 +54,7 @@ impl Incomplete {
 
 impl fmt::Display for Incomplete {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { changed, failed, called_off, draining, .. } = self.report();
+        let Report { changed, failed, called_off, draining, error, .. } = self.report();
         let plural = |count| if count == 1 { "" } else { "s" };
         f.write_str("cannot make the table as wanted: ")?;
         if *called_off {
@@ -61,7 +65,10 @@ impl fmt::Display for Incomplete {
             write!(f, ", {} failed", failed.len())?;
         }
         if *draining > 0 {
-            write!(f, ", {draining} destination{} draining", plural(*draining))?;
+            write!(f, ", {draining} destination{} left at weight 0", plural(*draining))?;
+        }
+        if error.is_some() && !called_off {
+            f.write_str("; plan again to go on")?;
         }
         self.report().write_reasons(f)
     }

@@ -1,4 +1,4 @@
-//! Bringing a wanted ruleset about: writing it, mending what others change, verifying, draining.
+//! Making a table as wanted: writing, mending what others change, verifying, draining.
 //!
 //! [`apply`](crate::blocking::Client::apply) carries out one plan and waits for what it drains. A
 //! [`Syncer`] lives as long as its controller: it knows the table and makes only what changed.
@@ -10,9 +10,11 @@ mod report;
 mod syncer;
 mod turns;
 
-pub use crate::reconcile::{End, Ended};
+pub use crate::reconcile::{DrainEnd, EndedDrain};
 pub use drains::{DrainEntry, Drains};
 pub use incomplete::Incomplete;
-pub use report::{Draining, Event, Failed, Progress, Report, Stage, Times};
+pub use report::{
+    DrainingDestination, FailedChange, Progress, Report, Stage, SyncEvent, SyncTimes,
+};
 pub use syncer::{MaxAge, Syncer};
 pub(crate) use turns::Turns;

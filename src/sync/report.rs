@@ -1,45 +1,44 @@
-//! What came of making a table as wanted, and how far it has come.
+//! Reports of rule sync: what was changed, what failed or was left, and the progress meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::apply::{Ending, Errors};
-use super::incomplete::Incomplete;
 use crate::error::{Cause, Error};
 use crate::model::{DestinationKey, ServiceKey};
-use crate::reconcile::{End, Ended, Reconciler, Tally};
+use crate::reconcile::{DrainEnd, EndedDrain, Reconciler, Subject, Tally};
 use crate::ruleset::past::Failure;
 use crate::ruleset::{Change, Excess, Left, Ruleset};
 
-/// What came of making a table as wanted.
+/// The result of making a table as wanted: what was changed, and what is still not as wanted.
 ///
 /// Every difference that stays is in exactly one of [`failed`](Self::failed), [`left`](Self::left)
 /// and [`draining`](Self::draining), in every pass and not only in the first.
 ///
-/// It prints in a few lines: what failed for the same reason is one of them. With the feature
-/// `serde` it is written, for logs.
+/// It prints in a few lines, one for each reason why changes failed. With the feature `serde` it is
+/// written, for logs.
 #[derive(Debug, Clone, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[must_use = "what failed is in the report: read it, or ask `into_result`"]
 #[non_exhaustive]
 pub struct Report {
-    /// How many changes were made. One whose answer was lost, and which is found to be made, counts.
+    /// How many changes were made, among them those whose answer was lost and that were found made.
     pub changed: usize,
     /// The changes that failed for good, each with the reason.
-    pub failed: Vec<Failed>,
-    /// What ended it early, if anything did: what comes after it was not done.
+    pub failed: Vec<FailedChange>,
+    /// The error that ended the sync early, if one did: nothing after it was done.
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
     pub error: Option<Error>,
-    /// Whether the caller called it off before all was done.
+    /// Whether the caller called the sync off before its end.
     pub called_off: bool,
-    /// What is not as wanted, and left so.
+    /// The differences that the policy leaves.
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_slice"))]
     pub left: Arc<[Left]>,
-    /// What would have been taken away, and is withheld until it is confirmed: nothing was done.
+    /// The losses that are withheld until they are confirmed, if any are. Drains that had begun go
+    /// on.
     pub excess: Option<Excess>,
-    /// How often what others had changed meanwhile was read and planned again.
+    /// How often services were read and planned again, since others had changed them meanwhile.
     pub rounds: usize,
     /// How many destinations were drained: removed when their connections had ended.
     pub drained: usize,
@@ -51,23 +50,36 @@ pub struct Report {
     pub gone: usize,
     /// How many destinations are being drained still.
     pub draining: usize,
-    /// When a pass is of use again, to go on draining or to try again what failed; of passes of a
-    /// syncer alone.
+    /// After how long the next pass of the syncer has something to do: to go on draining, or to try
+    /// again what failed. `None` if it has not, and in a report that is not of a pass.
     pub next: Option<Duration>,
     /// How long each part took.
-    pub times: Times,
+    pub times: SyncTimes,
     /// Each change that was made, in order, where the policy is
     /// [`detailed`](crate::Policy::detailed).
     pub made: Vec<Change>,
     /// Each drain that ended, where the policy is [`detailed`](crate::Policy::detailed).
-    pub ended: Vec<Ended>,
+    pub ended: Vec<EndedDrain>,
     /// Each destination that drains still, where the policy is
     /// [`detailed`](crate::Policy::detailed).
-    pub drains: Vec<Draining>,
+    pub drains: Vec<DrainingDestination>,
     #[cfg_attr(feature = "serde", serde(skip))]
     before: Ruleset,
     #[cfg_attr(feature = "serde", serde(skip))]
     touched: BTreeSet<ServiceKey>,
+}
+
+/// Why the kernel did not make a change, by the subject of the change.
+pub(super) type Errors = BTreeMap<Subject, Error>;
+
+/// How a run ended.
+pub(super) enum Ending {
+    /// Nothing more is to be done now.
+    Settled,
+    /// The caller called off the rest.
+    CalledOff,
+    /// Something could not be read: the table, or whether this kernel has IPVS.
+    Failed(Error),
 }
 
 impl Report {
@@ -75,14 +87,14 @@ impl Report {
         reconciler: &mut Reconciler,
         errors: &mut Errors,
         ending: Ending,
-        times: Times,
+        times: SyncTimes,
         now: Duration,
     ) -> Self {
         let called_off = matches!(ending, Ending::CalledOff);
         let error = if let Ending::Failed(error) = ending { Some(error) } else { None };
         let Tally { changed, rounds, ends, before, touched, made, ended } = reconciler.take_tally();
         let ends = |end| ends.get(&end).copied().unwrap_or_default();
-        let failed = reconciler.failed().map(|(change, failure)| Failed {
+        let failed = reconciler.failed().map(|(change, failure)| FailedChange {
             change: *change,
             error: error_of(change, *failure, errors),
         });
@@ -97,10 +109,10 @@ impl Report {
             left: reconciler.left(),
             excess: reconciler.excess().copied(),
             rounds,
-            drained: ends(End::Idle),
-            cut_off: ends(End::Deadline),
-            wanted_again: ends(End::WantedAgain),
-            gone: ends(End::Gone),
+            drained: ends(DrainEnd::Idle),
+            cut_off: ends(DrainEnd::Deadline),
+            wanted_again: ends(DrainEnd::WantedAgain),
+            gone: ends(DrainEnd::Gone),
             draining: reconciler.draining(),
             next: None,
             times,
@@ -112,24 +124,29 @@ impl Report {
         }
     }
 
-    /// Of a table that could not be read: nothing was changed.
+    /// The report of a table that could not be read: nothing was changed.
     pub(super) fn unread(error: Error) -> Self {
         Self { error: Some(error), ..Self::default() }
     }
 
-    /// Whether all was done that was to be done: nothing failed, nothing is withheld, and nobody
-    /// called it off. What the policy [leaves](Self::left) was not to be done, and what
-    /// [drains](Self::draining) after a pass of a syncer is under way.
-    pub fn is_success(&self) -> bool {
-        self.failed.is_empty() && self.error.is_none() && self.excess.is_none() && !self.called_off
+    /// Continues the report of a run whose table, with all changes, was lost.
+    pub(super) fn follows(&mut self, lost: Self) {
+        let Self { before, touched, times, .. } = lost;
+        for key in touched {
+            self.before.replace(key, before.share(key));
+            self.touched.insert(key);
+        }
+        self.times.read += times.read;
+        self.times.write += times.write;
+        self.times.verify += times.verify;
+        self.times.drain += times.drain;
     }
 
-    /// The report, where it is a [success](Self::is_success).
-    ///
-    /// # Errors
-    /// What was to be done is not, or not all of it. The error holds the report.
-    pub fn into_result(self) -> Result<Self, Incomplete> {
-        if self.is_success() { Ok(self) } else { Err(Incomplete::new(self)) }
+    /// Whether everything was done: nothing failed, nothing is withheld, and nobody called it off.
+    /// What the policy [leaves](Self::left) was not to be done, and what [drains](Self::draining)
+    /// after a pass of a syncer is under way.
+    pub fn is_success(&self) -> bool {
+        self.failed.is_empty() && self.error.is_none() && self.excess.is_none() && !self.called_off
     }
 
     /// The services that were to be changed, as they were before: a way back. Those of
@@ -157,12 +174,12 @@ impl Report {
     }
 }
 
-fn draining(reconciler: &Reconciler, now: Duration) -> Vec<Draining> {
+fn draining(reconciler: &Reconciler, now: Duration) -> Vec<DrainingDestination> {
     let all = reconciler.drains().iter();
     let all = all.flat_map(|(service, drains)| drains.iter().map(|drain| (*service, drain)));
     all.filter_map(|(service, (destination, drain))| {
         let left = drain.ends()?.saturating_sub(now);
-        Some(Draining { service, destination: *destination, weight: drain.before, left })
+        Some(DrainingDestination { service, destination: *destination, weight: drain.before, left })
     })
     .collect()
 }
@@ -177,6 +194,10 @@ fn error_of(change: &Change, failure: Failure, errors: &Errors) -> Error {
         Failure::Overruled => Cause::Overruled,
         Failure::NotKept => Cause::NotKept,
         Failure::Stopped => Cause::CalledOff,
+        // The future was dropped before the kernel's answer was read.
+        Failure::Unknown if !errors.get(&subject).is_some_and(Error::is_outcome_unknown) => {
+            Cause::Dropped
+        }
         _ => match errors.get(&subject) {
             Some(error) => return error.clone(),
             None => Cause::Stopped,
@@ -189,7 +210,7 @@ fn error_of(change: &Change, failure: Failure, errors: &Errors) -> Error {
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct Failed {
+pub struct FailedChange {
     /// The change.
     pub change: Change,
     /// Why. For a destination of a new service that was refused, why the service was.
@@ -201,7 +222,7 @@ pub struct Failed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct Draining {
+pub struct DrainingDestination {
     /// The service.
     pub service: ServiceKey,
     /// The destination.
@@ -216,7 +237,7 @@ pub struct Draining {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct Times {
+pub struct SyncTimes {
     /// Reading what was there.
     pub read: Duration,
     /// Writing.
@@ -230,22 +251,22 @@ pub struct Times {
 /// Something that happened while a table is made as wanted.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
-pub enum Event<'a> {
+pub enum SyncEvent<'a> {
     /// A change was made.
     Made(&'a Change),
     /// A change was not made. Where the reason passes, it is tried again.
     Failed(&'a Change, &'a Error),
-    /// How far it has come.
+    /// How far the sync has come.
     Progress(Progress),
 }
 
-/// How far it has come.
+/// How far a sync has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
     /// What is being done.
     pub stage: Stage,
-    /// How much of the stage is done.
+    /// How much of the stage is done, counted as the [`Stage`] says.
     pub done: usize,
     /// How much there is to do in it, as far as is known.
     pub total: usize,
@@ -269,18 +290,21 @@ impl fmt::Display for Report {
         write!(f, "{} change{plural} made", self.changed)?;
         for (count, what) in [
             (self.failed.len(), "failed"),
-            (self.left.len(), "left as they are"),
+            (
+                self.left.len(),
+                if self.left.len() == 1 { "left as it is" } else { "left as they are" },
+            ),
             (self.drained, "drained"),
             (self.cut_off, "cut off at the deadline"),
-            (self.wanted_again, "wanted again while they drained"),
-            (self.gone, "removed by others while they drained"),
+            (self.wanted_again, "wanted again while draining"),
+            (self.gone, "removed by others while draining"),
             (self.draining, "draining"),
         ] {
             if count > 0 {
                 write!(f, ", {count} {what}")?;
             }
         }
-        let Times { read, write, verify, drain } = self.times;
+        let SyncTimes { read, write, verify, drain } = self.times;
         let times = [(read, "read"), (write, "wrote"), (verify, "verified"), (drain, "drained")];
         for (time, what) in times.into_iter().filter(|(time, _)| !time.is_zero()) {
             write!(f, "; {what} in {time:.1?}")?;
@@ -293,19 +317,19 @@ impl fmt::Display for Report {
 }
 
 impl Report {
-    /// Writes why it is not a success: what failed for the same reason is one line.
+    /// Writes why the sync is not a success, one line for each reason.
     pub(super) fn write_reasons(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(excess) = &self.excess {
             write!(f, "\nwithheld until it is confirmed: the plan {excess}")?;
         }
-        let mut reasons = BTreeMap::<String, (&Failed, usize)>::new();
+        let mut reasons = BTreeMap::<String, (&FailedChange, usize)>::new();
         for failed in &self.failed {
             let entry = reasons.entry(failed.error.reason()).or_insert((failed, 0));
             entry.1 += 1;
         }
         let mut reasons: Vec<_> = reasons.into_values().collect();
         reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        for (Failed { error, .. }, count) in reasons {
+        for (FailedChange { error, .. }, count) in reasons {
             write!(f, "\n{error}")?;
             if count > 1 {
                 write!(f, " [{count} changes failed for this reason]")?;

@@ -5,9 +5,9 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::apply::{Drive, Ending, Errors};
+use super::apply::{Drive, Seen};
 use super::drains::{DrainEntry, Drains};
-use super::report::Report;
+use super::report::{Ending, Errors, Report};
 use super::turns::Turns;
 use crate::model::{Destination, DestinationKey, Invalid, Service, ServiceKey};
 use crate::reconcile::{Reconciler, Subject};
@@ -16,25 +16,25 @@ use crate::ruleset::{Change, Policy, Ruleset};
 
 /// Keeps a table as wanted, over the life of a controller.
 ///
-/// It holds what is wanted and what it knows of the table. [`Client::pass`](crate::blocking::Client::pass) brings the one to the
-/// other: a pass without changes makes no system call, and a change costs its own size, not that
-/// of the table.
+/// It holds what is wanted and what it knows of the table.
+/// [`Client::pass`](crate::blocking::Client::pass) brings the one to the other: a pass without
+/// changes makes no system call, and a change costs its own size, not that of the table.
 ///
 /// What the kernel refuses is said in every pass, and tried again when
-/// [`Report::next`](crate::sync::Report::next) says: after a second first, then after growing waits
-/// of up to five minutes, one wait for all that has failed, and after a second again once something
-/// else fails. It is tried at once where something else is wanted of the service. Changes that fail
-/// since others were at work, or whose outcome is unknown, have the services they concern read again
-/// in the same pass. Nothing is removed before [`want`](Self::want) was called once.
+/// [`Report::next`](crate::Report::next) says: after a second first, then after growing waits of up
+/// to five minutes, one wait for all that has failed, and after a second again once something else
+/// fails. It is tried at once where something else is wanted of the service. Changes that fail
+/// since others were at work, or whose outcome is unknown, have the services they concern read
+/// again in the same pass. Nothing is removed before [`want`](Self::want) was called once.
 ///
 /// IPVS tells nobody of changes, so what others do shows by reading alone:
 /// [`max_age`](Self::max_age) says after how long a pass reads the whole table anew, and
 /// [`resync`](Self::resync) has the next one do so.
 ///
-/// A controller that stops, or is killed, between or within two passes leaves a table in which every
-/// service has at least what it had and what is wanted of it. The next syncer goes on from there. It
-/// begins the deadlines of drains anew and does not know who set a weight to 0, unless it is given
-/// the [`drains`](Self::drains) of the one before.
+/// A controller that stops, or is killed, between or within two passes leaves a table in which
+/// every service has at least what it had and what is wanted of it. The next syncer goes on from
+/// there. It begins the deadlines of drains anew and does not know who set a weight to 0, unless it
+/// is given the [`drains`](Self::drains) of the one before.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -58,17 +58,14 @@ pub struct Syncer {
     max_age: MaxAge,
     /// When the reconciler's time began, by the clock of the client of the first pass.
     start: Option<Instant>,
-    /// Which load of the module the last pass has met, by the family's number.
-    module: Option<u16>,
-    /// When the whole table was read last, and how long that took.
-    read: Option<(Duration, Duration)>,
-    /// The drains of before a restart, until the first pass.
+    seen: Seen,
+    /// The drains to resume after a restart, until the first pass takes them.
     resumed: Vec<DrainEntry>,
-    /// What failed in the last pass, how often in a row that was tried, and when to try it again.
+    /// What failed in the last pass, how often it was tried in a row, and when to try it again.
     failing: BTreeSet<Subject>,
     failures: u32,
     retry: Option<Duration>,
-    /// The time of the last pass by the reconciler's clock and by the wall's.
+    /// The time of the last pass by the reconciler's clock and by the wall's, where it could drain.
     last: (Duration, SystemTime),
 }
 
@@ -113,7 +110,7 @@ impl From<Duration> for MaxAge {
 
 /// The first wait after a pass that failed.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The longest.
+/// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 impl Syncer {
@@ -125,8 +122,7 @@ impl Syncer {
             errors: Errors::new(),
             max_age: MaxAge::default(),
             start: None,
-            module: None,
-            read: None,
+            seen: Seen::default(),
             resumed: Vec::new(),
             failing: BTreeSet::new(),
             failures: 0,
@@ -149,8 +145,8 @@ impl Syncer {
         self
     }
 
-    /// What draining has lowered, to be kept for the next syncer; as of the last pass, with what was
-    /// resumed since.
+    /// What draining has lowered, to be kept for the next syncer; as of the last pass, with what
+    /// was resumed since.
     pub fn drains(&self) -> Drains {
         let (now, wall) = self.last;
         let all = self.reconciler.drains().iter();
@@ -184,8 +180,8 @@ impl Syncer {
         self.reconciler.reread();
     }
 
-    /// Has the next pass take away what [`Policy::at_most`] withholds, whatever is wanted then. A pass
-    /// that could not read the table leaves that to the one after it.
+    /// Has the next pass take away what [`Policy::at_most`] withholds, whatever is wanted then. A
+    /// pass that could not read the table leaves that to the one after it.
     pub fn confirm(&mut self) {
         self.reconciler.confirm();
     }
@@ -212,40 +208,50 @@ impl Syncer {
     /// Those of [`Ruleset::insert_destination`].
     pub fn want_destination(
         &mut self,
-        service: ServiceKey,
+        service: impl Into<ServiceKey>,
         destination: Destination,
     ) -> Result<(), Invalid> {
+        let service = service.into();
         self.reconciler.want(service, |wanted| {
             Ok(wanted.insert_destination(service, destination)? != Some(destination))
         })
     }
 
     /// Wants a service no more.
-    pub fn drop_service(&mut self, key: ServiceKey) {
+    pub fn drop_service(&mut self, key: impl Into<ServiceKey>) {
+        let key = key.into();
         let remove = |wanted: &mut Ruleset| Ok::<_, Infallible>(wanted.take(key).is_some());
         let Ok(()) = self.reconciler.want(key, remove);
     }
 
     /// Wants a destination no more.
-    pub fn drop_destination(&mut self, service: ServiceKey, key: impl Into<DestinationKey>) {
-        let key = key.into();
+    pub fn drop_destination(
+        &mut self,
+        service: impl Into<ServiceKey>,
+        key: impl Into<DestinationKey>,
+    ) {
+        let (service, key) = (service.into(), key.into());
         let Ok(()) = self.reconciler.want(service, |wanted| {
             Ok::<_, Infallible>(wanted.remove_destination(service, key).is_some())
         });
     }
 
-    /// Prepares for a pass at this time.
+    /// Prepares the reconciler for a pass that begins at this time.
     fn begin(&mut self, now: Duration) {
         self.reconciler.begin();
+        let is_draining = !self.reconciler.drains().is_empty() || !self.resumed.is_empty();
+        if is_draining || self.reconciler.policy().draining.deadline.is_some() {
+            // Noted before the first drain begins, since the pass may be dropped at any await.
+            self.last = (now, SystemTime::now());
+        }
         if !self.resumed.is_empty() {
-            let wall = SystemTime::now();
-            self.last = (now, wall);
+            let (_, wall) = self.last;
             self.reconciler.resume(self.resumed.drain(..).map(|entry| {
                 let deadline = entry.left(wall).map(|left| now.saturating_add(left));
                 (entry.service, entry.destination, Drain::new(entry.weight, deadline))
             }));
         }
-        let age = self.read.and_then(|(at, took)| Some((at, self.max_age.after(took)?)));
+        let age = self.seen.reading.and_then(|(at, took)| Some((at, self.max_age.after(took)?)));
         if age.is_some_and(|(at, age)| now.saturating_sub(at) >= age) {
             self.reconciler.reread();
         } else if self.retry.is_some_and(|retry| now >= retry) {
@@ -255,10 +261,6 @@ impl Syncer {
 
     /// Notes when to try again what failed.
     fn end(&mut self, now: Duration, is_cut_short: bool) {
-        // The wall's clock costs a system call on some machines, and is for drains alone.
-        if !self.reconciler.drains().is_empty() {
-            self.last = (now, SystemTime::now());
-        }
         let of = |(change, _): &(Change, _)| (change.service(), change.destination());
         let failing: BTreeSet<_> = self.reconciler.failed().map(of).collect();
         let is_new = !failing.is_subset(&self.failing);
@@ -280,23 +282,19 @@ impl Turns<'_> {
         let start = *syncer.start.get_or_insert(begin);
         let now = begin.saturating_duration_since(start);
         syncer.begin(now);
-        let was_unread = syncer.reconciler.known().is_none();
-        let mut drive = Drive::new(&mut syncer.reconciler, &mut syncer.errors, start, |_| {
-            ControlFlow::Continue(())
-        });
-        (drive.waits, drive.module) = (false, syncer.module);
+        let Syncer { reconciler, errors, seen, .. } = syncer;
+        let mut drive = Drive::new(reconciler, errors, seen, start, |_| ControlFlow::Continue(()));
+        drive.waits = false;
         let ending = drive.run(self).await;
         let times = drive.times;
-        syncer.module = drive.module;
-        let was_read = was_unread || !times.read.is_zero();
-        if was_read && syncer.reconciler.known().is_some() {
-            syncer.read = Some((now, times.read));
-        }
         let now = self.take().await.now().saturating_duration_since(start);
-        syncer.end(now, matches!(ending, Ending::Failed(_)));
+        let is_cut_short = matches!(ending, Ending::Failed(_));
+        syncer.end(now, is_cut_short);
         let mut report =
             Report::new(&mut syncer.reconciler, &mut syncer.errors, ending, times, now);
-        let next = syncer.reconciler.next_count().into_iter().chain(syncer.retry).min();
+        // Where the table could not be read, connections cannot be counted earlier.
+        let next_count = syncer.reconciler.next_count().filter(|_| !is_cut_short);
+        let next = next_count.into_iter().chain(syncer.retry).min();
         report.next = next.map(|at| at.saturating_sub(now));
         report
     }

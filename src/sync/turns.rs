@@ -1,4 +1,4 @@
-//! The taking of turns: whose the session is, step by step, while a table is made as wanted.
+//! Taking turns: rule sync holds the session for one step at a time.
 
 use std::ops::{Deref, DerefMut};
 
@@ -7,17 +7,17 @@ use async_lock::{Mutex, MutexGuard};
 
 use crate::session::Session;
 
-/// How the session is come by for a step. Between two steps, and while a destination drains, it is
+/// How a step gets the session. Between two steps, and while a destination drains, the session is
 /// free for others.
 pub(crate) enum Turns<'a> {
-    /// Nobody else has it.
+    /// The session is ours alone.
     Sole(&'a mut Session),
-    /// It is shared with a client's clones.
+    /// The session is shared with the clones of a client.
     #[cfg(any(feature = "tokio", feature = "smol"))]
     Shared(&'a Mutex<Session>),
 }
 
-/// The session, until this is dropped.
+/// The session for one step; dropping this frees it.
 pub(super) enum Turn<'a> {
     Sole(&'a mut Session),
     #[cfg(any(feature = "tokio", feature = "smol"))]

@@ -6,45 +6,47 @@ use std::time::Instant;
 
 use netlink_sys::AsyncSocket;
 
-use super::netlink::{receive_capacity, receive_now, send_capacity};
-use super::{AsyncTransport, Origin, Received, Sleep};
+use super::blocking::{receive_capacity, receive_now, send_capacity};
+use super::{AsyncTransport, Received, Sleep, SocketOrigin};
 
-/// What tells one reactor from another.
+/// What a socket needs of a reactor, such as tokio's.
 pub(crate) trait Reactor: Sized + Send + 'static {
     type Socket: AsyncSocket + Send;
 
     /// The reactor of the caller.
     fn current() -> io::Result<Self>;
-    /// Opens a socket; where this reactor has ended, on that of the caller, and goes on there.
-    fn socket(&mut self, origin: &Origin) -> io::Result<Self::Socket>;
-    /// Waits until then, wherever the future is polled.
+    /// Opens a socket on this reactor or, once that has ended, on the caller's, and stays with it.
+    fn socket(&mut self, origin: &SocketOrigin) -> io::Result<Self::Socket>;
+    /// Waits until that time, wherever the future is polled.
     fn timer(&self, until: Instant) -> Sleep;
+    /// The error of whoever was waiting when this reactor ended; says what to do.
+    fn explained(error: io::Error) -> io::Error;
 }
 
 /// A generic-netlink socket on a reactor.
 pub(crate) struct Evented<R: Reactor> {
     reactor: R,
     socket: R::Socket,
-    origin: Origin,
+    origin: SocketOrigin,
     /// Runs while a receive waits.
     timer: Option<(Instant, Sleep)>,
 }
 
 impl<R: Reactor> Evented<R> {
-    pub(crate) fn from_origin(origin: Origin) -> io::Result<Self> {
+    pub(crate) fn from_origin(origin: SocketOrigin) -> io::Result<Self> {
         let mut reactor = R::current()?;
         let socket = open(&mut reactor, &origin)?;
         Ok(Self { reactor, socket, origin, timer: None })
     }
 }
 
-fn open<R: Reactor>(reactor: &mut R, origin: &Origin) -> io::Result<R::Socket> {
+fn open<R: Reactor>(reactor: &mut R, origin: &SocketOrigin) -> io::Result<R::Socket> {
     let mut socket = reactor.socket(origin)?;
     origin.configure(socket.socket_mut())?;
     Ok(socket)
 }
 
-/// Whether an error is not the system's, but of a reactor that has ended.
+/// Whether an error is of a reactor that has ended, and not of the system.
 pub(super) fn is_of_the_reactor(error: &io::Error) -> bool {
     error.raw_os_error().is_none()
 }
@@ -75,10 +77,10 @@ impl<R: Reactor> AsyncTransport for Evented<R> {
         }
         if let Poll::Ready(outcome) = self.socket.poll_recv(context, buffer) {
             self.timer = None;
-            // It does not tell the length of a datagram that was longer.
+            // A full buffer may have cut the datagram: `netlink-sys` does not tell its length.
             let whole = buffer.len() < buffer.capacity();
             let received = if whole { Received::Whole } else { Received::Truncated };
-            return Poll::Ready(outcome.map(|()| received));
+            return Poll::Ready(outcome.map(|()| received).map_err(R::explained));
         }
         if self.timer.as_ref().is_none_or(|(running, _)| *running != deadline) {
             self.timer = Some((deadline, self.reactor.timer(deadline)));

@@ -8,15 +8,15 @@ use rustix::net::sockopt;
 
 use crate::namespace::Namespace;
 
-/// Makes sockets that are all alike, so that one can take the place of another.
+/// Makes sockets that are alike, so that a new one can take the place of one that failed.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Origin {
+pub(crate) struct SocketOrigin {
     namespace: Namespace,
     receive_buffer: Option<usize>,
     send_buffer: Option<usize>,
 }
 
-impl Origin {
+impl SocketOrigin {
     pub(crate) fn new(
         namespace: Option<&Path>,
         receive_buffer: Option<usize>,
@@ -33,12 +33,12 @@ impl Origin {
         self.namespace.run(make)
     }
 
-    /// Makes a new socket one that speaks with the kernel alone.
+    /// Connects a new socket to the kernel and sets its options.
     pub(super) fn configure(&self, socket: &mut Socket) -> io::Result<()> {
         socket.bind_auto()?;
         // Connected, the socket takes datagrams from no other process.
         socket.connect(&SocketAddr::new(0, 0))?;
-        // Kernels before 4.12 and 4.3 know neither, and do without.
+        // Both are optional: absent before Linux 4.12 and 4.3.
         let _ = socket.set_ext_ack(true);
         let _ = socket.set_cap_ack(true);
         // Beyond the system's limit if permitted, else up to it.

@@ -8,7 +8,7 @@ use netlink_sys::protocols::NETLINK_GENERIC;
 use netlink_sys::{AsyncSocket, SmolSocket};
 
 use super::evented::Reactor;
-use super::{Origin, Sleep};
+use super::{Sleep, SocketOrigin};
 
 pub(crate) struct Smol;
 
@@ -19,7 +19,7 @@ impl Reactor for Smol {
         Ok(Self)
     }
 
-    fn socket(&mut self, origin: &Origin) -> io::Result<SmolSocket> {
+    fn socket(&mut self, origin: &SocketOrigin) -> io::Result<SmolSocket> {
         origin.make(|| SmolSocket::new(NETLINK_GENERIC))
     }
 
@@ -28,5 +28,9 @@ impl Reactor for Smol {
             Timer::at(until).await;
             Ok(())
         })
+    }
+
+    fn explained(error: io::Error) -> io::Error {
+        error
     }
 }

@@ -1,7 +1,8 @@
-//! tokio's reactor and timers: those of the runtime that the client was connected on, wherever it is
-//! polled.
+//! tokio's reactor and timers: those of the runtime that the client was connected on, wherever it
+//! is polled.
 
 use std::io;
+use std::panic::{UnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use netlink_sys::protocols::NETLINK_GENERIC;
@@ -11,16 +12,16 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
 use super::evented::{Reactor, is_of_the_reactor};
-use super::{Origin, Sleep};
+use super::{Sleep, SocketOrigin};
 
 pub(crate) struct Tokio(Handle);
 
 impl Tokio {
-    fn open(&self, origin: &Origin) -> io::Result<TokioSocket> {
+    fn open(&self, origin: &SocketOrigin) -> io::Result<TokioSocket> {
         // The socket may be opened on a thread that is none of the runtime's.
         origin.make(|| {
             let _entered = self.0.enter();
-            TokioSocket::new(NETLINK_GENERIC)
+            unless_disabled(|| TokioSocket::new(NETLINK_GENERIC))?
         })
     }
 }
@@ -30,17 +31,16 @@ impl Reactor for Tokio {
 
     fn current() -> io::Result<Self> {
         let text = "no tokio runtime here; connect inside of one, with I/O and time enabled";
-        let runtime = Handle::try_current().map_err(|_| io::Error::other(text))?;
-        // A runtime without timers shows when a client is connected, and not at its first wait.
-        drop(sleep(Duration::ZERO));
-        Ok(Self(runtime))
+        runtime_here(text).map(Self)
     }
 
-    fn socket(&mut self, origin: &Origin) -> io::Result<TokioSocket> {
+    fn socket(&mut self, origin: &SocketOrigin) -> io::Result<TokioSocket> {
         match self.open(origin) {
-            Err(error) if is_of_the_reactor(&error) => {
-                self.0 = successor()?;
-                self.open(origin)
+            Err(error) if has_ended(&error) => {
+                let next = Self(runtime_here(ENDED)?);
+                let socket = next.open(origin)?;
+                *self = next;
+                Ok(socket)
             }
             outcome => outcome,
         }
@@ -53,18 +53,38 @@ impl Reactor for Tokio {
             if wait_on(&runtime, until).await {
                 return Ok(());
             }
-            let waited = wait_on(&successor()?, until).await;
+            let waited = wait_on(&runtime_here(ENDED)?, until).await;
             if waited { Ok(()) } else { Err(io::Error::other(ENDED)) }
         })
+    }
+
+    fn explained(error: io::Error) -> io::Error {
+        if has_ended(&error) { io::Error::other(ENDED) } else { error }
     }
 }
 
 const ENDED: &str = "the tokio runtime that the client was connected on has ended; use the client \
                      inside of another, or connect anew";
 
-/// The runtime of the caller, which takes the place of one that has ended.
-fn successor() -> io::Result<Handle> {
-    Handle::try_current().map_err(|_| io::Error::other(ENDED))
+const DISABLED: &str = "the tokio runtime here has I/O or time disabled; build it with enable_all(), or \
+                        use the client inside of one that was";
+
+/// Whether an error is the one by which tokio says that its runtime has ended.
+fn has_ended(error: &io::Error) -> bool {
+    is_of_the_reactor(error) && error.kind() != io::ErrorKind::Unsupported
+}
+
+/// The runtime of the caller, which must have timers: a lack of them is an error here, and not at
+/// the first wait.
+fn runtime_here(unless_inside: &str) -> io::Result<Handle> {
+    let runtime = Handle::try_current().map_err(|_| io::Error::other(unless_inside))?;
+    unless_disabled(|| drop(sleep(Duration::ZERO)))?;
+    Ok(runtime)
+}
+
+/// Asks a runtime for I/O and timers by catching tokio's panic, since tokio has no question for it.
+fn unless_disabled<T>(make: impl FnOnce() -> T + UnwindSafe) -> io::Result<T> {
+    catch_unwind(make).map_err(|_| io::Error::new(io::ErrorKind::Unsupported, DISABLED))
 }
 
 /// Waits on a runtime, and tells whether the runtime lasted as long.
@@ -90,7 +110,7 @@ mod tests {
     }
 
     fn open() -> io::Result<TokioTransport> {
-        TokioTransport::from_origin(Origin::default())
+        TokioTransport::from_origin(SocketOrigin::default())
     }
 
     async fn send(transport: &mut TokioTransport) -> io::Result<()> {
@@ -121,7 +141,7 @@ mod tests {
         });
     }
 
-    /// Once: what was sent first in another runtime failed.
+    /// Once: the first request after the runtime had changed failed.
     #[test]
     fn a_socket_goes_on_in_another_runtime_once_its_own_has_ended() {
         let mut transport = runtime().block_on(async { open() }).unwrap();
@@ -143,10 +163,65 @@ mod tests {
         });
     }
 
+    /// A runtime of tokio without I/O or without timers.
+    fn lacking(enable: fn(&mut Builder) -> &mut Builder) -> Runtime {
+        enable(&mut Builder::new_current_thread()).build().unwrap()
+    }
+
+    const LACKING: [fn(&mut Builder) -> &mut Builder; 3] =
+        [|builder| builder, Builder::enable_io, Builder::enable_time];
+
+    #[track_caller]
+    fn assert_is_explained(error: &io::Error, text: &str) {
+        assert!(error.to_string().contains(text), "{error}");
+    }
+
     /// Once: it panicked.
     #[test]
     fn connecting_outside_of_a_runtime_is_an_error() {
         let error = smol::block_on(crate::Client::connect_tokio()).err().unwrap();
         assert!(error.to_string().contains("no tokio runtime here"), "{error}");
+    }
+
+    /// Once: it panicked.
+    #[test]
+    fn connecting_where_io_or_time_is_disabled_is_an_error() {
+        for enable in LACKING {
+            let error = lacking(enable).block_on(async { open() }).err().unwrap();
+            assert_is_explained(&error, "enable_all()");
+        }
+    }
+
+    /// Once: opening the socket anew panicked, and so did waiting, in a task.
+    #[test]
+    fn after_the_end_of_its_runtime_one_that_lacks_something_is_an_error() {
+        for enable in LACKING {
+            let mut transport = runtime().block_on(async { open() }).unwrap();
+            lacking(enable).block_on(async {
+                let not_sent = send(&mut transport).await.unwrap_err();
+                assert_eq!(not_sent.kind(), io::ErrorKind::NotConnected);
+                for _ in 0..2 {
+                    assert_is_explained(&transport.reopen().unwrap_err(), "enable_all()");
+                }
+            });
+            // And in one that lacks nothing it goes on.
+            runtime().block_on(async {
+                transport.reopen().unwrap();
+                send(&mut transport).await.unwrap();
+            });
+        }
+        let mut transport = runtime().block_on(async { open() }).unwrap();
+        for enable in [LACKING[0], LACKING[1]] {
+            let waited = lacking(enable).block_on(transport.sleep(Instant::now() + MOMENT));
+            assert_is_explained(&waited.unwrap_err(), "enable_all()");
+        }
+    }
+
+    /// Once: tokio's words for it, which do not say what to do.
+    #[test]
+    fn an_operation_under_way_when_its_runtime_ends_says_what_to_do() {
+        let mut transport = runtime().block_on(async { open() }).unwrap();
+        let error = smol::block_on(receive(&mut transport)).unwrap_err();
+        assert_is_explained(&error, "use the client inside of another, or connect anew");
     }
 }

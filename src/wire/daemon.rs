@@ -3,90 +3,43 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::DecodeError;
-use super::reader::{Value, for_each_attribute, nested};
-use super::uapi::{daemon as attribute, top};
-use super::writer::Attributes;
+use super::codec::{Ipv4, Ipv6, NulString, U8, U16Native, U32Native};
+use super::reader::{for_each_attribute, nested};
+use super::table::attributes;
 use crate::model::{DaemonRole, InterfaceName, SyncDaemon};
+use crate::uapi::ipvs::{daemon as attribute, message};
 
-/// A sync daemon's attributes, each as the kernel has it; what is `None` is not in the message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct DaemonAttributes {
-    /// `STATE`: 1 master, 2 backup.
-    pub state: Option<u32>,
-    /// `MCAST_IFN`; an empty one is `None`.
-    pub interface: Option<InterfaceName>,
-    /// `SYNC_ID`.
-    pub sync_id: Option<u32>,
-    /// `SYNC_MAXLEN`, in bytes.
-    pub max_length: Option<u16>,
-    /// `MCAST_GROUP`.
-    pub group: Option<Ipv4Addr>,
-    /// `MCAST_GROUP6`.
-    pub group6: Option<Ipv6Addr>,
-    /// `MCAST_PORT`, in host order on the wire, too.
-    pub port: Option<u16>,
-    /// `MCAST_TTL`.
-    pub ttl: Option<u8>,
+attributes! {
+    /// A sync daemon's attributes, each as the kernel has it; what is `None` is not in the message.
+    pub struct DaemonAttributes of crate::uapi::ipvs::daemon {
+        /// `STATE`: 1 master, 2 backup.
+        state: u32 = STATE, "STATE", U32Native;
+        /// `MCAST_IFN`; an empty one is `None`.
+        interface: InterfaceName = INTERFACE, "MCAST_IFN", NulString<15>;
+        /// `SYNC_ID`.
+        sync_id: u32 = SYNC_ID, "SYNC_ID", U32Native;
+        /// `SYNC_MAXLEN`, in bytes.
+        max_length: u16 = MAX_LENGTH, "SYNC_MAXLEN", U16Native;
+        /// `MCAST_PORT`, in host order on the wire, too.
+        port: u16 = PORT, "MCAST_PORT", U16Native;
+        /// `MCAST_TTL`.
+        ttl: u8 = TTL, "MCAST_TTL", U8;
+        /// `MCAST_GROUP6`.
+        group6: Ipv6Addr = GROUP6, "MCAST_GROUP6", Ipv6;
+        /// `MCAST_GROUP`.
+        group: Ipv4Addr = GROUP, "MCAST_GROUP", Ipv4;
+    }
 }
 
 impl DaemonAttributes {
-    #[inline(always)]
-    pub(crate) fn encode<S: Attributes>(&self, sink: &mut S) {
-        if let Some(state) = self.state {
-            sink.u32_native(attribute::STATE, state);
-        }
-        if let Some(interface) = self.interface {
-            sink.string(attribute::INTERFACE, interface.as_str());
-        }
-        if let Some(sync_id) = self.sync_id {
-            sink.u32_native(attribute::SYNC_ID, sync_id);
-        }
-        if let Some(max_length) = self.max_length {
-            sink.u16_native(attribute::MAX_LENGTH, max_length);
-        }
-        if let Some(port) = self.port {
-            sink.u16_native(attribute::PORT, port);
-        }
-        if let Some(ttl) = self.ttl {
-            sink.u8(attribute::TTL, ttl);
-        }
-        if let Some(group) = self.group6 {
-            sink.array(attribute::GROUP6, group.octets());
-        }
-        if let Some(group) = self.group {
-            sink.array(attribute::GROUP, group.octets());
-        }
-    }
-
     /// Decodes the daemon of an answer.
-    pub(crate) fn of_answer(answer: &[u8]) -> Result<Self, DecodeError> {
-        Self::decode(nested(answer, top::DAEMON, "DAEMON")?)
+    pub(crate) fn from_answer(answer: &[u8]) -> Result<Self, DecodeError> {
+        Self::decode(nested(answer, message::DAEMON, "DAEMON")?)
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut daemon = Self::default();
-        for_each_attribute(bytes, |kind, bytes| {
-            let value = |name| Value::new(name, bytes);
-            match kind {
-                attribute::STATE => daemon.state = Some(value("STATE").u32_native()?),
-                attribute::INTERFACE => daemon.interface = value("MCAST_IFN").name()?,
-                attribute::SYNC_ID => daemon.sync_id = Some(value("SYNC_ID").u32_native()?),
-                attribute::MAX_LENGTH => {
-                    daemon.max_length = Some(value("SYNC_MAXLEN").u16_native()?);
-                }
-                attribute::GROUP => {
-                    daemon.group = Some(value("MCAST_GROUP").take::<4>()?.into());
-                }
-                attribute::GROUP6 => {
-                    daemon.group6 = Some(value("MCAST_GROUP6").take::<16>()?.into());
-                }
-                attribute::PORT => daemon.port = Some(value("MCAST_PORT").u16_native()?),
-                attribute::TTL => daemon.ttl = Some(value("MCAST_TTL").u8()?),
-                _ => {}
-            }
-            Ok(())
-        })?;
+        for_each_attribute(bytes, |kind, bytes| daemon.decode_one(kind, bytes).map(drop))?;
         Ok(daemon)
     }
 }

@@ -1,14 +1,15 @@
-//! What can be wrong with bytes.
+//! The error of decoding: which attribute is wrong, and how.
 
-/// Bytes that do not say what they should.
+/// Why bytes are no message of the family.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// An attribute that must be there is not.
+    /// An attribute is missing that every message of the kind has.
     #[error("the attribute {0} is missing")]
     Missing(&'static str),
     /// An attribute is shorter than its type.
     #[error("the attribute {name} has {length} bytes, {needed} are needed")]
+    #[non_exhaustive]
     Short {
         /// The attribute.
         name: &'static str,
@@ -19,16 +20,17 @@ pub enum DecodeError {
     },
     /// An attribute's value has no meaning here.
     #[error("the attribute {name} is {value}")]
+    #[non_exhaustive]
     Value {
         /// The attribute.
         name: &'static str,
         /// The value, and what is wrong with it.
         value: String,
     },
-    /// A command number that is none of the family's seventeen.
+    /// The family has no command of this number.
     #[error("{0} is not a command of IPVS")]
     Command(u8),
-    /// A datagram that is not made of netlink messages.
+    /// The datagram is not made of netlink messages.
     #[error("{0}")]
     Framing(String),
 }

@@ -3,85 +3,30 @@
 use netlink_packet_core::{Emitable, ParseableParametrized};
 use netlink_packet_generic::{GenlFamily, GenlHeader};
 
-use super::reader::{Value, for_each_attribute};
+use super::codec::U32Native;
+use super::reader::{for_each_attribute, required};
 use super::stats::Counters;
-use super::uapi::{FAMILY_NAME, FAMILY_VERSION, info, top};
-use super::writer::{Attributes, Length, Slice};
+use super::table::attributes;
+use super::writer::{Length, Sink, Slice, Written};
 use super::{DaemonAttributes, DecodeError, DestinationAttributes, ServiceAttributes};
 use crate::model::{Info, Timeouts, Version};
-
-/// The family's commands.
-///
-/// The answer to a `Get…` carries the number of the command that sets what was asked for;
-/// [`SetInfo`](Self::SetInfo) is an answer only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-#[allow(missing_docs)] // The names say it.
-pub enum Command {
-    NewService = 1,
-    SetService = 2,
-    DelService = 3,
-    GetService = 4,
-    NewDest = 5,
-    SetDest = 6,
-    DelDest = 7,
-    GetDest = 8,
-    NewDaemon = 9,
-    DelDaemon = 10,
-    GetDaemon = 11,
-    SetConfig = 12,
-    GetConfig = 13,
-    SetInfo = 14,
-    GetInfo = 15,
-    Zero = 16,
-    Flush = 17,
-}
-
-impl Command {
-    /// All commands, by their numbers.
-    pub const ALL: [Self; 17] = [
-        Self::NewService,
-        Self::SetService,
-        Self::DelService,
-        Self::GetService,
-        Self::NewDest,
-        Self::SetDest,
-        Self::DelDest,
-        Self::GetDest,
-        Self::NewDaemon,
-        Self::DelDaemon,
-        Self::GetDaemon,
-        Self::SetConfig,
-        Self::GetConfig,
-        Self::SetInfo,
-        Self::GetInfo,
-        Self::Zero,
-        Self::Flush,
-    ];
-
-    /// The command's number.
-    pub fn number(self) -> u8 {
-        self as u8
-    }
-}
+use crate::uapi::Command;
+use crate::uapi::ipvs::{FAMILY_NAME, FAMILY_VERSION, message};
 
 impl TryFrom<u8> for Command {
     type Error = DecodeError;
 
     #[inline]
     fn try_from(number: u8) -> Result<Self, DecodeError> {
-        usize::from(number)
-            .checked_sub(1)
-            .and_then(|index| Self::ALL.get(index).copied())
-            .ok_or(DecodeError::Command(number))
+        Self::from_number(number).ok_or(DecodeError::Command(number))
     }
 }
 
 /// A message of the family: what follows the generic-netlink header.
 ///
 /// ```
-/// use netlink_packet_core::Emitable;
-/// use netlink_packet_generic::GenlMessage;
+/// use ipvs_netlink::wire::netlink_packet_core::Emitable;
+/// use ipvs_netlink::wire::netlink_packet_generic::GenlMessage;
 /// use ipvs_netlink::wire::{Command, Message};
 ///
 /// let flush = GenlMessage::from_payload(Message::new(Command::Flush));
@@ -100,16 +45,32 @@ pub struct Message {
     pub destination: Option<DestinationAttributes>,
     /// `DAEMON`.
     pub daemon: Option<DaemonAttributes>,
-    /// `TIMEOUT_TCP`, in seconds.
-    pub tcp_timeout: Option<u32>,
-    /// `TIMEOUT_TCP_FIN`, in seconds.
-    pub tcp_fin_timeout: Option<u32>,
-    /// `TIMEOUT_UDP`, in seconds.
-    pub udp_timeout: Option<u32>,
-    /// `VERSION`, of [`Command::SetInfo`] only.
-    pub version: Option<u32>,
-    /// `CONN_TAB_SIZE`, of [`Command::SetInfo`] only.
-    pub connection_table_size: Option<u32>,
+    /// `TIMEOUT_TCP`, `TIMEOUT_TCP_FIN` and `TIMEOUT_UDP`.
+    pub timeouts: TimeoutAttributes,
+    /// `VERSION` and `CONN_TAB_SIZE`, of [`Command::SetInfo`] only.
+    pub info: InfoAttributes,
+}
+
+attributes! {
+    /// The timeouts of a message; what is `None` is not in it.
+    pub struct TimeoutAttributes of crate::uapi::ipvs::message {
+        /// `TIMEOUT_TCP`, in seconds.
+        tcp: u32 = TIMEOUT_TCP, "TIMEOUT_TCP", U32Native;
+        /// `TIMEOUT_TCP_FIN`, in seconds.
+        tcp_fin: u32 = TIMEOUT_TCP_FIN, "TIMEOUT_TCP_FIN", U32Native;
+        /// `TIMEOUT_UDP`, in seconds.
+        udp: u32 = TIMEOUT_UDP, "TIMEOUT_UDP", U32Native;
+    }
+}
+
+attributes! {
+    /// What the answer to [`Command::GetInfo`] has; what is `None` is not in it.
+    pub struct InfoAttributes of crate::uapi::ipvs::info {
+        /// `VERSION`, a byte each for major, minor and patch.
+        version: u32 = VERSION, "VERSION", U32Native;
+        /// `CONN_TAB_SIZE`.
+        connection_table_size: u32 = CONNECTION_TABLE_SIZE, "CONN_TAB_SIZE", U32Native;
+    }
 }
 
 impl Message {
@@ -120,11 +81,8 @@ impl Message {
             service: None,
             destination: None,
             daemon: None,
-            tcp_timeout: None,
-            tcp_fin_timeout: None,
-            udp_timeout: None,
-            version: None,
-            connection_table_size: None,
+            timeouts: TimeoutAttributes::default(),
+            info: InfoAttributes::default(),
         }
     }
 
@@ -146,75 +104,42 @@ impl Message {
         Self { daemon: Some(daemon.into()), ..self }
     }
 
-    pub(crate) fn encode<S: Attributes>(&self, sink: &mut S) {
+    pub(crate) fn encode<S: Sink>(&self, sink: &mut S) -> Written {
         if let Some(service) = &self.service {
-            let nest = sink.begin_nest();
-            service.encode(sink);
-            sink.end_nest(top::SERVICE, nest);
+            sink.nest(message::SERVICE, |sink| service.encode(sink))?;
         }
         if let Some(destination) = &self.destination {
-            let nest = sink.begin_nest();
-            destination.encode(sink);
-            sink.end_nest(top::DESTINATION, nest);
+            sink.nest(message::DESTINATION, |sink| destination.encode(sink))?;
         }
-        self.encode_system(sink);
-    }
-
-    /// Encodes what is not of a service.
-    #[inline(always)]
-    pub(super) fn encode_system<S: Attributes>(&self, sink: &mut S) {
         if let Some(daemon) = &self.daemon {
-            let nest = sink.begin_nest();
-            daemon.encode(sink);
-            sink.end_nest(top::DAEMON, nest);
+            sink.nest(message::DAEMON, |sink| daemon.encode_table(sink))?;
         }
-        for (kind, value) in [
-            (top::TIMEOUT_TCP, self.tcp_timeout),
-            (top::TIMEOUT_TCP_FIN, self.tcp_fin_timeout),
-            (top::TIMEOUT_UDP, self.udp_timeout),
-            (info::VERSION, self.version),
-            (info::CONNECTION_TABLE_SIZE, self.connection_table_size),
-        ] {
-            if let Some(value) = value {
-                sink.u32_native(kind, value);
-            }
-        }
+        self.timeouts.encode_table(sink)?;
+        self.info.encode_table(sink)
     }
 
     /// Decodes the attributes that follow the generic-netlink header.
     ///
     /// # Errors
-    /// When an attribute is shorter than its type, or holds no value of it.
+    /// When an attribute is shorter than its type, or its value has no meaning.
     pub fn decode(command: Command, bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut message = Self::new(command);
+        let mut decoded = Self::new(command);
         for_each_attribute(bytes, |kind, bytes| {
-            let number = |name| Value::new(name, bytes).u32_native();
-            if command == Command::SetInfo {
-                match kind {
-                    info::VERSION => message.version = Some(number("VERSION")?),
-                    info::CONNECTION_TABLE_SIZE => {
-                        message.connection_table_size = Some(number("CONN_TAB_SIZE")?);
-                    }
-                    _ => {}
-                }
-                return Ok(());
-            }
             match kind {
-                top::SERVICE => {
-                    message.service = Some(ServiceAttributes::decode(bytes, Counters::All)?);
+                // The answer to `GET_INFO` has numbers of its own, which are others' elsewhere.
+                _ if command == Command::SetInfo => drop(decoded.info.decode_one(kind, bytes)?),
+                message::SERVICE => {
+                    decoded.service = Some(ServiceAttributes::decode(bytes, Counters::All)?);
                 }
-                top::DESTINATION => {
-                    message.destination = Some(DestinationAttributes::decode(bytes)?);
+                message::DESTINATION => {
+                    decoded.destination = Some(DestinationAttributes::decode(bytes)?);
                 }
-                top::DAEMON => message.daemon = Some(DaemonAttributes::decode(bytes)?),
-                top::TIMEOUT_TCP => message.tcp_timeout = Some(number("TIMEOUT_TCP")?),
-                top::TIMEOUT_TCP_FIN => message.tcp_fin_timeout = Some(number("TIMEOUT_TCP_FIN")?),
-                top::TIMEOUT_UDP => message.udp_timeout = Some(number("TIMEOUT_UDP")?),
-                _ => {}
+                message::DAEMON => decoded.daemon = Some(DaemonAttributes::decode(bytes)?),
+                _ => drop(decoded.timeouts.decode_one(kind, bytes)?),
             }
             Ok(())
         })?;
-        Ok(message)
+        Ok(decoded)
     }
 }
 
@@ -222,10 +147,11 @@ impl TryFrom<&Message> for Timeouts {
     type Error = DecodeError;
 
     fn try_from(message: &Message) -> Result<Self, DecodeError> {
+        let TimeoutAttributes { tcp, tcp_fin, udp } = message.timeouts;
         Ok(Self::from_seconds(
-            message.tcp_timeout.ok_or(DecodeError::Missing("TIMEOUT_TCP"))?,
-            message.tcp_fin_timeout.ok_or(DecodeError::Missing("TIMEOUT_TCP_FIN"))?,
-            message.udp_timeout.ok_or(DecodeError::Missing("TIMEOUT_UDP"))?,
+            required(tcp, "TIMEOUT_TCP")?,
+            required(tcp_fin, "TIMEOUT_TCP_FIN")?,
+            required(udp, "TIMEOUT_UDP")?,
         ))
     }
 }
@@ -234,9 +160,9 @@ impl TryFrom<&Message> for Info {
     type Error = DecodeError;
 
     fn try_from(message: &Message) -> Result<Self, DecodeError> {
-        let version = message.version.ok_or(DecodeError::Missing("VERSION"))?;
-        let size = message.connection_table_size.ok_or(DecodeError::Missing("CONN_TAB_SIZE"))?;
-        Ok(Self::new(Version(version), size))
+        let version = required(message.info.version, "VERSION")?;
+        let size = required(message.info.connection_table_size, "CONN_TAB_SIZE")?;
+        Ok(Self::new(Version::from_number(version), size))
     }
 }
 
@@ -256,13 +182,12 @@ impl GenlFamily for Message {
 
 impl Emitable for Message {
     fn buffer_len(&self) -> usize {
-        let mut length = Length::default();
-        self.encode(&mut length);
-        length.0
+        Length::of(|length| self.encode(length))
     }
 
     fn emit(&self, buffer: &mut [u8]) {
-        self.encode(&mut Slice::new(buffer));
+        // The trait promises a slice as long as `buffer_len` tells.
+        let _ = self.encode(&mut Slice::new(buffer));
     }
 }
 
@@ -291,19 +216,19 @@ mod tests {
 
     #[test]
     fn commands_are_their_numbers() {
-        for (index, command) in Command::ALL.into_iter().enumerate() {
+        for (index, &command) in Command::ALL.iter().enumerate() {
             assert_eq!(usize::from(command.number()), index + 1);
             assert_eq!(Command::try_from(command.number()), Ok(command));
         }
         assert!(Command::try_from(0).is_err());
-        assert!(Command::try_from(18).is_err());
+        assert!(Command::try_from(Command::Flush.number() + 1).is_err());
     }
 
     #[test]
     fn every_part_survives_encoding() {
         let service = Service::tcp(Ipv6Addr::LOCALHOST, 443)
-            .persistent(Persistence::new(Duration::from_secs(9)).netmask(Netmask::V6(64)));
-        let tunnel = Tunnel::gue(6080.try_into().unwrap());
+            .persistence(Persistence::new(Duration::from_secs(9)).netmask(Netmask::V6(64)));
+        let tunnel = Tunnel::gue(6080).unwrap();
         let destination = Destination::tunnel(Ipv4Addr::LOCALHOST, 80, tunnel).thresholds(9, 3);
         let daemon = SyncDaemon::new(DaemonRole::Master, "eth0".parse().unwrap())
             .group(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1))
@@ -315,18 +240,19 @@ mod tests {
         round_trip(&Message::new(Command::NewDaemon).daemon(&daemon));
         round_trip(&Message::new(Command::Flush));
         let mut info = Message::new(Command::SetInfo);
-        (info.version, info.connection_table_size) = (Some(0x10201), Some(4096));
+        info.info = InfoAttributes { version: Some(0x10201), connection_table_size: Some(4096) };
         round_trip(&info);
         let mut timeouts = Message::new(Command::SetConfig);
-        timeouts.udp_timeout = Some(30);
+        timeouts.timeouts.udp = Some(30);
         round_trip(&timeouts);
     }
 
     #[test]
     fn the_model_survives_encoding() {
-        let service = Service::mark(u32::MAX.try_into().unwrap(), Family::V6)
+        let service = Service::mark(u32::MAX, Family::V6)
+            .unwrap()
             .scheduler(Scheduler::SourceHash(HashOptions::default().port(true)))
-            .persistent(Persistence::new(Duration::from_secs(9)).engine("sip".parse().unwrap()));
+            .persistence(Persistence::new(Duration::from_secs(9)).engine("sip".parse().unwrap()));
         let message = Message::new(Command::NewService).service(&service);
         let mut bytes = vec![0; message.buffer_len()];
         message.emit(&mut bytes);
@@ -350,13 +276,13 @@ mod tests {
     /// Ports and IPv4 masks are network order, everything else is the host's: written out by hand.
     #[test]
     fn byte_orders_are_the_kernels() {
-        let service = Service::udp(Ipv4Addr::new(10, 0, 0, 1), 0x0102).persistent(
+        let service = Service::udp(Ipv4Addr::new(10, 0, 0, 1), 0x0102).persistence(
             Persistence::new(Duration::from_secs(300))
                 .netmask(Netmask::V4(Ipv4Addr::new(255, 255, 255, 0))),
         );
         let mut bytes = [0xaa; 80];
         let mut slice = Slice::new(&mut bytes);
-        ServiceAttributes::from(&service).encode(&mut slice);
+        assert_eq!(ServiceAttributes::from(&service).encode(&mut slice), Some(()));
         assert_eq!(slice.left(), 0);
         let mut expected = Vec::new();
         let mut put = |kind: u16, value: &[u8]| {

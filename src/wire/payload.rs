@@ -1,77 +1,89 @@
 //! What a request holds, by reference: encoded in one pass, without a [`Message`] in between.
 
-use super::uapi::top;
-use super::writer::Attributes;
-use super::{Command, DaemonAttributes, DestinationAttributes, Message, ServiceAttributes};
-use crate::model::{DaemonRole, Destination, DestinationKey, Service, ServiceKey, SyncDaemon};
+use netlink_packet_core::NLA_HEADER_SIZE;
 
-/// A command with what it is about.
+use super::writer::{Sink, Written};
+use super::{
+    Command, DaemonAttributes, DestinationAttributes, Message, ServiceAttributes, TimeoutAttributes,
+};
+use crate::model::{DaemonRole, Destination, DestinationKey, Service, ServiceKey, SyncDaemon};
+use crate::uapi::ipvs::message;
+
+/// A command with the service, destination, daemon or timeouts that it is about.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Payload<'a> {
     pub(crate) command: Command,
-    pub(crate) service: Option<About<&'a ServiceKey, &'a Service>>,
-    pub(crate) destination: Option<About<&'a DestinationKey, &'a Destination>>,
-    pub(crate) daemon: Option<About<DaemonRole, &'a SyncDaemon>>,
-    /// Of TCP, TCP after a FIN, and UDP, in seconds.
-    pub(crate) timeouts: [Option<u32>; 3],
+    pub(crate) service: Option<Mention<&'a ServiceKey, &'a Service>>,
+    pub(crate) destination: Option<Mention<&'a DestinationKey, &'a Destination>>,
+    pub(crate) daemon: Option<Mention<DaemonRole, &'a SyncDaemon>>,
+    pub(crate) timeouts: TimeoutAttributes,
 }
 
-/// What identifies something, or all of its configuration.
+/// How a command mentions something: by its key, or with all of its configuration.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum About<K, T> {
+pub(crate) enum Mention<K, T> {
     Key(K),
-    Whole(T),
+    Full(T),
+}
+
+impl<K, T> Mention<K, T> {
+    #[inline(always)]
+    fn attributes<A: From<K> + From<T>>(self) -> A {
+        match self {
+            Self::Key(key) => key.into(),
+            Self::Full(whole) => whole.into(),
+        }
+    }
 }
 
 impl<'a> Payload<'a> {
+    /// The most bytes that a payload has: a nest of each kind, and the timeouts. No request has
+    /// counters.
+    pub(crate) const LONGEST: usize = 3 * NLA_HEADER_SIZE
+        + ServiceAttributes::LENGTH
+        + DestinationAttributes::LENGTH
+        + DaemonAttributes::LENGTH
+        + TimeoutAttributes::LENGTH;
+
     pub(crate) fn new(command: Command) -> Self {
-        Self { command, service: None, destination: None, daemon: None, timeouts: [None; 3] }
+        let timeouts = TimeoutAttributes::default();
+        Self { command, service: None, destination: None, daemon: None, timeouts }
     }
 
-    pub(crate) fn of(self, key: &'a ServiceKey) -> Self {
-        Self { service: Some(About::Key(key)), ..self }
+    pub(crate) fn of_service(self, key: &'a ServiceKey) -> Self {
+        Self { service: Some(Mention::Key(key)), ..self }
     }
 
     #[inline(always)]
-    pub(crate) fn encode<S: Attributes>(&self, sink: &mut S) {
+    pub(crate) fn encode<S: Sink>(&self, sink: &mut S) -> Written {
         if let Some(service) = self.service {
-            let nest = sink.begin_nest();
-            match service {
-                About::Key(key) => ServiceAttributes::from(key).encode(sink),
-                About::Whole(service) => ServiceAttributes::from(service).encode(sink),
-            }
-            sink.end_nest(top::SERVICE, nest);
+            sink.nest(message::SERVICE, |sink| match service {
+                Mention::Key(key) => ServiceAttributes::from(key).encode_table(sink),
+                Mention::Full(service) => ServiceAttributes::from(service).encode_table(sink),
+            })?;
         }
         if let Some(destination) = self.destination {
-            let nest = sink.begin_nest();
-            match destination {
-                About::Key(key) => DestinationAttributes::from(key).encode(sink),
-                About::Whole(destination) => DestinationAttributes::from(destination).encode(sink),
-            }
-            sink.end_nest(top::DESTINATION, nest);
+            sink.nest(message::DESTINATION, |sink| match destination {
+                Mention::Key(key) => DestinationAttributes::from(key).encode_table(sink),
+                Mention::Full(full) => DestinationAttributes::from(full).encode_table(sink),
+            })?;
         }
-        if self.daemon.is_some() || self.timeouts != [None; 3] {
-            Message::from(*self).encode_system(sink);
+        if let Some(daemon) = self.daemon {
+            let attributes: DaemonAttributes = daemon.attributes();
+            sink.nest(message::DAEMON, |sink| attributes.encode_table(sink))?;
         }
+        self.timeouts.encode_table(sink)
     }
 }
 
 impl From<Payload<'_>> for Message {
     fn from(payload: Payload<'_>) -> Self {
-        let mut message = Self::new(payload.command);
-        message.service = payload.service.map(|about| match about {
-            About::Key(key) => key.into(),
-            About::Whole(service) => service.into(),
-        });
-        message.destination = payload.destination.map(|about| match about {
-            About::Key(key) => key.into(),
-            About::Whole(destination) => destination.into(),
-        });
-        message.daemon = payload.daemon.map(|about| match about {
-            About::Key(role) => DaemonAttributes::from(role),
-            About::Whole(daemon) => daemon.into(),
-        });
-        [message.tcp_timeout, message.tcp_fin_timeout, message.udp_timeout] = payload.timeouts;
-        message
+        Self {
+            service: payload.service.map(Mention::attributes),
+            destination: payload.destination.map(Mention::attributes),
+            daemon: payload.daemon.map(Mention::attributes),
+            timeouts: payload.timeouts,
+            ..Self::new(payload.command)
+        }
     }
 }

@@ -1,14 +1,13 @@
 //! Reading attributes, as leniently as the kernel does.
 
-use byteorder::{ByteOrder, NativeEndian, NetworkEndian};
+use byteorder::{ByteOrder, NativeEndian};
 use netlink_packet_core::{NLA_ALIGNTO, NLA_HEADER_SIZE, NLA_TYPE_MASK};
 
 use super::DecodeError;
 use super::writer::header;
-use crate::model::Name;
 
-/// Calls `each` with the number and value of every attribute, and stops quietly at bytes that are
-/// none, as the kernel does.
+/// Calls `each` with the number and value of every attribute. Stops without an error at bytes that
+/// are no attribute, as the kernel does.
 #[inline]
 pub(crate) fn for_each_attribute<'a, E>(
     mut bytes: &'a [u8],
@@ -25,33 +24,13 @@ pub(crate) fn for_each_attribute<'a, E>(
     Ok(())
 }
 
-/// Attributes in an order that is expected, which takes far fewer steps than any order does.
+/// Reads attributes in an expected order, in far fewer steps than in any order.
 pub(crate) struct InOrder<'a>(pub(crate) &'a [u8]);
 
 impl<'a> InOrder<'a> {
+    /// The value of the next attribute, if that has this number and this length.
     #[inline(always)]
-    pub(crate) fn u16_native(&mut self, kind: u16) -> Option<u16> {
-        Some(NativeEndian::read_u16(&self.array::<2>(kind)?))
-    }
-
-    #[inline(always)]
-    pub(crate) fn u16_network(&mut self, kind: u16) -> Option<u16> {
-        Some(NetworkEndian::read_u16(&self.array::<2>(kind)?))
-    }
-
-    #[inline(always)]
-    pub(crate) fn u32_native(&mut self, kind: u16) -> Option<u32> {
-        Some(NativeEndian::read_u32(&self.array::<4>(kind)?))
-    }
-
-    #[inline(always)]
-    pub(crate) fn u64_native(&mut self, kind: u16) -> Option<u64> {
-        Some(NativeEndian::read_u64(&self.array::<8>(kind)?))
-    }
-
-    /// The value of the next attribute, where it is this one and has this length.
-    #[inline(always)]
-    pub(crate) fn array<const N: usize>(&mut self, kind: u16) -> Option<[u8; N]> {
+    pub(crate) fn next<const N: usize>(&mut self, kind: u16) -> Option<[u8; N]> {
         let (expected, rest) = self.0.split_first_chunk()?;
         if *expected != header(kind, N) {
             return None;
@@ -61,7 +40,7 @@ impl<'a> InOrder<'a> {
         value.first_chunk().copied()
     }
 
-    /// What the next attribute holds, where it is this one.
+    /// The value of the next attribute, if that has this number.
     #[inline(always)]
     pub(crate) fn next_nest(&mut self, kind: u16) -> Option<&'a [u8]> {
         let (start, _) = self.0.split_first_chunk::<NLA_HEADER_SIZE>()?;
@@ -75,7 +54,7 @@ impl<'a> InOrder<'a> {
         nest.get(NLA_HEADER_SIZE..)
     }
 
-    /// Whether nothing is left.
+    /// Whether all attributes were read.
     pub(crate) fn is_at_end(&self) -> bool {
         self.0.is_empty()
     }
@@ -95,7 +74,7 @@ pub(crate) fn nested<'a>(
     required(nest, name)
 }
 
-/// What must be there.
+/// The value of an attribute that must be there.
 #[inline(always)]
 pub(crate) fn required<T>(value: Option<T>, name: &'static str) -> Result<T, DecodeError> {
     match value {
@@ -106,12 +85,12 @@ pub(crate) fn required<T>(value: Option<T>, name: &'static str) -> Result<T, Dec
 
 /// The value of an attribute, with the attribute's name for the error message.
 #[derive(Clone, Copy)]
-pub(crate) struct Value<'a> {
+pub(crate) struct AttributeValue<'a> {
     pub(crate) name: &'static str,
     pub(crate) bytes: &'a [u8],
 }
 
-impl<'a> Value<'a> {
+impl<'a> AttributeValue<'a> {
     pub(crate) fn new(name: &'static str, bytes: &'a [u8]) -> Self {
         Self { name, bytes }
     }
@@ -122,45 +101,5 @@ impl<'a> Value<'a> {
             length: self.bytes.len(),
             needed: N,
         })
-    }
-
-    pub(crate) fn u8(self) -> Result<u8, DecodeError> {
-        Ok(self.take::<1>()?[0])
-    }
-
-    pub(crate) fn u16_native(self) -> Result<u16, DecodeError> {
-        Ok(NativeEndian::read_u16(&self.take::<2>()?))
-    }
-
-    pub(crate) fn u16_network(self) -> Result<u16, DecodeError> {
-        Ok(NetworkEndian::read_u16(&self.take::<2>()?))
-    }
-
-    pub(crate) fn u32_native(self) -> Result<u32, DecodeError> {
-        Ok(NativeEndian::read_u32(&self.take::<4>()?))
-    }
-
-    pub(crate) fn u64_native(self) -> Result<u64, DecodeError> {
-        Ok(NativeEndian::read_u64(&self.take::<8>()?))
-    }
-
-    /// An address: a short one is filled with zeros, as the kernel does.
-    pub(crate) fn address(self) -> [u8; 16] {
-        let mut address = [0; 16];
-        let length = self.bytes.len().min(16);
-        address[..length].copy_from_slice(&self.bytes[..length]);
-        address
-    }
-
-    /// A name, up to its NUL if it has one; `None` where it is empty.
-    pub(crate) fn name<const MAX: usize>(self) -> Result<Option<Name<MAX>>, DecodeError> {
-        let text = self.bytes.split(|&byte| byte == 0).next().unwrap_or_default();
-        let text = String::from_utf8_lossy(text);
-        if text.is_empty() {
-            return Ok(None);
-        }
-        Name::new(&text)
-            .map(Some)
-            .map_err(|error| DecodeError::Value { name: self.name, value: error.to_string() })
     }
 }

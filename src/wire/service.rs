@@ -4,152 +4,86 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use super::DecodeError;
-use super::reader::{Value, for_each_attribute, nested, required};
-use super::stats::{self, Both, Counters, Width};
-use super::uapi::{AF_INET, AF_INET6, service as attribute, top};
-use super::writer::Attributes;
+use super::codec::{AddressBytes, FlagsAndMask, Mask, NulString, U16Native, U16Network, U32Native};
+use super::reader::{for_each_attribute, nested, required};
+use super::stats::{self, Counters, StatsNests};
+use super::table::attributes;
+use super::writer::{Sink, Written};
 use crate::model::{
     EngineName, Family, Netmask, Persistence, Protocol, Scheduler, SchedulerName, Service,
-    ServiceEntry, ServiceFlags, ServiceKey, Stats,
+    ServiceEntry, ServiceKey, Stats,
 };
+use crate::uapi::ipvs::{AF_INET, AF_INET6, message, service::PERSISTENT};
 
-/// A service's attributes, each as the kernel has it; what is `None` is not in the message.
-///
-/// [`From`] a [`ServiceKey`] sets the identity alone, from a [`Service`] everything that is
-/// written. [`TryFrom`] goes back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct ServiceAttributes {
-    /// `AF`: 2 for IPv4, 10 for IPv6.
-    pub family: Option<u16>,
-    /// `PROTOCOL`.
-    pub protocol: Option<u16>,
-    /// `ADDR`, in network order; an IPv4 address is in the first four bytes.
-    pub address: Option<[u8; 16]>,
-    /// `PORT`, here in host order.
-    pub port: Option<u16>,
-    /// `FWMARK`.
-    pub mark: Option<u32>,
-    /// `SCHED_NAME`; an empty one is `None`.
-    pub scheduler: Option<SchedulerName>,
-    /// `FLAGS`: the flags and the mask of those that count.
-    pub flags: Option<(u32, u32)>,
-    /// `TIMEOUT`, in seconds.
-    pub timeout: Option<u32>,
-    /// `NETMASK`. Which of the two it is depends on [`family`](Self::family).
-    pub netmask: Option<Netmask>,
-    /// `STATS`, in which packets and rates have 32 bits.
-    pub stats: Option<Stats>,
-    /// `PE_NAME`; an empty one is `None`.
-    pub engine: Option<EngineName>,
-    /// `STATS64`.
-    pub stats64: Option<Stats>,
+attributes! {
+    /// A service's attributes, each as the kernel has it; what is `None` is not in the message.
+    ///
+    /// [`From`] a [`ServiceKey`] sets the identity alone, from a [`Service`] everything that is
+    /// written. [`TryFrom`] goes back.
+    pub struct ServiceAttributes of crate::uapi::ipvs::service {
+        /// `AF`: 2 for IPv4, 10 for IPv6.
+        family: u16 = AF, "AF", U16Native;
+        /// `FWMARK`.
+        mark: u32 = FWMARK, "FWMARK", U32Native;
+        /// `PROTOCOL`.
+        protocol: u16 = PROTOCOL, "PROTOCOL", U16Native;
+        /// `ADDR`, in network order; an IPv4 address is in the first four bytes.
+        address: [u8; 16] = ADDRESS, "ADDR", AddressBytes;
+        /// `PORT`, here in host order.
+        port: u16 = PORT, "PORT", U16Network;
+        /// `SCHED_NAME`; an empty one is `None`.
+        scheduler: SchedulerName = SCHEDULER, "SCHED_NAME", NulString<15>;
+        /// `PE_NAME`; an empty one is `None`.
+        engine: EngineName = PE_NAME, "PE_NAME", NulString<16>;
+        /// `FLAGS`: the flags, and the mask of the bits that count.
+        flags: (u32, u32) = FLAGS, "FLAGS", FlagsAndMask;
+        /// `TIMEOUT`, in seconds.
+        timeout: u32 = TIMEOUT, "TIMEOUT", U32Native;
+        /// `NETMASK`: a mask or a prefix length, by [`family`](Self::family).
+        netmask: Netmask = NETMASK, "NETMASK", Mask;
+    }
+    and {
+        /// `STATS`, in which packets and rates have 32 bits.
+        stats: Stats;
+        /// `STATS64`.
+        stats64: Stats;
+    }
 }
 
 impl ServiceAttributes {
     #[inline(always)]
-    pub(crate) fn encode<S: Attributes>(&self, sink: &mut S) {
-        if let Some(family) = self.family {
-            sink.u16_native(attribute::AF, family);
-        }
-        if let Some(mark) = self.mark {
-            sink.u32_native(attribute::FWMARK, mark);
-        }
-        if let Some(protocol) = self.protocol {
-            sink.u16_native(attribute::PROTOCOL, protocol);
-        }
-        if let Some(address) = self.address {
-            sink.array(attribute::ADDRESS, address);
-        }
-        if let Some(port) = self.port {
-            sink.u16_network(attribute::PORT, port);
-        }
-        if let Some(scheduler) = self.scheduler {
-            sink.string(attribute::SCHEDULER, scheduler.as_str());
-        }
-        if let Some(engine) = self.engine {
-            sink.string(attribute::PE_NAME, engine.as_str());
-        }
-        if let Some((flags, mask)) = self.flags {
-            let mut bytes = [0; 8];
-            bytes[..4].copy_from_slice(&flags.to_ne_bytes());
-            bytes[4..].copy_from_slice(&mask.to_ne_bytes());
-            sink.array(attribute::FLAGS, bytes);
-        }
-        if let Some(timeout) = self.timeout {
-            sink.u32_native(attribute::TIMEOUT, timeout);
-        }
-        match self.netmask {
-            Some(Netmask::V4(mask)) => sink.array(attribute::NETMASK, mask.octets()),
-            Some(Netmask::V6(prefix)) => sink.u32_native(attribute::NETMASK, prefix.into()),
-            None => {}
-        }
-        if let Some(stats) = &self.stats {
-            let nest = sink.begin_nest();
-            stats::encode(stats, Width::Narrow, sink);
-            sink.end_nest(attribute::STATS, nest);
-        }
-        if let Some(stats) = &self.stats64 {
-            let nest = sink.begin_nest();
-            stats::encode(stats, Width::Wide, sink);
-            sink.end_nest(attribute::STATS64, nest);
-        }
+    pub(crate) fn encode<S: Sink>(&self, sink: &mut S) -> Written {
+        self.encode_table(sink)?;
+        stats::encode([self.stats.as_ref(), self.stats64.as_ref()], sink)
     }
 
     /// Decodes the service of an answer, with its widest counters.
-    pub(crate) fn of_answer(answer: &[u8]) -> Result<Self, DecodeError> {
-        Self::decode(nested(answer, top::SERVICE, "SERVICE")?, Counters::Widest)
+    pub(crate) fn from_answer(answer: &[u8]) -> Result<Self, DecodeError> {
+        Self::decode(nested(answer, message::SERVICE, "SERVICE")?, Counters::Widest)
     }
 
     pub(super) fn decode(bytes: &[u8], counters: Counters) -> Result<Self, DecodeError> {
         let mut service = Self::default();
-        let mut stats = Both::new(counters);
-        let mut mask = None;
+        let mut stats = StatsNests::new(counters);
         for_each_attribute(bytes, |kind, bytes| {
-            match kind {
-                attribute::AF => service.family = Some(Value::new("AF", bytes).u16_native()?),
-                attribute::PROTOCOL => {
-                    service.protocol = Some(Value::new("PROTOCOL", bytes).u16_native()?);
-                }
-                attribute::ADDRESS => service.address = Some(Value::new("ADDR", bytes).address()),
-                attribute::PORT => service.port = Some(Value::new("PORT", bytes).u16_network()?),
-                attribute::FWMARK => service.mark = Some(Value::new("FWMARK", bytes).u32_native()?),
-                attribute::SCHEDULER => {
-                    service.scheduler = Value::new("SCHED_NAME", bytes).name()?;
-                }
-                attribute::FLAGS => {
-                    let bytes: [u8; 8] = Value::new("FLAGS", bytes).take()?;
-                    service.flags = Some((
-                        Value::new("FLAGS", &bytes[..4]).u32_native()?,
-                        Value::new("FLAGS", &bytes[4..]).u32_native()?,
-                    ));
-                }
-                attribute::TIMEOUT => {
-                    service.timeout = Some(Value::new("TIMEOUT", bytes).u32_native()?);
-                }
-                attribute::NETMASK => mask = Some(Value::new("NETMASK", bytes).take()?),
-                attribute::STATS => stats.set(Width::Narrow, bytes),
-                attribute::PE_NAME => service.engine = Value::new("PE_NAME", bytes).name()?,
-                attribute::STATS64 => stats.set(Width::Wide, bytes),
-                _ => {}
+            if !service.decode_one(kind, bytes)? {
+                stats.take(kind, bytes);
             }
             Ok(())
         })?;
-        (service.stats, service.stats64) = stats.decode()?;
-        service.netmask = mask.map(|bytes| netmask(service.family, bytes)).transpose()?;
+        [service.stats, service.stats64] = stats.decode()?;
+        // The family decides what the bytes mean, and may follow them.
+        if let (Some(AF_INET6), Some(Netmask::V4(bytes))) = (service.family, service.netmask) {
+            service.netmask = Some(prefix(u32::from_ne_bytes(bytes.octets()))?);
+        }
         Ok(service)
     }
 }
 
-/// What the four bytes of `NETMASK` mean depends on the family, which may come after them.
-fn netmask(family: Option<u16>, bytes: [u8; 4]) -> Result<Netmask, DecodeError> {
-    if family != Some(AF_INET6) {
-        return Ok(Netmask::V4(bytes.into()));
-    }
-    let prefix = u32::from_ne_bytes(bytes);
-    u8::try_from(prefix).map(Netmask::V6).map_err(|_| DecodeError::Value {
+fn prefix(length: u32) -> Result<Netmask, DecodeError> {
+    u8::try_from(length).map(Netmask::V6).map_err(|_| DecodeError::Value {
         name: "NETMASK",
-        value: format!("{prefix}, which is no prefix length"),
+        value: format!("{length}, which is no prefix length"),
     })
 }
 
@@ -161,7 +95,7 @@ pub(super) fn family_number(family: Family) -> u16 {
     }
 }
 
-pub(super) fn family_of(number: u16) -> Result<Family, DecodeError> {
+pub(super) fn family_from(number: u16) -> Result<Family, DecodeError> {
     match number {
         AF_INET => Ok(Family::V4),
         AF_INET6 => Ok(Family::V6),
@@ -176,15 +110,14 @@ pub(super) fn family_of(number: u16) -> Result<Family, DecodeError> {
 pub(super) fn address_bytes(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(v4) => {
-            let mut bytes = [0; 16];
-            bytes[..4].copy_from_slice(&v4.octets());
-            bytes
+            let [a, b, c, d] = v4.octets();
+            [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
         }
         IpAddr::V6(v6) => v6.octets(),
     }
 }
 
-pub(super) fn address_of(family: Family, bytes: [u8; 16]) -> IpAddr {
+pub(super) fn address_from(family: Family, bytes: [u8; 16]) -> IpAddr {
     match family {
         Family::V4 => {
             let [a, b, c, d, ..] = bytes;
@@ -204,7 +137,7 @@ impl From<&ServiceKey> for ServiceAttributes {
             }
             ServiceKey::Address { protocol, address, port } => Self {
                 family,
-                protocol: Some(protocol.0),
+                protocol: Some(protocol.number()),
                 address: Some(address_bytes(address)),
                 port: Some(port),
                 ..Self::default()
@@ -235,15 +168,15 @@ impl TryFrom<&ServiceAttributes> for ServiceKey {
     type Error = DecodeError;
 
     fn try_from(attributes: &ServiceAttributes) -> Result<Self, DecodeError> {
-        let family = family_of(required(attributes.family, "AF")?)?;
-        // A mark wins over an address, and one of zero is no mark.
+        let family = family_from(required(attributes.family, "AF")?)?;
+        // A mark wins over an address; zero is no mark.
         if let Some(mark) = attributes.mark.and_then(NonZeroU32::new) {
             return Ok(Self::Mark { mark, family });
         }
         let protocol = required(attributes.protocol, "PROTOCOL")?;
         let address = required(attributes.address, "ADDR")?;
         let port = required(attributes.port, "PORT")?;
-        Ok(Self::address(Protocol(protocol), address_of(family, address), port))
+        Ok(Self::address(Protocol::from_number(protocol), address_from(family, address), port))
     }
 }
 
@@ -257,7 +190,7 @@ impl TryFrom<&ServiceAttributes> for Service {
         let (flags, mask) = required(attributes.flags, "FLAGS")?;
         let timeout = required(attributes.timeout, "TIMEOUT")?;
         let mut service = Self::from_flag_bits(key, scheduler, flags & mask);
-        if flags & mask & ServiceFlags::PERSISTENT != 0 {
+        if flags & mask & PERSISTENT != 0 {
             service.persistence = Some(Persistence {
                 seconds: timeout,
                 netmask: attributes.netmask,
@@ -273,6 +206,6 @@ impl TryFrom<&ServiceAttributes> for ServiceEntry {
 
     fn try_from(attributes: &ServiceAttributes) -> Result<Self, DecodeError> {
         let stats = attributes.stats64.or(attributes.stats).unwrap_or_default();
-        Ok(Self::new(attributes.try_into()?, stats))
+        Ok(Self::new(attributes.try_into()?).stats(stats))
     }
 }

@@ -1,15 +1,51 @@
 //! Statistics in both widths.
 
 use super::DecodeError;
-use super::reader::{InOrder, Value, for_each_attribute};
-use super::uapi::stats as attribute;
-use super::writer::Attributes;
-use crate::model::{Rates, Stats};
+use super::codec::{Codec as _, Fixed as _, U32Native, U64Native};
+use super::reader::{AttributeValue, InOrder, for_each_attribute};
+use super::writer::{Sink, Written};
+use crate::model::Stats;
+use crate::uapi::ipvs::destination::{STATS, STATS64};
+use crate::uapi::ipvs::{service, stats as attribute};
 
+// The nests have the same numbers in a service and in a destination.
+const _: () = assert!(STATS == service::STATS && STATS64 == service::STATS64);
+
+/// How many counters a nest has; their numbers follow each other, beginning with connections.
 const COUNTERS: usize = attribute::OUTGOING_BYTE_RATE as usize;
-/// Ten attributes, of which two, or all, have 64 bits.
-const NARROW_LENGTH: usize = 8 * 8 + 2 * 12;
-const WIDE_LENGTH: usize = 10 * 12;
+const NARROW_LENGTH: usize = length(Width::Narrow);
+const WIDE_LENGTH: usize = length(Width::Wide);
+
+/// The table of the counters, in the order of their numbers.
+macro_rules! counters {
+    ($($kind:ident => $($field:ident).+;)*) => {
+        /// The counters, each with its number.
+        #[inline(always)]
+        fn numbered(stats: &Stats) -> [(u16, u64); COUNTERS] {
+            [$((attribute::$kind, stats.$($field).+)),*]
+        }
+
+        #[inline(always)]
+        fn from_counters(counters: [u64; COUNTERS]) -> Stats {
+            let mut stats = Stats::default();
+            [$(stats.$($field).+),*] = counters;
+            stats
+        }
+    };
+}
+
+counters! {
+    CONNECTIONS => connections;
+    INCOMING_PACKETS => incoming_packets;
+    OUTGOING_PACKETS => outgoing_packets;
+    INCOMING_BYTES => incoming_bytes;
+    OUTGOING_BYTES => outgoing_bytes;
+    CONNECTION_RATE => rates.connections;
+    INCOMING_PACKET_RATE => rates.incoming_packets;
+    OUTGOING_PACKET_RATE => rates.outgoing_packets;
+    INCOMING_BYTE_RATE => rates.incoming_bytes;
+    OUTGOING_BYTE_RATE => rates.outgoing_bytes;
+}
 
 /// How wide the counters of packets and the rates are.
 #[derive(Clone, Copy)]
@@ -23,66 +59,83 @@ pub(crate) enum Width {
 /// Which counters are decoded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Counters {
-    /// None: the configuration is all that is asked for.
+    /// None: only the configuration is wanted.
     None,
-    /// Those of `STATS64`, or of `STATS` where a kernel has no others.
+    /// Those of `STATS64`, or of `STATS` from a kernel without `STATS64`.
     Widest,
     /// All that are in the message.
     All,
 }
 
-/// The counters of a message, until it is known which of them are decoded.
-pub(crate) struct Both<'a> {
+/// The nests of counters in a message, not yet decoded: which of them is needed shows at its end.
+pub(crate) struct StatsNests<'a> {
     which: Counters,
     narrow: Option<&'a [u8]>,
     wide: Option<&'a [u8]>,
 }
 
-impl<'a> Both<'a> {
+impl<'a> StatsNests<'a> {
     pub(crate) fn new(which: Counters) -> Self {
         Self { which, narrow: None, wide: None }
     }
 
-    pub(crate) fn set(&mut self, width: Width, bytes: &'a [u8]) {
-        match width {
-            Width::Narrow => self.narrow = Some(bytes),
-            Width::Wide => self.wide = Some(bytes),
+    /// Both nests, where they follow each other and nothing follows them.
+    #[inline(always)]
+    pub(crate) fn in_order(bytes: &'a [u8], which: Counters) -> Option<Self> {
+        let mut next = InOrder(bytes);
+        let narrow = Some(next.next_nest(STATS)?);
+        let wide = Some(next.next_nest(STATS64)?);
+        next.is_at_end().then_some(Self { which, narrow, wide })
+    }
+
+    /// Keeps the value of an attribute, if it is a nest of counters; tells whether it is.
+    pub(crate) fn take(&mut self, kind: u16, bytes: &'a [u8]) {
+        match kind {
+            STATS => self.narrow = Some(bytes),
+            STATS64 => self.wide = Some(bytes),
+            _ => {}
         }
     }
 
     /// `STATS` and `STATS64`.
     #[inline(always)]
-    pub(crate) fn decode(self) -> Result<(Option<Stats>, Option<Stats>), DecodeError> {
+    pub(crate) fn decode(self) -> Result<[Option<Stats>; 2], DecodeError> {
         let wide = self.wide.filter(|_| self.which != Counters::None);
         let narrow = self.narrow.filter(|_| match self.which {
             Counters::None => false,
             Counters::Widest => wide.is_none(),
             Counters::All => true,
         });
-        Ok((
+        Ok([
             narrow.map(|bytes| decode(bytes, Width::Narrow)).transpose()?,
             wide.map(|bytes| decode(bytes, Width::Wide)).transpose()?,
-        ))
+        ])
     }
 }
 
-pub(crate) fn encode<S: Attributes>(stats: &Stats, width: Width, sink: &mut S) {
-    let mut counter = |kind, value: u64| match width {
-        // The kernel, too, shows the low half of what has outgrown the field.
-        #[allow(clippy::cast_possible_truncation)]
-        Width::Narrow if !is_bytes(kind) => sink.u32_native(kind, value as u32),
-        _ => sink.u64_native(kind, value),
-    };
-    counter(attribute::CONNECTIONS, stats.connections);
-    counter(attribute::INCOMING_PACKETS, stats.incoming_packets);
-    counter(attribute::OUTGOING_PACKETS, stats.outgoing_packets);
-    counter(attribute::INCOMING_BYTES, stats.incoming_bytes);
-    counter(attribute::OUTGOING_BYTES, stats.outgoing_bytes);
-    counter(attribute::CONNECTION_RATE, stats.rates.connections);
-    counter(attribute::INCOMING_PACKET_RATE, stats.rates.incoming_packets);
-    counter(attribute::OUTGOING_PACKET_RATE, stats.rates.outgoing_packets);
-    counter(attribute::INCOMING_BYTE_RATE, stats.rates.incoming_bytes);
-    counter(attribute::OUTGOING_BYTE_RATE, stats.rates.outgoing_bytes);
+/// Encodes `STATS` and `STATS64`, each if the message has it.
+#[inline(always)]
+pub(crate) fn encode<S: Sink>([narrow, wide]: [Option<&Stats>; 2], sink: &mut S) -> Written {
+    if let Some(stats) = narrow {
+        sink.nest(STATS, |sink| encode_nest(stats, Width::Narrow, sink))?;
+    }
+    if let Some(stats) = wide {
+        sink.nest(STATS64, |sink| encode_nest(stats, Width::Wide, sink))?;
+    }
+    Some(())
+}
+
+fn encode_nest<S: Sink>(stats: &Stats, width: Width, sink: &mut S) -> Written {
+    for (kind, value) in numbered(stats) {
+        if is_wide(kind, width) {
+            U64Native::encode(kind, value, sink)?;
+        } else {
+            // The kernel, too, writes the low half of a counter that has outgrown the field.
+            #[allow(clippy::cast_possible_truncation)]
+            U32Native::encode(kind, value as u32, sink)?;
+        }
+    }
+    Some(())
 }
 
 fn decode(bytes: &[u8], width: Width) -> Result<Stats, DecodeError> {
@@ -91,59 +144,53 @@ fn decode(bytes: &[u8], width: Width) -> Result<Stats, DecodeError> {
         Width::Wide => in_order::<WIDE_LENGTH>(bytes, width),
     };
     if let Some(counters) = in_order {
-        return Ok(of_counters(counters));
+        return Ok(from_counters(counters));
     }
     let mut counters = [0; COUNTERS];
     for_each_attribute(bytes, |kind, value| {
         let index = usize::from(kind).wrapping_sub(attribute::CONNECTIONS.into());
         if let Some(counter) = counters.get_mut(index) {
-            let value = Value::new("STATS", value);
-            *counter = match width {
-                Width::Narrow if !is_bytes(kind) => value.u32_native()?.into(),
-                _ => value.u64_native()?,
+            let value = AttributeValue::new("STATS", value);
+            *counter = if is_wide(kind, width) {
+                u64::from_ne_bytes(value.take()?)
+            } else {
+                u32::from_ne_bytes(value.take()?).into()
             };
         }
         Ok(())
     })?;
-    Ok(of_counters(counters))
+    Ok(from_counters(counters))
 }
 
-/// The counters, where they have the order in which kernels write them.
+/// The counters, where they have the order in which kernels write them. The fast path: see
+/// docs/performance.md.
 #[inline(always)]
 fn in_order<const LENGTH: usize>(bytes: &[u8], width: Width) -> Option<[u64; COUNTERS]> {
     let bytes: &[u8; LENGTH] = bytes.try_into().ok()?;
     let mut attributes = InOrder(bytes);
     let mut counters = [0; COUNTERS];
     for (kind, counter) in (attribute::CONNECTIONS..).zip(&mut counters) {
-        *counter = match width {
-            Width::Narrow if !is_bytes(kind) => attributes.u32_native(kind)?.into(),
-            _ => attributes.u64_native(kind)?,
+        *counter = if is_wide(kind, width) {
+            U64Native::next(&mut attributes, kind)?
+        } else {
+            U32Native::next(&mut attributes, kind)?.into()
         };
     }
     attributes.is_at_end().then_some(counters)
 }
 
-/// The counters by their numbers, from that of connections on.
-#[inline(always)]
-fn of_counters(counters: [u64; COUNTERS]) -> Stats {
-    let counter = |kind: u16| counters[usize::from(kind - attribute::CONNECTIONS)];
-    Stats {
-        connections: counter(attribute::CONNECTIONS),
-        incoming_packets: counter(attribute::INCOMING_PACKETS),
-        outgoing_packets: counter(attribute::OUTGOING_PACKETS),
-        incoming_bytes: counter(attribute::INCOMING_BYTES),
-        outgoing_bytes: counter(attribute::OUTGOING_BYTES),
-        rates: Rates {
-            connections: counter(attribute::CONNECTION_RATE),
-            incoming_packets: counter(attribute::INCOMING_PACKET_RATE),
-            outgoing_packets: counter(attribute::OUTGOING_PACKET_RATE),
-            incoming_bytes: counter(attribute::INCOMING_BYTE_RATE),
-            outgoing_bytes: counter(attribute::OUTGOING_BYTE_RATE),
-        },
+/// The length of a whole nest.
+const fn length(width: Width) -> usize {
+    let (mut kind, mut length) = (attribute::CONNECTIONS, 0);
+    while kind <= attribute::OUTGOING_BYTE_RATE {
+        length += if is_wide(kind, width) { U64Native::LENGTH } else { U32Native::LENGTH };
+        kind += 1;
     }
+    length
 }
 
 /// Bytes are counted in 64 bits even in `STATS`; the rates of bytes are not.
-fn is_bytes(kind: u16) -> bool {
-    matches!(kind, attribute::INCOMING_BYTES | attribute::OUTGOING_BYTES)
+const fn is_wide(kind: u16, width: Width) -> bool {
+    matches!(width, Width::Wide)
+        || matches!(kind, attribute::INCOMING_BYTES | attribute::OUTGOING_BYTES)
 }

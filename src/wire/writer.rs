@@ -1,42 +1,81 @@
 //! Writing attributes: one encoding for a given slice, or the length alone.
 
-use byteorder::{ByteOrder, NativeEndian, NetworkEndian};
 use netlink_packet_core::{NLA_ALIGNTO, NLA_F_NESTED, NLA_HEADER_SIZE};
+
+/// `None`: the bytes had no room.
+pub(crate) type Written = Option<()>;
 
 /// Where encoded bytes go.
 pub(crate) trait Sink: Sized {
-    fn put<const N: usize>(&mut self, bytes: [u8; N]);
-    fn put_slice(&mut self, bytes: &[u8]);
-    /// An attribute that holds attributes, once it has begun.
-    type Nest;
-    fn begin_nest(&mut self) -> Self::Nest;
-    /// Ends an attribute that holds those written since it began.
-    fn end_nest(&mut self, kind: u16, nest: Self::Nest);
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Written;
+    fn put_slice(&mut self, bytes: &[u8]) -> Written;
+    /// An attribute that holds the attributes that `body` writes.
+    fn nest(&mut self, kind: u16, body: impl FnOnce(&mut Self) -> Written) -> Written;
+
+    /// An attribute whose value needs no padding, or has four bytes at most. Header, value and
+    /// padding are written in one step.
+    #[inline(always)]
+    fn attribute<const N: usize>(&mut self, kind: u16, value: [u8; N]) -> Written {
+        if N <= NLA_ALIGNTO {
+            let mut padded = [0; NLA_ALIGNTO];
+            for (to, from) in padded.iter_mut().zip(value) {
+                *to = from;
+            }
+            let ([h0, h1, h2, h3], [v0, v1, v2, v3]) = (header(kind, N), padded);
+            self.put([h0, h1, h2, h3, v0, v1, v2, v3])
+        } else {
+            const { assert!(N <= NLA_ALIGNTO || N.is_multiple_of(NLA_ALIGNTO), "needs padding") }
+            self.put(header(kind, N))?;
+            self.put(value)
+        }
+    }
+
+    /// A string with a terminating NUL.
+    #[inline(always)]
+    fn string(&mut self, kind: u16, value: &str) -> Written {
+        let length = value.len() + 1;
+        self.put(header(kind, length))?;
+        self.put_slice(value.as_bytes())?;
+        match length.next_multiple_of(NLA_ALIGNTO) - length {
+            0 => self.put([0; 1]),
+            1 => self.put([0; 2]),
+            2 => self.put([0; 3]),
+            _ => self.put([0; 4]),
+        }
+    }
 }
 
 /// Counts instead of writing.
-#[derive(Default)]
-pub(crate) struct Length(pub(crate) usize);
+pub(crate) struct Length(usize);
 
-impl Sink for Length {
-    fn put<const N: usize>(&mut self, _: [u8; N]) {
-        self.0 += N;
+impl Length {
+    /// The length in bytes of what `write` writes.
+    #[inline(always)]
+    pub(crate) fn of(write: impl FnOnce(&mut Self) -> Written) -> usize {
+        let mut length = Self(0);
+        let _ = write(&mut length);
+        length.0
     }
-
-    fn put_slice(&mut self, bytes: &[u8]) {
-        self.0 += bytes.len();
-    }
-
-    type Nest = ();
-
-    fn begin_nest(&mut self) {
-        self.0 += NLA_HEADER_SIZE;
-    }
-
-    fn end_nest(&mut self, _: u16, (): ()) {}
 }
 
-/// Writes into a slice, which must be long enough.
+impl Sink for Length {
+    fn put<const N: usize>(&mut self, _: [u8; N]) -> Written {
+        self.0 += N;
+        Some(())
+    }
+
+    fn put_slice(&mut self, bytes: &[u8]) -> Written {
+        self.0 += bytes.len();
+        Some(())
+    }
+
+    fn nest(&mut self, _: u16, body: impl FnOnce(&mut Self) -> Written) -> Written {
+        self.0 += NLA_HEADER_SIZE;
+        body(self)
+    }
+}
+
+/// Writes into a slice, until it is full.
 pub(crate) struct Slice<'a> {
     rest: &'a mut [u8],
 }
@@ -52,118 +91,47 @@ impl<'a> Slice<'a> {
         self.rest.len()
     }
 
+    /// The next bytes, to be written later.
     #[inline(always)]
-    fn take<const N: usize>(&mut self) -> &'a mut [u8; N] {
-        let (taken, rest) =
-            std::mem::take(&mut self.rest).split_first_chunk_mut().expect(LONG_ENOUGH);
+    pub(crate) fn take<const N: usize>(&mut self) -> Option<&'a mut [u8; N]> {
+        let (taken, rest) = std::mem::take(&mut self.rest).split_first_chunk_mut()?;
         self.rest = rest;
-        taken
+        Some(taken)
     }
 }
 
-/// The length is asked for before, or the longest message fits.
-const LONG_ENOUGH: &str = "a message is written into a slice that holds it";
-
-impl<'a> Sink for Slice<'a> {
+impl Sink for Slice<'_> {
     #[inline(always)]
-    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
-        *self.take() = bytes;
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Written {
+        *self.take()? = bytes;
+        Some(())
     }
 
     #[inline(always)]
-    fn put_slice(&mut self, bytes: &[u8]) {
-        let (to, rest) =
-            std::mem::take(&mut self.rest).split_at_mut_checked(bytes.len()).expect(LONG_ENOUGH);
+    fn put_slice(&mut self, bytes: &[u8]) -> Written {
+        let (to, rest) = std::mem::take(&mut self.rest).split_at_mut_checked(bytes.len())?;
         to.copy_from_slice(bytes);
         self.rest = rest;
-    }
-
-    /// Where the header goes, and the number of bytes that were left behind it.
-    type Nest = (&'a mut [u8; NLA_HEADER_SIZE], usize);
-
-    #[inline(always)]
-    fn begin_nest(&mut self) -> Self::Nest {
-        let to = self.take();
-        (to, self.left())
+        Some(())
     }
 
     #[inline(always)]
-    fn end_nest(&mut self, kind: u16, (to, left): Self::Nest) {
-        *to = header(kind | NLA_F_NESTED, left - self.left());
+    fn nest(&mut self, kind: u16, body: impl FnOnce(&mut Self) -> Written) -> Written {
+        let to = self.take()?;
+        let before = self.left();
+        body(self)?;
+        *to = header(kind | NLA_F_NESTED, before - self.left());
+        Some(())
     }
 }
-
-/// Writes attributes; a field's byte order shows in the name of the method.
-pub(crate) trait Attributes: Sink {
-    /// A string with the terminating NUL that the kernel's policy asks for.
-    #[inline(always)]
-    fn string(&mut self, kind: u16, value: &str) {
-        let length = value.len() + 1;
-        self.put(header(kind, length));
-        self.put_slice(value.as_bytes());
-        self.put_slice(&[0; NLA_ALIGNTO][..=length.next_multiple_of(NLA_ALIGNTO) - length]);
-    }
-
-    /// A value that needs no padding.
-    #[inline(always)]
-    fn array<const N: usize>(&mut self, kind: u16, value: [u8; N]) {
-        const { assert!(N.is_multiple_of(NLA_ALIGNTO), "this value would need padding") }
-        self.put(header(kind, N));
-        self.put(value);
-    }
-
-    #[inline(always)]
-    fn u8(&mut self, kind: u16, value: u8) {
-        self.word(kind, 1, [value, 0, 0, 0]);
-    }
-
-    #[inline(always)]
-    fn u16_native(&mut self, kind: u16, value: u16) {
-        let mut bytes = [0; NLA_ALIGNTO];
-        NativeEndian::write_u16(&mut bytes, value);
-        self.word(kind, 2, bytes);
-    }
-
-    #[inline(always)]
-    fn u16_network(&mut self, kind: u16, value: u16) {
-        let mut bytes = [0; NLA_ALIGNTO];
-        NetworkEndian::write_u16(&mut bytes, value);
-        self.word(kind, 2, bytes);
-    }
-
-    #[inline(always)]
-    fn u32_native(&mut self, kind: u16, value: u32) {
-        let mut bytes = [0; NLA_ALIGNTO];
-        NativeEndian::write_u32(&mut bytes, value);
-        self.word(kind, 4, bytes);
-    }
-
-    /// A value of at most four bytes, put at once with its header and padding.
-    #[inline(always)]
-    fn word(&mut self, kind: u16, length: usize, value: [u8; NLA_ALIGNTO]) {
-        let [a, b, c, d] = header(kind, length);
-        let [e, f, g, h] = value;
-        self.put([a, b, c, d, e, f, g, h]);
-    }
-
-    fn u64_native(&mut self, kind: u16, value: u64) {
-        let mut bytes = [0; 8];
-        NativeEndian::write_u64(&mut bytes, value);
-        self.array(kind, bytes);
-    }
-}
-
-impl<S: Sink> Attributes for S {}
 
 /// The header of an attribute whose value has this length.
 #[inline(always)]
 pub(super) fn header(kind: u16, length: usize) -> [u8; NLA_HEADER_SIZE] {
-    let length = u16::try_from(NLA_HEADER_SIZE + length);
-    let mut header = [0; NLA_HEADER_SIZE];
-    // The largest message of the family has below 1 KiB.
-    NativeEndian::write_u16(&mut header[..2], length.expect("an attribute is below 64 KiB"));
-    NativeEndian::write_u16(&mut header[2..], kind);
-    header
+    // The longest message of the family has less than 1 KiB, so this never saturates.
+    let length = u16::try_from(NLA_HEADER_SIZE + length).unwrap_or(u16::MAX);
+    let ([a, b], [c, d]) = (length.to_ne_bytes(), kind.to_ne_bytes());
+    [a, b, c, d]
 }
 
 #[cfg(test)]
@@ -174,10 +142,11 @@ mod tests {
     fn attributes_are_aligned_and_nests_know_their_length() {
         let mut buffer = [0xaa; 20];
         let mut slice = Slice::new(&mut buffer);
-        let nest = slice.begin_nest();
-        slice.u16_network(4, 80);
-        slice.string(6, "wrr");
-        slice.end_nest(1, nest);
+        let written = slice.nest(1, |slice| {
+            slice.attribute(4, 80_u16.to_be_bytes())?;
+            slice.string(6, "wrr")
+        });
+        assert_eq!(written, Some(()));
         let nested = 1 | NLA_F_NESTED;
         let mut expected = Vec::new();
         for native in [20, nested, 6, 4] {
@@ -189,5 +158,19 @@ mod tests {
         }
         expected.extend(*b"wrr\0");
         assert_eq!(buffer, expected[..]);
+    }
+
+    /// Once: encoding into a slice that was too short was a panic.
+    #[test]
+    fn what_does_not_fit_is_not_written() {
+        let mut whole = [0; 20];
+        for length in 0..whole.len() {
+            let mut slice = Slice::new(&mut whole[..length]);
+            let written = slice.nest(1, |slice| {
+                slice.attribute(4, [1, 2])?;
+                slice.string(6, "wrr")
+            });
+            assert_eq!(written, None, "{length}");
+        }
     }
 }

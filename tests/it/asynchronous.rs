@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
 use futures_util::future::join;
-use ipvs_netlink::sync::{Event, Stage};
 use ipvs_netlink::{Client, Draining, Operation, Options, Policy, Ruleset};
+use ipvs_netlink::{Stage, SyncEvent};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::case::{Outcome, cases};
@@ -150,7 +150,8 @@ async fn a_client_goes_on_after_the_end_of_its_runtime(subject: &mut Subject) ->
     Ok(())
 }
 
-/// Once: whatever a clone was asked for waited for the end of the drain, and nothing ended it before.
+/// Once: every operation of a clone waited for the end of the drain, and nothing could end that
+/// earlier.
 async fn a_drain_holds_no_other_clone_and_can_be_called_off(subject: &mut Subject) -> Outcome {
     let Served { mut wanted, service, leaving, streams: _open } = served(subject).await?;
     let before = wanted.clone();
@@ -161,7 +162,7 @@ async fn a_drain_holds_no_other_clone_and_can_be_called_off(subject: &mut Subjec
         let plan = client.plan(&wanted, &policy).await?;
         let (drains, answered) = (AtomicBool::new(false), AtomicBool::new(false));
         let apply = client.apply_with(plan, |event| {
-            let Event::Progress(progress) = event else { return ControlFlow::Continue(()) };
+            let SyncEvent::Progress(progress) = event else { return ControlFlow::Continue(()) };
             if progress.stage == Stage::Draining {
                 drains.store(true, Ordering::Relaxed);
             }

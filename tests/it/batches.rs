@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ipvs_netlink::{Batch, Destination, Operation, Options, Ruleset, Service, ServiceKey};
+use ipvs_netlink::{BatchOptions, Destination, Operation, Options, Ruleset, Service, ServiceKey};
 
 use crate::case::{Outcome, cases};
 use crate::client::Client;
@@ -116,7 +116,7 @@ async fn a_small_window_gives_the_same_results(subject: &mut Subject) -> Outcome
     bad_operations_fail_alone(subject).await
 }
 
-/// What was sent along with the operation that failed is done, and the results say so.
+/// Operations that were sent along with the one that failed are done, and their results say so.
 async fn stopping_says_what_was_done(subject: &mut Subject) -> Outcome {
     let mut operations = vec![Operation::AddService(web())];
     operations.extend(additions(1000));
@@ -124,7 +124,7 @@ async fn stopping_says_what_was_done(subject: &mut Subject) -> Outcome {
     let mut results = Vec::new();
     subject
         .client
-        .batch_each(operations, Batch::default().stop_at_first_error(), |_, result| {
+        .batch_each(operations, BatchOptions::default().stop_at_first_error(true), |_, result| {
             results.push(result);
         })
         .await?;
@@ -152,8 +152,12 @@ async fn results_come_while_it_works(subject: &mut Subject) -> Outcome {
         known.fetch_add(1, order);
     };
     match &mut subject.client {
-        Client::Blocking(client) => client.batch_each(operations, Batch::default(), count)?,
-        Client::Async(client) => client.batch_each(operations, Batch::default(), count).await?,
+        Client::Blocking(client) => {
+            client.batch_each(operations, BatchOptions::default(), count)?;
+        }
+        Client::Async(client) => {
+            client.batch_each(operations, BatchOptions::default(), count).await?;
+        }
     }
     assert_eq!(known.load(order), 2001);
     Ok(())
@@ -217,7 +221,7 @@ async fn hammer(client: &mut Client, first: u16) -> Outcome {
         let done: Vec<_> = results.iter().map(Result::is_ok).collect();
         assert_eq!(done, expected, "in round {rounds} of {first}");
         for rules in known.services() {
-            let listed = client.destinations(rules.service().key).await?;
+            let listed = client.destinations(rules.key()).await?;
             let listed: BTreeMap<_, _> =
                 listed.into_iter().map(|e| (e.destination.key, e.destination)).collect();
             let wanted = rules.destinations().map(|d| (d.key, *d)).collect();

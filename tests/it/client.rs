@@ -1,14 +1,12 @@
 //! One client for all cases, whichever of the crate's is behind it.
 
 use std::fmt;
-
 use std::ops::ControlFlow;
 
 use ipvs_netlink::{
-    Batch, DaemonRole, Destination, DestinationEntry, DestinationKey, Error, Incomplete, Info,
-    Operation, Options, Plan, Policy, Results, Ruleset, Service, ServiceEntry, ServiceKey,
-    SyncDaemon, Syncer, Table, Timeouts, TimeoutsUpdate, blocking, fake,
-    sync::{Event, Report},
+    BatchOptions, DaemonRole, Destination, DestinationEntry, DestinationKey, Error, Incomplete,
+    Info, Operation, Options, Plan, Policy, Report, Results, Ruleset, Service, ServiceEntry,
+    ServiceKey, SyncDaemon, SyncEvent, Syncer, Table, Timeouts, TimeoutsUpdate, blocking, fake,
 };
 
 /// Which of the crate's clients.
@@ -38,8 +36,8 @@ pub(crate) enum Client {
 impl Client {
     pub(crate) async fn connect_to(kernel: &fake::Kernel, flavour: Flavour) -> Result<Self, Error> {
         Ok(match flavour {
-            Flavour::Blocking => Self::Blocking(Box::new(blocking::Client::connect_to(kernel)?)),
-            _ => Self::Async(ipvs_netlink::Client::connect_to(kernel).await?),
+            Flavour::Blocking => Self::Blocking(Box::new(kernel.connect()?)),
+            _ => Self::Async(kernel.connect_async().await?),
         })
     }
 
@@ -93,7 +91,7 @@ operations! {
     fn batch(operations: Vec<Operation>) -> Result<Results, Error>;
     fn batch_each(
         operations: Vec<Operation>,
-        batch: Batch,
+        options: BatchOptions,
         each: impl FnMut(&Operation, Result<(), Error>) + Send
     ) -> Result<(), Error>;
     fn zero() -> Result<(), Error>;
@@ -102,7 +100,7 @@ operations! {
     fn apply(plan: Plan) -> Result<Report, Incomplete>;
     fn apply_with(
         plan: Plan,
-        each: impl FnMut(Event<'_>) -> ControlFlow<()> + Send
+        each: impl FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send
     ) -> Result<Report, Incomplete>;
     fn sync(wanted: &Ruleset, policy: &Policy) -> Result<Report, Incomplete>;
     fn pass(syncer: &mut Syncer) -> Report;

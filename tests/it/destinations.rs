@@ -1,6 +1,6 @@
 //! Operations on destinations.
 
-use ipvs_netlink::{Destination, Forwarding, Tunnel, TunnelChecksum};
+use ipvs_netlink::{Destination, Errno, Forwarding, Tunnel, TunnelChecksum};
 
 use crate::case::{Outcome, cases};
 use crate::rules::{backend, real, real6, web};
@@ -57,10 +57,7 @@ async fn updates_a_destination(subject: &mut Subject) -> Outcome {
     subject.client.add_destination(web().key, &backend(1)).await?;
     let updated = backend(1)
         .weight(7)
-        .forwarding(Forwarding::Tunnel(Tunnel::Gue {
-            port: 6080.try_into()?,
-            checksum: TunnelChecksum::Full,
-        }))
+        .forwarding(Forwarding::Tunnel(Tunnel::gue(6080)?.checksum(TunnelChecksum::Full)))
         .thresholds(9, 3);
     subject.client.update_destination(web().key, &updated).await?;
     let entry = subject.client.destination(web().key, backend(1).key).await?;
@@ -70,7 +67,7 @@ async fn updates_a_destination(subject: &mut Subject) -> Outcome {
 
 async fn an_update_resets_what_it_leaves_out(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
-    let tunnel = Destination::tunnel(real(1), 8080, Tunnel::gue(6080.try_into()?));
+    let tunnel = Destination::tunnel(real(1), 8080, Tunnel::gue(6080)?);
     subject.client.add_destination(web().key, &tunnel.thresholds(9, 3)).await?;
     subject.client.update_destination(web().key, &backend(1)).await?;
     let entry = subject.client.destination(web().key, backend(1).key).await?;
@@ -81,7 +78,7 @@ async fn an_update_resets_what_it_leaves_out(subject: &mut Subject) -> Outcome {
 /// Others raise a weight and lose the tunnel by it.
 async fn modifies_a_destination(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
-    let tunnel = Tunnel::Gre { checksum: true };
+    let tunnel = Tunnel::gre().checksum(TunnelChecksum::Full);
     let before = Destination::tunnel(real(1), 8080, tunnel).thresholds(9, 3);
     subject.client.add_destination(web().key, &before).await?;
     let written =
@@ -122,7 +119,7 @@ async fn an_address_of_no_host_is_refused(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
     let broadcast = Destination::masquerade([255, 255, 255, 255], 80);
     let error = subject.client.add_destination(web().key, &broadcast).await.unwrap_err();
-    assert_eq!(error.errno(), Some(22), "{error}");
+    assert_eq!(error.errno(), Some(Errno::INVAL), "{error}");
     assert!(error.to_string().contains("must be local or unicast"), "{error}");
     Ok(())
 }
@@ -151,7 +148,7 @@ async fn an_upper_threshold_of_32_bits_is_taken_by_older_kernels(subject: &mut S
     if let Some(more) = largest.checked_add(1) {
         let more = backend(2).thresholds(more, 1);
         let error = subject.client.add_destination(web().key, &more).await.unwrap_err();
-        assert_eq!(error.errno(), Some(22), "{error}");
+        assert_eq!(error.errno(), Some(Errno::INVAL), "{error}");
         assert!(error.to_string().contains("upper threshold"), "{error}");
     }
     Ok(())

@@ -1,27 +1,39 @@
 //! What stands in the way of rules is found, and the advice, followed to the letter, mends it.
 
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
+use anyhow::Context as _;
 use ipvs_netlink::diagnose::{Diagnosis, Finding, Problem, Severity};
-use ipvs_netlink::{Destination, Family, Options, Ruleset, Scheduler, Service, blocking};
+use ipvs_netlink::proc::sysctl;
+use ipvs_netlink::{
+    Destination, Family, Options, Persistence, Ruleset, Scheduler, Service, blocking,
+};
 
 use crate::case::{Outcome, cases};
-use crate::errors::child;
-use crate::rules::{backend, web};
+use crate::errors::{CHILD, child};
+use crate::rules::{backend, real6, vip, vip6, web};
 use crate::subject::{Subject, program};
+use crate::traffic::wait_until;
 
 cases![
     nothing_stands_in_the_way_of_an_able_host,
     ip_forward_is_turned_on,
+    ipv6_is_enabled_and_forwarded,
     a_namespace_without_addresses_gets_one,
     a_scheduler_that_the_kernel_is_too_old_for_is_replaced,
     a_scheduler_that_nobody_has_is_replaced,
     a_module_of_a_scheduler_is_loaded,
+    a_module_of_an_engine_is_loaded,
+    an_engine_that_nobody_has_is_left_out,
     the_module_is_loaded,
     without_the_capability_root_is_needed,
+    without_the_capability_a_namespace_is_not_entered,
     a_user_namespace_is_left,
     limits_of_a_kernel_are_known,
+    limits_of_settings_are_raised,
 ];
 
 const BLUE: &str = "/run/netns/blue";
@@ -39,7 +51,7 @@ impl<'a> Host<'a> {
 
     fn diagnose(&self, rules: &Ruleset) -> Diagnosis {
         match &self.subject.fake {
-            Some(fake) => Diagnosis::of(fake, rules),
+            Some(fake) => fake.diagnose(rules),
             None => self.options.diagnose(rules),
         }
     }
@@ -56,6 +68,10 @@ impl<'a> Host<'a> {
             match words[..] {
                 ["sysctl", "-w", name, value] => {
                     self.subject.proc().set_sysctl_named(name, value)?;
+                }
+                ["ip", "address", "add", address, "dev", "lo"] => {
+                    let address = address.split('/').next().unwrap_or_default().parse()?;
+                    fake.configure(|host| host.local.push(address));
                 }
                 ["ip", "link", "set", "lo", "up"] => fake.configure(|host| host.configured = true),
                 _ => anyhow::bail!("a fake host has no {command}"),
@@ -102,8 +118,15 @@ async fn nothing_stands_in_the_way_of_an_able_host(subject: &mut Subject) -> Out
         subject.client.flush().await?;
     }
     let newest = subject.release.series() >= (6, 12);
+    let diagnosis = Host::of(subject).diagnose(&rules(Scheduler::RoundRobin));
+    let finding = diagnosis.finding(Problem::VirtualAddress).unwrap();
+    Host::of(subject).follow(finding)?;
     let said = Host::of(subject).diagnose(&rules(Scheduler::RoundRobin)).to_string();
     assert_eq!(said.ends_with("nothing stands in the way"), newest, "{said}");
+    match &subject.fake {
+        Some(fake) => fake.configure(|host| host.local.retain(|address| *address != vip())),
+        None => drop(program("ip", &["address", "delete", "10.0.0.1/32", "dev", "lo"])?),
+    }
     forward(subject, &before).map(drop)
 }
 
@@ -121,6 +144,31 @@ async fn ip_forward_is_turned_on(subject: &mut Subject) -> Outcome {
     direct.insert_destination(web().key, Destination::direct_route([10, 1, 0, 1], 80))?;
     assert!(Host::of(subject).diagnose(&direct).is_able());
     forward(subject, &before).map(drop)
+}
+
+async fn ipv6_is_enabled_and_forwarded(subject: &mut Subject) -> Outcome {
+    let proc = subject.proc();
+    let names = ["net.ipv6.conf.all.forwarding", "net.ipv6.conf.all.disable_ipv6"];
+    let before = names.map(|name| proc.sysctl_named(name));
+    let web = Service::tcp(vip6(), 80);
+    let mut rules = Ruleset::new();
+    rules.insert_service(web)?;
+    let real = Destination::masquerade(real6(1), 80);
+    rules.insert_destination(web.key, real)?;
+    let host = Host::of(subject);
+    for (name, [bad, good], problem) in [
+        (names[0], ["0", "1"], Problem::Forwarding(Family::V6)),
+        (names[1], ["1", "0"], Problem::NoIpv6),
+    ] {
+        proc.set_sysctl_named(name, bad)?;
+        let finding = host.mend(&rules, problem)?;
+        assert_eq!(finding.severity, Severity::Broken);
+        assert_eq!(proc.sysctl_named(name)?, good);
+    }
+    for (name, before) in names.into_iter().zip(before) {
+        proc.set_sysctl_named(name, &before?)?;
+    }
+    Ok(())
 }
 
 async fn a_namespace_without_addresses_gets_one(subject: &mut Subject) -> Outcome {
@@ -188,7 +236,10 @@ async fn a_scheduler_that_nobody_has_is_replaced(subject: &mut Subject) -> Outco
 }
 
 /// Runs something while the kernel loads no module by itself, and with a module gone.
-fn without_module<T>(module: &str, run: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+pub(crate) fn without_module<T>(
+    module: &str,
+    run: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     // Other cases leave their rules there, which hold modules.
     let _ = program("ip", &["netns", "delete", "blue"]);
     let proc = ipvs_netlink::proc::Proc::new();
@@ -233,6 +284,39 @@ async fn a_module_of_a_scheduler_is_loaded(subject: &mut Subject) -> Outcome {
     forward(subject, &before).map(drop)
 }
 
+fn rules_with_engine(name: &str) -> anyhow::Result<(Ruleset, Service, Problem)> {
+    let engine = name.parse()?;
+    let persistence = Persistence::new(std::time::Duration::from_secs(60)).engine(engine);
+    let calls = Service::udp(vip(), 5060).persistence(persistence);
+    let mut rules = Ruleset::new();
+    rules.insert_service(calls)?;
+    Ok((rules, calls, Problem::Engine(engine)))
+}
+
+async fn a_module_of_an_engine_is_loaded(subject: &mut Subject) -> Outcome {
+    let (rules, calls, problem) = rules_with_engine("sip")?;
+    without_module("ip_vs_pe_sip", || {
+        let mut ipvs = blocking::Client::connect()?;
+        assert!(ipvs.add_service(&calls).unwrap_err().is_module_not_found());
+        let finding = Host::of(subject).mend(&rules, problem)?;
+        assert_eq!(finding.commands, ["modprobe ip_vs_pe_sip"]);
+        Ok(ipvs.add_service(&calls)?)
+    })
+}
+
+async fn an_engine_that_nobody_has_is_left_out(subject: &mut Subject) -> Outcome {
+    let (rules, calls, problem) = rules_with_engine("nosuch")?;
+    assert!(subject.client.add_service(&calls).await.unwrap_err().is_module_not_found());
+    let diagnosis = Host::of(subject).diagnose(&rules);
+    let finding = diagnosis.finding(problem).unwrap_or_else(|| panic!("{diagnosis}"));
+    assert_eq!(finding.severity, Severity::Refused);
+    assert!(finding.advice.contains("Leave it out of its services"), "{finding}");
+    let (rules, calls, _) = rules_with_engine("sip")?;
+    assert!(Host::of(subject).diagnose(&rules).is_able());
+    subject.client.add_service(&calls).await?;
+    Ok(())
+}
+
 async fn the_module_is_loaded(subject: &mut Subject) -> Outcome {
     let host = Host::of(subject);
     without_module("ip_vs", || {
@@ -249,9 +333,16 @@ async fn the_module_is_loaded(subject: &mut Subject) -> Outcome {
     })
 }
 
+/// The network namespace that a child of a case diagnoses, if it is another.
+const NAMESPACE: &str = "IPVS_NETLINK_TEST_NAMESPACE";
+
 /// Diagnoses a plain ruleset as a child of a case, and prints it as JSON.
 pub(crate) fn print_diagnosis() {
-    let diagnosis = Options::new().diagnose(&rules(Scheduler::RoundRobin));
+    let options = match std::env::var(NAMESPACE) {
+        Ok(namespace) => Options::new().namespace(namespace),
+        Err(_) => Options::new(),
+    };
+    let diagnosis = options.diagnose(&rules(Scheduler::RoundRobin));
     println!("{}", serde_json::to_string(&diagnosis).unwrap());
 }
 
@@ -272,18 +363,57 @@ async fn without_the_capability_root_is_needed(subject: &mut Subject) -> Outcome
     forward(subject, &before).map(drop)
 }
 
+/// A kernel was made up that is too old for everything, and missing permission was not told.
+async fn without_the_capability_a_namespace_is_not_entered(subject: &mut Subject) -> Outcome {
+    let _ = program("ip", &["netns", "delete", "blue"]);
+    program("ip", &["netns", "add", "blue"])?;
+    let this = std::env::current_exe()?;
+    let diagnosis = diagnosis_of(Command::new(&this).uid(65534).gid(65534).env(NAMESPACE, BLUE))?;
+    assert_eq!(diagnosis.kernel, subject.release.as_str());
+    assert_eq!(diagnosis.findings.len(), 1, "{diagnosis}");
+    let finding = diagnosis.finding(Problem::Permission).unwrap_or_else(|| panic!("{diagnosis}"));
+    assert_eq!(finding.severity, Severity::Refused);
+    assert!(finding.text.contains("this needs CAP_SYS_ADMIN"), "{finding}");
+    assert!(finding.advice.contains("as root"), "{finding}");
+    let diagnosis =
+        diagnosis_of(Command::new("unshare").arg("-Ur").arg(&this).env(NAMESPACE, BLUE))?;
+    assert_eq!(diagnosis.findings.len(), 1, "{diagnosis}");
+    assert!(diagnosis.finding(Problem::UserNamespace).is_some(), "{diagnosis}");
+    program("ip", &["netns", "delete", "blue"]).map(drop)
+}
+
 async fn a_user_namespace_is_left(subject: &mut Subject) -> Outcome {
     let before = forward(subject, "1")?;
     let this = std::env::current_exe()?;
-    let diagnosis = diagnosis_of(Command::new("unshare").arg("-Ur").arg(&this))?;
-    let finding = diagnosis.finding(Problem::UserNamespace);
-    let finding = finding.unwrap_or_else(|| panic!("{diagnosis}"));
-    assert!(finding.advice.contains("in the initial user namespace"), "{finding}");
-    assert!(!diagnosis.is_able());
-    assert_eq!(diagnosis.finding(Problem::Permission), None);
+    let root = diagnosis_of(Command::new("unshare").arg("-Ur").arg(&this))?;
+    for diagnosis in [root, diagnosis_among_all_users(&this)?] {
+        let finding = diagnosis.finding(Problem::UserNamespace);
+        let finding = finding.unwrap_or_else(|| panic!("{diagnosis}"));
+        assert!(finding.advice.contains("in the initial user namespace"), "{finding}");
+        assert!(!diagnosis.is_able());
+        assert_eq!(diagnosis.finding(Problem::Permission), None);
+    }
     let diagnosis = diagnosis_of(&mut Command::new(this))?;
     assert!(diagnosis.is_able(), "{diagnosis}");
     forward(subject, &before).map(drop)
+}
+
+/// Diagnoses in a user namespace that has all users as they are, so that its map says nothing.
+fn diagnosis_among_all_users(this: &Path) -> anyhow::Result<Diagnosis> {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["-U", "sh", "-c", "read mapped; exec \"$0\""]).arg(this);
+    unshare.env(CHILD, "diagnosis").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = unshare.spawn()?;
+    let of_child = |file: &str| format!("/proc/{}/{file}", child.id());
+    let initial = std::fs::read_link("/proc/self/ns/user")?;
+    wait_until("the child has a user namespace", || {
+        Ok(std::fs::read_link(of_child("ns/user"))? != initial)
+    })?;
+    for map in ["uid_map", "gid_map"] {
+        std::fs::write(of_child(map), "0 0 4294967295")?;
+    }
+    child.stdin.take().context("a pipe")?.write_all(b"mapped\n")?;
+    Ok(serde_json::from_slice(&child.wait_with_output()?.stdout)?)
 }
 
 async fn limits_of_a_kernel_are_known(subject: &mut Subject) -> Outcome {
@@ -305,6 +435,46 @@ async fn limits_of_a_kernel_are_known(subject: &mut Subject) -> Outcome {
     }
     let crowded = host.diagnose(&many);
     assert_eq!(crowded.finding(Problem::SharedBucket).is_some(), series < (7, 1), "{crowded}");
+    assert_eq!(crowded.finding(Problem::SlowAfterRemoval), None);
 
+    let mut large = rules(Scheduler::RoundRobin);
+    for n in 0..10_000 {
+        large.insert_destination(web().key, backend(n))?;
+    }
+    assert_eq!(large.destination_count(), 10_000);
+    assert_eq!(host.diagnose(&large).finding(Problem::SlowAfterRemoval), None);
+    large.insert_destination(web().key, backend(10_000))?;
+    let slow = host.diagnose(&large);
+    assert!(slow.finding(Problem::SlowAfterRemoval).is_some() && slow.is_able(), "{slow}");
+
+    forward(subject, &before).map(drop)
+}
+
+async fn limits_of_settings_are_raised(subject: &mut Subject) -> Outcome {
+    let before = forward(subject, "1")?;
+    let host = Host::of(subject);
+    let proc = subject.proc();
+    let sticky = web().persistence(std::time::Duration::from_secs(300));
+    let mut draining = Ruleset::new();
+    draining.insert_service(sticky)?;
+    draining.insert_destination(sticky.key, backend(1))?;
+    assert_eq!(host.diagnose(&draining).finding(Problem::KeptTemplates), None);
+    draining.insert_destination(sticky.key, backend(2).weight(0))?;
+    let diagnosis = host.diagnose(&draining);
+    let finding = diagnosis.finding(Problem::KeptTemplates).unwrap();
+    assert_eq!(finding.severity, Severity::Limited);
+    host.follow(finding)?;
+    assert!(proc.sysctl(&sysctl::EXPIRE_QUIESCENT_TEMPLATE)?);
+    assert_eq!(host.diagnose(&draining).finding(Problem::KeptTemplates), None);
+    proc.set_sysctl(&sysctl::EXPIRE_QUIESCENT_TEMPLATE, false)?;
+
+    if subject.release.series() >= sysctl::CONN_MAX.setting().since {
+        let most = proc.sysctl(&sysctl::CONN_MAX)?;
+        proc.set_sysctl(&sysctl::CONN_MAX, 0)?;
+        let finding = host.mend(&rules(Scheduler::RoundRobin), Problem::NoConnections)?;
+        assert_eq!(finding.severity, Severity::Broken);
+        assert!(proc.sysctl(&sysctl::CONN_MAX)? > 0);
+        proc.set_sysctl(&sysctl::CONN_MAX, most)?;
+    }
     forward(subject, &before).map(drop)
 }

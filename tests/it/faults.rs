@@ -1,7 +1,7 @@
 //! The faults of other libraries, each by its name: none of it may happen here.
 //!
-//! What a real kernel can be brought to is a case; what none does at will is a test over bytes
-//! made by hand. Each begins with what went wrong for the user.
+//! A fault that a real kernel can be brought to provoke is a case; any other is a test over bytes
+//! made by hand. The comment of each test tells in the past tense what went wrong for the user.
 
 mod exchanging;
 mod reading;

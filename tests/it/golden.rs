@@ -1,9 +1,9 @@
 //! Golden bytes: one conversation, recorded on real kernels, stored, and replayed here.
 //!
-//! The files under `tests/golden` hold every datagram of [`conversation`] in hexadecimal: `>` what
-//! was sent, `<` what the kernel answered. A run on a kernel holds its own datagrams against the
-//! files of its version; on a difference it prints the whole of what it saw, as the file should be.
-//! What was recorded in the other byte order is brought into this machine's first.
+//! The files under `tests/golden` hold every datagram of [`conversation`] in hexadecimal: `>`
+//! begins one that was sent, `<` an answer of the kernel. A run on a kernel compares its own
+//! datagrams with the file of its version; on a difference it prints all of them, as the file
+//! should be. What was recorded in the other byte order is brought into this machine's first.
 
 mod byte_order;
 
@@ -12,22 +12,22 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::net::Ipv6Addr;
-use std::num::NonZeroU32;
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use ipvs_netlink::blocking::Client;
 use ipvs_netlink::transport::{NetlinkSocket, Received, Transport};
 use ipvs_netlink::wire::{Command, Message};
 use ipvs_netlink::{
-    DaemonRole, Destination, Error, Family, HashOptions, Netmask, Persistence, Scheduler, Service,
-    ServiceFlags, SyncDaemon, TimeoutsUpdate, Tunnel, TunnelChecksum,
+    DaemonRole, Destination, Errno, Error, Family, HashOptions, Netmask, Persistence, Scheduler,
+    Service, ServiceFlags, SyncDaemon, TimeoutsUpdate, Tunnel, TunnelChecksum,
 };
-use netlink_packet_core::{Emitable, NLMSG_DONE, NLMSG_ERROR};
+use netlink_packet_core::{Emitable, NLA_F_NESTED, NLMSG_DONE, NLMSG_ERROR};
 use netlink_packet_generic::GenlMessage;
+use netlink_packet_generic::constants::GENL_ID_CTRL;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use byte_order::ByteOrder;
@@ -75,15 +75,14 @@ cases![this_kernel_speaks_as_recorded];
 fn conversation(client: &mut Client) -> Outcome {
     let hour = Persistence::new(Duration::from_secs(3600));
     let options = HashOptions::default().fallback(true).port(true);
-    let mark = NonZeroU32::new(0x0102_0304).context("a mark")?;
     let services = [
         Service::tcp(vip(), 80).scheduler(Scheduler::SourceHash(options)),
-        Service::udp(vip(), 5060).one_packet(true).persistent(
+        Service::udp(vip(), 5060).one_packet(true).persistence(
             hour.netmask(Netmask::V4([255, 255, 255, 0].into())).engine("sip".parse()?),
         ),
-        Service::sctp(vip6(), 0x0102).persistent(hour.netmask(Netmask::V6(64))),
-        Service::mark(mark, Family::V4).flags(ServiceFlags::SCHEDULER_3),
-        Service::mark(NonZeroU32::MAX, Family::V6).scheduler(Scheduler::Unbound),
+        Service::sctp(vip6(), 0x0102).persistence(hour.netmask(Netmask::V6(64))),
+        Service::mark(0x0102_0304, Family::V4)?.flags(ServiceFlags::SCHEDULER_3),
+        Service::mark(u32::MAX, Family::V6)?.scheduler(Scheduler::Unbound),
     ];
     assert_eq!(client.info()?.version.to_string(), "1.2.1");
     assert!(client.services()?.is_empty());
@@ -96,12 +95,12 @@ fn conversation(client: &mut Client) -> Outcome {
     client.add_service(&web())?;
     client.update_service(&web().scheduler(Scheduler::WeightedRoundRobin))?;
     assert_eq!(client.services()?.len(), 1);
-    let gue = Tunnel::Gue { port: 6080.try_into()?, checksum: TunnelChecksum::Remote };
+    let gue = Tunnel::gue(6080)?.checksum(TunnelChecksum::Remote);
     let destinations = [
         Destination::masquerade(real(1), 0x0102).weight(70_000).thresholds(70_001, 70_000),
         Destination::direct_route(real(2), 80).weight(0),
         Destination::tunnel(real(3), 80, gue),
-        Destination::tunnel(real6(4), 80, Tunnel::Gre { checksum: true }),
+        Destination::tunnel(real6(4), 80, Tunnel::gre().checksum(TunnelChecksum::Full)),
         Destination::local(real(5), 80),
         Destination::bypass(real(6), 80),
     ];
@@ -114,11 +113,11 @@ fn conversation(client: &mut Client) -> Outcome {
     client.remove_destination(web().key, destinations[1].key)?;
 
     let errno = |outcome: Result<(), Error>| outcome.unwrap_err().errno();
-    assert_eq!(errno(client.add_service(&web())), Some(17));
-    assert_eq!(errno(client.remove_service(services[2].key)), Some(3));
-    assert_eq!(errno(client.remove_destination(web().key, backend(99).key)), Some(2));
+    assert_eq!(errno(client.add_service(&web())), Some(Errno::EXIST));
+    assert_eq!(errno(client.remove_service(services[2].key)), Some(Errno::SRCH));
+    assert_eq!(errno(client.remove_destination(web().key, backend(99).key)), Some(Errno::NOENT));
     let nowhere = Destination::masquerade([0, 0, 0, 0], 80);
-    assert_eq!(errno(client.add_destination(web().key, &nowhere)), Some(22));
+    assert_eq!(errno(client.add_destination(web().key, &nowhere)), Some(Errno::INVAL));
     client.zero_service(web().key)?;
     client.zero()?;
     client.flush()?;
@@ -166,7 +165,8 @@ async fn this_kernel_speaks_as_recorded(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// A socket in a network namespace of its own. Since Linux 7.1 the size of the connection table shows what a namespace had before.
+/// A socket in a network namespace of its own. Since Linux 7.1 the size of the connection table
+/// shows what a namespace had before.
 fn untouched() -> anyhow::Result<NetlinkSocket> {
     // There is none before the first run.
     let _ = program("ip", &["netns", "delete", "golden"]);
@@ -181,10 +181,11 @@ fn untouched() -> anyhow::Result<NetlinkSocket> {
     Ok(opened.expect("the thread that opens a socket does not panic")?)
 }
 
-/// The datagrams without what differs from boot to boot: the family's number and the sockets'.
+/// The datagrams without the numbers that differ from boot to boot: of the family and of sockets.
 fn comparable(datagrams: Vec<(bool, Vec<u8>)>) -> Vec<String> {
     let datagrams = datagrams.into_iter().filter_map(|(sent, mut bytes)| {
-        if message_type(&bytes) == CONTROLLER || (!sent && bytes.windows(5).any(|w| w == b"IPVS\0"))
+        if message_type(&bytes) == GENL_ID_CTRL
+            || (!sent && bytes.windows(5).any(|w| w == b"IPVS\0"))
         {
             return None;
         }
@@ -207,7 +208,6 @@ fn comparable(datagrams: Vec<(bool, Vec<u8>)>) -> Vec<String> {
     datagrams.collect()
 }
 
-const CONTROLLER: u16 = 0x10;
 /// Message types below the families': errors and end marks.
 const CONTROL: [u16; 2] = [NLMSG_ERROR, NLMSG_DONE];
 
@@ -306,8 +306,8 @@ fn recorded_conversations_are_held_again() {
     }
 }
 
-/// Decoded and encoded again every message is what it was, but for the mark on nested attributes,
-/// which the kernel leaves out.
+/// Decoded and encoded again, every message has the same bytes, but for the mark on nested
+/// attributes, which the kernel leaves out.
 fn recorded_messages_survive_decoding_and_encoding() {
     for recording in RECORDINGS {
         let name = recording.name;
@@ -346,7 +346,7 @@ fn payloads(mut datagram: &[u8]) -> Vec<&[u8]> {
         let length = u32::from_ne_bytes(datagram[..4].try_into().unwrap());
         let (message, _) = datagram.split_at(usize::try_from(length).unwrap());
         let kind = message_type(message);
-        if kind != CONTROLLER && !CONTROL.contains(&kind) {
+        if kind != GENL_ID_CTRL && !CONTROL.contains(&kind) {
             payloads.push(&message[16..]);
         }
         let aligned = message.len().next_multiple_of(4);
@@ -356,13 +356,12 @@ fn payloads(mut datagram: &[u8]) -> Vec<&[u8]> {
 }
 
 fn without_nested_marks(payload: &[u8]) -> Vec<u8> {
-    const NESTED: u16 = 0x8000;
     let mut bytes = payload.to_vec();
     let mut at = 4;
     while at + 4 <= bytes.len() {
         let kind = u16::from_ne_bytes([bytes[at + 2], bytes[at + 3]]);
-        let nested = kind & NESTED != 0;
-        bytes[at + 2..at + 4].copy_from_slice(&(kind & !NESTED).to_ne_bytes());
+        let nested = kind & NLA_F_NESTED != 0;
+        bytes[at + 2..at + 4].copy_from_slice(&(kind & !NLA_F_NESTED).to_ne_bytes());
         let length = usize::from(u16::from_ne_bytes([bytes[at], bytes[at + 1]]));
         // Into a nest, past anything else.
         at += if nested { 4 } else { length.next_multiple_of(4) };

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use ipvs_netlink::blocking::Client;
 use ipvs_netlink::transport::{NetlinkSocket, Received, Transport};
 use libtest_mimic::Trial;
+use netlink_packet_core::NLM_F_REQUEST;
+use netlink_packet_generic::constants::{CTRL_ATTR_FAMILY_NAME, CTRL_CMD_GETFAMILY, GENL_ID_CTRL};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -26,13 +28,13 @@ fn resolves_a_family_over_a_real_socket() -> anyhow::Result<()> {
     let name = b"nlctrl\0\0";
     let mut request = Vec::new();
     request.extend(32u32.to_ne_bytes()); // length
-    request.extend(0x10u16.to_ne_bytes()); // the controller
-    request.extend(1u16.to_ne_bytes()); // NLM_F_REQUEST
+    request.extend(GENL_ID_CTRL.to_ne_bytes());
+    request.extend(NLM_F_REQUEST.to_ne_bytes());
     request.extend(7u32.to_ne_bytes()); // sequence number
     request.extend(0u32.to_ne_bytes()); // port
-    request.extend([3, 1, 0, 0]); // CTRL_CMD_GETFAMILY
+    request.extend([CTRL_CMD_GETFAMILY, 1, 0, 0]);
     request.extend(11u16.to_ne_bytes());
-    request.extend(2u16.to_ne_bytes()); // CTRL_ATTR_FAMILY_NAME
+    request.extend(CTRL_ATTR_FAMILY_NAME.to_ne_bytes());
     request.extend(name);
 
     let mut socket = NetlinkSocket::open()?;

@@ -82,7 +82,7 @@ async fn the_table_is_as_people_know_it(subject: &mut Subject) -> Outcome {
 async fn add(subject: &mut Subject, rules: &Ruleset) -> Outcome {
     let mut operations = Vec::new();
     for rules in rules.services() {
-        let key = rules.service().key;
+        let key = rules.key();
         operations.push(Operation::AddService(*rules.service()));
         operations.extend(rules.destinations().map(|d| Operation::AddDestination(key, *d)));
     }
@@ -117,7 +117,7 @@ async fn addresses_come_as_numbers(subject: &mut Subject) -> Outcome {
 async fn long_numbers_fit_their_columns(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&Service::tcp([10, 0, 0, 1], 80)).await?;
     let (info, mut table) = (subject.client.info().await?, subject.client.table().await?);
-    let stats = &mut table.services[0].service.stats;
+    let stats = &mut table.services[0].entry.stats;
     stats.connections = 99_999_999;
     stats.incoming_packets = 100_000_000;
     stats.outgoing_packets = 123_456_789_012;

@@ -20,6 +20,7 @@ mod host;
 mod listing;
 mod matrix;
 mod namespaces;
+mod nft;
 mod oracle;
 mod proc;
 #[path = "../support/program.rs"]
@@ -28,6 +29,7 @@ mod properties;
 mod random;
 mod readable;
 mod recovery;
+mod replacement;
 mod rival;
 mod rules;
 mod scripted;
@@ -76,26 +78,27 @@ fn run() -> Conclusion {
         once(listing::cases()),
         once(proc::cases()),
         once(diagnose::cases()),
+        once(replacement::cases()),
         traffic::cases(),
+        once(nft::cases()),
     ];
     let mut trials = host::trials();
     trials.extend(faults::trials());
     trials.extend(golden::trials());
     trials.extend(properties::trials());
     trials.extend(readable::trials());
-    let cases = cases.into_iter().flatten().enumerate();
+    let cases: Vec<_> = cases.into_iter().flatten().collect();
+    trials.push(case::each_exception_has_a_case(&cases));
+    let cases = cases.into_iter().enumerate();
     trials.extend(cases.flat_map(|(index, case)| case.trials(index, kernel.as_ref())));
     let conclusion = libtest_mimic::run(&arguments, trials);
     if let (Some(kernel), combinations @ 1..) = (kernel, case::combinations()) {
-        println!(
-            "{combinations} combinations of the matrix held on Linux {kernel}
-"
-        );
+        println!("{combinations} combinations of the matrix held on Linux {kernel}\n");
     }
     conclusion
 }
 
-/// Cases for which one client has to do: what they try is not the client.
+/// Cases for which one client is enough, since they do not try the client.
 fn once(cases: Vec<Case>) -> Vec<Case> {
     cases.into_iter().map(Case::long).collect()
 }

@@ -27,7 +27,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// What the kernel takes for one more protocol: generic routing encapsulation.
-const GRE: Protocol = Protocol(47);
+const GRE: Protocol = Protocol::from_number(47);
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// The virtual address of a family.
@@ -47,7 +47,7 @@ fn keys() -> Vec<ServiceKey> {
             [Protocol::TCP, Protocol::UDP, Protocol::SCTP, GRE]
                 .map(|protocol| ServiceKey::address(protocol, address, 4433))
                 .into_iter()
-                .chain([ServiceKey::mark(77.try_into().unwrap(), family)])
+                .chain([ServiceKey::mark(77, family).unwrap()])
         })
         .collect()
 }

@@ -34,7 +34,7 @@ fn add_blue() -> anyhow::Result<()> {
     program("ip", &["netns", "add", "blue"]).map(drop)
 }
 
-/// Waits for something to become so.
+/// Waits until a condition holds.
 fn comes_true(is_so: impl Fn() -> bool) -> bool {
     (0..1000).any(|_| {
         thread::sleep(Duration::from_millis(10));

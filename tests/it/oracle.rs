@@ -1,7 +1,6 @@
-//! The real `ipvsadm` sees what we wrote, and we see what it wrote.
+//! The real `ipvsadm` prints the rules that we wrote, and we read the rules that it wrote.
 
 use std::io::Write as _;
-use std::num::NonZeroU32;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
@@ -53,13 +52,13 @@ async fn write_all(subject: &mut Subject, rules: &Ruleset) -> Outcome {
     Ok(())
 }
 
-/// The same rules without what `ipvsadm -S` leaves out.
+/// The same rules without the settings that `ipvsadm -S` leaves out.
 fn without_thresholds(rules: &Ruleset) -> anyhow::Result<Ruleset> {
     let mut saved = Ruleset::new();
     for rules in rules.services() {
         saved.insert_service(*rules.service())?;
         for destination in rules.destinations() {
-            saved.insert_destination(rules.service().key, destination.thresholds(0, 0))?;
+            saved.insert_destination(rules.key(), destination.thresholds(0, 0))?;
         }
     }
     Ok(saved)
@@ -112,10 +111,11 @@ async fn we_read_any_rules_that_we_wrote(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// A saved mark of 4294967295 could not be restored, and all rules were lost; thresholds, the local
-/// method and the third flag of sh and mh are not saved at all; a comment ends a restore half-way.
+/// With `ipvsadm` a saved mark of 4294967295 cannot be restored, and all rules are lost;
+/// thresholds, the local method and the third flag of sh and mh are not saved; a comment ends a
+/// restore half-way.
 async fn what_ipvsadm_loses_is_kept(subject: &mut Subject) -> Outcome {
-    let mark = Service::mark(NonZeroU32::MAX, Family::V4);
+    let mark = Service::mark(u32::MAX, Family::V4).unwrap();
     let mut rules = Ruleset::new();
     rules.insert_service(mark)?;
     rules

@@ -10,14 +10,22 @@ use ipvs_netlink::proc::{Proc, Profile};
 
 use crate::case::{Outcome, cases};
 use crate::rules::{backend, web};
-use crate::subject::Subject;
+use crate::subject::{Subject, program};
+use crate::traffic::wait_until;
 
 cases![
     every_sysctl_is_known,
     each_sysctl_is_written_and_read,
     a_value_out_of_range_is_refused_before_it_is_written,
     any_sysctl_is_at_hand_by_its_name,
+    texts_are_read_as_the_kernel_reads_them,
     a_profile_is_applied_and_undone,
+    what_forwarding_sets_along_is_undone,
+    interfaces_that_others_set_meanwhile_are_left,
+    interfaces_that_have_ipv6_keep_it,
+    interfaces_of_a_profile_have_what_it_says,
+    a_value_in_another_spelling_is_the_same,
+    a_defense_that_the_kernel_moves_is_the_same,
     what_others_set_meanwhile_is_left,
     a_profile_that_fails_sets_back_what_it_changed,
     the_state_of_the_tables_is_read,
@@ -181,6 +189,68 @@ async fn any_sysctl_is_at_hand_by_its_name(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
+/// What a kernel keeps of a text, and what it refuses: real ones and the fake one alike.
+async fn texts_are_read_as_the_kernel_reads_them(subject: &mut Subject) -> Outcome {
+    let proc = subject.proc();
+    let invalid = Err("Invalid argument");
+    let mut wrong = Vec::new();
+    for (name, text, wanted) in [
+        ("am_droprate", "+5", invalid),
+        ("am_droprate", "", invalid),
+        ("am_droprate", "5x", invalid),
+        ("am_droprate", "08", invalid),
+        ("am_droprate", "0x", invalid),
+        ("am_droprate", "- 5", invalid),
+        ("am_droprate", "5\r", invalid),
+        ("am_droprate", "5\u{b}6", invalid),
+        ("am_droprate", "2147483648", invalid),
+        ("am_droprate", "000000000000000000005", invalid),
+        ("am_droprate", "00000000000000000005", Ok("5")),
+        ("am_droprate", "010", Ok("8")),
+        ("am_droprate", "0X1f", Ok("31")),
+        ("am_droprate", "-0x10", Ok("-16")),
+        ("am_droprate", "\u{b} \t7 x", Ok("7")),
+        ("am_droprate", "10", Ok("10")),
+        ("sync_retries", "0x3", Ok("3")),
+        ("sync_retries", "0", Ok("0")),
+        ("sync_refresh_period", "-1", Ok("-1")),
+        ("sync_refresh_period", "8589935", invalid),
+        ("sync_refresh_period", "00", Ok("0")),
+        ("sync_qlen_max", "+1", invalid),
+        ("sync_qlen_max", "0x10", Ok("16")),
+        ("sync_qlen_max", "18446744073709551616", invalid),
+        ("sync_threshold", "4 x", invalid),
+        ("sync_threshold", "4 0x40 x", Ok("4\t64")),
+        ("sync_threshold", "010", Ok("8\t64")),
+        ("sync_threshold", "3 50", Ok("3\t50")),
+        ("est_cpulist", "+1", invalid),
+        ("est_cpulist", "1-0", invalid),
+        ("est_cpulist", "0-5", Err("Numerical result out of range")),
+        ("est_cpulist", ",1,", Ok("1")),
+        ("est_cpulist", "0 1", Ok("0-1")),
+        ("est_cpulist", "0", Ok("0")),
+        ("est_cpulist", "all", Ok("0-1")),
+    ] {
+        let name = format!("net.ipv4.vs.{name}");
+        let of_kernel = |setting: &&sysctl::Setting| setting.name == name;
+        let setting = sysctl::ALL.iter().find(of_kernel).context("known")?;
+        if subject.release.series() < setting.since {
+            continue;
+        }
+        let kept = proc.set_sysctl_named(&name, text).and_then(|()| proc.sysctl_named(&name));
+        let is_right = match (&kept, wanted) {
+            (Ok(kept), Ok(wanted)) => kept == wanted,
+            (Err(error), Err(wanted)) => error.to_string().contains(wanted),
+            _ => false,
+        };
+        if !is_right {
+            wrong.push(format!("{name} {text:?}: {:?}", kept.map_err(|error| error.to_string())));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    Ok(())
+}
+
 const IP_FORWARD: &str = "net.ipv4.ip_forward";
 
 async fn a_profile_is_applied_and_undone(subject: &mut Subject) -> Outcome {
@@ -213,6 +283,203 @@ async fn a_profile_is_applied_and_undone(subject: &mut Subject) -> Outcome {
         assert_eq!(proc.sysctl_named(&change.name)?, change.before);
     }
     assert!(proc.undo(&changes)?.is_empty());
+    Ok(())
+}
+
+/// Once: undoing a profile undid what the host had set by itself. Where forwarding goes off, the
+/// kernel turns redirects on and the forwarding of each interface off.
+async fn what_forwarding_sets_along_is_undone(subject: &mut Subject) -> Outcome {
+    let proc = subject.proc();
+    program("ip", &["link", "add", "name", "dot.100", "type", "dummy"])?;
+    let v4 = |name: &str| format!("net.ipv4.conf.{name}");
+    let names = [v4("all.accept_redirects"), v4("lo.forwarding"), v4("dot/100.forwarding")];
+    for [redirects, of_lo, of_dummy] in [["0", "1", "0"], ["1", "0", "1"]] {
+        proc.set_sysctl_named(IP_FORWARD, "0")?;
+        let before = [redirects, of_lo, of_dummy];
+        for (name, value) in names.iter().zip(before) {
+            proc.set_sysctl_named(name, value)?;
+        }
+        let values = || -> Result<Vec<String>, _> {
+            names.iter().map(|name| proc.sysctl_named(name)).collect()
+        };
+        let changes = proc.apply(&Profile::node_proxy())?;
+        assert_eq!(values()?, ["0", "1", "1"]);
+        let kept = serde_json::to_string(&changes)?;
+        let _ = proc.undo(&serde_json::from_str(&kept)?)?;
+        assert_eq!(proc.sysctl_named(IP_FORWARD)?, "0");
+        assert_eq!(values()?, before);
+    }
+    // What is gone meanwhile is no trouble.
+    let changes = proc.apply(&Profile::node_proxy())?;
+    program("ip", &["link", "delete", "dot.100"])?;
+    let _ = proc.undo(&changes)?;
+    proc.set_sysctl_named(&names[1], "0")?;
+    Ok(())
+}
+
+/// Adds dummy interfaces for as long as something runs.
+fn with_interfaces<const N: usize>(names: [&str; N], run: impl FnOnce() -> Outcome) -> Outcome {
+    for name in names {
+        program("ip", &["link", "add", "name", name, "type", "dummy"])?;
+    }
+    let outcome = run();
+    for name in names {
+        program("ip", &["link", "delete", name])?;
+    }
+    outcome
+}
+
+/// Undoing a profile turned the forwarding of an interface off that somebody had turned on, and passed
+/// over interfaces whose names have other characters than letters and digits.
+async fn interfaces_that_others_set_meanwhile_are_left(subject: &mut Subject) -> Outcome {
+    let proc = subject.proc();
+    proc.set_sysctl_named(IP_FORWARD, "0")?;
+    let of = |name: &str| format!("net.ipv4.conf.{name}.forwarding");
+    with_interfaces(["first", "a+b~$(c)", "..."], || {
+        proc.set_sysctl_named(&of("a+b~$(c)"), "1")?;
+        let changes = proc.apply(&Profile::node_proxy())?;
+        // Somebody routes by one interface, and no more by another; a third one comes.
+        proc.set_sysctl_named(&of("lo"), "0")?;
+        proc.set_sysctl_named(&of("lo"), "1")?;
+        proc.set_sysctl_named(&of("first"), "0")?;
+        with_interfaces(["late"], || {
+            assert_eq!(proc.sysctl_named(&of("late"))?, "1");
+            let _ = proc.undo(&changes)?;
+            assert_eq!(proc.sysctl_named(IP_FORWARD)?, "0");
+            for (name, value) in
+                [("first", "0"), ("a+b~$(c)", "1"), ("///", "0"), ("late", "0"), ("default", "0")]
+            {
+                assert_eq!(proc.sysctl_named(&of(name))?, value, "{name}");
+            }
+            Ok(())
+        })?;
+
+        // What somebody turned on before and after.
+        proc.set_sysctl_named(&of("first"), "0")?;
+        let changes = proc.apply(&Profile::new().with_named(of("all"), "1"))?;
+        assert_eq!(proc.sysctl_named(&of("first"))?, "1");
+        proc.set_sysctl_named(&of("first"), "0")?;
+        let _ = proc.undo(&changes)?;
+        let values = ["first", "a+b~$(c)"].map(|name| proc.sysctl_named(&of(name)).ok());
+        assert_eq!(values, ["0", "1"].map(|value| Some(value.to_owned())));
+        Ok(())
+    })
+}
+
+/// Undoing what enables IPv6 took it from interfaces that had it before, and their addresses with it.
+async fn interfaces_that_have_ipv6_keep_it(subject: &mut Subject) -> Outcome {
+    let proc = subject.proc();
+    let of = |name: &str| format!("net.ipv6.conf.{name}.disable_ipv6");
+    let all = ["all", "lo"].map(|name| proc.sysctl_named(&of(name)));
+    let outcome = with_interfaces(["has.it", "hasnot"], || {
+        proc.set_sysctl_named(&of("all"), "1")?;
+        proc.set_sysctl_named(&of("has/it"), "0")?;
+        program("ip", &["address", "add", "2001:db8:77::1/64", "dev", "has.it", "nodad"])?;
+        let changes = proc.apply(&Profile::new().with_named(of("all"), "0"))?;
+        assert_eq!(proc.sysctl_named(&of("hasnot"))?, "0");
+        let undone = proc.undo(&changes)?;
+        let names: Vec<_> = undone.iter().map(|change| change.name.as_str()).collect();
+        assert!(names.contains(&of("hasnot").as_str()), "{names:?}");
+        for (name, value) in [("has/it", "0"), ("hasnot", "1"), ("lo", "1"), ("default", "1")] {
+            assert_eq!(proc.sysctl_named(&of(name))?, value, "{name}");
+        }
+        let addresses = program("ip", &["-6", "address", "show", "dev", "has.it"])?;
+        assert!(addresses.contains("2001:db8:77::1"), "{addresses}");
+
+        // Where none had it, all is as before.
+        proc.set_sysctl_named(&of("all"), "1")?;
+        let changes = proc.apply(&Profile::new().with_named(of("all"), "0"))?;
+        let _ = proc.undo(&changes)?;
+        for name in ["all", "has/it", "hasnot", "default"] {
+            assert_eq!(proc.sysctl_named(&of(name))?, "1", "{name}");
+        }
+        Ok(())
+    });
+    let [all, lo] = all;
+    proc.set_sysctl_named(&of("all"), &all?)?;
+    proc.set_sysctl_named(&of("lo"), &lo?)?;
+    outcome
+}
+
+/// Forwarding set each interface's forwarding after the profile had: it was applied without an error,
+/// was not so, and changed something when it was applied again.
+async fn interfaces_of_a_profile_have_what_it_says(subject: &mut Subject) -> Outcome {
+    let proc = subject.proc();
+    proc.set_sysctl_named(IP_FORWARD, "0")?;
+    with_interfaces(["one", "two"], || {
+        let [one, two] = ["one", "two"].map(|name| format!("net.ipv4.conf.{name}.forwarding"));
+        proc.set_sysctl_named(&two, "1")?;
+        let profile = Profile::new()
+            .with_named(one.clone(), "0")
+            .with_named(two.clone(), "0")
+            .with_named(IP_FORWARD, "1");
+        let values = || -> Result<Vec<String>, _> {
+            [&one, &two, IP_FORWARD].iter().map(|name| proc.sysctl_named(name)).collect()
+        };
+        let changes = proc.apply(&profile)?;
+        assert_eq!(values()?, ["0", "0", "1"]);
+        assert!(proc.apply(&profile)?.is_empty());
+        let _ = proc.undo(&changes)?;
+        assert_eq!(values()?, ["0", "1", "0"]);
+
+        // Both at once cannot be.
+        let profile = Profile::new()
+            .with_named(IP_FORWARD, "1")
+            .with_named("net.ipv4.conf.all.forwarding", "0");
+        let error = proc.apply(&profile).unwrap_err();
+        assert!(error.to_string().contains("the kernel took it and keeps"), "{error}");
+        assert_eq!(values()?, ["0", "1", "0"]);
+        // The later one of two counts.
+        let profile = Profile::node_proxy().with_named(IP_FORWARD, "0");
+        let changes = proc.apply(&profile)?;
+        assert!(proc.apply(&profile)?.is_empty());
+        assert_eq!(values()?, ["0", "1", "0"]);
+        let _ = proc.undo(&changes)?;
+        Ok(())
+    })
+}
+
+/// The kernel prints 0,1 as 0-1 and 0x10 as 16: a profile was rolled back, or failed when it was
+/// applied again.
+async fn a_value_in_another_spelling_is_the_same(subject: &mut Subject) -> Outcome {
+    let proc = subject.proc();
+    let before = proc.sysctls()?;
+    let mut profile = Profile::new()
+        .with(&sysctl::CACHE_BYPASS, true)?
+        .with_named(sysctl::AM_DROPRATE.name(), "0x10")
+        .with_named(sysctl::SYNC_THRESHOLD.name(), "07");
+    if subject.release.series() >= sysctl::EST_CPULIST.setting().since {
+        profile = profile.with(&sysctl::EST_CPULIST, "0,1".to_owned())?;
+    }
+    let changes = proc.apply(&profile)?;
+    assert!(changes.to_string().contains("am_droprate: 10 -> 16"), "{changes}");
+    assert!(proc.apply(&profile)?.is_empty());
+    let _ = proc.undo(&changes)?;
+    assert_eq!(proc.sysctls()?, before);
+    Ok(())
+}
+
+/// With memory short, the kernel turns 1 into 2: a profile could not be applied again, and undoing it
+/// left the defense on.
+async fn a_defense_that_the_kernel_moves_is_the_same(subject: &mut Subject) -> Outcome {
+    let proc = subject.proc();
+    let before = proc.sysctls()?;
+    proc.set_sysctl(&sysctl::AMEMTHRESH, i32::MAX)?;
+    let mut profile = Profile::new();
+    for mode in [sysctl::DROP_ENTRY, sysctl::DROP_PACKET, sysctl::SECURE_TCP] {
+        profile = profile.with(&mode, DefenseMode::Automatic)?;
+    }
+    let changes = proc.apply(&profile)?;
+    if subject.fake.is_none() {
+        wait_until("the kernel defends itself", || {
+            Ok(proc.sysctl(&sysctl::SECURE_TCP)? == DefenseMode::Active)
+        })?;
+    }
+    assert!(proc.apply(&profile)?.is_empty());
+    let undone = proc.undo(&changes)?;
+    assert_eq!(undone.iter().count(), 3, "{undone}");
+    proc.set_sysctl(&sysctl::AMEMTHRESH, 1024)?;
+    assert_eq!(proc.sysctls()?, before);
     Ok(())
 }
 

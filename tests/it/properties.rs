@@ -98,7 +98,7 @@ fn every_ruleset_survives_its_text() {
     });
 }
 
-/// And what was decoded survives being encoded.
+/// A decoded value survives being encoded.
 fn any_bytes_are_decoded_or_refused() {
     let commands = proptest::sample::select(Command::ALL.to_vec());
     holds((commands, vec(any::<u8>(), 0..400)), |(command, bytes)| {
@@ -124,11 +124,12 @@ fn message() -> impl Strategy<Value = Message> {
     (commands, parts, numbers).prop_map(|(command, (service, destination, daemon), numbers)| {
         let mut message = Message::new(command);
         if command == Command::SetInfo {
-            (message.version, message.connection_table_size) = (numbers.0, numbers.1);
+            (message.info.version, message.info.connection_table_size) = (numbers.0, numbers.1);
             return message;
         }
         (message.service, message.destination, message.daemon) = (service, destination, daemon);
-        (message.tcp_timeout, message.tcp_fin_timeout, message.udp_timeout) = numbers;
+        let timeouts = &mut message.timeouts;
+        (timeouts.tcp, timeouts.tcp_fin, timeouts.udp) = numbers;
         message
     })
 }

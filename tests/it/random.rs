@@ -1,7 +1,7 @@
 //! Random values: of messages, of rules, and of rules that `ipvsadm` can say.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::NonZeroU16;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -101,6 +101,7 @@ fn service(speaker: Speaker, schedulers: Vec<Scheduler>) -> impl Strategy<Value 
             let mut service = Service::new(key).scheduler(scheduler).flags(flags);
             service.persistence = persistence;
             service.one_packet = one_packet;
+            make_sense(&mut service);
             if speaker == Speaker::Ipvsadm {
                 restrict(&mut service);
             }
@@ -109,17 +110,18 @@ fn service(speaker: Speaker, schedulers: Vec<Scheduler>) -> impl Strategy<Value 
     })
 }
 
+/// What the crate refuses and the kernel holds all the same.
+fn make_sense(service: &mut Service) {
+    let ServiceKey::Address { protocol, port, .. } = service.key else { return };
+    if port == 0 && service.persistence.is_none() {
+        service.persistence = Some(Duration::from_secs(360).into());
+    }
+    service.one_packet &= !matches!(protocol, Protocol::TCP | Protocol::SCTP);
+}
+
 /// The rules of ipvsadm, which the kernel does not have.
 fn restrict(service: &mut Service) {
-    match service.key {
-        ServiceKey::Address { port: 0, .. } if service.persistence.is_none() => {
-            service.persistence = Some(Duration::from_secs(360).into());
-        }
-        _ => {}
-    }
     let is_udp = matches!(service.key, ServiceKey::Address { protocol: Protocol::UDP, .. });
-    let is_mark = matches!(service.key, ServiceKey::Mark { .. });
-    service.one_packet &= is_udp || is_mark;
     if service.scheduler.hash_options().is_some() {
         // Of sh and mh ipvsadm does not save the third flag.
         service.flags = ServiceFlags::empty();
@@ -132,7 +134,7 @@ fn restrict(service: &mut Service) {
 
 fn key(speaker: Speaker) -> impl Strategy<Value = ServiceKey> {
     let protocol = match speaker {
-        Speaker::Crate => any::<u16>().prop_map(Protocol).boxed(),
+        Speaker::Crate => any::<u16>().prop_map(Protocol::from_number).boxed(),
         Speaker::Ipvsadm => {
             let known = [Protocol::TCP, Protocol::UDP, Protocol::SCTP];
             proptest::sample::select(known.to_vec()).boxed()
@@ -148,7 +150,7 @@ fn key(speaker: Speaker) -> impl Strategy<Value = ServiceKey> {
         4 => (protocol, virtual_address(), port())
             .prop_map(|(protocol, address, port)| ServiceKey::address(protocol, address, port)),
         1 => (1..=most, family)
-            .prop_map(|(mark, family)| ServiceKey::mark(NonZeroU32::new(mark).unwrap(), family)),
+            .prop_map(|(mark, family)| ServiceKey::mark(mark, family).unwrap()),
     ]
 }
 
@@ -178,7 +180,7 @@ fn flags(speaker: Speaker) -> impl Strategy<Value = ServiceFlags> {
 
 fn persistence(speaker: Speaker, family: Family) -> impl Strategy<Value = Option<Persistence>> {
     let seconds = match speaker {
-        Speaker::Crate => 0..=17_179_868u64,
+        Speaker::Crate => 1..=17_179_868u64,
         Speaker::Ipvsadm => 1..=2_678_400,
     };
     let mask = match family {
@@ -244,8 +246,10 @@ fn tunnel(speaker: Speaker) -> impl Strategy<Value = Tunnel> {
     ]);
     let known = prop_oneof![
         Just(Tunnel::Ipip),
-        any::<bool>().prop_map(|checksum| Tunnel::Gre { checksum }),
-        (any::<NonZeroU16>(), checksum).prop_map(|(port, checksum)| Tunnel::Gue { port, checksum }),
+        Just(Tunnel::gre()),
+        Just(Tunnel::gre().checksum(TunnelChecksum::Full)),
+        (1..=u16::MAX, checksum)
+            .prop_map(|(port, checksum)| Tunnel::gue(port).unwrap().checksum(checksum)),
     ];
     let any = (any::<(u8, NonZeroU16, u16)>())
         .prop_map(|(kind, port, flags)| Tunnel::from_numbers(kind, port.get(), flags));

@@ -1,4 +1,4 @@
-//! What goes stale is found again, and what buffers there are is enough.
+//! A stale family or socket is found again, and the system's buffers are large enough.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ async fn a_batch_survives_a_reloaded_module(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// The windows of a batch fit the buffers there are.
+/// The windows of a batch fit the buffers of the system.
 async fn small_buffers_lose_nothing(subject: &mut Subject) -> Outcome {
     let options = Options::new().receive_buffer(4096);
     subject.client = Client::connect(subject.flavour, &options).await?;
@@ -73,7 +73,7 @@ async fn small_buffers_lose_nothing(subject: &mut Subject) -> Outcome {
         .receive_buffer(1 << 20)
         .send_buffer(8192)
         .window(100_000)
-        .deadline(Duration::MAX);
+        .timeout(Duration::MAX);
     subject.client = Client::connect(subject.flavour, &options).await?;
     subject.client.add_service(&web()).await?;
     let operations = (0..2000).map(|n| match n % 2 {

@@ -1,7 +1,6 @@
 //! Rules and keys that the cases share.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ipvs_netlink::{
@@ -55,19 +54,19 @@ pub(crate) fn rich() -> Ruleset {
         }
     };
     let hour = Duration::from_secs(3600);
-    let gue = |checksum| Tunnel::Gue { port: 6080.try_into().unwrap(), checksum };
+    let gue = |checksum| Tunnel::gue(6080).unwrap().checksum(checksum);
     add(web(), &[backend(1).weight(0), backend(2).weight(65535), backend(3)]);
     add(
         Service::tcp(vip(), 443)
-            .persistent(Persistence::new(hour).netmask(Netmask::V4([255, 255, 255, 0].into()))),
+            .persistence(Persistence::new(hour).netmask(Netmask::V4([255, 255, 255, 0].into()))),
         &[
             Destination::direct_route(real(1), 443),
             Destination::tunnel(real(2), 443, Tunnel::Ipip),
             Destination::tunnel(real(3), 443, gue(TunnelChecksum::None)),
             Destination::tunnel(real(4), 443, gue(TunnelChecksum::Full)),
             Destination::tunnel(real(5), 443, gue(TunnelChecksum::Remote)),
-            Destination::tunnel(real(6), 443, Tunnel::Gre { checksum: false }),
-            Destination::tunnel(real(7), 443, Tunnel::Gre { checksum: true }),
+            Destination::tunnel(real(6), 443, Tunnel::gre()),
+            Destination::tunnel(real(7), 443, Tunnel::gre().checksum(TunnelChecksum::Full)),
         ],
     );
     let options = HashOptions::default().fallback(true).port(true);
@@ -76,23 +75,24 @@ pub(crate) fn rich() -> Ruleset {
         &[Destination::masquerade(real(1), 5353)],
     );
     add(
-        Service::udp(vip(), 5060).persistent(Persistence::new(hour).engine("sip".parse().unwrap())),
+        Service::udp(vip(), 5060)
+            .persistence(Persistence::new(hour).engine("sip".parse().unwrap())),
         &[],
     );
     add(
         Service::tcp(vip6(), 80)
             .scheduler(Scheduler::MaglevHash(HashOptions::default().port(true)))
-            .persistent(Persistence::new(hour).netmask(Netmask::V6(64))),
+            .persistence(Persistence::new(hour).netmask(Netmask::V6(64))),
         &[Destination::masquerade(real6(1), 8080)],
     );
     add(
         Service::sctp(vip(), 9).scheduler(Scheduler::WeightedRoundRobin),
         &[Destination::masquerade(real(1), 9)],
     );
-    add(Service::tcp(vip(), 0).persistent(hour), &[Destination::masquerade(real(1), 0)]);
-    let mark = |mark| NonZeroU32::new(mark).unwrap();
-    add(Service::mark(mark(7), Family::V4), &[Destination::direct_route(real(1), 0)]);
-    add(Service::mark(mark(7), Family::V6), &[Destination::masquerade(real6(1), 80)]);
+    add(Service::tcp(vip(), 0).persistence(hour), &[Destination::masquerade(real(1), 0)]);
+    let mark = |family| Service::mark(7, family).unwrap();
+    add(mark(Family::V4), &[Destination::direct_route(real(1), 0)]);
+    add(mark(Family::V6), &[Destination::masquerade(real6(1), 80)]);
     rules
 }
 
@@ -101,7 +101,7 @@ pub(crate) async fn write(subject: &mut Subject, rules: &Ruleset) -> Outcome {
     for rules in rules.services() {
         subject.client.add_service(rules.service()).await?;
         for destination in rules.destinations() {
-            subject.client.add_destination(rules.service().key, destination).await?;
+            subject.client.add_destination(rules.key(), destination).await?;
         }
     }
     Ok(())
@@ -123,6 +123,6 @@ async fn whole_rulesets_are_read_back(subject: &mut Subject) -> Outcome {
     assert_eq!(subject.client.ruleset().await?, rules);
     let table = subject.client.table().await?;
     assert_eq!(Ruleset::from(&table), rules);
-    assert!(table.services.iter().all(|service| service.service.stats.connections == 0));
+    assert!(table.services.iter().all(|service| service.entry.stats.connections == 0));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A kernel by script: answers made by hand, for what no real kernel does at will.
+//! A scripted kernel: answers made by hand, for behaviour that no real kernel shows at will.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,10 +7,12 @@ use std::time::Instant;
 
 use ipvs_netlink::blocking::Client;
 use ipvs_netlink::transport::{Received, Transport};
+use netlink_packet_core::{NLM_F_CAPPED, NLM_F_MULTIPART, NLMSG_DONE, NLMSG_ERROR};
+use netlink_packet_generic::constants::GENL_ID_CTRL;
 
 use crate::tampered::attribute;
 
-/// What comes of a request: datagrams, or errors of the socket.
+/// The answers to a request: datagrams, or errors of the socket.
 pub(crate) type Answers = Vec<io::Result<Vec<u8>>>;
 
 /// Answers each request by a function. The family is found without it.
@@ -26,10 +28,6 @@ pub(crate) struct Request<'a>(pub(crate) &'a [u8]);
 
 /// The family's number here.
 const FAMILY: u16 = 0x25;
-const CONTROLLER: u16 = 0x10;
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
-const MULTI: u16 = 2;
 
 impl Scripted {
     pub(crate) fn new(
@@ -88,7 +86,7 @@ impl Transport for Scripted {
 #[allow(clippy::unnecessary_wraps)]
 impl Request<'_> {
     pub(crate) fn is_family(&self) -> bool {
-        self.0[4..6] == CONTROLLER.to_ne_bytes()
+        self.0[4..6] == GENL_ID_CTRL.to_ne_bytes()
     }
 
     pub(crate) fn sequence(&self) -> u32 {
@@ -99,14 +97,14 @@ impl Request<'_> {
     pub(crate) fn family(&self) -> Answers {
         let id = attribute(1, &FAMILY.to_ne_bytes());
         let sequence = self.sequence();
-        let found = message(CONTROLLER, 0, sequence, &[&[1, 2, 0, 0][..], &id].concat());
+        let found = message(GENL_ID_CTRL, 0, sequence, &[&[1, 2, 0, 0][..], &id].concat());
         vec![Ok(found), self.error(0)]
     }
 
     /// A message of the family; in a dump it is one of several.
     pub(crate) fn reply(&self, command: u8, attributes: &[u8]) -> io::Result<Vec<u8>> {
         let payload = [&[command, 1, 0, 0][..], attributes].concat();
-        Ok(message(FAMILY, MULTI, self.sequence(), &payload))
+        Ok(message(FAMILY, NLM_F_MULTIPART, self.sequence(), &payload))
     }
 
     /// An acknowledgement, or an error.
@@ -117,12 +115,12 @@ impl Request<'_> {
     /// The same about another request.
     pub(crate) fn error_of(&self, sequence: u32, errno: i32) -> io::Result<Vec<u8>> {
         let payload = [&(-errno).to_ne_bytes()[..], &self.0[..16]].concat();
-        Ok(message(ERROR, 0x100, sequence, &payload))
+        Ok(message(NLMSG_ERROR, NLM_F_CAPPED, sequence, &payload))
     }
 
     /// The end of a dump.
     pub(crate) fn done(&self, errno: i32) -> io::Result<Vec<u8>> {
-        Ok(message(DONE, MULTI, self.sequence(), &(-errno).to_ne_bytes()))
+        Ok(message(NLMSG_DONE, NLM_F_MULTIPART, self.sequence(), &(-errno).to_ne_bytes()))
     }
 }
 

@@ -30,7 +30,7 @@ async fn an_empty_table_is_empty(subject: &mut Subject) -> Outcome {
 }
 
 async fn adds_a_service(subject: &mut Subject) -> Outcome {
-    let service = web().persistent(Duration::from_secs(300));
+    let service = web().persistence(Duration::from_secs(300));
     subject.client.add_service(&service).await?;
     assert_eq!(subject.client.service(service.key).await?.service, service);
     Ok(())
@@ -61,7 +61,7 @@ async fn updates_a_service(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
     let options = HashOptions::default().fallback(true);
     let updated =
-        web().scheduler(Scheduler::SourceHash(options)).persistent(Duration::from_secs(60));
+        web().scheduler(Scheduler::SourceHash(options)).persistence(Duration::from_secs(60));
     subject.client.update_service(&updated).await?;
     assert_eq!(subject.client.service(web().key).await?.service, updated);
     Ok(())
@@ -69,19 +69,21 @@ async fn updates_a_service(subject: &mut Subject) -> Outcome {
 
 async fn an_update_resets_what_it_leaves_out(subject: &mut Subject) -> Outcome {
     let options = HashOptions::default().port(true);
-    let before = web()
+    let after = Service::udp(vip(), 53);
+    let before = after
         .scheduler(Scheduler::MaglevHash(options))
-        .persistent(Duration::from_secs(60))
+        .persistence(Duration::from_secs(60))
         .one_packet(true);
     subject.client.add_service(&before).await?;
-    subject.client.update_service(&web()).await?;
-    assert_eq!(subject.client.service(web().key).await?.service, web());
+    subject.client.update_service(&after).await?;
+    assert_eq!(subject.client.service(after.key).await?.service, after);
     Ok(())
 }
 
 async fn modifies_a_service(subject: &mut Subject) -> Outcome {
-    let before = Service::udp(vip(), 5060)
-        .persistent(ipvs_netlink::Persistence::new(Duration::from_secs(60)).engine("sip".parse()?));
+    let before = Service::udp(vip(), 5060).persistence(
+        ipvs_netlink::Persistence::new(Duration::from_secs(60)).engine("sip".parse()?),
+    );
     subject.client.add_service(&before).await?;
     let written = subject
         .client

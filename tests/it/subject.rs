@@ -49,8 +49,8 @@ impl Subject {
         Ok(Self { client, release, fake: None, flavour, combinations: 0 })
     }
 
-    pub(crate) async fn fake(version: fake::Version, flavour: Flavour) -> anyhow::Result<Self> {
-        let fake = fake::Kernel::of_version(version);
+    pub(crate) async fn fake(version: fake::Series, flavour: Flavour) -> anyhow::Result<Self> {
+        let fake = fake::Kernel::of_series(version);
         let client = Client::connect_to(&fake, flavour).await?;
         let release = version.release();
         Ok(Self { client, release, fake: Some(fake), flavour, combinations: 0 })
@@ -73,7 +73,7 @@ impl Subject {
 
     /// The kernel's files below `/proc`.
     pub(crate) fn proc(&self) -> Proc {
-        self.fake.as_ref().map_or_else(Proc::new, Proc::of)
+        self.fake.as_ref().map_or_else(Proc::new, fake::Kernel::proc)
     }
 
     /// Adds an interface to the kernel's host: up and with addresses of both families, or neither.

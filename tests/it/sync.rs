@@ -6,11 +6,11 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use ipvs_netlink::sync::{Event, Progress, Stage};
 use ipvs_netlink::{
     Destination, DestinationKey, Draining, Incomplete, Plan, Policy, Ruleset, Scheduler, Service,
     ServiceKey, Syncer,
 };
+use ipvs_netlink::{Progress, Stage, SyncEvent};
 
 use crate::case::{Outcome, cases};
 use crate::oracle::restore;
@@ -20,6 +20,7 @@ use crate::subject::{Subject, program, soak};
 
 cases![
     what_was_applied_is_read_back,
+    what_another_program_wrote_is_put_back_as_it_was,
     the_commands_of_a_plan_do_what_applying_it_does,
     what_ipvsadm_changes_meanwhile_is_mended,
     a_drained_destination_keeps_its_connection_to_the_end,
@@ -43,6 +44,33 @@ async fn what_was_applied_is_read_back(subject: &mut Subject) -> Outcome {
                 ensure!(plan.is_empty(), "applied, and there is more:\n{plan}");
             }
         }
+    }
+    Ok(())
+}
+
+/// Once: a service that another program had written, and that the crate refuses, was printed, but
+/// neither parsed nor written again: nobody could go back to the table as it was.
+async fn what_another_program_wrote_is_put_back_as_it_was(subject: &mut Subject) -> Outcome {
+    let before: Ruleset = "-A -t 10.0.0.1:0 -s wlc --as-is\n\
+        -A -t 10.0.0.1:80 -s rr -o --as-is\n\
+        -a -t 10.0.0.1:80 -r 10.1.0.1:80 -m -w 1\n\
+        -A -u 10.0.0.1:53 -s rr -p 0 --as-is\n"
+        .parse()?;
+    let report = subject.client.sync(&before, &Policy::new()).await?;
+    ensure!(report.changed == 4, "{report}");
+    let read = subject.client.ruleset().await?;
+    assert_eq!(read, before);
+    assert_eq!(read.to_string().parse::<Ruleset>()?, read);
+    assert_eq!(serde_json::from_str::<Ruleset>(&serde_json::to_string(&read)?)?, read);
+    subject.client.flush().await?;
+    let report = subject.client.sync(&read, &Policy::new()).await?;
+    ensure!(report.changed == 4, "{report}");
+    assert_eq!(subject.client.ruleset().await?, read);
+
+    for service in before.services().map(|rules| *rules.service()) {
+        let error = subject.client.update_service(&service).await.unwrap_err();
+        assert!(error.is_not_sent(), "{error}");
+        assert!(Ruleset::new().insert_service(service).is_err());
     }
     Ok(())
 }
@@ -117,9 +145,9 @@ async fn what_ipvsadm_changes_meanwhile_is_mended(subject: &mut Subject) -> Outc
 }
 
 /// How far destinations have drained.
-fn drain_progress(event: Event<'_>) -> Option<Progress> {
+fn drain_progress(event: SyncEvent<'_>) -> Option<Progress> {
     match event {
-        Event::Progress(progress) => (progress.stage == Stage::Draining).then_some(progress),
+        SyncEvent::Progress(progress) => (progress.stage == Stage::Draining).then_some(progress),
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! Operations on what there is but once: the version, counters, timeouts, sync daemons.
+//! Operations that are not about a service: version, counters, timeouts, sync daemons.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
@@ -68,10 +68,7 @@ fn counted(stats: &Stats) -> u64 {
 }
 
 fn service_port(service: &Service) -> u16 {
-    match service.key {
-        ipvs_netlink::ServiceKey::Address { port, .. } => port,
-        ipvs_netlink::ServiceKey::Mark { .. } => 0,
-    }
+    service.key.socket_address().map_or(0, |address| address.port())
 }
 
 async fn wait_for_traffic(subject: &mut Subject, service: &Service) -> Outcome {
@@ -104,7 +101,7 @@ async fn a_timeout_too_long_is_refused(subject: &mut Subject) -> Outcome {
     let update =
         TimeoutsUpdate::default().tcp(Duration::from_secs(60)).udp(Duration::from_secs(20_000_000));
     let error = subject.client.set_timeouts(update).await.unwrap_err();
-    assert_eq!(error.errno(), Some(22), "{error}");
+    assert_eq!(error.errno(), Some(ipvs_netlink::Errno::INVAL), "{error}");
     assert_eq!(subject.client.timeouts().await?, before);
     Ok(())
 }
@@ -146,8 +143,8 @@ async fn a_daemon_needs_its_interface(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// The kernel does not answer at all where the daemon's thread had not run yet: the client waited
-/// for ten seconds, and then did not know.
+/// Once: the kernel does not answer where the daemon's thread has not run yet; the client waited
+/// for ten seconds, and its error left open whether the daemon was stopped.
 async fn a_daemon_stops_as_soon_as_it_has_started(subject: &mut Subject) -> Outcome {
     for _ in 0..10 {
         for role in [DaemonRole::Master, DaemonRole::Backup] {

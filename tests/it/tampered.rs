@@ -1,4 +1,5 @@
-//! A transport that changes what is sent: for requests that the crate itself never makes.
+//! A transport that edits datagrams before they are sent: for requests that the crate itself never
+//! makes.
 
 use std::io;
 use std::time::Instant;
@@ -11,7 +12,7 @@ use crate::subject::Subject;
 /// Changes a datagram before it is sent.
 type Edit = Box<dyn FnMut(&mut Vec<u8>) + Send>;
 
-/// A connection to a kernel behind an edit of what is sent.
+/// A connection to a kernel that edits each datagram before it is sent.
 pub(crate) struct Tampered {
     transport: Box<dyn Transport>,
     edit: Edit,

@@ -1,14 +1,17 @@
 //! Real traffic through the kernel: clients, a director and three real servers in network
 //! namespaces of the guest; by masquerade and direct route, IPv4 and IPv6.
 
+mod advice;
 mod confirm;
 mod connections;
 mod controller;
 mod killed;
 mod network;
+mod replacement;
 mod schedulers;
 mod server;
 mod stream;
+mod tunnels;
 mod undisturbed;
 
 use std::fmt;
@@ -20,6 +23,7 @@ use ipvs_netlink::{Destination, Family, Scheduler, Service};
 use crate::case::Case;
 
 pub(crate) use controller::control;
+pub(crate) use network::Namespace;
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = undisturbed::cases();
@@ -29,6 +33,11 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(confirm::cases().into_iter().map(Case::long));
     // The table is the kernel's, whoever wrote the rules.
     cases.extend(connections::cases().into_iter().map(Case::long));
+    cases.extend(replacement::cases().into_iter().map(Case::long));
+    // What unpacks tunnels is the kernel's, too.
+    cases.extend(tunnels::cases().into_iter().map(Case::long));
+    // What is advised is the same for each client.
+    cases.extend(advice::cases().into_iter().map(Case::long));
     // How requests are spread is the kernel's doing, whoever wrote the rules.
     cases.extend(schedulers::cases().into_iter().map(Case::long));
     cases
@@ -39,7 +48,7 @@ const SERVERS: [u8; 3] = [1, 2, 3];
 /// How many addresses the clients have in each lane, numbered from 1.
 const CLIENTS: u8 = 20;
 /// After this long something hangs, however slow the machine is.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A way from clients to the real servers, with a virtual address of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +101,8 @@ impl fmt::Display for Lane {
 }
 
 impl Method {
-    /// Where its clients are: servers send replies to some through the director, to others straight.
+    /// Where its clients are: servers send replies to some through the director, to others
+    /// straight.
     fn network(self) -> Network {
         match self {
             Self::Masquerade => Network(50),
@@ -124,7 +134,10 @@ impl Network {
 }
 
 /// Waits until something holds.
-fn wait_until(what: &str, mut holds: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+pub(crate) fn wait_until(
+    what: &str,
+    mut holds: impl FnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
     let start = Instant::now();
     while !holds()? {
         anyhow::ensure!(start.elapsed() < PATIENCE, "waited in vain until {what}");

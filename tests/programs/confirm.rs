@@ -1,4 +1,4 @@
-//! `sync --confirm`: what it says, when it goes back, and what it leaves.
+//! `sync --confirm`: its output, when it goes back, and the files that it leaves.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::program::{PATIENCE, comes_true, ended, example, folder, rules, run};
+use crate::program::{PATIENCE, Program, comes_true, ended, example, folder, rules, run};
 use crate::terminal::Terminal;
 
 /// A folder of state, and the programs that use it.
@@ -115,7 +115,24 @@ fn a_second_change_on_trial_is_refused() {
     let (status, said) = run(&mut trial.confirm("5min"));
     assert_eq!(status, Some(2), "{said:#?}");
     assert!(said.iter().any(|line| line.contains("waits to be confirmed already")), "{said:#?}");
-    assert_eq!(run(&mut trial.sync(&["--confirm-now"])).0, Some(0));
+    // Once: the command that it named failed, and it named none to go back. Each is run as it
+    // stands.
+    let after = |said: &[String], text| {
+        let line = said.iter().find_map(|line| line.split_once(text)).unwrap();
+        line.1.split(' ').map(str::to_owned).collect::<Vec<_>>()
+    };
+    let keep = after(&said, "to keep the change: sync ");
+    assert_eq!(run(example("sync").args(keep)).0, Some(0));
+    trial.assert_is_over();
+
+    assert_eq!(run(&mut trial.confirm("5min")).0, Some(0));
+    let (_, said) = run(&mut trial.confirm("5min"));
+    assert_eq!(
+        run(Command::new("kill").args(after(&said, "to go back at once: kill "))).0,
+        Some(0)
+    );
+    trial.wait_for_note("went back");
+    trial.assert_is_over();
 }
 
 #[test]
@@ -127,6 +144,29 @@ fn told_to_end_it_goes_back_at_once() {
         trial.wait_for_note(&format!("going back: {name} came"));
         trial.wait_for_note("went back");
         trial.assert_is_over();
+    }
+}
+
+/// It waited on for the file, made the change, and took it back.
+#[test]
+fn told_to_end_before_the_change_it_changes_nothing() {
+    let trial = Trial::new();
+    let file = trial.folder.path().join("new.rules");
+    fs::copy(rules("web.ipvs"), &file).unwrap();
+    for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
+        let mut sync = trial.sync(&["--confirm", "5min", "--quiet", "1h"]);
+        let program = Program::start(sync.arg("--guard").arg(&file));
+        comes_true("a session of its own", || {
+            // The sixth field, see proc_pid_stat(5). rustix's `getsid` takes no session whose leader
+            // is outside of the PID namespace, as in a container.
+            let stat = fs::read_to_string(format!("/proc/{}/stat", program.id())).unwrap();
+            let session = stat.rsplit_once(") ").unwrap().1.split(' ').nth(3).unwrap();
+            session == program.id().to_string()
+        });
+        kill_process(Pid::from_raw(program.id().try_into().unwrap()).unwrap(), signal).unwrap();
+        let (status, said) = program.end();
+        assert_eq!(status, Some(2), "{said:#?}");
+        assert_eq!(said, [format!("error: {name} came; nothing was changed")]);
     }
 }
 
@@ -153,8 +193,8 @@ fn a_change_that_fails_in_part_is_taken_back() {
     trial.assert_is_over();
 }
 
-/// What remains says how to go back, and can be read again.
-/// Once: the name of the rules file went into the file of what was as it is, line feeds included.
+/// What remains says how to go back, and can be read again. Once: the name of the rules file was
+/// written unescaped into the file of old rules, line feeds included.
 #[test]
 fn the_name_of_a_file_is_no_rule() {
     let trial = Trial::new();
@@ -246,13 +286,32 @@ fn a_link_in_the_place_of_a_file_is_not_followed() {
     assert_eq!(fs::read_dir(real).unwrap().count(), 0);
 }
 
+/// Once: the error had only the system's words, and no advice.
 #[test]
 fn nothing_is_changed_where_what_was_cannot_be_kept() {
-    let mut sync = example("sync");
-    sync.args(["--kernel", "fake", "--confirm", "5min", "--state", "/proc/nosuch"]);
-    let (status, said) = run(sync.arg(rules("web.ipvs")));
-    assert_eq!(status, Some(2), "{said:#?}");
-    assert!(said.iter().any(|line| line.ends_with("nothing was changed")), "{said:#?}");
+    let long = format!("/tmp/{}", "long".repeat(25));
+    for (folder, told) in [
+        ("/proc/nosuch", "name another folder with --state"),
+        ("/nosuch/folder", "name another folder with --state"),
+        (&long, "name a shorter folder with --state"),
+    ] {
+        let mut sync = example("sync");
+        sync.args(["--kernel", "fake", "--confirm", "5min", "--state", folder]);
+        let (status, said) = run(sync.arg(rules("web.ipvs")));
+        assert_eq!(status, Some(2), "{said:#?}");
+        let error = said.iter().find(|line| line.ends_with("nothing was changed")).unwrap();
+        assert!(error.contains(told), "{said:#?}");
+    }
+}
+
+/// Once: going back set the weights that a health checker had set meanwhile.
+#[test]
+fn the_way_back_by_hand_keeps_the_weights_that_the_change_kept() {
+    let trial = Trial::new();
+    assert_eq!(run(trial.confirm("5min").arg("--keep-weights")).0, Some(0));
+    let text = fs::read_to_string(trial.file("ipvs").unwrap()).unwrap();
+    assert!(text.contains("by hand: sync --keep-weights --allow-empty"), "{text}");
+    assert_eq!(run(&mut trial.sync(&["--confirm-now"])).0, Some(0));
 }
 
 #[test]
@@ -275,19 +334,24 @@ fn the_guard_holds_nobodys_pipe() {
     assert_eq!(run(&mut trial.sync(&["--confirm-now"])).0, Some(0));
 }
 
-/// A terminal, and what was printed on it.
+/// A terminal, and its output.
 fn on_terminal(command: &Command) -> (Terminal, Receiver<Vec<u8>>) {
     let (sender, screen) = channel();
     let print = move |bytes: &[u8]| drop(sender.send(bytes.to_vec()));
     (Terminal::start(command, print).unwrap(), screen)
 }
 
+/// Waits for a text; gives all that came up to it.
 #[track_caller]
-fn wait_for_text(screen: &Receiver<Vec<u8>>, text: &str) {
-    let mut all = String::new();
-    while !all.contains(text) {
-        let Ok(bytes) = screen.recv_timeout(PATIENCE) else { panic!("no {text:?} in {all}") };
-        all.push_str(&String::from_utf8_lossy(&bytes));
+fn wait_for_text(screen: &Receiver<Vec<u8>>, text: &str) -> String {
+    let mut all = Vec::new();
+    loop {
+        let shown = String::from_utf8_lossy(&all);
+        if shown.contains(text) {
+            return shown.into_owned();
+        }
+        let Ok(bytes) = screen.recv_timeout(PATIENCE) else { panic!("no {text:?} in {shown}") };
+        all.extend(bytes);
     }
 }
 
@@ -299,6 +363,35 @@ fn on_a_terminal_enter_confirms() {
     terminal.press(b"\n").unwrap();
     trial.wait_for_note("confirmed: the change stays");
     assert_eq!(ended(&mut terminal.program).code(), Some(0));
+}
+
+/// Once: a bar was drawn before its first progress, and without the word.
+#[test]
+fn on_a_terminal_each_line_says_that_it_is_the_fakes() {
+    let trial = Trial::new();
+    let (mut terminal, screen) = on_terminal(&trial.confirm("5min"));
+    let shown = wait_for_text(&screen, "fake: on this terminal: Enter");
+    terminal.press(b"\n").unwrap();
+    let bars = shown.split(['\r', '\n', '\u{1b}']).filter(|line| line.contains(['█', '░']));
+    for line in bars {
+        assert!(line.contains("fake: "), "{line:?} of {shown}");
+    }
+    assert_eq!(ended(&mut terminal.program).code(), Some(0));
+}
+
+/// Once: a shell's job in the background asked for Enter, was stopped by that, and never ended.
+#[test]
+fn in_the_background_of_a_terminal_the_command_ends_once_the_change_is_made() {
+    let trial = Trial::new();
+    let sync = trial.confirm("5min");
+    let mut shell = Command::new("sh");
+    // As an interactive shell does it, each job has a process group of its own.
+    shell.args(["-c", r#"set -m; "$@" & wait $!; echo "status $?""#, "sh"]);
+    shell.arg(sync.get_program()).args(sync.get_args());
+    let (_terminal, screen) = on_terminal(&shell);
+    let shown = wait_for_text(&screen, "status 0");
+    assert!(!shown.contains("Enter"), "{shown}");
+    assert_eq!(run(&mut trial.sync(&["--confirm-now"])).0, Some(0));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use ipvs_netlink::blocking::Client;
 
 use crate::program::{example, folder, rules, run};
 
-/// Each program, and what else it is told.
+/// Each program, with its other arguments.
 fn programs() -> Vec<(&'static str, Vec<String>)> {
     let file = rules("web.ipvs").display().to_string();
     vec![
@@ -47,6 +47,9 @@ fn an_error_from_the_fake_kernel_says_so() {
         let (status, said) = run(example(name).args(["--kernel", "fake"]).arg(&file));
         assert_eq!(status, Some(1), "{said:#?}");
         assert_is_from_the_fake(&said);
+        // Before it stands what is in the way.
+        let refused = "fake: refused: the scheduler nosuch is not installed";
+        assert!(said.iter().any(|line| line.starts_with(refused)), "{name}: {said:#?}");
     }
 }
 
@@ -90,8 +93,9 @@ fn the_real_kernel_that_is_asked_for_and_not_there_is_an_error() {
     for (name, arguments) in programs() {
         let (status, said) = run(example(name).args(["--kernel", "real"]).args(&arguments));
         assert!(matches!(status, Some(1 | 2)), "{name}: {said:#?}");
-        // Before it may stand what is in the way.
         assert!(said.last().unwrap().starts_with("error: "), "{name}: {said:#?}");
+        // Before it stands what is in the way.
+        assert!(said.iter().any(|line| line.starts_with("refused: ")), "{name}: {said:#?}");
     }
 }
 
@@ -120,7 +124,84 @@ fn a_file_without_rules_needs_a_word() {
     }
 }
 
-/// Once: these owned nothing, or something else, and nothing said so.
+/// Once: a file of other services, as of another data centre, removed all that is owned.
+#[test]
+fn a_file_without_rules_that_are_owned_needs_a_word_too() {
+    let folder = folder();
+    let file = folder.path().join("rules");
+    std::fs::write(&file, "-A -t 10.9.0.1:80 -s rr\n").unwrap();
+    for own in [["--own-network", "10.0.0.0/24"], ["--own-protocol", "udp"], ["--own-marks", "7"]] {
+        let sync = || {
+            let mut sync = example("sync");
+            sync.args(["--kernel", "fake"]).args(own).arg(&file);
+            sync
+        };
+        let (status, said) = run(&mut sync());
+        assert_eq!(status, Some(2), "{said:#?}");
+        assert!(said[0].contains("none of its rules is owned; --allow-empty"), "{said:#?}");
+        assert_eq!(run(sync().arg("--allow-empty")).0, Some(0));
+    }
+}
+
+/// Once: they named types of Rust, and an error of YAML had five lines and a second "error:".
+#[test]
+fn what_is_wrong_with_a_file_is_told_in_one_line() {
+    let folder = folder();
+    let json = |service: &str, destination: &str| {
+        format!(r#"{{"services": [{{"service": {service}, "destinations": [{destination}]}}]}}"#)
+    };
+    let (service, forwarding) =
+        (r#"{"protocol": "tcp", "address": "10.0.0.1", "port": 80}"#, |forwarding| {
+            format!(r#"{{"address": "10.0.0.2", "port": 80, "forwarding": {forwarding}}}"#)
+        });
+    for (text, expected) in [
+        ("null".to_owned(), "a ruleset"),
+        ("[null]".to_owned(), ""),
+        (r#"{"services": [null]}"#.to_owned(), "a service and its destinations"),
+        (json("null", ""), "a service"),
+        (json("[]", ""), ""),
+        (json(service, "null"), "a destination"),
+        (json(service, &forwarding("7")), ""),
+        (json(service, &forwarding(r#"{"tunnel": null}"#)), ""),
+        (json(r#"{"mark": 7, "persistence": true}"#, ""), "a timeout in seconds"),
+        (json(service, ""), "-"),
+    ] {
+        for (extension, program) in
+            [("json", "sync"), ("json", "restore"), ("yaml", "sync"), ("yaml", "restore")]
+        {
+            let file = folder.path().join("rules").with_extension(extension);
+            std::fs::write(&file, &text).unwrap();
+            let (status, said) = run(example(program).args(["--kernel", "fake"]).arg(&file));
+            if expected == "-" {
+                assert_eq!(status, Some(0), "{said:#?}");
+                continue;
+            }
+            println!("{said:?}");
+            let [line] = &said[..] else { panic!("{said:#?}") };
+            let begin = format!("error: {}: ", file.display());
+            let Some(what) = line.strip_prefix(&begin) else { panic!("{said:#?}") };
+            for inner in ["error:", "struct", "enum", "Entries", "Rules", "<input>"] {
+                assert!(!what.contains(inner), "{what}");
+            }
+            // YAML's reader has words of its own for most of these.
+            assert!(extension == "yaml" || what.contains(expected), "{what}");
+        }
+    }
+}
+
+/// Once: "1 changes", "1 services with 1 destinations".
+#[test]
+fn one_of_a_kind_is_counted_as_one() {
+    let folder = folder();
+    let file = folder.path().join("rules");
+    std::fs::write(&file, "-A -t 10.0.0.1:80 -s rr\n").unwrap();
+    let (_, said) = run(example("sync").args(["--kernel", "fake", "--dry-run"]).arg(&file));
+    assert!(said.contains(&"fake: 1 change, none made".to_owned()), "{said:#?}");
+    let (_, said) = run(example("restore").args(["--kernel", "fake"]).arg(&file));
+    assert!(said[0].ends_with("as written: 1 service with 0 destinations"), "{said:#?}");
+}
+
+/// Once: with these scopes the program owned nothing, or other services, and did not say so.
 #[test]
 fn options_that_can_mean_nothing_are_refused() {
     let file = rules("web.ipvs");
@@ -139,7 +220,8 @@ fn options_that_can_mean_nothing_are_refused() {
         ("--own-protocol", "255", 0),
     ] {
         let mut sync = example("sync");
-        let (status, said) = run(sync.args(["--kernel", "fake", option, value]).arg(&file));
+        sync.args(["--kernel", "fake", "--allow-empty", option, value]);
+        let (status, said) = run(sync.arg(&file));
         assert_eq!(status, Some(expected), "{option} {value}: {said:#?}");
         assert!(expected == 0 || said[0].contains(option), "{option} {value}: {said:#?}");
     }

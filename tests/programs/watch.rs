@@ -1,4 +1,4 @@
-//! `sync --watch`: the file is read when it is whole, whatever happens to it and around it.
+//! `sync --watch`: the file is read once it is whole, whatever happens to it.
 
 use std::fs;
 use std::io::Write as _;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
-use crate::program::{Program, example, folder};
+use crate::program::{Program, example, folder, run};
 
 /// A service with these destinations.
 fn rules(hosts: impl IntoIterator<Item = u8>) -> String {
@@ -242,14 +242,79 @@ fn a_link_that_leads_nowhere_again_is_told_again() {
     assert_eq!(told, 2, "{:#?}", sync.said);
 }
 
-/// Once: what the policy leaves was not told where nothing else was changed.
+/// Once: differences that the policy leaves were not reported if nothing else had changed.
 #[test]
 fn what_is_left_is_told_though_nothing_is_changed() {
     let (_folder, file, sync) = watched();
     drop(sync);
     let mut sync = example("sync");
-    sync.args(["--kernel", "fake", "--watch", "--own-protocol", "udp"]).arg(&file);
+    sync.args(["--kernel", "fake", "--watch", "--allow-empty", "--own-protocol", "udp"]).arg(&file);
     Program::start(&mut sync).wait_for("left as");
+}
+
+/// Once: it ended, and whoever wrote the file a moment later was not heard.
+#[test]
+fn a_file_that_is_missing_empty_or_broken_at_the_start_is_waited_for() {
+    let folder = folder();
+    let file = folder.path().join("rules");
+    for (text, told) in [
+        (None, "cannot read"),
+        (Some(""), "--allow-empty"),
+        (Some("# later\n"), "--allow-empty"),
+        (Some("-A -t nonsense\n"), "nonsense"),
+    ] {
+        if let Some(text) = text {
+            fs::write(&file, text).unwrap();
+        }
+        let mut sync = watch(&file);
+        let line = sync.wait_for("nothing is changed until it has rules");
+        assert!(line.contains(told), "{line}");
+        write(&file, [1]);
+        wait_for(&mut sync, 1);
+        // And from here on as ever.
+        fs::write(&file, "").unwrap();
+        sync.wait_for("what was wanted before stays wanted");
+        write(&file, [1, 2]);
+        wait_for(&mut sync, 2);
+        drop(sync);
+
+        // Without --watch it is an error.
+        match text {
+            Some(text) => fs::write(&file, text).unwrap(),
+            None => fs::remove_file(&file).unwrap(),
+        }
+        let (status, said) = run(example("sync").args(["--kernel", "fake"]).arg(&file));
+        assert_eq!(status, Some(2), "{said:#?}");
+        assert!(said[0].contains(told), "{said:#?}");
+    }
+}
+
+/// Once: it waited without a word.
+#[test]
+fn a_file_that_is_written_all_the_time_is_told() {
+    let folder = folder();
+    let file = folder.path().join("rules");
+    write(&file, [1]);
+    let is_written = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while is_written.load(Ordering::Relaxed) {
+                write(&file, [1]);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        // A panic would leave the other thread running.
+        let outcome = std::panic::catch_unwind(|| {
+            let mut sync = watch(&file);
+            sync.wait_for("is written all the time");
+            sync
+        });
+        is_written.store(false, Ordering::Relaxed);
+        let mut sync = outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        wait_for(&mut sync, 1);
+        let told = sync.said.iter().filter(|line| line.contains("all the time")).count();
+        assert_eq!(told, 1, "{:#?}", sync.said);
+    });
 }
 
 #[test]
@@ -285,4 +350,26 @@ fn what_failed_is_tried_again_when_the_report_says() {
         sync.wait_for("nosuch");
         sync.wait_for("modprobe");
     }
+}
+
+/// What stands in the way of rules is told once, and not at each retry of them.
+#[test]
+fn what_stands_in_the_way_is_told_once_for_a_file() {
+    let folder = folder();
+    let file = folder.path().join("rules");
+    let text = |scheduler| format!("-A -t 10.0.0.1:80 -s {scheduler}\n");
+    fs::write(&file, text("nosuch")).unwrap();
+    let mut sync = example("sync");
+    sync.args(["--kernel", "fake", "--watch", "--max-age", "1s"]).arg(&file);
+    let mut sync = Program::start(&mut sync);
+    for _ in 0..3 {
+        sync.wait_for("fake: error: ");
+    }
+    let told =
+        |sync: &Program| sync.said.iter().filter(|it| it.contains("fake: refused: ")).count();
+    assert_eq!(told(&sync), 1, "{:#?}", sync.said);
+    fs::write(&file, text("neither")).unwrap();
+    sync.wait_for("ip_vs_neither");
+    sync.wait_for("fake: error: ");
+    assert_eq!(told(&sync), 2, "{:#?}", sync.said);
 }

@@ -7,8 +7,8 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use ipvs_netlink::Report;
 use ipvs_netlink::fake::{Kernel, Link};
-use ipvs_netlink::sync::Report;
 use ipvs_netlink::transport::{AsyncTransport, Received, Sleep};
 use ipvs_netlink::{Error, Incomplete, Operation, Policy, Results, Ruleset, blocking};
 use tokio::runtime::{self, Runtime};
@@ -87,7 +87,7 @@ pub(crate) enum Client {
 impl Client {
     pub(crate) fn connect_to(kernel: &Kernel, kind: Kind) -> Self {
         match kind {
-            Kind::Blocking => Self::Blocking(blocking::Client::connect_to(kernel).unwrap()),
+            Kind::Blocking => Self::Blocking(kernel.connect().unwrap()),
             Kind::Tokio => {
                 let runtime = runtime::Builder::new_current_thread().build().unwrap();
                 let link = Pausing::new(kernel.link());

@@ -1,4 +1,4 @@
-//! A link that takes note of what is sent.
+//! A link that records the commands that are sent.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use ipvs_netlink::fake::Link;
 use ipvs_netlink::transport::{Received, Transport};
+use netlink_packet_generic::constants::GENL_ID_CTRL;
 
 /// The commands of each datagram to the IPVS family.
 pub(crate) type Sends = Arc<Mutex<Vec<Vec<u8>>>>;
@@ -41,16 +42,13 @@ impl Transport for Noting {
     }
 }
 
-/// The message type of generic netlink's controller.
-const CONTROLLER: u16 = 0x10;
-
 /// The commands of a datagram's messages, less those to the controller.
 fn commands(datagram: &[u8]) -> Vec<u8> {
     let mut commands = Vec::new();
     let mut rest = datagram;
     while let Some((header, _)) = rest.split_first_chunk::<20>() {
         let [l0, l1, l2, l3, t0, t1, ..] = *header;
-        if u16::from_ne_bytes([t0, t1]) != CONTROLLER {
+        if u16::from_ne_bytes([t0, t1]) != GENL_ID_CTRL {
             commands.push(header[16]);
         }
         let length = usize::try_from(u32::from_ne_bytes([l0, l1, l2, l3])).unwrap();

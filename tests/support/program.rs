@@ -1,4 +1,4 @@
-//! The example programs, run as a user runs them: what they print, and how they end.
+//! The example programs, run as users run them: their output, and how they end.
 #![allow(dead_code)] // Each test program takes what it needs.
 
 use std::io::{BufRead as _, BufReader, Read};
@@ -12,15 +12,20 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A command that runs an example of the same build as this test.
 pub(crate) fn example(name: &str) -> Command {
-    let test = std::env::current_exe().unwrap();
-    let program = test.parent().unwrap().parent().unwrap().join("examples").join(name);
-    assert!(program.exists(), "{} is not built: cargo build --examples", program.display());
-    assert_is_of_these_sources(&program);
-    Command::new(program)
+    Command::new(built(&Path::new("examples").join(name)))
 }
 
-/// `cargo test --test NAME` builds no examples. Where a program runs elsewhere than it was built, no
-/// sources are told.
+/// Where a program of the same build as this test is.
+pub(crate) fn built(name: &Path) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let program = test.parent().unwrap().parent().unwrap().join(name);
+    assert!(program.exists(), "{} is not built: cargo build --examples", program.display());
+    assert_is_of_these_sources(&program);
+    program
+}
+
+/// `cargo test --test NAME` builds no examples. Where a program runs elsewhere than it was built,
+/// no sources are told.
 fn assert_is_of_these_sources(program: &Path) {
     let modified = |path: &Path| std::fs::metadata(path).and_then(|it| it.modified()).ok();
     let built = modified(program);
@@ -35,7 +40,7 @@ fn assert_is_of_these_sources(program: &Path) {
 pub(crate) struct Program {
     child: Child,
     lines: Receiver<String>,
-    /// All that was heard so far.
+    /// The output so far.
     pub(crate) said: Vec<String>,
 }
 
@@ -68,7 +73,7 @@ impl Program {
         }
     }
 
-    /// Waits for its end; gives the exit status, and all that was said.
+    /// Waits for its end; returns the exit status and the output.
     #[track_caller]
     pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>) {
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {

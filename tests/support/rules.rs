@@ -1,4 +1,4 @@
-//! Tables of services with many destinations, and what a fake kernel holds of them.
+//! Tables of services with many destinations, written to and read from a fake kernel.
 
 use std::net::Ipv4Addr;
 
@@ -33,7 +33,7 @@ pub(crate) fn operations(rules: &Ruleset) -> Vec<Operation> {
 /// A kernel that holds these rules.
 pub(crate) fn kernel_with(rules: &Ruleset) -> Kernel {
     let kernel = Kernel::new();
-    let mut client = blocking::Client::connect_to(&kernel).unwrap();
+    let mut client = kernel.connect().unwrap();
     let report = client.sync(rules, &Policy::new()).unwrap();
     assert!(report.is_success(), "{report}");
     kernel

@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 
 use ipvs_netlink::blocking::Client;
 use ipvs_netlink::fake::Fault;
-use ipvs_netlink::sync::{Event, Stage};
 use ipvs_netlink::*;
 
 use super::{SECOND, backend, before_and_after, ends_equal, kernel_with, web, web_with};
@@ -49,14 +48,14 @@ fn a_fault_at_any_step_is_reported_or_mended_and_the_next_sync_ends_equal() {
     }
 }
 
-/// Others add, change, remove and flush at every step; what is wanted is there in the end.
+/// Others add, change, remove and flush at every step; the wanted rules are there at the end.
 #[test]
 fn what_others_change_meanwhile_is_mended() {
     type Act = fn(&mut Client);
     let others: &[Act] = &[
         |other| other.flush().unwrap(),
         |other| drop(other.remove_service(web().key)),
-        |other| drop(other.add_service(&Service::mark(7.try_into().unwrap(), Family::V4))),
+        |other| drop(other.add_service(&Service::mark(7, Family::V4).unwrap())),
         |other| drop(other.remove_destination(web().key, (Ipv4Addr::new(10, 0, 1, 1), 80))),
         |other| drop(other.remove_destination(web().key, (Ipv4Addr::new(10, 0, 1, 2), 80))),
         |other| {
@@ -107,7 +106,7 @@ fn what_is_refused_is_reported_once_though_others_meddle() {
     let (kernel, mut client) = kernel_with(&web_with(&[]));
     let refused = Destination::masquerade(Ipv4Addr::new(224, 0, 0, 1), 80);
     let plan = client.plan(&web_with(&[backend(1), refused]), &Policy::new()).unwrap();
-    Client::connect_to(&kernel).unwrap().add_destination(web().key, &backend(1).weight(9)).unwrap();
+    kernel.connect().unwrap().add_destination(web().key, &backend(1).weight(9)).unwrap();
     let report = client.apply(plan).unwrap_err().into_report();
     let failed: Vec<_> = report.failed.iter().map(|failed| failed.change).collect();
     assert_eq!(failed, [Change::AddDestination(web().key, refused)], "{report}");
@@ -122,7 +121,7 @@ fn progress_is_told_to_its_end() {
     let mut seen = Vec::new();
     let _ = client
         .apply_with(plan, |event| {
-            if let Event::Progress(progress) = event {
+            if let SyncEvent::Progress(progress) = event {
                 seen.push(progress);
             }
             ControlFlow::Continue(())

@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use ipvs_netlink::blocking::Client;
 use ipvs_netlink::fake::{Fault, Kernel};
-use ipvs_netlink::ruleset::Reason;
-use ipvs_netlink::sync::{Event, Report, Stage};
 use ipvs_netlink::*;
 
-use super::{SECOND, backend, drained, kernel_with, key, rules, truth, web, web_with};
+use super::{SECOND, backend, drained, kernel_with, key, report_of, rules, truth, web, web_with};
 
 fn removed_first(policy: &Policy) -> (Kernel, Client, Report) {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
@@ -36,7 +34,7 @@ fn a_drained_destination_goes_at_the_deadline() {
     let (_, _, report) = removed_first(&drained(3));
     assert_eq!((report.drained, report.cut_off), (0, 1), "{report}");
     assert!(report.times.drain >= 3 * SECOND && report.times.drain <= 4 * SECOND, "{report}");
-    let inactive = Policy::new().draining(Draining::within(30 * SECOND).inactive());
+    let inactive = Policy::new().draining(Draining::within(30 * SECOND).wait_for_inactive(true));
     let (_, _, report) = removed_first(&inactive);
     assert_eq!((report.drained, report.cut_off), (0, 1), "{report}");
     assert!(report.times.drain >= 30 * SECOND, "{report}");
@@ -54,7 +52,7 @@ fn udp_is_removed_at_once_unless_told_otherwise() {
     let dns = Service::udp(Ipv4Addr::new(10, 0, 0, 1), 53);
     for (draining, took) in [
         (Draining::within(30 * SECOND), Duration::ZERO),
-        (Draining::within(30 * SECOND).udp(), 30 * SECOND),
+        (Draining::within(30 * SECOND).drain_udp(true), 30 * SECOND),
     ] {
         let (kernel, mut client) = kernel_with(&rules("-A -u 10.0.0.1:53 -s rr"));
         client.add_destination(dns.key, &backend(1)).unwrap();
@@ -63,6 +61,25 @@ fn udp_is_removed_at_once_unless_told_otherwise() {
         let report = client.sync(&wanted, &Policy::new().draining(draining)).unwrap();
         assert!(report.times.drain >= took && report.times.drain < took + SECOND, "{report}");
         assert_eq!(client.ruleset().unwrap(), wanted);
+    }
+}
+
+/// A service proxy takes an endpoint of UDP and SCTP away at once, and lets its TCP connections end.
+#[test]
+fn sctp_is_drained_unless_told_otherwise() {
+    let within = Draining::within(30 * SECOND);
+    for (text, draining, is_drained) in [
+        ("--sctp-service 10.0.0.1:53", within, true),
+        ("--sctp-service 10.0.0.1:53", within.drain_sctp(false), false),
+        ("-t 10.0.0.1:53", within.drain_sctp(false), true),
+        ("-f 7", within.drain_sctp(false), true),
+    ] {
+        let before = rules(&format!("-A {text} -s rr\n-a {text} -r 10.0.1.1:53 -m"));
+        for wanted in [rules(&format!("-A {text} -s rr")), Ruleset::new()] {
+            let plan = Plan::new(&before, &wanted, &Policy::new().draining(draining));
+            let drains = |change: &Change| matches!(change, Change::DrainDestination(..));
+            assert_eq!(plan.changes().iter().any(drains), is_drained, "{text}\n{plan}");
+        }
     }
 }
 
@@ -80,6 +97,32 @@ fn an_unwanted_service_goes_when_its_destinations_have_drained() {
     assert!(report.is_success() && report.drained == 2, "{report}");
     assert!(client.ruleset().unwrap().is_empty());
     assert!(report.times.drain >= 2 * SECOND, "{report}");
+}
+
+/// Once: where counting took longer than the interval, it never rested, and nobody was told.
+#[test]
+fn between_two_counts_is_a_rest_however_long_they_take() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    kernel.set_connections(web().key, key(1), 1, 0, 0);
+    kernel.after(5 * SECOND, |kernel| {
+        kernel.set_connections(web().key, key(1), 0, 0, 0);
+    });
+    let draining = Draining::within(30 * SECOND).interval(Duration::from_millis(20));
+    let plan = client.plan(&web_with(&[backend(2)]), &Policy::new().draining(draining)).unwrap();
+    let (mut counts, mut rests) = (0, 0);
+    let report = client.apply_with(plan, |event| {
+        match event {
+            SyncEvent::Progress(Progress { stage: Stage::Verifying, .. }) => {
+                counts += 1;
+                kernel.inject(1, Fault::Delay(Duration::from_millis(100)));
+            }
+            SyncEvent::Progress(Progress { stage: Stage::Draining, .. }) => rests += 1,
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    assert_eq!(report.unwrap().drained, 1);
+    assert!(counts > 20 && rests + 3 >= counts, "{rests} rests between {counts} counts");
 }
 
 /// Others delete it and add it again, and its connections are lost.
@@ -159,13 +202,13 @@ fn a_destination_wanted_again_gets_its_weight_back_where_weights_are_others() {
     assert_eq!(truth(&kernel), web_with(&[backend(1).weight(7), backend(2)]));
 }
 
-/// Once: what was found while settling or verifying was set to 0 and forgotten.
+/// Once: destinations found while settling or verifying were set to weight 0 and forgotten.
 #[test]
 fn what_others_add_meanwhile_is_drained_to_its_end() {
     let wanted = web_with(&[backend(1), backend(2)]);
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
     let plan = client.plan(&wanted, &drained(30)).unwrap();
-    let mut other = Client::connect_to(&kernel).unwrap();
+    let mut other = kernel.connect().unwrap();
     other.add_destination(web().key, &backend(3)).unwrap();
     kernel.set_connections(web().key, key(3), 1, 0, 0);
     let report = client.apply(plan).unwrap();
@@ -184,7 +227,8 @@ fn what_others_add_meanwhile_is_drained_to_its_end() {
     assert_eq!(truth(&kernel), web_with(&[backend(1), backend(2).weight(4)]));
 }
 
-/// Once: the service was removed with the connections of what others had raised or added.
+/// Once: the service was removed, with the connections of destinations that others had raised or
+/// added.
 #[test]
 fn a_going_service_waits_for_what_others_raise_or_add() {
     let acts: [fn(&mut Client); 2] = [
@@ -263,18 +307,18 @@ fn an_entry_that_a_listing_lacks_is_read_again() {
 #[test]
 fn udp_and_sctp_wait_for_inactive_connections() {
     for (text, draining, waits) in [
-        ("-u 10.0.0.1:53", Draining::within(30 * SECOND).udp(), true),
+        ("-u 10.0.0.1:53", Draining::within(30 * SECOND).drain_udp(true), true),
         ("--sctp-service 10.0.0.1:53", Draining::within(30 * SECOND), true),
-        ("-t 10.0.0.1:53", Draining::within(30 * SECOND).udp(), false),
+        ("-t 10.0.0.1:53", Draining::within(30 * SECOND).drain_udp(true), false),
         ("-f 7", Draining::within(30 * SECOND), false),
-        ("-f 7", Draining::within(30 * SECOND).udp(), true),
+        ("-f 7", Draining::within(30 * SECOND).drain_udp(true), true),
     ] {
         let before = rules(&format!("-A {text} -s rr\n-a {text} -r 10.0.1.1:53 -m"));
         let wanted = rules(&format!("-A {text} -s rr"));
         let (kernel, mut client) = kernel_with(&before);
         let service = before.services().next().unwrap();
         let destination = service.destinations().next().unwrap().key;
-        kernel.set_connections(service.service().key, destination, 0, 3, 0);
+        kernel.set_connections(service.key(), destination, 0, 3, 0);
         let report = client.sync(&wanted, &Policy::new().draining(draining)).unwrap();
         assert_eq!(report.cut_off, usize::from(waits), "{text}: {report}");
         assert_eq!(report.times.drain >= 29 * SECOND, waits, "{text}: {report}");
@@ -285,7 +329,7 @@ fn udp_and_sctp_wait_for_inactive_connections() {
 fn a_plan_notes_that_a_short_drain_cuts_udp() {
     let before = rules("-A -u 10.0.0.1:53 -s rr\n-a -u 10.0.0.1:53 -r 10.0.1.1:53 -m");
     let note = |seconds| {
-        let policy = Policy::new().draining(Draining::within(seconds * SECOND).udp());
+        let policy = Policy::new().draining(Draining::within(seconds * SECOND).drain_udp(true));
         Plan::new(&before, &Ruleset::new(), &policy).to_string().contains("cuts them off")
     };
     assert!(note(30) && !note(300));
@@ -431,8 +475,9 @@ fn under_schedulers_by_hash_a_service_falls_back_while_it_drains() {
     }
 }
 
-/// The destination was removed with its connections the moment that another could take its place: its
-/// deadline had begun when it was first unwanted, though it was held back and took connections.
+/// Once: a destination was removed with its connections the moment that another could take its
+/// place. Its deadline had begun when it was first unwanted, though it was held back and took
+/// connections.
 #[test]
 fn what_was_held_back_drains_from_when_it_is_lowered() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
@@ -453,8 +498,8 @@ fn what_was_held_back_drains_from_when_it_is_lowered() {
     assert_eq!(client.pass(&mut syncer).cut_off, 1);
 }
 
-/// An apply drained a destination again that it had removed: it wrote to it, waited for it, and said
-/// that others had removed it.
+/// Once: an apply drained a destination again that it had removed. It wrote to it, waited for it,
+/// and said that others had removed it.
 #[test]
 fn what_was_drained_and_removed_by_an_apply_is_done_with() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
@@ -471,7 +516,7 @@ fn what_was_drained_and_removed_by_an_apply_is_done_with() {
 /// Once: the last removal of a service that others drain was taken for somebody else's.
 #[test]
 fn what_is_removed_here_is_not_said_to_be_removed_by_others() {
-    for policy in [drained(10), drained(10).unverified()] {
+    for policy in [drained(10), drained(10).verify(false)] {
         for weight in [0, 1] {
             let actual = web_with(&[backend(1), backend(2).weight(weight)]);
             let (kernel, mut client) = kernel_with(&actual);
@@ -562,7 +607,7 @@ fn a_removal_of_unknown_outcome_is_counted_in_the_next_pass() {
     assert!(cut > 0);
 }
 
-/// Once: the caller was asked at the beginning of each wait alone, and so could not end a long one.
+/// Once: the callback was called only at the beginning of each wait, and could not end a long one.
 #[test]
 fn a_drain_is_called_off_within_a_second() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
@@ -572,7 +617,7 @@ fn a_drain_is_called_off_within_a_second() {
     let plan = client.plan(&web_with(&[backend(2)]), &policy).unwrap();
     let mut asked = Vec::new();
     let outcome = client.apply_with(plan, |event| {
-        if matches!(event, Event::Progress(progress) if progress.stage == Stage::Draining) {
+        if matches!(event, SyncEvent::Progress(progress) if progress.stage == Stage::Draining) {
             asked.push(kernel.now());
         }
         if asked.len() > 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -592,9 +637,73 @@ fn what_is_called_off_after_its_end_is_done() {
     let wanted = web_with(&[backend(1), backend(2)]);
     let plan = client.plan(&wanted, &Policy::new()).unwrap();
     let outcome = client.apply_with(plan, |event| match event {
-        Event::Progress(progress) if progress.stage == Stage::Verifying => ControlFlow::Break(()),
+        SyncEvent::Progress(progress) if progress.stage == Stage::Verifying => {
+            ControlFlow::Break(())
+        }
         _ => ControlFlow::Continue(()),
     });
     assert!(!outcome.unwrap().called_off);
     assert_eq!(truth(&kernel), wanted);
+}
+
+/// Once: one reading that failed for want of memory ended an apply that waited for connections, and
+/// nothing said that the destination stays at weight 0.
+#[test]
+fn a_count_that_fails_for_a_moment_ends_nothing() {
+    for (failures, goes_on) in [(4, true), (5, false)] {
+        let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+        kernel.set_connections(web().key, key(1), 5, 0, 0);
+        let wanted = web_with(&[backend(2)]);
+        let plan = client.plan(&wanted, &drained(60)).unwrap();
+        kernel.after(3 * SECOND, move |kernel| {
+            // Of two steps each: what is sent, and its answer.
+            for reading in 0..failures {
+                kernel.inject(1 + 2 * reading, Fault::Refuse(12));
+            }
+        });
+        match client.apply(plan) {
+            Ok(report) => {
+                assert!(goes_on && report.cut_off == 1, "{report}");
+                assert_eq!(truth(&kernel), wanted);
+            }
+            Err(incomplete) => {
+                assert!(!goes_on, "{incomplete}");
+                let text = incomplete.to_string();
+                assert!(text.contains("1 destination left at weight 0; plan again"), "{text}");
+                assert_eq!(truth(&kernel), web_with(&[backend(1).weight(0), backend(2)]));
+            }
+        }
+    }
+}
+
+/// Once: a sync that was called off left a service with the fallback option, due to go after its
+/// drain, and neither failed nor draining said it.
+#[test]
+fn what_was_to_come_after_a_drain_is_said_when_it_is_called_off() {
+    let before = rules(
+        "-A -t 10.0.0.1:80 -s rr\n-a -t 10.0.0.1:80 -r 10.0.1.1:8080 -m -w 2\n\
+         -a -t 10.0.0.1:80 -r 10.0.1.3:8080 -m -w 1",
+    );
+    let wanted = rules(
+        "-A -t 10.0.0.1:80 -s mh\n-a -t 10.0.0.1:80 -r 10.0.1.2:8080 -m -w 2\n\
+         -a -t 10.0.0.1:80 -r 10.0.1.3:8080 -m -w 0\n-a -t 10.0.0.1:80 -r 10.0.1.4:8080 -m -w 0",
+    );
+    for stop in 1.. {
+        let (kernel, mut client) = kernel_with(&before);
+        kernel.set_connections(web().key, key(1), 5, 0, 0);
+        let plan = client.plan(&wanted, &drained(5)).unwrap();
+        let mut events = 0;
+        let outcome = client.apply_with(plan, |_| {
+            events += 1;
+            if events == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let report = report_of(outcome);
+        let there = *truth(&kernel).service(web().key).unwrap().service();
+        let is_said = report.failed.iter().any(|it| it.change.destination().is_none());
+        let is_as_wanted = there == *wanted.service(web().key).unwrap().service();
+        assert!(is_as_wanted || is_said || report.draining > 0, "event {stop}: {report}");
+        if events < stop {
+            break;
+        }
+    }
 }

@@ -3,13 +3,19 @@
 
 mod applying;
 mod draining;
+mod dropped;
 mod order;
 mod plans;
 #[path = "../it/random.rs"]
 #[allow(dead_code)] // The integration tests use all of it.
 mod random;
+mod reloads;
 mod reports;
+#[path = "../support/mod.rs"]
+#[allow(dead_code)] // Other tests use all of it.
+mod support;
 mod syncer;
+mod withheld;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -50,14 +56,14 @@ fn web_with(destinations: &[Destination]) -> Ruleset {
 /// A kernel that holds these rules, and a client to it.
 fn kernel_with(rules: &Ruleset) -> (Kernel, Client) {
     let kernel = Kernel::new();
-    let mut client = Client::connect_to(&kernel).unwrap();
+    let mut client = kernel.connect().unwrap();
     let report = client.sync(rules, &Policy::new()).unwrap();
     assert!(report.is_success(), "{report}");
     (kernel, client)
 }
 
-/// What came of it, whether all was done or not.
-fn report_of(outcome: Result<sync::Report, Incomplete>) -> sync::Report {
+/// The report, of a success or of an error.
+fn report_of(outcome: Result<Report, Incomplete>) -> Report {
     outcome.unwrap_or_else(Incomplete::into_report)
 }
 
@@ -93,7 +99,7 @@ fn before_and_after() -> (Ruleset, Ruleset) {
 /// The controller starts again, and wants the same.
 fn ends_equal(kernel: &Kernel, wanted: &Ruleset, what: &str) {
     kernel.clear_faults();
-    let mut client = Client::connect_to(kernel).unwrap();
+    let mut client = kernel.connect().unwrap();
     let report = client.sync(wanted, &Policy::new()).unwrap();
     assert!(report.is_success(), "{what}: {report}");
     assert_eq!(&client.ruleset().unwrap(), wanted, "{what}");

@@ -1,12 +1,10 @@
-//! Nothing is taken away before what takes its place has come.
+//! Nothing is taken away before its replacement is there.
 
 use std::net::Ipv4Addr;
 use std::ops::ControlFlow;
 
 use ipvs_netlink::blocking::Client;
 use ipvs_netlink::fake::{Fault, Kernel};
-use ipvs_netlink::ruleset::{Difference, Reason};
-use ipvs_netlink::sync::Stage;
 use ipvs_netlink::*;
 
 use super::{SECOND, backend, drained, kernel_with, key, report_of, rules, truth, web, web_with};
@@ -15,8 +13,8 @@ fn many(range: std::ops::RangeInclusive<u8>) -> Ruleset {
     web_with(&range.map(backend).collect::<Vec<_>>())
 }
 
-/// Once: the removals in the next window went ahead though the additions had failed, and the service
-/// had no destination left.
+/// Once: the removals in the next window went ahead though the additions had failed, and the
+/// service had no destination left.
 #[test]
 fn additions_that_fail_once_are_made_before_anything_is_removed() {
     let faults: [fn() -> Fault; 5] = [
@@ -31,7 +29,7 @@ fn additions_that_fail_once_are_made_before_anything_is_removed() {
         for step in 1..12 {
             let (kernel, _) = kernel_with(&many(1..=100));
             let wanted = many(101..=200);
-            let client = runtime.block_on(ipvs_netlink::Client::connect_to(&kernel)).unwrap();
+            let client = runtime.block_on(kernel.connect_async()).unwrap();
             let plan = runtime.block_on(client.plan(&wanted, &Policy::new())).unwrap();
             kernel.inject(step, fault());
             let report = report_of(runtime.block_on(client.apply(plan)));
@@ -82,7 +80,7 @@ fn the_last_weight_is_not_lowered_to_none() {
     assert_eq!(client.ruleset().unwrap(), wanted);
 }
 
-/// The removal is not held back by what fails elsewhere, but it comes last.
+/// Failures elsewhere do not hold the removal back, but it comes last.
 #[test]
 fn a_service_is_removed_after_its_successor_has_been_tried() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
@@ -92,15 +90,15 @@ fn a_service_is_removed_after_its_successor_has_been_tried() {
     let report = client
         .apply_with(plan, |event| {
             match event {
-                sync::Event::Made(change) => seen.push((change.service(), true)),
-                sync::Event::Failed(change, _) => seen.push((change.service(), false)),
+                SyncEvent::Made(change) => seen.push((change.service(), true)),
+                SyncEvent::Failed(change, _) => seen.push((change.service(), false)),
                 _ => {}
             }
             ControlFlow::Continue(())
         })
         .unwrap_err()
         .into_report();
-    let mark = wanted.services().next().unwrap().service().key;
+    let mark = wanted.services().next().unwrap().key();
     assert_eq!(seen.first(), Some(&(mark, false)));
     assert_eq!(seen.last(), Some(&(web().key, true)), "{report}");
     assert_eq!(report.failed.len(), 2, "{report}");
@@ -108,7 +106,7 @@ fn a_service_is_removed_after_its_successor_has_been_tried() {
     assert!(truth(&kernel).is_empty());
 }
 
-/// A caller that has seen the successor fail keeps what there is.
+/// A caller that breaks off once the replacement has failed keeps the old destination.
 #[test]
 fn a_caller_can_stop_the_rest() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
@@ -116,7 +114,7 @@ fn a_caller_can_stop_the_rest() {
     let plan = client.plan(&wanted, &Policy::new()).unwrap();
     let report = client
         .apply_with(plan, |event| match event {
-            sync::Event::Failed(..) => ControlFlow::Break(()),
+            SyncEvent::Failed(..) => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
         })
         .unwrap_err()
@@ -172,7 +170,8 @@ fn what_is_stopped_is_made_or_said() {
     }
 }
 
-/// Once: what others had taken away was said in no list when the caller stopped before it was mended.
+/// Once: if the caller stopped before losses made by others were mended, no list of the report had
+/// them.
 #[test]
 fn a_stop_before_what_others_did_is_mended_says_it() {
     for event in 1..20 {
@@ -181,8 +180,8 @@ fn a_stop_before_what_others_did_is_mended_says_it() {
         let (mut seen, mut is_read) = (0, false);
         let meddler = kernel.clone();
         let report = report_of(client.apply_with(plan, |told| {
-            is_read = matches!(told, sync::Event::Progress(p) if p.stage == Stage::Verifying);
-            if matches!(told, sync::Event::Made(_)) {
+            is_read = matches!(told, SyncEvent::Progress(p) if p.stage == Stage::Verifying);
+            if matches!(told, SyncEvent::Made(_)) {
                 let mut other = Client::connect_with(meddler.observer()).unwrap();
                 drop(other.remove_destination(web().key, key(2)));
             }
@@ -195,7 +194,8 @@ fn a_stop_before_what_others_did_is_mended_says_it() {
     }
 }
 
-/// Once: what had been refused, or was to be read again, was in no list when the caller stopped.
+/// Once: if the caller stopped, no list of the report had changes that were refused or to be read
+/// again.
 #[test]
 fn a_stop_never_makes_a_success_of_a_wrong_table() {
     let refused = Destination::masquerade(Ipv4Addr::new(224, 0, 0, 1), 80);

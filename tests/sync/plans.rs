@@ -1,6 +1,5 @@
 //! What a plan changes, leaves and prints.
 
-use ipvs_netlink::ruleset::{Difference, Reason};
 use ipvs_netlink::*;
 
 use super::{SECOND, backend, kernel_with, pairs, rules, web, web_with};
@@ -44,14 +43,15 @@ fn there_is_one_change_for_each_difference() {
     }
 }
 
-/// Whatever part of a plan was made when its controller died, what is there and wanted has stayed.
+/// Whatever part of a plan was made when its controller died, present and wanted destinations are
+/// kept.
 #[test]
 fn every_prefix_of_a_plan_keeps_what_is_there_and_wanted() {
     for (actual, wanted) in pairs(200) {
         let plan = Plan::new(&actual, &wanted, &Policy::new());
         let kept: Vec<_> = actual
             .services()
-            .flat_map(|rules| rules.destinations().map(|d| (rules.service().key, d.key)))
+            .flat_map(|rules| rules.destinations().map(|d| (rules.key(), d.key)))
             .filter(|(service, key)| {
                 wanted.service(*service).is_some_and(|rules| rules.destination(*key).is_some())
             })
@@ -78,18 +78,18 @@ fn nothing_outside_of_the_scope_changes() {
         let (_kernel, mut client) = kernel_with(&actual);
         let plan = client.plan(&wanted, &policy).unwrap();
         let foreign = |key: ServiceKey| !owned(&key) && actual.service(key) != wanted.service(key);
-        let keys = actual.services().chain(wanted.services()).map(|rules| rules.service().key);
+        let keys = actual.services().chain(wanted.services()).map(ServiceRules::key);
         let foreign: std::collections::BTreeSet<_> = keys.filter(|key| foreign(*key)).collect();
         let left: std::collections::BTreeSet<_> = plan.left().iter().map(|l| l.service).collect();
         assert_eq!(left, foreign);
         assert!(plan.left().iter().all(|left| left.why == Reason::OutOfScope));
         let _ = client.apply(plan).unwrap();
         let now = client.ruleset().unwrap();
-        for rules in actual.services().filter(|rules| !owned(&rules.service().key)) {
-            assert_eq!(now.service(rules.service().key), Some(rules));
+        for rules in actual.services().filter(|rules| !owned(&rules.key())) {
+            assert_eq!(now.service(rules.key()), Some(rules));
         }
-        for rules in wanted.services().filter(|rules| owned(&rules.service().key)) {
-            assert_eq!(now.service(rules.service().key), Some(rules));
+        for rules in wanted.services().filter(|rules| owned(&rules.key())) {
+            assert_eq!(now.service(rules.key()), Some(rules));
         }
     }
 }
@@ -111,7 +111,7 @@ fn what_is_not_allowed_is_left_and_said() {
             Difference::UnwantedDestination(backend(1)),
         ]
     );
-    assert!(plan.to_string().contains("left so: not allowed"));
+    assert!(plan.to_string().contains("it is left: not allowed"));
 
     // Weights that others set are kept, and nothing is said of them.
     let policy = Policy::new().allowed(Allowed::all() - Allowed::WEIGHTS);

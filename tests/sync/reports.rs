@@ -1,8 +1,7 @@
-//! What a report says, and what it does not call a success.
+//! The contents of reports, and which of them are no success.
 
 use ipvs_netlink::blocking::Client;
 use ipvs_netlink::fake::{Fault, Kernel};
-use ipvs_netlink::ruleset::Reason;
 use ipvs_netlink::*;
 
 use super::{backend, drained, kernel_with, key, pairs, report_of, rules, truth, web, web_with};
@@ -13,7 +12,7 @@ use super::{backend, drained, kernel_with, key, pairs, report_of, rules, truth, 
 fn what_the_kernel_does_not_keep_is_no_success() {
     let wanted = rules("-A -t 10.0.0.1:80 -s rr -p 20000000");
     let kernel = Kernel::new();
-    let mut client = Client::connect_to(&kernel).unwrap();
+    let mut client = kernel.connect().unwrap();
     let report = client.sync(&wanted, &Policy::new()).unwrap_err().into_report();
     assert_eq!(report.failed.len(), 1, "{report}");
     assert!(report.failed[0].error.is_not_kept(), "{report}");
@@ -54,7 +53,8 @@ fn a_second_writer_is_no_success() {
     assert_eq!(report.rounds, 5, "{report}");
 }
 
-/// Once: a syncer said what it left in the one pass in which that service changed.
+/// Once: a syncer reported a difference that it leaves only in the pass in which that service
+/// changed.
 #[test]
 fn what_is_left_or_failed_is_said_in_every_pass() {
     let (_kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
@@ -74,13 +74,13 @@ fn what_is_left_or_failed_is_said_in_every_pass() {
     assert_eq!((report.left.len(), report.failed.len(), report.changed), (1, 1, 1), "{report}");
 }
 
-/// Once: what was found to be left while others' changes were mended was lost.
+/// Once: differences that were left while changes by others were mended were lost.
 #[test]
 fn what_is_left_on_the_way_is_said() {
     let policy = Policy::new().allowed(Allowed::all() - Allowed::REMOVE_DESTINATIONS);
     let (kernel, mut client) = kernel_with(&web_with(&[]));
     let plan = client.plan(&web_with(&[backend(1)]), &policy).unwrap();
-    let mut other = Client::connect_to(&kernel).unwrap();
+    let mut other = kernel.connect().unwrap();
     other.add_destination(web().key, &backend(7)).unwrap();
     let report = client.apply(plan).unwrap();
     assert!(report.is_success(), "{report}");
@@ -104,7 +104,7 @@ fn a_change_whose_answer_was_lost_counts_as_made() {
     }
 }
 
-/// Five thousand destinations for one missing module were five thousand lines.
+/// Once: five thousand destinations that failed for one missing module were five thousand lines.
 #[test]
 fn what_fails_for_one_reason_is_one_line() {
     let mut wanted = rules("-A -t 10.0.0.1:80 -s nosuch\n-A -t 10.0.0.2:80 -s nosuch");
@@ -112,7 +112,7 @@ fn what_fails_for_one_reason_is_one_line() {
         let destination = Destination::masquerade(std::net::Ipv4Addr::new(10, 0, 1, 1), port);
         wanted.insert_destination(web().key, destination).unwrap();
     }
-    let mut client = Client::connect_to(&Kernel::new()).unwrap();
+    let mut client = Kernel::new().connect().unwrap();
     let report = client.sync(&wanted, &Policy::new()).unwrap_err().into_report();
     assert_eq!(report.failed.len(), 5002);
     let text = report.to_string();
@@ -125,13 +125,13 @@ fn what_fails_for_one_reason_is_one_line() {
 fn a_detailed_report_has_each_change_and_is_written() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2), backend(4)]));
     kernel.set_connections(web().key, key(1), 1, 0, 0);
-    let mut syncer = Syncer::new(drained(30).detailed());
+    let mut syncer = Syncer::new(drained(30).detailed(true));
     syncer.want(web_with(&[backend(3)]));
     let report = client.pass(&mut syncer);
     // One is added, three are lowered, two of them are removed.
     assert_eq!((report.made.len(), report.changed), (6, 6), "{report}");
     assert_eq!((report.ended.len(), report.drains.len()), (2, 1));
-    assert_eq!(report.ended[0].end, sync::End::Idle);
+    assert_eq!(report.ended[0].end, DrainEnd::Idle);
     assert_eq!(report.drains[0].destination, key(1));
     assert_eq!(*report.before(), web_with(&[backend(1), backend(2), backend(4)]));
     let written = serde_json::to_value(&report).unwrap();
@@ -154,7 +154,7 @@ fn the_way_back_ends_where_it_began() {
 /// Once: a sync that had failed was an `Ok`, so that a `?` let it pass.
 #[test]
 fn what_was_to_be_done_and_is_not_is_an_error() {
-    let mut client = Client::connect_to(&Kernel::new()).unwrap();
+    let mut client = Kernel::new().connect().unwrap();
     let wanted = rules(
         "-A -t 10.0.0.1:80 -s nosuch\n-a -t 10.0.0.1:80 -r 10.0.1.1:80 -m\n\
          -A -t 10.0.0.2:80 -s rr\n-a -t 10.0.0.2:80 -r 10.0.1.1:80 -m",

@@ -1,4 +1,4 @@
-//! The syncer: what a pass costs, when it looks, and what it does after a pass that failed.
+//! The syncer: the cost of a pass, when it reads the table, and the passes after a failure.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use ipvs_netlink::blocking::Client;
 use ipvs_netlink::fake::{Fault, Kernel};
 use ipvs_netlink::*;
 
-use super::{SECOND, backend, before_and_after, kernel_with, key, truth, web, web_with};
+use super::{SECOND, backend, before_and_after, drained, kernel_with, key, truth, web, web_with};
 
 /// 10,000 services with 10 destinations each.
 fn large() -> Ruleset {
@@ -26,7 +26,7 @@ fn large() -> Ruleset {
 #[test]
 fn an_unchanged_pass_makes_no_call_and_a_changed_weight_is_one_send() {
     let kernel = Kernel::new();
-    let mut client = Client::connect_to(&kernel).unwrap();
+    let mut client = kernel.connect().unwrap();
     let mut syncer = Syncer::new(Policy::new());
     syncer.want(large());
     let report = client.pass(&mut syncer);
@@ -56,7 +56,7 @@ fn drift_shows_at_the_maximum_age_and_on_request() {
     let mut syncer = Syncer::new(Policy::new()).max_age(60 * SECOND);
     syncer.want(web_with(&[backend(1)]));
     let _ = client.pass(&mut syncer);
-    let mut other = Client::connect_to(&kernel).unwrap();
+    let mut other = kernel.connect().unwrap();
     other.remove_destination(web().key, key(1)).unwrap();
 
     kernel.advance(59 * SECOND);
@@ -108,7 +108,7 @@ fn a_pass_that_loses_answers_or_meets_others_ends_equal() {
     }
 }
 
-/// Once: a first pass before anything was wanted removed every service there was.
+/// Once: a first pass before anything was wanted removed every service.
 #[test]
 fn nothing_is_removed_before_all_that_is_wanted_is_known() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
@@ -156,133 +156,13 @@ fn drift_is_seen_by_default_and_looking_is_cheap() {
     assert!(kernel.steps() > before);
 }
 
-/// An empty list from an API, or a truncated file.
-#[test]
-fn what_would_take_too_much_is_withheld_until_it_is_confirmed() {
-    let mut actual = web_with(&[backend(1), backend(2), backend(3), backend(4)]);
-    for last in 2..=4 {
-        actual.insert_service(Service::tcp(Ipv4Addr::new(10, 0, 0, last), 80)).unwrap();
-    }
-    let policy = Policy::new().at_most(0.5);
-    let (kernel, mut client) = kernel_with(&actual);
-    let mut syncer = Syncer::new(policy.clone());
-    syncer.want(web_with(&[backend(1), backend(2), backend(3), backend(9)]));
-    for _ in 0..2 {
-        let report = client.pass(&mut syncer);
-        let excess = report.excess.unwrap();
-        assert_eq!((excess.services, excess.of_services), (3, 4), "{report}");
-        assert_eq!((report.changed, truth(&kernel)), (0, actual.clone()), "{report}");
-        assert!(report.to_string().contains("3 of 4 services"), "{report}");
-    }
-    syncer.confirm();
-    let report = client.pass(&mut syncer);
-    assert!(report.excess.is_none() && report.is_success(), "{report}");
-    assert_eq!(truth(&kernel), *syncer.wanted());
-    // The next one is guarded again.
-    syncer.want(Ruleset::new());
-    assert!(client.pass(&mut syncer).excess.is_some());
-
-    let (kernel, mut client) = kernel_with(&actual);
-    let plan = client.plan(&Ruleset::new(), &policy).unwrap();
-    assert!(plan.excess().is_some() && plan.to_string().contains("withheld"), "{plan}");
-    let withheld = client.apply(plan.clone()).unwrap_err();
-    assert!(
-        withheld.report().changed == 0 && withheld.to_string().contains("until it is confirmed")
-    );
-    assert_eq!(truth(&kernel), actual);
-    assert_eq!(client.apply(plan.confirm()).unwrap().changed, 4);
-    // Half is not more than half.
-    let (_kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
-    assert!(client.sync(&web_with(&[backend(1)]), &policy).unwrap().excess.is_none());
-}
-
-/// A syncer that has made a service with a destination, before the module was loaded anew.
-fn before_a_reload() -> (Kernel, Client, Syncer) {
-    let (kernel, mut client) = kernel_with(&Ruleset::new());
-    let mut syncer = Syncer::new(Policy::new());
-    syncer.want(web_with(&[backend(1)]));
-    let _ = client.pass(&mut syncer);
-    kernel.reload(0x40);
-    (kernel, client, syncer)
-}
-
-/// Once: where the module was found loaded anew by another call than the pass, nothing was done.
-#[test]
-fn a_reload_that_others_have_noticed_is_noticed() {
-    let (kernel, mut client, mut syncer) = before_a_reload();
-    client.info().unwrap();
-    let report = client.pass(&mut syncer).into_result().unwrap();
-    assert_eq!(report.changed, 2, "{report}");
-    assert_eq!(truth(&kernel), *syncer.wanted());
-}
-
-/// Once: a client that was connected after a reload had seen none, and the syncer took the empty table
-/// for the one that it knew.
-#[test]
-fn a_reload_before_another_client_was_connected_is_noticed() {
-    let (kernel, _, mut syncer) = before_a_reload();
-    let mut client = Client::connect_to(&kernel).unwrap();
-    syncer.want_destination(web().key, backend(2)).unwrap();
-    let report = client.pass(&mut syncer).into_result().unwrap();
-    assert_eq!(report.changed, 3, "{report}");
-    assert_eq!(truth(&kernel), *syncer.wanted());
-}
-
-/// Once: a confirmation of nothing stayed, and took a later emptying for confirmed.
-#[test]
-fn a_confirmation_is_of_the_next_pass_alone() {
-    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
-    for drains in [false, true] {
-        let draining = Draining::within(10 * SECOND);
-        let draining = if drains { draining } else { Draining::at_once() };
-        let mut syncer = Syncer::new(Policy::new().at_most(0.5).draining(draining));
-        syncer.want(web_with(&[backend(1), backend(2)]));
-        let _ = client.pass(&mut syncer);
-        if drains {
-            kernel.set_connections(web().key, key(2), 1, 0, 0);
-            syncer.drop_destination(web().key, key(2));
-            assert_eq!(client.pass(&mut syncer).draining, 1);
-        }
-        syncer.confirm();
-        assert!(client.pass(&mut syncer).is_success());
-        syncer.want(Ruleset::new());
-        let report = client.pass(&mut syncer);
-        assert!(report.excess.is_some(), "{report}");
-        assert!(truth(&kernel).service(web().key).is_some(), "{report}");
-    }
-}
-
-/// Once: a client that found the module loaded anew knew that the table was empty, and the syncer
-/// did not.
-#[test]
-fn a_reloaded_module_and_a_flush_are_noticed() {
-    let lose: [fn(&Kernel); 2] = [
-        |kernel| kernel.reload(0x40),
-        |kernel| Client::connect_with(kernel.observer()).unwrap().flush().unwrap(),
-    ];
-    for lose in lose {
-        let (kernel, mut client) = kernel_with(&Ruleset::new());
-        let mut syncer = Syncer::new(Policy::new());
-        let mut wanted = web_with(&[backend(1), backend(2)]);
-        for last in 2..=5 {
-            wanted.insert_service(Service::tcp(Ipv4Addr::new(10, 0, 0, last), 80)).unwrap();
-        }
-        syncer.want(wanted);
-        let _ = client.pass(&mut syncer);
-        lose(&kernel);
-        syncer.want_destination(web().key, backend(1).weight(3)).unwrap();
-        let report = client.pass(&mut syncer);
-        assert!(report.is_success(), "{report}");
-        assert_eq!(truth(&kernel), *syncer.wanted(), "{report}");
-    }
-}
-
-/// Once: what was refused while an interface came up stayed away until the maximum age.
+/// Once: a destination that was refused while an interface came up stayed away until the maximum
+/// age.
 #[test]
 fn what_failed_is_tried_again_after_growing_waits() {
     let kernel = Kernel::new();
     kernel.configure(|host| host.schedulers.retain(|name| name != "rr"));
-    let mut client = Client::connect_to(&kernel).unwrap();
+    let mut client = kernel.connect().unwrap();
     let mut syncer = Syncer::new(Policy::new());
     syncer.want(web_with(&[backend(1)]));
     let mut waits = Vec::new();
@@ -320,71 +200,6 @@ fn draining_thousands_reads_each_listing_once() {
     assert_eq!(truth(&kernel), web_with(&[]));
 }
 
-/// Once: a pass that withheld something stopped all drains, and named no time but now.
-#[test]
-fn drains_go_on_while_something_is_withheld() {
-    let mut actual = web_with(&[backend(1), backend(2)]);
-    for last in 2..=3 {
-        actual.insert_service(Service::tcp(Ipv4Addr::new(10, 0, 0, last), 80)).unwrap();
-    }
-    let (kernel, mut client) = kernel_with(&actual);
-    kernel.set_connections(web().key, key(1), 5, 0, 0);
-    let policy = Policy::new().at_most(0.5).draining(Draining::within(10 * SECOND));
-    let mut syncer = Syncer::new(policy);
-    let mut wanted = actual.clone();
-    wanted.remove_destination(web().key, key(1));
-    syncer.want(wanted);
-    assert_eq!(client.pass(&mut syncer).draining, 1);
-    syncer.want(Ruleset::new());
-    for _ in 0..20 {
-        let report = client.pass(&mut syncer);
-        assert!(report.excess.is_some() && !report.is_success(), "{report}");
-        assert!(report.next.is_none_or(|next| next > Duration::ZERO), "{report}");
-        kernel.advance(SECOND);
-    }
-    assert_eq!(truth(&kernel).destination_count(), 1, "the drain has ended");
-    syncer.confirm();
-    assert!(client.pass(&mut syncer).is_success());
-    // What was confirmed drains, too.
-    kernel.advance(11 * SECOND);
-    let _ = client.pass(&mut syncer);
-    assert!(truth(&kernel).is_empty());
-}
-
-/// Once: the first planning of a pass alone was guarded, and what was found on the way was not.
-#[test]
-fn what_is_found_on_the_way_is_withheld_too() {
-    let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
-    let mut syncer = Syncer::new(Policy::new().at_most(0.1));
-    syncer.want(web_with(&[backend(1)]));
-    let _ = client.pass(&mut syncer);
-    let mut other = Client::connect_to(&kernel).unwrap();
-    other.remove_service(web().key).unwrap();
-    for last in 1..=100 {
-        other.add_service(&Service::tcp(Ipv4Addr::new(10, 0, 9, last), 80)).unwrap();
-    }
-    syncer.want_destination(web().key, backend(2)).unwrap();
-    let report = client.pass(&mut syncer);
-    assert!(report.excess.is_some(), "{report}");
-    assert!(truth(&kernel).services().len() >= 100, "{report}");
-    // A confirmation outlives a pass that could not read.
-    syncer.confirm();
-    syncer.resync();
-    kernel.inject(1, Fault::Fail(5));
-    assert!(client.pass(&mut syncer).error.is_some());
-    kernel.clear_faults();
-    assert!(client.pass(&mut syncer).is_success());
-    assert_eq!(truth(&kernel), *syncer.wanted());
-}
-
-/// A destination that is held back is not taken away.
-#[test]
-fn what_is_held_back_is_no_excess() {
-    let policy = Policy::new().allowed(Allowed::all() - Allowed::ADD_DESTINATIONS).at_most(0.5);
-    let plan = Plan::new(&web_with(&[backend(1)]), &web_with(&[backend(2)]), &policy);
-    assert!(plan.excess().is_none() && plan.is_empty(), "{plan}");
-}
-
 /// Once: each service that had failed cost time by the number of all that had.
 #[test]
 fn thousands_of_services_that_failed_are_tried_again_at_once() {
@@ -396,7 +211,7 @@ fn thousands_of_services_that_failed_are_tried_again_at_once() {
         wanted.insert_service(service).unwrap();
         wanted.insert_destination(service.key, refused).unwrap();
     }
-    let mut client = Client::connect_to(&Kernel::new()).unwrap();
+    let mut client = Kernel::new().connect().unwrap();
     let mut syncer = Syncer::new(Policy::new());
     syncer.want(wanted);
     assert_eq!(client.pass(&mut syncer).failed.len(), 8_000);
@@ -411,7 +226,7 @@ fn thousands_of_services_that_failed_are_tried_again_at_once() {
 #[test]
 fn the_same_wanted_again_is_no_change() {
     let kernel = Kernel::new();
-    let mut client = Client::connect_to(&kernel).unwrap();
+    let mut client = kernel.connect().unwrap();
     let mut syncer = Syncer::new(Policy::new());
     let refused = Destination::masquerade(Ipv4Addr::new(224, 0, 0, 1), 80);
     syncer.want(web_with(&[refused]));
@@ -422,4 +237,43 @@ fn the_same_wanted_again_is_no_change() {
     syncer.drop_destination(web().key, key(9));
     assert_eq!(client.pass(&mut syncer).failed.len(), 1);
     assert_eq!(kernel.steps(), before);
+}
+
+/// Once: while something drained and the table could not be read, the next pass was of use at once,
+/// and a controller asked the kernel without a pause.
+#[test]
+fn a_pass_that_drains_and_cannot_read_waits() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    kernel.set_connections(web().key, key(1), 5, 0, 0);
+    let mut syncer = Syncer::new(drained(3600));
+    syncer.want(web_with(&[backend(2)]));
+    assert_eq!(client.pass(&mut syncer).draining, 1);
+    let mut resumed = Syncer::new(drained(3600)).resume(&syncer.drains());
+    resumed.want(web_with(&[backend(2)]));
+    syncer.resync();
+    for mut syncer in [syncer, resumed] {
+        for wait in [1, 2, 4, 8] {
+            kernel.inject(1, Fault::Refuse(1));
+            let report = client.pass(&mut syncer);
+            assert!(report.error.is_some(), "{report}");
+            assert_eq!(report.next, Some(wait * SECOND), "{report}");
+            kernel.advance(wait * SECOND);
+        }
+        let report = client.pass(&mut syncer);
+        assert!(report.is_success() && report.draining == 1, "{report}");
+    }
+}
+
+/// Once: an interval of nothing, written into the field, kept a pass reading for ever.
+#[test]
+fn a_pass_without_an_interval_ends() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    kernel.set_connections(web().key, key(1), 1, 0, 0);
+    let mut draining = Draining::within(60 * SECOND);
+    draining.interval = Duration::ZERO;
+    let mut syncer = Syncer::new(Policy::new().draining(draining));
+    syncer.want(web_with(&[backend(2)]));
+    let report = client.pass(&mut syncer);
+    assert!(report.next > Some(Duration::ZERO), "{report}");
+    assert_eq!(report.draining, 1, "{report}");
 }

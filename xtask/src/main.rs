@@ -1,12 +1,19 @@
 //! The project's own commands: `cargo xtask --help`.
 
+mod api;
 mod bench;
 mod big_endian;
 mod cargo;
 mod command;
+mod elsewhere;
 mod features;
+#[cfg(test)]
+mod floors;
+#[cfg(test)]
+mod front;
 mod fuzz;
 mod mutants;
+mod package;
 mod progress;
 mod report;
 mod soak;
@@ -27,6 +34,7 @@ enum Xtask {
     Test(test::Test),
     Soak(soak::Soak),
     Bench(bench::Bench),
+    Api(api::Api),
     Vm(vm::Vm),
 }
 
@@ -34,6 +42,7 @@ fn main() -> ExitCode {
     let (status, failure) = match Xtask::parse() {
         Xtask::Test(test) => (test.run().map(|good| u8::from(!good)), 1),
         Xtask::Soak(soak) => (soak.run().map(|good| u8::from(!good)), 1),
+        Xtask::Api(api) => (api.run().map(|good| u8::from(!good)), 1),
         Xtask::Bench(bench) => (bench.run(), NO_VERDICT),
         Xtask::Vm(vm) => (vm.run(), NO_VERDICT),
     };

@@ -5,34 +5,56 @@ use std::process::{Command, ExitStatus};
 use anyhow::{Context, Result, bail};
 use cargo_metadata::Metadata;
 
-use crate::cargo::{PACKAGE, cargo, metadata};
+use crate::cargo::{PACKAGE, UNIVERSE, cargo, metadata};
 use crate::command::show;
 
 /// Where faults are put in.
 const FILES: [&str; 3] = ["src/reconcile/*.rs", "src/ruleset/planner.rs", "src/ruleset/past.rs"];
-/// The random runs see most faults within seconds; the universes are gone through for the rest.
-const TESTS: [&str; 2] = ["reconcile::universe::random", "reconcile::"];
+/// Rule sync's tests and some random runs see most faults within seconds; the universes are gone
+/// through for the rest, by a library that takes longer to build.
+const ROUNDS: [Round; 2] = [
+    Round {
+        optimized: 0,
+        runs: 500,
+        tests: &["--lib", "--test", "sync", "--", "--skip", EXPLORED],
+    },
+    Round { optimized: 3, runs: 10_000, tests: &["--lib", "--", UNIVERSE] },
+];
+/// The universes, without the random runs.
+const EXPLORED: &str = "whatever_happens_the_rules_are_kept";
 
 /// What cargo-mutants ends with where tests have not seen a fault.
 const MISSED: i32 = 2;
 /// What it ends with where tests went on for ever.
 const TIMED_OUT: i32 = 3;
 
+struct Round {
+    optimized: u8,
+    /// Of the random tests.
+    runs: u32,
+    tests: &'static [&'static str],
+}
+
 /// Returns whether the tests see all faults. Those that they do not see are listed, and stay in
 /// target/mutants/mutants.out/missed.txt.
 pub(crate) fn soak(shard: Option<&str>) -> Result<bool> {
     let metadata = metadata()?;
     let mut sees_all = true;
-    for (round, tests) in TESTS.iter().enumerate() {
+    for (number, round) in ROUNDS.iter().enumerate() {
         let mut mutants = tool(&metadata)?;
         mutants.args(["mutants", "--package", PACKAGE, "--all-features", "--no-shuffle"]);
         mutants.args(FILES.iter().flat_map(|file| ["--file", file]));
         mutants.arg("--output").arg(metadata.target_directory.join("mutants"));
         mutants.args(shard.iter().flat_map(|shard| ["--shard", shard]));
-        if round > 0 {
+        mutants.arg(format!(
+            "--cargo-arg=--config=profile.dev.package.{PACKAGE}.opt-level={}",
+            round.optimized,
+        ));
+        mutants.env("IPVS_NETLINK_RANDOM_RUNS", round.runs.to_string());
+        if number > 0 {
             mutants.arg("--iterate");
         }
-        mutants.args(["--", "--lib", tests]);
+        mutants.arg("--").args(round.tests);
         let status = mutants.status().with_context(|| format!("`{}`", show(&mutants)))?;
         sees_all = saw_all(status, &mutants)?;
     }

@@ -48,16 +48,47 @@ impl Counts {
     }
 }
 
-/// Passes output on and counts the tests in it.
+/// How much of what a failed test said is told again in the last lines.
+const LINES: usize = 8;
+const CHARACTERS: usize = 200;
+
+/// Passes output on, counts the tests in it, and keeps the names of those that failed and what they said.
 pub(crate) struct Counting<W> {
     to: W,
     line: Vec<u8>,
     pub(crate) counts: Counts,
+    pub(crate) failed: Vec<Failed>,
+    /// The failed test whose words come now.
+    speaks: Option<usize>,
+}
+
+#[derive(Debug, PartialEq)]
+pub(crate) struct Failed {
+    pub(crate) test: String,
+    /// Its first lines.
+    pub(crate) said: Vec<String>,
 }
 
 impl<W: Write> Counting<W> {
     pub(crate) fn new(to: W) -> Self {
-        Self { to, line: Vec::new(), counts: Counts::default() }
+        let (line, failed) = (Vec::new(), Vec::new());
+        Self { to, line, counts: Counts::default(), failed, speaks: None }
+    }
+
+    fn add_line(&mut self, line: &str) {
+        self.counts.add_line(line);
+        if let Some(test) = failed(line) {
+            self.failed.push(Failed { test: test.to_owned(), said: Vec::new() });
+        } else if let Some(test) = speaker(line) {
+            self.speaks = self.failed.iter().rposition(|failed| failed.test == test);
+        } else if line.trim_end() == "failures:" {
+            self.speaks = None;
+        } else if let Some(failed) = self.speaks.and_then(|at| self.failed.get_mut(at))
+            && failed.said.len() < LINES
+            && !line.trim().is_empty()
+        {
+            failed.said.push(line.trim_end().chars().take(CHARACTERS).collect());
+        }
     }
 }
 
@@ -66,8 +97,8 @@ impl<W: Write> Write for Counting<W> {
         let written = self.to.write(bytes)?;
         for byte in &bytes[..written] {
             if *byte == b'\n' {
-                self.counts.add_line(&String::from_utf8_lossy(&self.line));
-                self.line.clear();
+                let line = std::mem::take(&mut self.line);
+                self.add_line(&String::from_utf8_lossy(&line));
             } else {
                 self.line.push(*byte);
             }
@@ -78,6 +109,18 @@ impl<W: Write> Write for Counting<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.to.flush()
     }
+}
+
+/// The test that a line says has failed: `test mode::a_test ... FAILED`
+fn failed(line: &str) -> Option<&str> {
+    let (test, result) = line.trim().strip_prefix("test ")?.split_once(" ... ")?;
+    (result == "FAILED").then(|| test.trim_end())
+}
+
+/// The failed test whose words follow: `---- mode::a_test stdout ----`
+fn speaker(line: &str) -> Option<&str> {
+    let test = line.trim().strip_prefix("---- ")?.strip_suffix(" ----")?;
+    Some(test.strip_suffix(" stdout").unwrap_or(test).trim_end())
 }
 
 /// One step of a run.
@@ -125,7 +168,9 @@ mod tests {
 
     #[test]
     fn results_are_summed_over_lines_in_pieces() -> io::Result<()> {
-        let output = "running 3 tests\ntest a ... ok\n\n\
+        let output = "running 3 tests\ntest a ... ok\ntest b::c (Linux 6.1, tokio)   ... FAILED\n\
+            test d ... FAILED\n\nfailures:\n\n---- b::c (Linux 6.1, tokio) ----\n\n1 is 2\n\n\
+            ---- d stdout ----\nat d.rs:1\n3 is 4\n\nfailures:\n    b::c\n\
             test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.00s\n\
             test result: FAILED. 3 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out\n\
             test result of mine: 7 passed\n";
@@ -135,6 +180,10 @@ mod tests {
         }
         let expected = Counts { results: 2, passed: 15, failed: 4, ignored: 1, filtered: 2 };
         assert_eq!(counting.counts, expected);
+        let failed: Vec<_> =
+            counting.failed.iter().map(|it| (it.test.as_str(), it.said.join("|"))).collect();
+        let said = [("b::c (Linux 6.1, tokio)", "1 is 2"), ("d", "at d.rs:1|3 is 4")];
+        assert_eq!(failed, said.map(|(test, said)| (test, said.to_owned())));
         assert_eq!(counting.to, output.as_bytes());
         Ok(())
     }

@@ -117,7 +117,7 @@ impl OnKernels {
 /// Runs the reconciler's own tests, with more to go through.
 fn reconciler() -> Result<bool> {
     let mut test = cargo(&metadata()?);
-    test.env("IPVS_NETLINK_SOAK_RECONCILER", "1");
+    test.env("IPVS_NETLINK_SOAK_RECONCILER", "1").env("IPVS_NETLINK_RANDOM_RUNS", "100000");
     test.args(["test", "--release", "--package", PACKAGE, "--all-features", "--lib"]);
     test.args([UNIVERSE, "--", "--nocapture"]);
     Ok(test.status().context("cargo could not be started")?.success())

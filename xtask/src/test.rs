@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every check of the project in one command, on this machine and on real kernels.
 
 use std::borrow::Cow;
-use std::io::{self, Write};
+use std::io::{self, Stdout, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,10 @@ use clap::Args;
 
 use crate::cargo::{PACKAGE, UNIVERSE, cargo, metadata};
 use crate::command::copied;
-use crate::report::{self, Counting, Counts, Row, minutes};
+use crate::package::Package;
+use crate::report::{self, Counting, Counts, Failed, Row, minutes};
 use crate::vm::{self, Choice, Debian, Job, Kernel, NotServed, Options, Origin, Source};
-use crate::{features, fuzz};
+use crate::{api, elsewhere, features, fuzz};
 
 /// How long the integration tests may take on one kernel, in seconds.
 const TIMEOUT: u64 = 1500;
@@ -45,7 +46,7 @@ impl Test {
         let metadata = metadata()?;
         // What is mistyped is told before all that takes long.
         let debian = Debian::new(&self.origin)?;
-        let mut run = Run::default();
+        let mut run = Run::new();
         let on_host = (self.vm_only).then_some("left out: --vm-only");
         let on_kernels = (self.host_only).then_some("left out: --host-only");
         checks(&mut run, &metadata, on_host)?;
@@ -55,14 +56,44 @@ impl Test {
         })?;
         let broken = (!built).then_some("NOT RUN: the build failed");
         host_tests(&mut run, &metadata, on_host.or(broken))?;
-        let left_out = on_kernels.or(broken);
+        self.kernel_tests(&mut run, &debian, on_kernels.or(broken))?;
+        Ok(report::print(&run.rows, &run.notes, &mut run.out)?)
+    }
+
+    fn kernel_tests(
+        &self,
+        run: &mut Run,
+        debian: &Debian,
+        left_out: Option<&'static str>,
+    ) -> Result<()> {
+        if let Some(why) = left_out {
+            for source in self.sources() {
+                for step in OnKernel::steps(source) {
+                    run.leave_out(&step, why);
+                }
+            }
+            return Ok(());
+        }
+        let mut kernels = Vec::new();
         for source in self.sources() {
-            kernel_tests(&mut run, source, &debian, self.is_required(source), left_out)?;
+            let found = run.kernel(source, debian, self.is_required(source))?;
+            kernels.extend(found.map(|kernel| (source, kernel)));
         }
-        if left_out.is_none() && run.kernels == 0 {
+        if kernels.is_empty() {
             run.leave_out("real kernels", "NOT RUN: none could be had");
+            return Ok(());
         }
-        Ok(report::print(&run.rows, &run.notes, &mut io::stdout())?)
+        let mut programs = None;
+        run.step("build what runs on the kernels", None, |_| {
+            programs = Some(OnKernel::build()?);
+            Ok(())
+        })?;
+        if let Some(programs) = programs {
+            for (source, kernel) in &kernels {
+                programs.run_on(source, kernel, run)?;
+            }
+        }
+        Ok(())
     }
 
     /// Those to run on, and those required besides.
@@ -101,10 +132,28 @@ fn checks(run: &mut Run, metadata: &Metadata, left_out: Option<&'static str>) ->
             features::brings_its_runtime_alone(metadata, &name, &features)
         })?;
     }
-    run.step("features: as a crate that depends on ours has it", left_out, |_| {
-        let mut check = cargo(metadata);
-        check.args(["check", "--manifest-path", "tests/consumer/Cargo.toml"]);
-        succeeds(check.arg("--target-dir").arg(metadata.target_directory.join("consumer")))
+    for target in elsewhere::TARGETS {
+        let name = format!("other systems: {target}");
+        if left_out.is_none() && !elsewhere::has_library(target)? {
+            run.leave_out(&name, "left out: no standard library; `rustup target add` it");
+            continue;
+        }
+        run.step(&name, left_out, |_| {
+            succeeds(&mut elsewhere::check(metadata, target, "--no-default-features"))?;
+            succeeds(&mut elsewhere::check(metadata, target, "--all-features"))
+        })?;
+    }
+    run.step("the public interface is that of tests/api.txt", left_out, |_| {
+        api::compare(metadata)
+    })?;
+    run.step("the package: examples, tests and benchmarks", left_out, |_| {
+        succeeds(&mut Package::make(metadata)?.check(metadata))
+    })?;
+    run.step("the package: a project that depends on it", left_out, |_| {
+        let package = Package::make(metadata)?;
+        // Without any feature, and then with those of its tests.
+        succeeds(&mut package.consumer(metadata, "check"))?;
+        succeeds(&mut package.consumer(metadata, "test"))
     })?;
     Ok(())
 }
@@ -119,6 +168,11 @@ fn host_tests(run: &mut Run, metadata: &Metadata, left_out: Option<&'static str>
         // They are the same with all features, and ran above.
         streams(cargo(metadata).args(plain).args(["--skip", UNIVERSE]), out)
     })?;
+    run.tests("the example kube", left_out, |out| {
+        succeeds(kube(metadata).args(["fmt", "--check"]))?;
+        succeeds(kube(metadata).args(["clippy", "--all-targets", "--", "-D", "warnings"]))?;
+        streams(kube(metadata).args(["test", "--no-fail-fast"]), out)
+    })?;
     for target in fuzz::TARGETS {
         run.step(&format!("fuzz target {target}, a short run"), left_out, |_| {
             fuzz::smoke(metadata, target)
@@ -127,59 +181,68 @@ fn host_tests(run: &mut Run, metadata: &Metadata, left_out: Option<&'static str>
     Ok(())
 }
 
-fn kernel_tests(
-    run: &mut Run,
-    source: &Source,
-    debian: &Debian,
-    required: bool,
-    left_out: Option<&'static str>,
-) -> Result<()> {
-    let tests = format!("integration tests on {source}");
-    let against = format!("the fake kernel against {source}");
-    if let Some(why) = left_out {
-        run.leave_out(&tests, why);
-        run.leave_out(&against, why);
-        return Ok(());
-    }
-    let Some(kernel) = run.kernel(source, debian, required) else { return Ok(()) };
-    run.tests(&tests, None, |out| on_kernel(&kernel, out))?;
-    run.step(&against, None, |out| differential(&kernel, out))?;
-    Ok(())
+/// Cargo in the workspace of the example kube, which has its own so that its dependencies are its own.
+fn kube(metadata: &Metadata) -> Command {
+    let mut kube = cargo(metadata);
+    kube.current_dir(metadata.workspace_root.join("examples/kube"));
+    kube.env("CARGO_TARGET_DIR", metadata.target_directory.join("kube"));
+    kube
 }
 
-fn on_kernel(kernel: &Kernel, out: &mut Output) -> Result<()> {
-    match Job::tests([])?.run(kernel, &Options::within(TIMEOUT), out)? {
-        0 => Ok(()),
-        status => bail!("the tests ended with status {status}"),
-    }
+/// What runs on each kernel.
+struct OnKernel {
+    tests: Job,
+    differential: Job,
 }
 
-/// Far fewer requests than a soak, but others each time.
-fn differential(kernel: &Kernel, out: &mut Output) -> Result<()> {
-    let arguments = ["--rounds".into(), "5".into()];
-    match Job::differential(500, arguments)?.run(kernel, &Options::within(TIMEOUT), out)? {
-        0 => Ok(()),
-        _ => bail!("the fake kernel differs from {kernel}"),
+impl OnKernel {
+    fn build() -> Result<Self> {
+        let rounds = ["--rounds".into(), "5".into()];
+        // Far fewer requests than a soak, but others each time.
+        Ok(Self { tests: Job::tests([])?, differential: Job::differential(500, rounds)? })
+    }
+
+    /// The names of its steps.
+    fn steps(source: &Source) -> [String; 2] {
+        [format!("integration tests on {source}"), format!("the fake kernel against {source}")]
+    }
+
+    fn run_on(&self, source: &Source, kernel: &Kernel, run: &mut Run) -> Result<()> {
+        let [tests, differential] = Self::steps(source);
+        let options = Options::within(TIMEOUT);
+        run.tests(&tests, None, |out| match self.tests.run(kernel, &options, out)? {
+            0 => Ok(()),
+            status => bail!("the tests ended with status {status}"),
+        })?;
+        run.step(&differential, None, |out| {
+            match self.differential.run(kernel, &options, out)? {
+                0 => Ok(()),
+                _ => bail!("the fake kernel differs from {kernel}"),
+            }
+        })?;
+        Ok(())
     }
 }
 
 /// The steps that were done.
-#[derive(Default)]
 struct Run {
+    out: Stdout,
     rows: Vec<Row>,
-    /// Which kernels it was, and which could not be had.
+    /// Which kernels it was, which could not be had, and which tests failed.
     notes: Vec<String>,
-    /// How many kernels could be had.
-    kernels: usize,
 }
 
 impl Run {
+    fn new() -> Self {
+        Self { out: io::stdout(), rows: Vec::new(), notes: Vec::new() }
+    }
+
     /// A step that is well or not; it counts as one test.
     fn step(
         &mut self,
         name: &str,
         left_out: Option<&'static str>,
-        work: impl FnOnce(&mut Output) -> Result<()>,
+        work: impl FnOnce(&mut Output<'_>) -> Result<()>,
     ) -> Result<bool> {
         self.add(name, left_out, work, |good, _| Counts {
             passed: usize::from(good),
@@ -193,7 +256,7 @@ impl Run {
         &mut self,
         name: &str,
         left_out: Option<&'static str>,
-        work: impl FnOnce(&mut Output) -> Result<()>,
+        work: impl FnOnce(&mut Output<'_>) -> Result<()>,
     ) -> Result<()> {
         self.add(name, left_out, work, |good, mut counts| {
             if counts.results == 0 {
@@ -215,13 +278,17 @@ impl Run {
     }
 
     /// A kernel to run on; one that cannot be had is a step that did not run, and a failure unless Debian ended it.
-    fn kernel(&mut self, source: &Source, debian: &Debian, required: bool) -> Option<Kernel> {
+    fn kernel(
+        &mut self,
+        source: &Source,
+        debian: &Debian,
+        required: bool,
+    ) -> io::Result<Option<Kernel>> {
         let started = Instant::now();
         let error = match vm::find(source, &Options::within(TIMEOUT), debian) {
             Ok(kernel) => {
-                self.kernels += 1;
                 self.notes.push(format!("{source}: {kernel}"));
-                return Some(kernel);
+                return Ok(Some(kernel));
             }
             Err(error) => error,
         };
@@ -229,40 +296,45 @@ impl Run {
         let note = if error.is::<NotServed>() {
             format!("NOT RUN: {error}")
         } else {
-            println!("\n== kernel {source}\nerror: {error:#}");
+            writeln!(self.out, "\n== kernel {source}\nerror: {error:#}")?;
             format!("NOT RUN: {source} cannot be had")
         };
-        println!("\n{note}");
+        writeln!(self.out, "\n{note}")?;
         let counts = Counts { failed, ..Counts::default() };
         self.push(&format!("kernel {source}"), note.clone(), counts, started.elapsed());
         self.notes.push(note);
-        None
+        Ok(None)
     }
 
     fn add(
         &mut self,
         name: &str,
         left_out: Option<&'static str>,
-        work: impl FnOnce(&mut Output) -> Result<()>,
+        work: impl FnOnce(&mut Output<'_>) -> Result<()>,
         count: impl FnOnce(bool, Counts) -> Counts,
     ) -> Result<bool> {
         if let Some(why) = left_out {
             return Ok(self.leave_out(name, why));
         }
-        println!("\n== {name}");
+        writeln!(self.out, "\n== {name}")?;
         let started = Instant::now();
-        let mut output = Counting::new(io::stdout());
-        let done = work(&mut output);
-        if let Err(error) = &done {
-            eprintln!("error: {error:#}");
+        let mut output = Counting::new(&mut self.out);
+        let worked = work(&mut output);
+        let Counting { counts, failed, .. } = output;
+        if let Err(error) = &worked {
+            writeln!(self.out, "error: {error:#}")?;
         }
-        let counts = count(done.is_ok(), output.counts);
+        let counts = count(worked.is_ok(), counts);
         let good = counts.failed == 0;
         let time = started.elapsed();
         let result = if good { "ok" } else { "FAILED" };
-        println!("== {name}: {result} in {:.1} minutes", minutes(time));
-        io::stdout().flush()?;
+        writeln!(self.out, "== {name}: {result} in {:.1} minutes", minutes(time))?;
+        self.out.flush()?;
         self.push(name, result, counts, time);
+        for Failed { test, said } in failed {
+            self.notes.push(format!("{name}: {test} FAILED"));
+            self.notes.extend(said.iter().map(|line| format!("    {line}")));
+        }
         Ok(good)
     }
 
@@ -277,7 +349,7 @@ impl Run {
     }
 }
 
-type Output = Counting<io::Stdout>;
+type Output<'a> = Counting<&'a mut Stdout>;
 
 fn succeeds(command: &mut Command) -> Result<()> {
     let status = command.stdin(Stdio::null()).status()?;
@@ -285,7 +357,7 @@ fn succeeds(command: &mut Command) -> Result<()> {
 }
 
 /// Runs with standard output passed on as it comes.
-fn streams(command: &mut Command, out: &mut Output) -> Result<()> {
+fn streams(command: &mut Command, out: &mut dyn Write) -> Result<()> {
     let status = copied(command, out)?;
     ended(command, status)
 }

@@ -1,6 +1,7 @@
 //! A glance at the whole table in `/proc/net/ip_vs` beside a full read, and services by their keys
 //! beside their list, on a real kernel: `cargo xtask vm bench glance`.
 
+use ipvs_netlink::ServiceRules;
 use std::cell::RefCell;
 
 use anyhow::ensure;
@@ -24,8 +25,7 @@ fn main() -> anyhow::Result<()> {
             result?;
         }
         let step = size.services / SINGLE;
-        let keys: Vec<_> =
-            rules.services().map(|rules| rules.service().key).step_by(step).collect();
+        let keys: Vec<_> = rules.services().map(ServiceRules::key).step_by(step).collect();
         let ipvs = &RefCell::new(ipvs);
         let rows = vec![
             Row::new("glance", || time(|| glance(size))).note("`/proc/net/ip_vs`, whole"),

@@ -11,6 +11,7 @@ use netlink_packet_core::{
     Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
 };
 use netlink_packet_generic::GenlMessage;
+use netlink_packet_generic::constants::GENL_ID_CTRL;
 
 const HEADER: usize = 16;
 /// The kernel makes parts of dumps as long as the receive buffer, and what is best depends on the
@@ -42,13 +43,14 @@ impl Floor {
 
     fn with_parts(receive_buffer: usize) -> anyhow::Result<Self> {
         let socket = NetlinkSocket::open()?;
-        let mut floor = Self { socket, family: 0x10, answer: Vec::with_capacity(receive_buffer) };
+        let mut floor =
+            Self { socket, family: GENL_ID_CTRL, answer: Vec::with_capacity(receive_buffer) };
         let name = [&11u16.to_ne_bytes()[..], &2u16.to_ne_bytes(), b"IPVS\0\0\0\0"].concat();
         let name = [&9u16.to_ne_bytes()[..], &name[2..]].concat();
         let query = [&[3, 1, 0, 0], &name[..]].concat();
         let mut request = vec![0; HEADER + query.len()];
         request[HEADER..].copy_from_slice(&query);
-        header(&mut request, 0x10, NLM_F_REQUEST, 1);
+        header(&mut request, GENL_ID_CTRL, NLM_F_REQUEST, 1);
         floor.socket.send(&request)?;
         floor.receive()?;
         // The number of the family is an attribute of its own, of kind 1.

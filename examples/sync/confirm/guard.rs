@@ -6,13 +6,14 @@
 use std::io::{self, BufRead, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
+use ipvs_netlink::Progress;
 use ipvs_netlink::blocking::Client;
-use ipvs_netlink::sync::Progress;
-use ipvs_netlink::{Plan, Policy, Ruleset, Scope};
+use ipvs_netlink::{Plan, Policy, Ruleset};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
@@ -22,7 +23,7 @@ use super::talk::{GO_BACK, KEEP, KEPT, say_that_it_waits, show};
 use crate::apply::apply;
 use crate::arguments::Arguments;
 use crate::support::output::{complain, origin, quoted, say};
-use crate::{DONE, FAILED_IN_PART, WENT_BACK, prepare};
+use crate::{BAD_INPUT, DONE, FAILED_IN_PART, WENT_BACK, prepare};
 
 /// How often going back is tried, and the wait in between.
 const TRIES: usize = 30;
@@ -35,18 +36,19 @@ pub(crate) fn guard(arguments: &Arguments) -> anyhow::Result<u8> {
     // ignored already.
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     rustix::process::setsid().context("the session cannot be left")?;
-    let of_signals = sender.clone();
+    let decider = Decider { sender, is_begun: Arc::default() };
+    let of_signals = decider.clone();
     thread::spawn(move || {
         for signal in signals.forever().filter(|signal| *signal != SIGHUP) {
             let name = signal_name(signal).unwrap_or("a signal");
-            let _ = of_signals.send(Decision::GoBack(format!("{name} came")));
+            of_signals.decide(Decision::GoBack(format!("{name} came")));
         }
     });
-    let of_operator = sender.clone();
+    let of_operator = decider.clone();
     thread::spawn(move || hear(io::stdin().lock(), None, &of_operator));
 
     let time = arguments.confirm.context("--guard belongs to --confirm")?;
-    let (mut ipvs, _, rules) = prepare(arguments)?;
+    let (mut ipvs, rules) = prepare(arguments)?;
     let table = ipvs.ruleset()?;
     let plan = Plan::new(&table, &rules, &arguments.policy());
     arguments.print_plan(&plan)?;
@@ -56,28 +58,29 @@ pub(crate) fn guard(arguments: &Arguments) -> anyhow::Result<u8> {
     }
     let place = Place::new(arguments.state.as_deref())?;
     let saved = saved(arguments, &table, &place)?;
+    decider.begin();
     rustix::io::ioctl_fionbio(io::stdout(), true)?;
     rustix::io::ioctl_fionbio(io::stderr(), true)?;
     let (pending, listener) = Pending::begin(place, &saved)?;
-    thread::spawn(move || listen(&listener, &sender));
+    thread::spawn(move || listen(&listener, &decider));
     let touched = plan.changes().iter().map(ipvs_netlink::Change::service);
     let trial = Trial {
         ipvs,
-        way_back: Policy::new().scope(Scope::none().services(touched)),
+        way_back: arguments.way_back(touched),
         before: plan.before().clone(),
         decisions,
         deadline: Deadline { time, at: Instant::now().checked_add(time) },
         pending,
     };
-    Ok(trial.run(plan, arguments))
+    Ok(trial.run(plan))
 }
 
 /// The table as it was, as a rules file that says how to go back by hand.
 fn saved(arguments: &Arguments, table: &Ruleset, place: &Place) -> anyhow::Result<String> {
     let scope = arguments.policy().scope;
     let mut owned = table.clone();
-    for rules in table.services().filter(|rules| !scope.owns(&rules.service().key)) {
-        owned.remove_service(rules.service().key);
+    for rules in table.services().filter(|rules| !scope.owns(&rules.key())) {
+        owned.remove_service(rules.key());
     }
     let mut options = arguments.own_options();
     if owned.is_empty() {
@@ -102,25 +105,51 @@ enum Decision {
 }
 
 /// Hears those who confirm from elsewhere.
-fn listen(listener: &UnixListener, decisions: &Sender<Decision>) {
+fn listen(listener: &UnixListener, decider: &Decider) {
     for stream in listener.incoming().map_while(Result::ok) {
-        let decisions = decisions.clone();
+        let decider = decider.clone();
         thread::spawn(move || {
             let Ok(lines) = stream.try_clone() else { return };
-            hear(BufReader::new(lines), Some(&stream), &decisions);
+            hear(BufReader::new(lines), Some(&stream), &decider);
         });
     }
 }
 
 /// Hears one who decides, line by line, to the end.
-fn hear(lines: impl BufRead, answers: Option<&UnixStream>, decisions: &Sender<Decision>) {
+fn hear(lines: impl BufRead, answers: Option<&UnixStream>, decider: &Decider) {
     for line in lines.lines().map_while(Result::ok) {
         let decision = match line.as_str() {
             KEEP => Decision::Keep(answers.and_then(|stream| stream.try_clone().ok())),
             GO_BACK => Decision::GoBack("the operator asked for it".to_owned()),
             _ => continue,
         };
-        let _ = decisions.send(decision);
+        decider.decide(decision);
+    }
+}
+
+/// Brings decisions to the trial. Before it has begun, one to go back ends the program.
+#[derive(Clone)]
+struct Decider {
+    sender: Sender<Decision>,
+    is_begun: Arc<Mutex<bool>>,
+}
+
+impl Decider {
+    fn begin(&self) {
+        *self.is_begun() = true;
+    }
+
+    fn decide(&self, decision: Decision) {
+        let is_begun = self.is_begun();
+        if let (false, Decision::GoBack(why)) = (*is_begun, &decision) {
+            complain!("error: {why}; nothing was changed");
+            std::process::exit(i32::from(BAD_INPUT));
+        }
+        let _ = self.sender.send(decision);
+    }
+
+    fn is_begun(&self) -> MutexGuard<'_, bool> {
+        self.is_begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -149,8 +178,12 @@ struct Trial {
 }
 
 impl Trial {
-    fn run(mut self, plan: Plan, arguments: &Arguments) -> u8 {
-        let mut decided = None;
+    fn run(mut self, plan: Plan) -> u8 {
+        let mut decided = self.decisions.try_recv().ok();
+        if let Some(Decision::GoBack(why)) = decided {
+            self.tell(&format!("error: {why}; nothing was changed"), true);
+            return end(self.pending, BAD_INPUT);
+        }
         let (first, decisions) = (&mut decided, &mut self.decisions);
         let deadline = &self.deadline;
         let mut shown = Shown::default();
@@ -176,7 +209,7 @@ impl Trial {
             }
             (Ok(report), None) => {
                 self.tell(&report, false);
-                self.say_how_to_decide(arguments);
+                self.say_how_to_decide();
                 // What is said from here on has one stream: the other's end tells that all was said.
                 let _ = rustix::stdio::dup2_stderr(io::stdout());
                 say_that_it_waits();
@@ -189,14 +222,11 @@ impl Trial {
         }
     }
 
-    fn say_how_to_decide(&mut self, arguments: &Arguments) {
-        let state = arguments.state.as_ref();
-        let state = state.map(|it| format!(" --state {}", quoted(it))).unwrap_or_default();
+    fn say_how_to_decide(&mut self) {
         let time = humantime::format_duration(self.deadline.time);
         let process = std::process::id();
         self.tell(&format!("process {process} goes back {time} after the first write"), false);
-        say!("to keep the change: sync --confirm-now{state}");
-        say!("to go back at once: kill {process}");
+        say!("{}", self.pending.how_to_decide());
     }
 
     fn wait(&self) -> Decision {

@@ -4,6 +4,7 @@ mod guard;
 mod pending;
 mod talk;
 
+use std::fs;
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Read, Write as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -12,7 +13,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use anyhow::{Context as _, bail, ensure};
-use rustix::termios::{QueueSelector, tcflush};
+use rustix::termios::{QueueSelector, tcflush, tcgetpgrp};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -36,7 +37,7 @@ enum Event {
 }
 
 /// Has the guard make the change. On a terminal it waits for the end of the trial, or for Enter;
-/// elsewhere it ends once the change is made, so that a script goes on.
+/// elsewhere, and in the background, it ends once the change is made, so that a script goes on.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let file = arguments.file()?;
     let metadata = file.metadata().with_context(|| format!("cannot read {}", file.display()))?;
@@ -59,17 +60,18 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     listen(stderr, sender.clone(), Event::Complained);
     hear_signals(sender.clone())?;
 
-    let is_on_terminal = io::stdin().is_terminal();
-    let (mut streams, mut waits, mut bar) = (2, false, Bar::new());
+    let (mut streams, mut is_left_alone, mut bar) = (2, false, Bar::default());
     for event in events {
         match event {
             Event::Said(Said::Text(line)) => bar.aside(|| say!("{line}")),
             Event::Complained(line) => bar.aside(|| complain!("{line}")),
             Event::Said(Said::Progress(stage, done, total)) => bar.show(&stage, done, total),
             Event::Said(Said::Waits(origin)) => {
-                (waits, bar) = (true, Bar::new());
-                if is_on_terminal {
+                bar = Bar::default();
+                if is_on_terminal() {
                     wait_for_enter(&origin, sender.clone());
+                } else {
+                    is_left_alone = true;
                 }
             }
             Event::StreamEnded => streams -= 1,
@@ -80,7 +82,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         // Before the change waits, the guard ends its stream of errors.
         match streams {
             0 => break,
-            1 if waits && !is_on_terminal => return Ok(DONE),
+            1 if is_left_alone => return Ok(DONE),
             _ => {}
         }
     }
@@ -109,6 +111,23 @@ fn hear_signals(events: Sender<Event>) -> io::Result<()> {
         }
     });
     Ok(())
+}
+
+/// Whether Enter on a terminal would come here: a job of a shell in the background (`&`) is stopped
+/// when it asks for that.
+fn is_on_terminal() -> bool {
+    let is_elsewhere = tcgetpgrp(io::stdin()).is_ok_and(|foreground| {
+        process_group().is_some_and(|group| group != foreground.as_raw_nonzero().get())
+    });
+    io::stdin().is_terminal() && !is_elsewhere
+}
+
+/// This process's group, 0 where its leader is outside of the process's PID namespace: rustix's
+/// `getpgrp` takes no such answer. Fields are those of proc_pid_stat(5), whose second, the program's
+/// name in parentheses, may hold anything.
+fn process_group() -> Option<i32> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(2)?.parse().ok()
 }
 
 /// Enter confirms; the end of the terminal does not, nor what was typed before the change was made.

@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use crate::support::output::origin;
+use crate::support::output::{complain, origin, quoted};
 
 /// The folder, and the name that belongs to the table: that of the network namespace.
 pub(crate) struct Place {
@@ -27,7 +27,15 @@ impl Place {
             None => usual_folder()?,
         };
         let namespace = std::fs::metadata("/proc/self/ns/net").context("/proc/self/ns/net")?;
-        Ok(Self { folder, name: format!("net-{}", namespace.ino()) })
+        let place = Self { folder, name: format!("net-{}", namespace.ino()) };
+        let socket = place.socket();
+        SocketAddr::from_pathname(&socket).with_context(|| {
+            let length = socket.as_os_str().len();
+            format!(
+                "a socket cannot have a path of {length} bytes; name a shorter folder with --state"
+            )
+        })?;
+        Ok(place)
     }
 
     /// What was, as a rules file.
@@ -65,6 +73,18 @@ impl Place {
              back; remove that file to keep the change",
             self.before().display()
         )
+    }
+
+    /// What to do about the change that waits.
+    fn how_to_decide(&self) -> String {
+        let keep =
+            format!("to keep the change: sync --confirm-now --state {}", quoted(&self.folder));
+        match std::fs::read_to_string(self.path("lock")) {
+            Ok(process) if !process.is_empty() => {
+                format!("{keep}\nto go back at once: kill {process}")
+            }
+            _ => keep,
+        }
     }
 
     /// Takes the lock, unless another process has it. It ends with the process.
@@ -126,13 +146,19 @@ impl Pending {
         let name = || folder.display().to_string();
         match DirBuilder::new().mode(0o700).create(folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(error).with_context(name);
+                return Err(error).with_context(|| {
+                    format!("cannot make {}; name another folder with --state", name())
+                });
             }
             _ => place.check_folder()?,
         }
         let Some(lock) = place.lock()? else {
-            bail!("a change waits to be confirmed already: sync --confirm-now keeps it");
+            complain!("{}", place.how_to_decide());
+            bail!("a change waits to be confirmed already");
         };
+        // Whoever finds the lock taken is told by whom.
+        lock.set_len(0)?;
+        write!(&lock, "{}", std::process::id())?;
         let file = place.before();
         ensure!(!file.exists(), "an earlier change was never decided: {}", place.left_over());
 
@@ -164,6 +190,11 @@ impl Pending {
     /// What was, as a rules file.
     pub(crate) fn before(&self) -> PathBuf {
         self.place.before()
+    }
+
+    /// What to do about this change.
+    pub(crate) fn how_to_decide(&self) -> String {
+        self.place.how_to_decide()
     }
 
     /// Writes into the log, which tells an operator who comes back what became of the change.

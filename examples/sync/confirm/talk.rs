@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use ipvs_netlink::sync::Progress;
+use ipvs_netlink::Progress;
 
 use crate::apply::name;
 use crate::support::output::origin;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::super::{End, Ended, Outcome, Reconciler, Step};
+use super::super::{DrainEnd, EndedDrain, Outcome, Reconciler, Step};
 use crate::ruleset::Reason;
 use crate::ruleset::past::Failure;
 
@@ -86,13 +86,13 @@ impl Coverage {
         }
     }
 
-    pub(super) fn ends(&mut self, ended: &[Ended]) {
+    pub(super) fn ends(&mut self, ended: &[EndedDrain]) {
         for ended in ended {
             self.count(match ended.end {
-                End::Idle => "end: idle",
-                End::Deadline => "end: deadline",
-                End::WantedAgain => "end: wanted again",
-                End::Gone => "end: gone",
+                DrainEnd::Idle => "end: idle",
+                DrainEnd::Deadline => "end: deadline",
+                DrainEnd::WantedAgain => "end: wanted again",
+                DrainEnd::Gone => "end: gone",
             });
         }
     }

@@ -70,6 +70,19 @@ impl Judge {
         }
     }
 
+    /// Whether all that is not as wanted is told where the driver goes no further.
+    pub(super) fn is_told(&self, said: &Said, wanted: &Table, setting: &Setting) -> Verdict {
+        let statements = self.statements(said, wanted, setting)?;
+        let differences = self.differences(&said.draining, wanted, setting);
+        let is_told = |it: &Subject| statements.iter().any(|by| by.about.contains(it));
+        // A service that is missing says so of its destinations.
+        let is_untold = |it: &&Subject| !is_told(it) && !is_told(&(it.0, None, Aspect::Existence));
+        match differences.iter().find(is_untold) {
+            Some(difference) => Err(format!("{difference:?} is told by nothing")),
+            None => Ok(()),
+        }
+    }
+
     fn differences(&self, draining: &[Place], wanted: &Table, setting: &Setting) -> Vec<Subject> {
         let mut differences = Vec::new();
         for service in 0..SERVICES {

@@ -7,11 +7,10 @@ use super::table::{
     Backend, DESTINATIONS, Kernel, Quirk, SERVICES, Table, destination_key, service, service_key,
 };
 use super::world::{OTHER_SCHEDULER, SCHEDULER};
-use crate::blocking::Client;
 use crate::error::Error;
 use crate::fake;
 use crate::protocol::Operation;
-use crate::ruleset::Connections;
+use crate::ruleset::ConnectionCounts;
 
 /// Numbers that look random, the same in every run.
 pub(super) struct Random(pub(super) u64);
@@ -30,7 +29,7 @@ fn the_kernel_of_the_universe_answers_as_the_fake_one() {
         let real = fake::Kernel::new();
         let (number, refused) = (random.below(SERVICES), DESTINATIONS - 1);
         let IpAddr::V4(address) = destination_key(refused).address else { unreachable!() };
-        let mut client = Client::connect_to(&real).unwrap();
+        let mut client = real.connect().unwrap();
         let mut kernel = Kernel::default();
         for step in 0..100 {
             let is_refused = random.below(2) == 0;
@@ -63,7 +62,7 @@ fn the_kernel_of_the_universe_answers_as_the_fake_one() {
 #[test]
 fn the_connections_of_the_universe_are_counted_as_the_fake_ones() {
     let real = fake::Kernel::new();
-    let mut client = Client::connect_to(&real).unwrap();
+    let mut client = real.connect().unwrap();
     let mut kernel = Kernel::default();
     let backend = Backend { weight: 1, is_other: false }.destination(0);
     let web = service(0, SCHEDULER);
@@ -72,7 +71,8 @@ fn the_connections_of_the_universe_are_counted_as_the_fake_ones() {
         assert_eq!(kernel.run(&operation), Outcome::Done);
         let listing = kernel.list(|_| true, |_| true);
         let counts = client.destinations(web.key).unwrap_or_default();
-        let counts = counts.iter().map(|d| ((web.key, d.destination.key), Connections::from(d)));
+        let counts =
+            counts.iter().map(|d| ((web.key, d.destination.key), ConnectionCounts::from(d)));
         assert_eq!(listing.connections, counts.collect(), "{operation}");
     };
     let add = [Operation::AddService(web), Operation::AddDestination(web.key, backend)];

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::super::{End, Ended, Listing, Outcome, Reconciler};
+use super::super::{DrainEnd, EndedDrain, Listing, Outcome, Reconciler};
 use super::table::{
     Backend, DESTINATIONS, Place, SERVICES, Table, destination_number, service_key, service_number,
 };
@@ -183,7 +183,7 @@ impl Judge {
     pub(super) fn step(
         &mut self,
         reconciler: &Reconciler,
-        ended: &[Ended],
+        ended: &[EndedDrain],
         wanted: &Table,
         setting: &Setting,
         now: Duration,
@@ -229,7 +229,7 @@ impl Judge {
     fn is_end(
         &self,
         place: Place,
-        ended: &Ended,
+        ended: &EndedDrain,
         wanted: &Table,
         setting: &Setting,
         now: Duration,
@@ -238,19 +238,19 @@ impl Judge {
         let connections = ended.connections.map(|count| u8::try_from(count.active).unwrap());
         let is_counted = connections == seen.count;
         let is_so = match ended.end {
-            End::Idle => seen.is_removed && is_counted && seen.count == Some(0),
-            End::Deadline => {
+            DrainEnd::Idle => seen.is_removed && is_counted && seen.count == Some(0),
+            DrainEnd::Deadline => {
                 let is_past = seen.deadline.is_some_and(|deadline| now >= deadline);
                 seen.is_removed && is_past && is_counted && seen.count != Some(0)
             }
-            End::WantedAgain => {
+            DrainEnd::WantedAgain => {
                 let removal = match wanted.0[place.0] {
                     Some(_) => Allowed::REMOVE_DESTINATIONS,
                     None => Allowed::REMOVE_SERVICES,
                 };
                 wanted.backend(place).is_some() || !setting.allows([removal])
             }
-            End::Gone => seen.lacking == 2,
+            DrainEnd::Gone => seen.lacking == 2,
         };
         ensure(is_so, || format!("it has not ended so, as seen: {seen:?}"))
     }
@@ -262,7 +262,7 @@ impl From<&crate::ruleset::Ruleset> for Table {
         for rules in rules.services() {
             table.run(&Operation::AddService(*rules.service()));
             for destination in rules.destinations() {
-                table.run(&Operation::AddDestination(rules.service().key, *destination));
+                table.run(&Operation::AddDestination(rules.key(), *destination));
             }
         }
         table

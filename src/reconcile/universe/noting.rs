@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::super::{End, Listing, Outcome};
+use super::super::{DrainEnd, Listing, Outcome};
 use super::ends::Said;
 use super::fake::Random;
 use super::judge::{Judge, Verdict, place, places};
@@ -246,7 +246,8 @@ impl Notes {
                             truth.0[number].map_or([None; DESTINATIONS], |vip| vip.backends);
                     }
                     let listing = Listing { rules: read.rules(), ..Listing::default() };
-                    // A listing in one part lacks nothing: what is missing in it is gone, as after two.
+                    // A listing in one part lacks nothing: what is missing in it is gone, as after
+                    // two.
                     for _ in 0..2 {
                         self.judge.read(|asked| asked == number, &listing);
                     }
@@ -295,7 +296,7 @@ impl Notes {
     pub(super) fn reported(&mut self, report: &Report) -> Verdict {
         let (left, draining) = (&report.left, &report.drains);
         self.story.push(format!("reports {report}; {left:?}; {draining:?}"));
-        let cut = report.ended.iter().filter(|ended| ended.end == End::Deadline);
+        let cut = report.ended.iter().filter(|ended| ended.end == DrainEnd::Deadline);
         let told: BTreeSet<Place> =
             cut.map(|e| (service_number(&e.service), destination_number(&e.destination))).collect();
         // A removal whose outcome is not known is reported as that, not as the end of a drain.

@@ -11,8 +11,8 @@ use super::noting::{Notes, Noting, lock};
 use super::table::{
     Backend, DESTINATIONS, Place, SERVICES, Table, destination_key, service, service_key,
 };
+use super::tables;
 use super::world::{Mode, OTHER_SCHEDULER, SCHEDULER, Setting};
-use super::{FURTHER, tables};
 use crate::blocking::Client;
 use crate::fake::{Fault, Kernel};
 use crate::model::Scheduler;
@@ -21,12 +21,14 @@ use crate::sync::{Incomplete, Syncer};
 
 /// A destination that the kernel never takes.
 pub(super) const REFUSED: Place = (0, DESTINATIONS - 1);
+/// The environment variable for another number of runs.
+const RUNS: &str = "IPVS_NETLINK_RANDOM_RUNS";
 /// The steps at which something goes wrong are among so many.
 const STEPS: usize = 24;
 
 #[test]
 fn random_runs_over_the_fake_kernel_keep_to_the_rules() {
-    let runs = if std::env::var_os(FURTHER).is_some() { 100_000 } else { 3_000 };
+    let runs = std::env::var(RUNS).map_or(3_000, |runs| runs.parse().unwrap());
     let tables: Vec<Table> = tables(SERVICES, 2, 1);
     let of = |scheduler| tables.iter().map(|table| table.scheduled_by(scheduler)).collect();
     let schedulers = [SCHEDULER, Scheduler::SOURCE_HASH, Scheduler::MAGLEV_HASH];
@@ -51,7 +53,7 @@ fn run(seed: u64, tables: &[Table], story: &mut Vec<String>) -> Verdict {
         Draining::within(Duration::from_secs(2))
     };
     let policy = Policy::new().allowed(Allowed::from_bits_truncate(bits)).draining(draining);
-    let policy = policy.detailed();
+    let policy = policy.detailed(true);
     let mode = if is_apply { Mode::Apply } else { Mode::Passes };
     let setting = Setting {
         mode,

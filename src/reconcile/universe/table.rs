@@ -6,7 +6,7 @@ use super::super::{Listing, Outcome};
 use super::world::SCHEDULER;
 use crate::model::{Destination, DestinationKey, Forwarding, Scheduler, Service, ServiceKey};
 use crate::protocol::Operation;
-use crate::ruleset::{Connections, Ruleset};
+use crate::ruleset::{ConnectionCounts, Ruleset};
 
 pub(super) const SERVICES: usize = 2;
 pub(super) const DESTINATIONS: usize = 3;
@@ -210,8 +210,10 @@ impl Kernel {
             }
             for (destination, active) in self.connections[number].iter().enumerate() {
                 if is_counted(&key) && self.table.backend((number, destination)).is_some() {
-                    let connections =
-                        Connections { active: u32::from(*active), ..Connections::default() };
+                    let connections = ConnectionCounts {
+                        active: u32::from(*active),
+                        ..ConnectionCounts::default()
+                    };
                     let place = (key, destination_key(destination));
                     listing.connections.insert(place, connections);
                 }

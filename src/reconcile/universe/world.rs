@@ -282,7 +282,9 @@ impl World {
         self.reconciler.wrote(&outcomes);
         self.look(setting, coverage)?;
         match strike {
-            Some(Strike::Reloaded) => self.reconciler.table_lost(),
+            Some(Strike::Reloaded) if !self.reconciler.table_lost() => {
+                self.interrupt(Failure::NotSent, setting, coverage)?;
+            }
             Some(Strike::Stopped) => self.interrupt(Failure::Stopped, setting, coverage)?,
             _ => {}
         }
@@ -295,8 +297,13 @@ impl World {
         self.look(setting, coverage)?;
         coverage.report(&mut self.reconciler);
         // One that could not read is no success in any case.
-        if why == Failure::Stopped && self.reconciler.failed().next().is_none() {
-            self.judge.end(&Said::from(&mut self.reconciler), &self.wanted, setting)?;
+        if why == Failure::Stopped {
+            let is_success = self.reconciler.failed().next().is_none();
+            let said = Said::from(&mut self.reconciler);
+            self.judge.is_told(&said, &self.wanted, setting)?;
+            if is_success {
+                self.judge.end(&said, &self.wanted, setting)?;
+            }
         }
         self.place = match setting.mode {
             Mode::Apply => Stage::Over,

@@ -1,16 +1,23 @@
-//! A crate that depends on ours: what it names must be there without any feature.
+//! A crate that depends on ours: it uses only names that need no feature.
 
 use std::time::Duration;
 
 use ipvs_netlink::blocking::Client;
 use ipvs_netlink::{Destination, Error, Operation, Options, Ruleset, Scheduler, Service};
 
+/// A client that does not wait for long.
+///
+/// # Errors
+/// Where this host has no IPVS.
+pub fn connect() -> Result<Client, Error> {
+    Options::new().timeout(Duration::from_secs(5)).connect()
+}
+
 /// Replaces the table.
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn replace(rules: &Ruleset) -> Result<(), Error> {
-    let mut ipvs: Client = Options::new().deadline(Duration::from_secs(5)).connect()?;
+pub fn replace(ipvs: &mut Client, rules: &Ruleset) -> Result<(), Error> {
     let mut operations = vec![Operation::Flush];
     for rules in rules.services() {
         let service = *rules.service();

@@ -1,8 +1,8 @@
 //! What is refused before the kernel looks at services, destinations or daemons.
 
-use ipvs_netlink::{Destination, Service};
+use ipvs_netlink::{Destination, Errno, Service};
 
-use super::{EBUSY, EINVAL, ENOENT, EOPNOTSUPP, refused};
+use super::refused;
 use crate::case::{Outcome, cases};
 use crate::rules::{real, vip, web};
 use crate::subject::Subject;
@@ -23,7 +23,7 @@ async fn an_unknown_family(subject: &mut Subject) -> Outcome {
         }
     });
     let error = outcome.err().unwrap().downcast::<ipvs_netlink::Error>()?;
-    let error = refused::<()>(Err(error), ENOENT, "load it with modprobe ip_vs");
+    let error = refused::<()>(Err(error), Errno::NOENT, "load it with modprobe ip_vs");
     assert!(error.is_ipvs_not_found(), "{error}");
     assert!(!error.is_not_found() && !error.is_module_not_found(), "{error}");
     Ok(())
@@ -36,7 +36,7 @@ async fn an_unknown_command(subject: &mut Subject) -> Outcome {
             set_command(message, 99);
         }
     })?;
-    refused(client.flush(), EOPNOTSUPP, "this kernel's IPVS does not know the command");
+    refused(client.flush(), Errno::OPNOTSUPP, "this kernel's IPVS does not know the command");
     Ok(())
 }
 
@@ -46,7 +46,7 @@ async fn a_message_that_is_too_short(subject: &mut Subject) -> Outcome {
             truncate(message, 18);
         }
     })?;
-    refused(client.flush(), EINVAL, "cannot remove all services: the kernel said");
+    refused(client.flush(), Errno::INVAL, "cannot remove all services: the kernel said");
     Ok(())
 }
 
@@ -67,6 +67,6 @@ async fn a_second_listing_on_a_socket(subject: &mut Subject) -> Outcome {
             *message = other;
         }
     })?;
-    refused(client.services(), EBUSY, "another listing runs on the same socket");
+    refused(client.services(), Errno::BUSY, "another listing runs on the same socket");
     Ok(())
 }

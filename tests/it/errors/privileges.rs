@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::ensure;
 use ipvs_netlink::blocking::Client;
-use ipvs_netlink::{DaemonRole, Error, TimeoutsUpdate};
+use ipvs_netlink::{DaemonRole, Errno, Error, TimeoutsUpdate};
 
 use crate::case::{Outcome, cases};
 use crate::program::{example, folder};
@@ -37,14 +37,14 @@ pub(crate) fn run_as_child() -> bool {
     true
 }
 
-/// Asks for everything that there is to ask, and prints a line for each answer.
+/// Makes each request once, and prints a line for each answer.
 fn print_everything() {
     let mut ipvs = Client::connect().expect("anyone may ask for the family");
     let print = |name: &str, outcome: Result<(), Error>| match outcome {
         Ok(()) => println!("{name}: taken"),
         Err(error) => println!(
             "{name}: errno {} permission {} {error}",
-            error.errno().unwrap_or(0),
+            error.errno().map_or(0, Errno::number),
             error.is_permission_denied()
         ),
     };
@@ -115,7 +115,7 @@ async fn an_ordinary_user_is_refused_everything(subject: &mut Subject) -> Outcom
     Ok(())
 }
 
-/// Having all capabilities there is not enough, and the text says so.
+/// All capabilities in a user namespace are not enough, and the text says so.
 async fn root_of_a_user_namespace_is_refused_everything(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
     let mut unshare = Command::new("unshare");
@@ -140,7 +140,7 @@ async fn a_fresh_network_namespace_has_a_table_of_its_own(subject: &mut Subject)
     Ok(())
 }
 
-/// It said that its changes were made, which they were on a fake kernel.
+/// Once: the example synced a fake kernel instead, and said that its changes were made.
 async fn an_ordinary_users_sync_is_an_error_and_not_the_fake_kernels(
     subject: &mut Subject,
 ) -> Outcome {

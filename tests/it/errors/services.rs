@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use ipvs_netlink::{Persistence, Scheduler, Service, ServiceKey};
+use ipvs_netlink::{Errno, Persistence, Scheduler, Service, ServiceKey};
 
-use super::{EAFNOSUPPORT, EEXIST, EINVAL, ENOENT, ESRCH, refused};
+use super::refused;
 use crate::case::{Outcome, cases};
 use crate::rules::{backend, vip, vip6, web};
 use crate::subject::Subject;
@@ -23,23 +23,21 @@ cases![
 
 async fn an_unknown_service(subject: &mut Subject) -> Outcome {
     let client = &mut subject.client;
-    for key in
-        [web().key, ServiceKey::udp(vip6(), 80), ServiceKey::mark(7.try_into()?, vip().into())]
-    {
+    for key in [web().key, ServiceKey::udp(vip6(), 80), ServiceKey::mark(7, vip().into())?] {
         let says = "there is no such service";
         let broken = Service::new(key).scheduler("nosuch".parse()?);
         // It comes before what else is wrong with the request.
         let misplaced = ipvs_netlink::Destination::masquerade(vip6(), 80);
         let misplaced = if key.family() == vip().into() { backend(1) } else { misplaced };
         for error in [
-            refused(client.service(key).await, ESRCH, says),
-            refused(client.update_service(&broken).await, ESRCH, says),
-            refused(client.remove_service(key).await, ESRCH, says),
-            refused(client.zero_service(key).await, ESRCH, says),
-            refused(client.destinations(key).await, ESRCH, says),
-            refused(client.add_destination(key, &misplaced).await, ESRCH, says),
-            refused(client.update_destination(key, &misplaced).await, ESRCH, says),
-            refused(client.remove_destination(key, misplaced.key).await, ESRCH, says),
+            refused(client.service(key).await, Errno::SRCH, says),
+            refused(client.update_service(&broken).await, Errno::SRCH, says),
+            refused(client.remove_service(key).await, Errno::SRCH, says),
+            refused(client.zero_service(key).await, Errno::SRCH, says),
+            refused(client.destinations(key).await, Errno::SRCH, says),
+            refused(client.add_destination(key, &misplaced).await, Errno::SRCH, says),
+            refused(client.update_destination(key, &misplaced).await, Errno::SRCH, says),
+            refused(client.remove_destination(key, misplaced.key).await, Errno::SRCH, says),
         ] {
             assert!(error.is_service_not_found() && error.is_not_found(), "{error}");
             assert!(!error.is_destination_not_found(), "{error}");
@@ -53,7 +51,8 @@ async fn an_unknown_service(subject: &mut Subject) -> Outcome {
 async fn a_service_that_is_there(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
     let broken = web().scheduler("nosuch".parse()?);
-    let error = refused(subject.client.add_service(&broken).await, EEXIST, "update it instead");
+    let error =
+        refused(subject.client.add_service(&broken).await, Errno::EXIST, "update it instead");
     assert!(error.is_already_exists() && !error.is_module_not_found());
     Ok(())
 }
@@ -64,8 +63,8 @@ async fn an_unknown_scheduler(subject: &mut Subject) -> Outcome {
     let other = Service::tcp(vip(), 81).scheduler("nosuch".parse()?);
     let update = web().scheduler("nosuch".parse()?);
     for error in [
-        refused(subject.client.add_service(&other).await, ENOENT, says),
-        refused(subject.client.update_service(&update).await, ENOENT, says),
+        refused(subject.client.add_service(&other).await, Errno::NOENT, says),
+        refused(subject.client.update_service(&update).await, Errno::NOENT, says),
     ] {
         assert!(error.is_module_not_found(), "{error}");
         assert!(!error.is_not_found() && !error.is_ipvs_not_found(), "{error}");
@@ -77,13 +76,13 @@ async fn an_unknown_scheduler(subject: &mut Subject) -> Outcome {
 async fn an_unknown_engine(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
     let engine = Persistence::new(Duration::from_secs(60)).engine("nosuch".parse()?);
-    let unbound = Service::tcp(vip(), 81).scheduler(Scheduler::Unbound).persistent(engine);
+    let unbound = Service::tcp(vip(), 81).scheduler(Scheduler::Unbound).persistence(engine);
     let says = "persistence engine nosuch is not available; load it with modprobe ip_vs_pe_nosuch";
-    refused(subject.client.add_service(&unbound).await, ENOENT, says);
+    refused(subject.client.add_service(&unbound).await, Errno::NOENT, says);
     // Which of the two it was the kernel does not tell.
-    let update = web().persistent(engine);
+    let update = web().persistence(engine);
     let says = "scheduler rr or persistence engine nosuch is not available";
-    let error = refused(subject.client.update_service(&update).await, ENOENT, says);
+    let error = refused(subject.client.update_service(&update).await, Errno::NOENT, says);
     assert!(error.is_module_not_found(), "{error}");
     Ok(())
 }
@@ -94,7 +93,7 @@ async fn a_scheduler_that_is_newer_than_the_kernel(subject: &mut Subject) -> Out
     if subject.release.has_twos() {
         added?;
     } else {
-        let error = refused(added, ENOENT, "scheduler twos is not available");
+        let error = refused(added, Errno::NOENT, "scheduler twos is not available");
         assert!(error.is_module_not_found(), "{error}");
     }
     Ok(())
@@ -110,7 +109,7 @@ async fn an_unknown_address_family(subject: &mut Subject) -> Outcome {
             set_value(message, ADDRESS_FAMILY, &99u16.to_ne_bytes());
         }
     })?;
-    refused(client.add_service(&web()), EAFNOSUPPORT, "built without that address family");
+    refused(client.add_service(&web()), Errno::AFNOSUPPORT, "built without that address family");
     Ok(())
 }
 
@@ -123,7 +122,7 @@ async fn a_missing_attribute(subject: &mut Subject) -> Outcome {
                 set_attributes(message, &attributes);
             }
         })?;
-        let error = refused(client.add_service(&web()), EINVAL, "Invalid argument");
+        let error = refused(client.add_service(&web()), Errno::INVAL, "EINVAL, invalid argument");
         assert!(!error.is_not_found() && !error.is_module_not_found(), "{error}");
     }
     Ok(())
@@ -139,7 +138,7 @@ async fn what_is_refused_before_sending_the_kernel_refuses_too(subject: &mut Sub
         })
     };
     for length in [0, 129, u32::MAX] {
-        refused(prefix(length)?.add_service(&Service::tcp(vip6(), 80)), EINVAL, "");
+        refused(prefix(length)?.add_service(&Service::tcp(vip6(), 80)), Errno::INVAL, "");
     }
     prefix(1)?.add_service(&Service::tcp(vip6(), 80))?;
     Ok(())

@@ -3,9 +3,9 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use ipvs_netlink::{DaemonRole, SyncDaemon, TimeoutsUpdate};
+use ipvs_netlink::{DaemonRole, Errno, SyncDaemon, TimeoutsUpdate};
 
-use super::{EEXIST, EINVAL, ENETUNREACH, ENODEV, ERANGE, ESRCH, refused};
+use super::refused;
 use crate::case::{Outcome, cases};
 use crate::subject::Subject;
 use crate::tampered::{Tampered, attribute, is_command, set_attributes, set_value};
@@ -29,7 +29,7 @@ async fn an_unknown_interface(subject: &mut Subject) -> Outcome {
         let daemon = SyncDaemon::new(role, "nosuch".parse()?);
         let error = refused(
             subject.client.start_daemon(&daemon).await,
-            ENODEV,
+            Errno::NODEV,
             "there is no such interface",
         );
         assert!(!error.is_not_found(), "{error}");
@@ -41,7 +41,10 @@ async fn a_daemon_that_runs(subject: &mut Subject) -> Outcome {
     let daemon = SyncDaemon::new(DaemonRole::Master, "lo".parse()?);
     subject.client.start_daemon(&daemon).await?;
     let again = subject.client.start_daemon(&daemon).await;
-    assert!(refused(again, EEXIST, "one runs already; stop it first").is_already_exists());
+    assert!(
+        refused(again, Errno::EXIST, "a sync daemon of this role runs already; stop it first")
+            .is_already_exists()
+    );
     Ok(())
 }
 
@@ -49,7 +52,7 @@ async fn a_daemon_that_does_not_run(subject: &mut Subject) -> Outcome {
     let daemon = SyncDaemon::new(DaemonRole::Master, "lo".parse()?);
     subject.client.start_daemon(&daemon).await?;
     let stopped = subject.client.stop_daemon(DaemonRole::Backup).await;
-    let error = refused(stopped, ESRCH, "cannot stop the backup sync daemon: none runs");
+    let error = refused(stopped, Errno::SRCH, "cannot stop the backup sync daemon: none runs");
     assert!(error.is_not_found(), "{error}");
     assert!(!error.is_service_not_found() && !error.is_destination_not_found(), "{error}");
     Ok(())
@@ -63,14 +66,16 @@ async fn an_interface_that_is_down(subject: &mut Subject) -> Outcome {
         let started = subject.client.start_daemon(&daemon).await;
         subject.remove_interface("down0")?;
         let says = "the interface is down or has no address of the group's family";
-        refused(started, ENETUNREACH, says);
+        refused(started, Errno::NETUNREACH, says);
     }
     Ok(())
 }
 
 /// Packets below 1280 bytes are too small for it.
 async fn an_interface_without_ipv6(subject: &mut Subject) -> Outcome {
-    for (role, errno) in [(DaemonRole::Master, ENETUNREACH), (DaemonRole::Backup, EINVAL)] {
+    for (role, errno) in
+        [(DaemonRole::Master, Errno::NETUNREACH), (DaemonRole::Backup, Errno::INVAL)]
+    {
         subject.add_small_interface("small0", true, 1279)?;
         let daemon = SyncDaemon::new(role, "small0".parse()?).group(GROUP6);
         let started = subject.client.start_daemon(&daemon).await;
@@ -86,7 +91,7 @@ async fn a_timeout_of_too_many_ticks(subject: &mut Subject) -> Outcome {
     let minute = TimeoutsUpdate::default().tcp(Duration::from_secs(60));
     let too_long = minute.udp(Duration::from_secs(8_589_935));
     let says = "a timeout is too long: its clock ticks must fit 31 bits";
-    refused(subject.client.set_timeouts(too_long).await, EINVAL, says);
+    refused(subject.client.set_timeouts(too_long).await, Errno::INVAL, says);
     assert_eq!(subject.client.timeouts().await?, before);
     Ok(())
 }
@@ -101,7 +106,7 @@ async fn an_attribute_that_is_too_short(subject: &mut Subject) -> Outcome {
     })?;
     let update = TimeoutsUpdate::default().tcp(Duration::from_secs(60));
     let words = "Attribute failed policy validation";
-    let error = refused(client.set_timeouts(update), ERANGE, words);
+    let error = refused(client.set_timeouts(update), Errno::RANGE, words);
     assert_eq!(error.kernel_message(), Some(words));
     assert_eq!(client.timeouts()?, before);
     Ok(())
@@ -141,8 +146,8 @@ async fn what_is_refused_before_sending_the_kernel_refuses_too(subject: &mut Sub
         Ok(client.start_daemon(&daemon))
     };
     let daemon = SyncDaemon::new(DaemonRole::Backup, "lo".parse()?).group([224, 0, 0, 81]);
-    refused(start(daemon, GROUP, [10, 0, 0, 1])?, EINVAL, "");
-    refused(start(daemon, STATE, 3u32.to_ne_bytes())?, EINVAL, "");
+    refused(start(daemon, GROUP, [10, 0, 0, 1])?, Errno::INVAL, "");
+    refused(start(daemon, STATE, 3u32.to_ne_bytes())?, Errno::INVAL, "");
     // Too long at 100 clock ticks a second, the fewest there are.
     let mut client = Tampered::client(subject, |message| {
         if is_command(message, 12) {
@@ -150,6 +155,6 @@ async fn what_is_refused_before_sending_the_kernel_refuses_too(subject: &mut Sub
         }
     })?;
     let update = TimeoutsUpdate::default().udp(Duration::from_secs(60));
-    refused(client.set_timeouts(update), EINVAL, "a timeout is too long");
+    refused(client.set_timeouts(update), Errno::INVAL, "a timeout is too long");
     Ok(())
 }

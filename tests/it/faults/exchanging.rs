@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ipvs_netlink::blocking::Client;
-use ipvs_netlink::{Service, TimeoutsUpdate};
+use ipvs_netlink::{Errno, Service, TimeoutsUpdate};
 
 use crate::case::trials;
 use crate::rules::{backend, vip, vip6, web};
@@ -112,13 +112,13 @@ fn stale_answers_do_not_prolong_the_wait() {
 fn an_error_at_the_end_of_a_listing_counts() {
     let mut client =
         Scripted::client(|request| vec![request.reply(1, &service(&[])), request.done(ENOMEM)]);
-    assert_eq!(client.services().unwrap_err().errno(), Some(ENOMEM));
+    assert_eq!(client.services().unwrap_err().errno(), Some(Errno::NOMEM));
 }
 
 fn an_error_in_the_middle_of_a_listing_counts() {
     let mut client =
         Scripted::client(|request| vec![request.reply(1, &service(&[])), request.error(ENOMEM)]);
-    assert_eq!(client.services().unwrap_err().errno(), Some(ENOMEM));
+    assert_eq!(client.services().unwrap_err().errno(), Some(Errno::NOMEM));
 }
 
 /// A panic after the kernel had made the change left it made and the controller down.
@@ -178,7 +178,7 @@ fn nothing_is_sent_beyond_its_length() {
         );
     let mut client = Client::connect_with(scripted).unwrap();
     let sip = ipvs_netlink::Persistence::new(Duration::from_secs(9)).engine("sip".parse().unwrap());
-    for service in [web(), Service::tcp(vip6(), 80), Service::udp(vip(), 53).persistent(sip)] {
+    for service in [web(), Service::tcp(vip6(), 80), Service::udp(vip(), 53).persistence(sip)] {
         client.add_service(&service).unwrap();
         client.remove_service(service.key).unwrap();
     }
@@ -186,9 +186,9 @@ fn nothing_is_sent_beyond_its_length() {
     let scheduler = "a23456789012345".parse().unwrap();
     let longest = ipvs_netlink::Persistence::new(Duration::from_secs(9));
     let longest = longest.engine("a234567890123456".parse().unwrap());
-    let longest = Service::tcp(vip6(), 80).scheduler(scheduler).persistent(longest);
+    let longest = Service::tcp(vip6(), 80).scheduler(scheduler).persistence(longest);
     client.add_service(&longest).unwrap();
-    let tunnel = ipvs_netlink::Tunnel::gue(6080.try_into().unwrap());
+    let tunnel = ipvs_netlink::Tunnel::gue(6080).unwrap();
     let destination = ipvs_netlink::Destination::tunnel(vip6(), 80, tunnel);
     client.add_destination(longest.key, &destination).unwrap();
     client.add_destination(web().key, &backend(1)).unwrap();

@@ -1,6 +1,5 @@
 //! Faults of reading: listings that fail, and values that are not what the kernel has.
 
-use std::num::NonZeroU32;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -40,13 +39,13 @@ trials![
 /// One service by a firewall mark, or of SCTP, made every service unlistable.
 async fn one_odd_service_does_not_hide_the_others(subject: &mut Subject) -> Outcome {
     let odd = [
-        Service::mark(NonZeroU32::MAX, Family::V4),
-        Service::mark(NonZeroU32::MAX, Family::V6),
+        Service::mark(u32::MAX, Family::V4).unwrap(),
+        Service::mark(u32::MAX, Family::V6).unwrap(),
         Service::sctp(vip(), 9),
-        Service::address(Protocol(300), vip6(), 0),
+        Service::address(Protocol::from_number(300), vip6(), 0),
         Service::tcp(vip(), 81).scheduler(Scheduler::Unbound),
         Service::udp(vip(), 5060)
-            .persistent(Persistence::new(Duration::from_secs(9)).engine("sip".parse()?)),
+            .persistence(Persistence::new(Duration::from_secs(9)).engine("sip".parse()?)),
         web(),
     ];
     let mut wanted = Ruleset::new();
@@ -83,8 +82,9 @@ const TICKS: u32 = 250;
 /// Marks and timeouts were read in the wrong byte order, and weights and marks cut to 16 bits: so a
 /// listing of another kind is the witness.
 async fn numbers_are_those_that_procfs_shows(subject: &mut Subject) -> Outcome {
-    let mark = Service::mark(NonZeroU32::new(0x0102_0304).unwrap(), Family::V4)
-        .persistent(Persistence::new(Duration::from_secs(0x0005_0607)))
+    let mark = Service::mark(0x0102_0304, Family::V4)
+        .unwrap()
+        .persistence(Persistence::new(Duration::from_secs(0x0005_0607)))
         .scheduler(Scheduler::WeightedRoundRobin);
     subject.client.add_service(&mark).await?;
     let heavy = Destination::masquerade([10, 1, 2, 3], 0x0102).weight(0x0708_090a);
@@ -122,11 +122,11 @@ async fn more_than_93_destinations_are_listed(subject: &mut Subject) -> Outcome 
     Ok(())
 }
 
-/// The kernel sets a flag of its own on every service, by which what was written never equalled
-/// what was read: a controller updated the service for ever.
+/// The kernel sets a flag of its own on every service. The service as written never equalled the
+/// one that was read, and a controller updated it for ever.
 async fn the_kernels_own_flag_is_no_difference(subject: &mut Subject) -> Outcome {
     let whole = Netmask::V4([255; 4].into());
-    let service = web().persistent(Persistence::new(Duration::from_secs(9)).netmask(whole));
+    let service = web().persistence(Persistence::new(Duration::from_secs(9)).netmask(whole));
     let mut wanted = Ruleset::new();
     wanted.insert_service(service)?;
     subject.client.add_service(&service).await?;
@@ -236,7 +236,7 @@ fn a_mark_and_a_timeout_are_in_the_hosts_order() {
     let change =
         [attribute(5, &1u32.to_ne_bytes()), attribute(8, &300u32.to_ne_bytes()), persistent];
     let read = read_service(change.concat()).service;
-    assert_eq!(read.key, ServiceKey::mark(NonZeroU32::MIN, Family::V4));
+    assert_eq!(read.key, ServiceKey::mark(1, Family::V4).unwrap());
     assert_eq!(read.persistence.unwrap().timeout(), Duration::from_secs(300));
 }
 
@@ -245,10 +245,10 @@ fn a_tunnel_port_is_in_network_order() {
     let change =
         [attribute(3, &2u32.to_ne_bytes()), attribute(13, &[1]), attribute(14, &[0x17, 0xc0])];
     let read = read_destination(change.concat()).destination.forwarding;
-    assert_eq!(read, Forwarding::Tunnel(Tunnel::gue(6080.try_into().unwrap())));
+    assert_eq!(read, Forwarding::Tunnel(Tunnel::gue(6080).unwrap()));
 }
 
-/// Bytes that are not what they should be panicked, in the middle of the controller's work.
+/// Malformed bytes caused a panic, in the middle of the controller's work.
 fn an_answer_that_cannot_be_read_is_an_error() {
     for (broken, says) in [
         (attribute(4, &[1]), "PORT has 1 bytes"),
@@ -284,11 +284,10 @@ fn every_difference_shows() {
     let services = [
         web(),
         web().scheduler(Scheduler::LeastConnection),
-        web().one_packet(true),
-        web().persistent(hour),
-        web().persistent(Duration::from_secs(60)),
-        web().persistent(hour.netmask(Netmask::V4([255, 255, 255, 0].into()))),
-        web().persistent(hour.engine("sip".parse().unwrap())),
+        web().persistence(hour),
+        web().persistence(Duration::from_secs(60)),
+        web().persistence(hour.netmask(Netmask::V4([255, 255, 255, 0].into()))),
+        web().persistence(hour.engine("sip".parse().unwrap())),
         web().flags(ipvs_netlink::ServiceFlags::SCHEDULER_3),
     ];
     let destinations = [

@@ -1,4 +1,4 @@
-//! Faults of writing: what the kernel was told is not what the user said. The real `ipvsadm` is
+//! Faults of writing: the kernel got other values than the user gave. The real `ipvsadm` is
 //! the witness.
 
 use std::num::NonZeroU32;
@@ -33,8 +33,8 @@ fn ipvsadm(arguments: &[&str]) -> anyhow::Result<String> {
 async fn an_ipv6_netmask_is_a_prefix_length(subject: &mut Subject) -> Outcome {
     let hour = Persistence::new(Duration::from_secs(3600));
     subject.client.add_service(&Service::tcp(vip6(), 80)).await?;
-    subject.client.add_service(&Service::tcp(vip6(), 81).persistent(hour)).await?;
-    let by_network = Service::tcp(vip6(), 82).persistent(hour.netmask(Netmask::V6(64)));
+    subject.client.add_service(&Service::tcp(vip6(), 81).persistence(hour)).await?;
+    let by_network = Service::tcp(vip6(), 82).persistence(hour.netmask(Netmask::V6(64)));
     subject.client.add_service(&by_network).await?;
     let saved = ipvsadm(&["-S", "-n"])?;
     assert!(saved.contains("-A -t [2001:db8::1]:82 -s wlc -p 3600 -M 64"), "{saved}");
@@ -43,10 +43,10 @@ async fn an_ipv6_netmask_is_a_prefix_length(subject: &mut Subject) -> Outcome {
 
 /// A service by a mark for IPv6 was refused, since its mask was that of IPv4.
 async fn a_mark_of_ipv6_has_a_prefix_length(subject: &mut Subject) -> Outcome {
-    let mark = NonZeroU32::new(70_000).unwrap();
-    subject.client.add_service(&Service::mark(mark, Family::V6)).await?;
+    let mark = Service::mark(70_000, Family::V6)?;
+    subject.client.add_service(&mark).await?;
     let server = Destination::masquerade(real6(1), 80);
-    subject.client.add_destination(Service::mark(mark, Family::V6).key, &server).await?;
+    subject.client.add_destination(mark.key, &server).await?;
     let saved = ipvsadm(&["-S", "-n"])?;
     assert!(saved.contains("-A -f 70000 -6 -s wlc"), "{saved}");
     Ok(())
@@ -56,7 +56,7 @@ async fn a_mark_of_ipv6_has_a_prefix_length(subject: &mut Subject) -> Outcome {
 async fn a_tunnel_port_reaches_the_kernel_unswapped(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
     let checksum = TunnelChecksum::Remote;
-    let tunnel = Tunnel::Gue { port: 6080.try_into()?, checksum };
+    let tunnel = Tunnel::gue(6080)?.checksum(checksum);
     subject.client.add_destination(web().key, &Destination::tunnel(real(1), 80, tunnel)).await?;
     let saved = ipvsadm(&["-S", "-n"])?;
     assert!(saved.contains("--tun-type gue --tun-port 6080 --tun-remcsum"), "{saved}");
@@ -76,7 +76,8 @@ async fn thresholds_are_not_exchanged(subject: &mut Subject) -> Outcome {
 /// have been persistent were not.
 async fn flags_are_set(subject: &mut Subject) -> Outcome {
     let options = HashOptions::default().fallback(true).port(true);
-    let sticky = web().scheduler(Scheduler::SourceHash(options)).persistent(Duration::from_secs(9));
+    let sticky =
+        web().scheduler(Scheduler::SourceHash(options)).persistence(Duration::from_secs(9));
     let packets = Service::udp(vip(), 53).one_packet(true);
     subject.client.add_service(&sticky).await?;
     subject.client.add_service(&packets).await?;
@@ -97,8 +98,8 @@ async fn flags_are_set(subject: &mut Subject) -> Outcome {
 /// what an update leaves out.
 async fn a_change_of_one_field_keeps_the_others(subject: &mut Subject) -> Outcome {
     let sip = Persistence::new(Duration::from_secs(60)).engine("sip".parse()?);
-    let service = Service::udp(vip(), 5060).persistent(sip).one_packet(true);
-    let tunnel = Tunnel::Gue { port: 6080.try_into()?, checksum: TunnelChecksum::Full };
+    let service = Service::udp(vip(), 5060).persistence(sip).one_packet(true);
+    let tunnel = Tunnel::gue(6080)?.checksum(TunnelChecksum::Full);
     let server = Destination::tunnel(real(1), 5060, tunnel).thresholds(9, 3);
     subject.client.add_service(&service).await?;
     subject.client.add_destination(service.key, &server).await?;
@@ -116,9 +117,9 @@ async fn a_change_of_one_field_keeps_the_others(subject: &mut Subject) -> Outcom
 async fn nothing_is_where_nobody_put_it(subject: &mut Subject) -> Outcome {
     assert!("-A -f 0 -s rr".parse::<ipvs_netlink::Ruleset>().is_err());
     assert!(NonZeroU32::new(0).is_none());
-    subject.client.add_service(&Service::mark(NonZeroU32::MIN, Family::V4)).await?;
+    subject.client.add_service(&Service::mark(1, Family::V4).unwrap()).await?;
     let listed = subject.client.services().await?;
     assert_eq!(listed.len(), 1);
-    assert_eq!(listed[0].service, Service::mark(NonZeroU32::MIN, Family::V4));
+    assert_eq!(listed[0].service, Service::mark(1, Family::V4).unwrap());
     Ok(())
 }

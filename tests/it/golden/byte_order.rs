@@ -3,7 +3,10 @@
 //! The tables say which values are numbers of the machine's order. They are written down here once
 //! more, and not taken from the crate: it is the crate that they test.
 
-use netlink_packet_core::{NLMSG_DONE, NLMSG_ERROR};
+use ipvs_netlink::wire::Command;
+use ipvs_netlink::wire::uapi::AF_INET6;
+use netlink_packet_core::{NLA_F_NESTED, NLMSG_DONE, NLMSG_ERROR};
+use netlink_packet_generic::constants::GENL_ID_CTRL;
 
 /// The byte order of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +36,7 @@ impl ByteOrder {
     }
 }
 
-/// The kinds of attributes, and what they hold.
+/// The kinds of attributes, each with its type of value.
 type Table = &'static [(u16, Value)];
 
 /// What the value of an attribute is.
@@ -51,10 +54,8 @@ enum Value {
 }
 use Value::{AddressFamily, Bytes, Nest, Netmask, Numbers};
 
-const CONTROLLER: u16 = 0x10;
-const AF_INET6: u16 = 10;
-/// The answer to `GET_INFO`, which numbers its attributes by itself.
-const SET_INFO: u8 = 14;
+/// The answer to `GET_INFO` numbers its attributes by itself.
+const SET_INFO: u8 = Command::SetInfo.number();
 
 const FAMILY: Table = &[
     (1, Numbers(2)),
@@ -174,7 +175,7 @@ fn swap_message(message: &mut [u8], order: ByteOrder) {
         NLMSG_DONE => payload.reverse(),
         _ => {
             let table = match (kind, payload[0]) {
-                (CONTROLLER, _) => FAMILY,
+                (GENL_ID_CTRL, _) => FAMILY,
                 (_, SET_INFO) => INFO,
                 _ => IPVS,
             };
@@ -190,12 +191,11 @@ fn swap_header(header: &mut [u8]) {
 }
 
 fn swap_attributes(attributes: &mut [u8], table: Table, order: ByteOrder) {
-    const NESTED: u16 = 0x8000;
     let mut rest = attributes;
     let mut is_ipv6 = false;
     while rest.len() >= 4 {
         let length = usize::from(order.u16(&rest[..2]));
-        let kind = order.u16(&rest[2..4]) & !NESTED;
+        let kind = order.u16(&rest[2..4]) & !NLA_F_NESTED;
         rest[..2].reverse();
         rest[2..4].reverse();
         let aligned = length.next_multiple_of(4).min(rest.len());

@@ -10,7 +10,7 @@ use crate::subject::Subject;
 
 cases![three_thousand_destinations_are_complete, five_thousand_services_are_complete];
 
-/// Others gather a listing in 32 KiB, or receive into 4 KiB, and lose what is beyond.
+/// Other libraries gather a listing in 32 KiB, or receive into 4 KiB, and lose the rest.
 async fn three_thousand_destinations_are_complete(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
     let wanted: Vec<_> =

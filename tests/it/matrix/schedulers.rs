@@ -1,7 +1,7 @@
 //! Each scheduler under each kind of service, changed to every other.
 
 use anyhow::Context;
-use ipvs_netlink::{HashOptions, Protocol, Scheduler, Service, ServiceFlags, ServiceKey};
+use ipvs_netlink::{HashOptions, Protocol, Scheduler, Service, ServiceFlags};
 
 use super::{GRE, add_and_remove, holds, keys, schedulers};
 use crate::case::{Outcome, cases};
@@ -43,11 +43,7 @@ async fn each_scheduler_under_a_mark(subject: &mut Subject) -> Outcome {
 async fn each_scheduler(subject: &mut Subject, wanted: Option<Protocol>) -> Outcome {
     let all = schedulers(subject);
     for key in keys() {
-        let protocol = match key {
-            ServiceKey::Address { protocol, .. } => Some(protocol),
-            ServiceKey::Mark { .. } => None,
-        };
-        if protocol != wanted {
+        if key.protocol() != wanted {
             continue;
         }
         let service = Service::new(key);
@@ -83,7 +79,7 @@ async fn each_option_of_each_hash(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// The kernel refuses no flag, so that none may be lost: not those of a kernel to come either.
+/// The kernel accepts every flag, so none may be lost, even if only newer kernels know it.
 async fn each_flag_under_each_scheduler(subject: &mut Subject) -> Outcome {
     for scheduler in schedulers(subject) {
         for bit in 3..32 {

@@ -1,7 +1,6 @@
 //! What a service can be told beside its scheduler.
 
 use std::net::Ipv4Addr;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ipvs_netlink::{Family, Netmask, Persistence, Protocol, Service, ServiceKey, TimeoutsUpdate};
@@ -28,19 +27,25 @@ async fn each_address_and_port(subject: &mut Subject) -> Outcome {
     for port in [0, 1, 80, 255, 256, 0x0102, 32768, u16::MAX] {
         for address in ["0.0.0.0", "10.0.0.1", "127.0.0.1", "224.0.0.1", "255.255.255.255"] {
             let address: Ipv4Addr = address.parse()?;
-            add_and_remove(subject, &Service::tcp(address, port)).await?;
+            add_and_remove(subject, &on_port(Service::tcp(address, port), port)).await?;
         }
         for address in ["::", "::1", "fe80::1", "ff02::1", "2001:db8::ffff:ffff:ffff:ffff"] {
             let address: std::net::Ipv6Addr = address.parse()?;
-            add_and_remove(subject, &Service::udp(address, port)).await?;
+            add_and_remove(subject, &on_port(Service::udp(address, port), port)).await?;
         }
     }
     Ok(())
 }
 
+/// Port 0 needs persistence.
+fn on_port(service: Service, port: u16) -> Service {
+    if port == 0 { service.persistence(Duration::from_secs(60)) } else { service }
+}
+
 async fn each_protocol_number(subject: &mut Subject) -> Outcome {
     for number in (0..256).chain([256, 300, 0x0601, u16::MAX]) {
-        add_and_remove(subject, &Service::address(Protocol(number), vip(), 80)).await?;
+        add_and_remove(subject, &Service::address(Protocol::from_number(number), vip(), 80))
+            .await?;
     }
     Ok(())
 }
@@ -48,27 +53,32 @@ async fn each_protocol_number(subject: &mut Subject) -> Outcome {
 async fn each_mark(subject: &mut Subject) -> Outcome {
     for family in FAMILIES {
         for mark in [1, 255, 256, 65535, 65536, 0x0102_0304, 1 << 31, u32::MAX] {
-            add_and_remove(subject, &Service::mark(NonZeroU32::new(mark).unwrap(), family)).await?;
+            add_and_remove(subject, &Service::mark(mark, family).unwrap()).await?;
         }
     }
     Ok(())
 }
 
 async fn one_packet_under_each_kind(subject: &mut Subject) -> Outcome {
-    for key in keys() {
+    for key in keys().into_iter().filter(takes_one_packet) {
         let service = Service::new(key).one_packet(true);
         add_and_remove(subject, &service).await?;
-        add_and_remove(subject, &service.persistent(Duration::from_secs(60))).await?;
+        add_and_remove(subject, &service.persistence(Duration::from_secs(60))).await?;
     }
     Ok(())
+}
+
+/// TCP and SCTP have connections.
+fn takes_one_packet(key: &ServiceKey) -> bool {
+    !matches!(key.protocol(), Some(Protocol::TCP | Protocol::SCTP))
 }
 
 async fn each_persistence_timeout(subject: &mut Subject) -> Outcome {
     for key in keys() {
         // The longest is that of 250 clock ticks a second.
-        for seconds in [0, 1, 360, 65535, 65536, 2_678_400, 17_179_868] {
+        for seconds in [1, 360, 65535, 65536, 2_678_400, 17_179_868] {
             let timeout = Duration::from_secs(seconds);
-            add_and_remove(subject, &Service::new(key).persistent(timeout)).await?;
+            add_and_remove(subject, &Service::new(key).persistence(timeout)).await?;
         }
     }
     Ok(())
@@ -79,9 +89,9 @@ async fn each_netmask(subject: &mut Subject) -> Outcome {
     for bits in prefixes.chain([0x00ff_00ff, 1, 0x0102_0304]) {
         let mask = Netmask::V4(Ipv4Addr::from(bits));
         let minute = Persistence::new(Duration::from_secs(60)).netmask(mask);
-        let marked = Service::mark(NonZeroU32::MIN, Family::V4);
+        let marked = Service::mark(1, Family::V4).unwrap();
         for service in [web(), marked] {
-            add_and_remove(subject, &service.persistent(minute).normalized()).await?;
+            add_and_remove(subject, &service.persistence(minute).normalized()).await?;
         }
     }
     Ok(())
@@ -90,9 +100,9 @@ async fn each_netmask(subject: &mut Subject) -> Outcome {
 async fn each_prefix_length(subject: &mut Subject) -> Outcome {
     for length in 1..=128 {
         let minute = Persistence::new(Duration::from_secs(60)).netmask(Netmask::V6(length));
-        let marked = Service::mark(NonZeroU32::MIN, Family::V6);
+        let marked = Service::mark(1, Family::V6).unwrap();
         for service in [Service::tcp(vip6(), 80), marked] {
-            add_and_remove(subject, &service.persistent(minute).normalized()).await?;
+            add_and_remove(subject, &service.persistence(minute).normalized()).await?;
         }
     }
     Ok(())
@@ -100,9 +110,9 @@ async fn each_prefix_length(subject: &mut Subject) -> Outcome {
 
 async fn each_persistence_engine(subject: &mut Subject) -> Outcome {
     for key in keys() {
-        for one_packet in [false, true] {
+        for one_packet in [false, takes_one_packet(&key)] {
             let sip = Persistence::new(Duration::from_secs(60)).engine("sip".parse()?);
-            let service = Service::new(key).persistent(sip).one_packet(one_packet);
+            let service = Service::new(key).persistence(sip).one_packet(one_packet);
             subject.client.add_service(&service).await?;
             // On, off and on again.
             for persistence in [Some(sip), Some(Duration::from_secs(60).into()), None, Some(sip)] {
@@ -121,7 +131,7 @@ async fn port_0_with_persistence(subject: &mut Subject) -> Outcome {
     for family in FAMILIES {
         for protocol in [Protocol::TCP, Protocol::UDP, Protocol::SCTP] {
             let key = ServiceKey::address(protocol, virtual_address(family), 0);
-            let service = Service::new(key).persistent(Duration::from_secs(360));
+            let service = Service::new(key).persistence(Duration::from_secs(360));
             add_and_remove(subject, &service).await?;
         }
     }

@@ -26,12 +26,13 @@ cases![
     a_change_that_cuts_the_operators_connection_is_taken_back,
     a_change_that_is_confirmed_stays,
     a_change_whose_guard_is_killed_is_taken_back_by_hand,
+    weights_that_a_change_keeps_are_kept_by_the_way_back,
 ];
 
 /// The port of the operator's remote shell.
 const SHELL: u16 = 23;
 
-/// The usual place of what was, for root.
+/// The usual place of the old rules, for root.
 const STATE: &str = "/run/ipvs-sync";
 
 /// In each masqueraded lane, a web site and the operator's way in.
@@ -49,7 +50,7 @@ fn before() -> anyhow::Result<Ruleset> {
     Ok(rules)
 }
 
-/// What the operator makes of it by mistake: the way in is gone, and the site has other servers.
+/// The operator's mistake: the way in is gone, and the site has other servers.
 fn mistake() -> anyhow::Result<Ruleset> {
     let mut rules = Ruleset::new();
     for lane in lanes() {
@@ -110,7 +111,7 @@ fn run_there(command: &mut Command) -> anyhow::Result<(Option<i32>, Vec<String>)
     DIRECTOR.run(|| Ok(run(command)))
 }
 
-/// A file of this kind in the place of what was, if it is there.
+/// A file of this kind beside the old rules, if there is one.
 fn state(extension: &str) -> anyhow::Result<Option<PathBuf>> {
     let namespace = fs::metadata(DIRECTOR.path())?.ino();
     let file = Path::new(STATE).join(format!("net-{namespace}.{extension}"));
@@ -129,8 +130,8 @@ fn wait_until_over() -> Outcome {
     super::wait_until("nothing waits to be confirmed", || Ok(state("ipvs")?.is_none()))
 }
 
-/// The operator's remote shell: a connection through the service to a server, which has a terminal of
-/// the director's.
+/// The operator's remote shell: a connection through the service to a server, which has a terminal
+/// of the director's.
 struct RemoteShell {
     terminal: Terminal,
     server: TcpStream,
@@ -208,14 +209,40 @@ async fn a_change_that_is_confirmed_stays(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
+/// The process that goes back, by what it said.
+fn guard(said: &[String]) -> anyhow::Result<Pid> {
+    let guard = said.iter().find_map(|line| line.strip_prefix("process ")?.split(' ').next());
+    guard.and_then(|number| Pid::from_raw(number.parse().ok()?)).context("a number")
+}
+
+/// Once: the weights that a health checker had set meanwhile were set back.
+async fn weights_that_a_change_keeps_are_kept_by_the_way_back(subject: &mut Subject) -> Outcome {
+    let mut stage = Stage::set(subject).await?;
+    let (mut changed, mut back) = (stage.mistake.clone(), stage.before.clone());
+    for lane in lanes() {
+        let (web, server) = (lane.service(Scheduler::RoundRobin).key, lane.destination(1));
+        changed.insert_destination(web, server)?;
+        back.insert_destination(web, server.weight(3))?;
+    }
+    fs::write(stage.folder.path().join("rules"), changed.to_string())?;
+    let (status, said) = run_there(stage.confirm("1h").arg("--keep-weights"))?;
+    assert_eq!(status, Some(0), "{said:#?}");
+    for lane in lanes() {
+        let (web, server) = (lane.service(Scheduler::RoundRobin).key, lane.destination(1));
+        stage.director.update_destination(web, &server.weight(3)).await?;
+    }
+    kill_process(guard(&said)?, Signal::TERM)?;
+    wait_until_over()?;
+    assert_eq!(stage.director.ruleset().await?, back);
+    Ok(())
+}
+
 async fn a_change_whose_guard_is_killed_is_taken_back_by_hand(subject: &mut Subject) -> Outcome {
     let mut stage = Stage::set(subject).await?;
     let lane = lanes().next().context("a lane")?;
     let mut visitor = CLIENT.run(|| Connection::open(lane, 1))?;
     let (_, said) = run_there(&mut stage.confirm("1h"))?;
-    let guard = said.iter().find_map(|line| line.strip_prefix("process ")?.split(' ').next());
-    let guard = guard.and_then(|number| Pid::from_raw(number.parse().ok()?)).context("a number")?;
-    kill_process(guard, Signal::KILL)?;
+    kill_process(guard(&said)?, Signal::KILL)?;
     let file = state("ipvs")?.context("what was is in no file")?;
     let text = fs::read_to_string(&file)?;
     let by_hand = format!("# Back to it by hand: sync {}\n", file.display());

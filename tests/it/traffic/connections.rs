@@ -6,21 +6,27 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use ipvs_netlink::diagnose::Problem;
 use ipvs_netlink::proc::{Connection, ConnectionState, Connections, Origin, Proc};
 use ipvs_netlink::{
-    Destination, DestinationKey, Netmask, Options, Persistence, Protocol, Scheduler, Service,
-    ServiceKey, Stats,
+    Destination, DestinationKey, Family, Netmask, Options, Persistence, Protocol, Ruleset,
+    Scheduler, Service, ServiceKey, Stats,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::network::ALONE;
-use super::wait_until;
+use super::{PATIENCE, wait_until};
 use crate::case::{Outcome, cases};
 use crate::client::Client;
-use crate::subject::Subject;
+use crate::subject::{Subject, program};
 
-cases![proc_has_what_clients_have_opened];
+cases![
+    proc_has_what_clients_have_opened,
+    templates_of_marks_and_engines_are_told_apart,
+    a_destination_for_all_ports_has_its_connections,
+    a_namespace_that_takes_no_connection_is_found,
+];
 
 /// Of each of the four services.
 const CLIENTS: u16 = 500;
@@ -52,7 +58,7 @@ async fn proc_has_what_clients_have_opened(subject: &mut Subject) -> Outcome {
     let mask = Netmask::V4([255, 255, 255, 0].into());
     let web = service(&mut client, Service::tcp([127, 0, 0, 1], 80), &[local(1), local(2)]).await?;
     let sticky = Persistence::new(Duration::from_secs(300)).netmask(mask);
-    let sticky = Service::tcp([127, 0, 0, 1], 81).persistent(sticky);
+    let sticky = Service::tcp([127, 0, 0, 1], 81).persistence(sticky);
     let sticky = service(&mut client, sticky, &[local(1), local(2)]).await?;
     let names = service(&mut client, Service::udp([127, 0, 0, 1], 53), &[local(1)]).await?;
     let web6 = service(&mut client, Service::tcp(Ipv6Addr::LOCALHOST, 80), &[local6]).await?;
@@ -121,10 +127,7 @@ async fn service(
 }
 
 fn address_of(service: ServiceKey) -> SocketAddr {
-    match service {
-        ServiceKey::Address { address, port, .. } => SocketAddr::new(address, port),
-        ServiceKey::Mark { .. } => unreachable!("no service here is by mark"),
-    }
+    service.socket_address().expect("no service here is by mark")
 }
 
 impl Opened {
@@ -264,5 +267,169 @@ fn counters(proc: &Proc) -> Outcome {
     assert_eq!(total[0], 4 * u64::from(CLIENTS));
     // Each connection of TCP takes three packets and more, one of UDP has one.
     assert!(total[1] >= 10 * u64::from(CLIENTS) && total[3] > total[1], "{total:?}");
+    Ok(())
+}
+
+/// A template has what the table tells of its service: a mark in the place of the address, or the
+/// data by which an engine knows a call.
+async fn templates_of_marks_and_engines_are_told_apart(subject: &mut Subject) -> Outcome {
+    ALONE.add()?;
+    let options = Options::new().namespace(ALONE.path());
+    let mut client = Client::connect(subject.flavour, &options).await?;
+    let proc = options.proc()?;
+    let real = address([127, 0, 0, 1], 8080);
+    // A mark has all ports, and persistent connections keep theirs.
+    let [marked, marked6] =
+        [[127, 0, 0, 1].into(), Ipv6Addr::LOCALHOST.into()].map(|it: IpAddr| address(it, 9000));
+    let persistence = Persistence::new(Duration::from_secs(300));
+    let v4 = Service::mark(0x0102_0304, Family::V4)?.persistence(persistence);
+    let v4 = service(&mut client, v4, &[marked]).await?;
+    let v6 = Service::mark(0x0102_0304, Family::V6)?.persistence(persistence);
+    let v6 = service(&mut client, v6, &[marked6]).await?;
+    let mark = v4.firewall_mark().context("a mark")?;
+    let calls = persistence.engine("sip".parse()?);
+    let calls = Service::udp([127, 0, 0, 1], 5060).persistence(calls);
+    let calls = service(&mut client, calls, &[real]).await?;
+
+    let to = address([127, 0, 0, 9], 9000);
+    let clients = [address([127, 5, 0, 1], 20_000), address([127, 5, 0, 2], 20_000)];
+    let six = address(Ipv6Addr::LOCALHOST, 20_000);
+    let caller = [127, 6, 0, 1];
+    let _sockets = ALONE.run(|| {
+        let servers = [real, marked, marked6].map(UdpSocket::bind);
+        let servers = servers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        for server in &servers {
+            server.set_read_timeout(Some(PATIENCE))?;
+        }
+        let mut sockets = Vec::new();
+        for (client, to, server) in [(clients[0], to, 1), (clients[1], to, 1), (six, marked6, 2)] {
+            let socket = UdpSocket::bind(client)?;
+            socket2::SockRef::from(&socket).set_mark(mark.get())?;
+            socket.send_to(b"?", to)?;
+            assert_eq!(servers[server].recv_from(&mut [0])?.1, client);
+            sockets.push(socket);
+        }
+        // Each of a client's calls has a template, whichever port it comes from.
+        for (port, call) in [(5060, "one@example"), (5061, "one@example"), (5062, "other@example")]
+        {
+            let socket = UdpSocket::bind(address(caller, port))?;
+            let invite = format!("INVITE sip:b@example SIP/2.0\r\nCall-ID: {call}\r\n\r\n");
+            socket.send_to(invite.as_bytes(), address([127, 0, 0, 1], 5060))?;
+            assert_eq!(servers[0].recv_from(&mut [0; 200])?.1, socket.local_addr()?);
+            sockets.push(socket);
+        }
+        Ok((sockets, servers))
+    })?;
+
+    let mut table = proc.connections()?.collect::<Result<Vec<_>, _>>()?;
+    assert_eq!(table.len(), 3 + 3 + 3 + 2, "{table:#?}");
+    table.retain(Connection::is_template);
+    let of = |service: ServiceKey| -> Vec<&Connection> {
+        table.iter().filter(|entry| entry.is_of_service(service)).collect()
+    };
+    let mut of_mark: Vec<_> = of(v4).iter().map(|entry| entry.client).collect();
+    of_mark.sort_unstable();
+    assert_eq!(of_mark, clients.map(|client| SocketAddr::new(client.ip(), 0)), "{table:#?}");
+    for entry in of(v4).into_iter().chain(of(v6)) {
+        assert_eq!((entry.mark(), &entry.engine), (Some(mark), &None), "{entry:?}");
+        assert_eq!(entry.protocol, Protocol::from_number(0));
+    }
+    let [entry] = of(v6)[..] else { panic!("{table:#?}") };
+    assert_eq!(
+        (entry.client.ip(), entry.destination),
+        (six.ip(), address(Ipv6Addr::LOCALHOST, 0).into())
+    );
+    let mut known: Vec<_> = of(calls)
+        .iter()
+        .map(|entry| {
+            let engine = entry.engine.as_ref().expect("an engine");
+            assert_eq!((engine.engine.as_str(), entry.mark()), ("sip", None), "{entry:?}");
+            (engine.data.as_str(), entry.client)
+        })
+        .collect();
+    known.sort_unstable();
+    let caller = address(caller, 0);
+    assert_eq!(known, [("one@example", caller), ("other@example", caller)], "{table:#?}");
+    assert_eq!(table.len(), 5);
+    let mut all: Vec<_> = proc.connections_with_origin()?.collect::<Result<_, _>>()?;
+    all.retain(Connection::is_template);
+    assert_eq!(all.len(), 5);
+    assert!(all.iter().all(|entry| entry.engine.is_none()));
+    Ok(())
+}
+
+fn address(address: impl Into<IpAddr>, port: u16) -> SocketAddr {
+    SocketAddr::new(address.into(), port)
+}
+
+/// Of a destination with port 0 there was its template alone, which has that port.
+async fn a_destination_for_all_ports_has_its_connections(subject: &mut Subject) -> Outcome {
+    ALONE.add()?;
+    let options = Options::new().namespace(ALONE.path());
+    let mut client = Client::connect(subject.flavour, &options).await?;
+    let proc = options.proc()?;
+    let sticky = Persistence::new(Duration::from_secs(300));
+    let all = Service::udp([127, 0, 0, 1], 0).persistence(sticky);
+    let real = address([127, 0, 0, 2], 0);
+    let all = service(&mut client, all, &[real]).await?;
+    let _sockets = ALONE.run(|| {
+        let mut sockets = Vec::new();
+        for port in [9000, 9001] {
+            let server = UdpSocket::bind(address(real.ip(), port))?;
+            server.set_read_timeout(Some(PATIENCE))?;
+            let client = UdpSocket::bind(address([127, 5, 0, 1], port))?;
+            client.send_to(b"?", address([127, 0, 0, 1], port))?;
+            assert_eq!(server.recv_from(&mut [0])?.1, client.local_addr()?);
+            sockets.extend([server, client]);
+        }
+        Ok(sockets)
+    })?;
+    let of_real = || proc.connections().map(|table| table.of_destination(real));
+    let mut ports = of_real()?
+        .map(|entry| entry.map(|entry| (entry.is_template(), entry.destination.port)))
+        .collect::<Result<Vec<_>, _>>()?;
+    ports.sort_unstable();
+    assert_eq!(ports, [(false, 9000), (false, 9001), (true, 0)]);
+    assert_eq!(of_real()?.of_service(all).count(), 3);
+    assert_eq!(proc.connections()?.of_destination(address([127, 0, 0, 2], 9000)).count(), 1);
+    assert_eq!(proc.connections()?.of_destination(address([127, 0, 0, 3], 0)).count(), 0);
+    Ok(())
+}
+
+/// That 0 is no connection at all, and not no limit, only traffic shows.
+async fn a_namespace_that_takes_no_connection_is_found(subject: &mut Subject) -> Outcome {
+    ALONE.add()?;
+    let options = Options::new().namespace(ALONE.path());
+    let mut client = Client::connect(subject.flavour, &options).await?;
+    let proc = options.proc()?;
+    let names = Service::udp([127, 0, 0, 1], 53).scheduler(Scheduler::RoundRobin);
+    let real = address([127, 0, 0, 1], 8080);
+    let mut rules = Ruleset::new();
+    rules.insert_service(names)?;
+    rules.insert_destination(names.key, Destination::masquerade(real.ip(), real.port()))?;
+    service(&mut client, names, &[real]).await?;
+    if subject.release.series() < (7, 2) {
+        assert_eq!(options.diagnose(&rules).finding(Problem::NoConnections), None);
+        return Ok(());
+    }
+    let connections = || {
+        ALONE.run(|| {
+            let socket = UdpSocket::bind(address([127, 0, 0, 1], 0))?;
+            // Refused or not, the table tells.
+            let _ = socket.send_to(b"?", address([127, 0, 0, 1], 53));
+            Ok(())
+        })?;
+        anyhow::Ok(proc.connections()?.count())
+    };
+    proc.set_sysctl_named("net.ipv4.vs.conn_max", "0")?;
+    assert_eq!(connections()?, 0);
+    let diagnosis = options.diagnose(&rules);
+    let finding =
+        diagnosis.finding(Problem::NoConnections).with_context(|| diagnosis.to_string())?;
+    for command in &finding.commands {
+        program("ip", &["netns", "exec", "alone", "sh", "-c", command])?;
+    }
+    assert_eq!(options.diagnose(&rules).finding(Problem::NoConnections), None);
+    assert_eq!(connections()?, 1);
     Ok(())
 }

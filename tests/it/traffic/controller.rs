@@ -21,7 +21,7 @@ const BEGINS: &str = "begins";
 const MADE: &str = "made";
 const FAILED: &str = "failed";
 
-/// The file that tells the controller what is wanted.
+/// The file with the controller's wanted rules.
 pub(super) struct Wanted(PathBuf);
 
 impl Wanted {
@@ -29,7 +29,7 @@ impl Wanted {
         Self(std::env::temp_dir().join(format!("ipvs-netlink-wanted-{}", std::process::id())))
     }
 
-    /// Puts other rules there, all at once.
+    /// Replaces the rules in the file, all at once.
     pub(super) fn write(&self, rules: &Ruleset) -> anyhow::Result<()> {
         let new = self.0.with_extension("new");
         std::fs::write(&new, rules.to_string())?;
@@ -81,7 +81,7 @@ impl Controller {
         Ok(Self { process, said, tally: Tally { controllers: 1, ..Tally::default() } })
     }
 
-    /// Hears all that it has said so far.
+    /// Reads all lines that it has printed so far.
     pub(super) fn catch_up(&mut self) -> anyhow::Result<()> {
         self.said.try_iter().try_for_each(|line| self.tally.take(line))
     }
@@ -95,7 +95,7 @@ impl Controller {
         Ok(())
     }
 
-    /// Kills it, and tells what it said.
+    /// Kills it, and returns its last lines.
     pub(super) fn kill(mut self) -> anyhow::Result<Tally> {
         let ended = self.process.try_wait()?;
         ensure!(ended.is_none(), "the controller ended by itself: {ended:?}");

@@ -61,7 +61,7 @@ struct Turn {
 enum Moment {
     /// So long after it begins to change the table.
     InPass(Duration),
-    /// So long after the rules were written, whatever it is at.
+    /// This long after the rules were written, at whatever step the controller is.
     After(Duration),
     /// Not at all: the table is as wanted, all drained, before other rules are.
     Never,
@@ -160,7 +160,7 @@ async fn round(
     assert!(site.servers.iter().all(|server| server.broken() == 0));
     let after = director.ruleset().await?;
     for rules in left.services() {
-        assert_eq!(after.service(rules.service().key), Some(rules), "it is another's");
+        assert_eq!(after.service(rules.key()), Some(rules), "it is another's");
     }
 
     println!("{requests} requests, none failed; {runs} runs of ipvsadm; {killed:?}");
@@ -223,7 +223,7 @@ async fn settle(director: &mut Client, wanted: &Ruleset) -> Outcome {
     let start = Instant::now();
     loop {
         let actual = director.ruleset().await?;
-        let mut ours = wanted.services().map(|rules| (rules.service().key, rules));
+        let mut ours = wanted.services().map(|rules| (rules.key(), rules));
         if ours.all(|(key, rules)| actual.service(key) == Some(rules)) {
             return Ok(());
         }
@@ -243,6 +243,6 @@ fn connections(table: &Table) -> String {
     };
     let services = table.services.iter();
     services
-        .flat_map(|s| s.destinations.iter().map(move |d| line(s.service.service.key, d)))
+        .flat_map(|s| s.destinations.iter().map(move |d| line(s.entry.service.key, d)))
         .collect()
 }

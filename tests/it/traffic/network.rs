@@ -18,7 +18,7 @@ const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// A network namespace, by its name.
 #[derive(Clone, Copy)]
-pub(super) struct Namespace(&'static str);
+pub(crate) struct Namespace(pub(crate) &'static str);
 
 pub(super) const CLIENT: Namespace = Namespace("client");
 pub(super) const DIRECTOR: Namespace = Namespace("director");
@@ -30,30 +30,30 @@ pub(super) const REAL: [Namespace; 3] =
 
 impl Namespace {
     /// Makes it anew, with its loopback up.
-    pub(super) fn add(self) -> anyhow::Result<()> {
+    pub(crate) fn add(self) -> anyhow::Result<()> {
         self.remove();
         ip(&[], &[format!("netns add {}", self.0)])?;
         self.ip(&["link set lo up".to_owned()])
     }
 
-    fn remove(self) {
+    pub(crate) fn remove(self) {
         if self.path().exists() {
             let _ = crate::subject::program("ip", &["netns", "delete", self.0]);
         }
     }
 
-    pub(super) fn path(self) -> PathBuf {
+    pub(crate) fn path(self) -> PathBuf {
         PathBuf::from("/run/netns").join(self.0)
     }
 
     /// Has the calling thread enter it, for good.
-    pub(super) fn enter(self) -> anyhow::Result<()> {
+    pub(crate) fn enter(self) -> anyhow::Result<()> {
         let file = File::open(self.path()).with_context(|| format!("namespace {}", self.0))?;
         Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
     }
 
     /// Runs something in it, on a thread of its own.
-    pub(super) fn run<T: Send>(
+    pub(crate) fn run<T: Send>(
         self,
         run: impl FnOnce() -> anyhow::Result<T> + Send,
     ) -> anyhow::Result<T> {
@@ -73,7 +73,7 @@ impl Namespace {
         })
     }
 
-    fn ip(self, lines: &[String]) -> anyhow::Result<()> {
+    pub(crate) fn ip(self, lines: &[String]) -> anyhow::Result<()> {
         ip(&["-netns", self.0], lines)
     }
 }

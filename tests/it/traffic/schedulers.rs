@@ -77,7 +77,7 @@ async fn in_turn(site: &Site, director: &mut Client, lane: Lane) -> Outcome {
     Ok(())
 }
 
-/// A client has one server, and there are clients enough for more than one.
+/// Each client has one server, and the clients have more than one between them.
 async fn by_source(director: &mut Client, lane: Lane) -> Outcome {
     schedule(director, lane, Scheduler::SOURCE_HASH, [1, 1, 1]).await?;
     let mut servers = BTreeMap::new();

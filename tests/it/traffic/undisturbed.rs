@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use anyhow::ensure;
-use ipvs_netlink::sync::{Event, Report, Stage};
 use ipvs_netlink::{Draining, Policy, Ruleset, Scheduler};
+use ipvs_netlink::{Report, Stage, SyncEvent};
 
 use super::network::Site;
 use super::stream::{Habit, Stream, stop};
@@ -143,7 +143,7 @@ async fn drain(
     let (mut seen, mut counts) = (Ok(()), 0);
     let report = director
         .apply_with(plan, |event| {
-            let Event::Progress(progress) = event else { return ControlFlow::Continue(()) };
+            let SyncEvent::Progress(progress) = event else { return ControlFlow::Continue(()) };
             let is_over = progress.done == progress.total;
             if progress.stage != Stage::Draining || counts == 3 || is_over {
                 return ControlFlow::Continue(());

@@ -224,6 +224,10 @@ impl Debian {
     /// What is served, unpacked here; what was here before goes.
     fn take(&self, role: &'static Role, served: &Served) -> Result<Kernel> {
         let root = self.folder(role).join(&served.version);
+        // One that a full disk or a crash has cut is fetched again.
+        if root.exists() && Here::find(&root).is_none() {
+            std::fs::remove_dir_all(&root)?;
+        }
         if !root.exists() {
             let lists = self.suite(served.suite)??;
             let names = roles::packages_of(&served.release, &lists)?;
@@ -417,7 +421,9 @@ mod tests {
         std::fs::create_dir_all(root.join("boot"))?;
         std::fs::create_dir_all(&modules)?;
         std::fs::write(modules.join("modules.devname"), "")?;
-        let mut image = vec![0; 0x280];
+        // A setup of one sector, and no more.
+        let mut image = vec![0; 0x400];
+        image[0x1f1] = 1;
         image[0x202..0x206].copy_from_slice(b"HdrS");
         image[0x20e] = 0x40;
         image[0x240..0x240 + release.len()].copy_from_slice(release.as_bytes());

@@ -1,8 +1,8 @@
 //! One run of a guest: boots it, passes on what its program writes, and insists on a verdict.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::{self, Read as _, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -13,13 +13,16 @@ use tempfile::NamedTempFile;
 use super::initramfs::Tree;
 use super::kernel::Kernel;
 use super::modules::{self, Modules};
-use super::qemu::{Accelerator, Machine, Qemu};
+use super::qemu::{Accelerator, Machine, Qemu, Streams};
 use super::{stream, userland};
 use crate::command::tail;
 use crate::progress::Progress;
 
 /// How long a guest may take until it speaks; translated code on a busy machine takes a while.
 const BOOT: Duration = Duration::from_secs(120);
+
+/// How often a kernel boots that panics before it is up. Translated code does so now and then.
+const BOOTS: u32 = 3;
 
 /// The exit status of a program whose output nobody reads.
 const SIGPIPE: u8 = 128 + 13;
@@ -58,17 +61,46 @@ impl Guest<'_> {
         stdout: &mut (dyn Write + Send),
         stderr: &mut (dyn Write + Send),
     ) -> Result<u8> {
-        let (kernel, cache, timeout) = (self.kernel, self.cache, self.timeout);
         let token = format!("{:016x}", RandomState::new().hash_one(0));
         let initramfs = self.initramfs(task, &token)?;
-        let log = NamedTempFile::new_in(cache)?;
-
-        let started = Instant::now();
         let machine = self.machine(&initramfs);
-        let (qemu, streams) = Qemu::start(&machine, log.reopen()?)?;
+        let mut boots = 1..=BOOTS;
+        loop {
+            let last = boots.next() == Some(BOOTS);
+            let log = NamedTempFile::new_in(self.cache)?;
+            // QEMU and the console write to it, each behind the text of the other.
+            let open = || File::options().append(true).open(log.path());
+            let qemu = Qemu::start(&machine, open()?)?;
+            let error = match self.follow(qemu, task, &token, open()?, stdout, stderr) {
+                Ok(status) => return Ok(status),
+                Err(error) => error,
+            };
+            let console = fs::read(log.path())?;
+            let said = String::from_utf8_lossy(&console);
+            let panicked = said.contains("Kernel panic");
+            let is_translated = self.accelerator != Accelerator::Kvm;
+            if last || !panicked || !is_translated || release(&said, &token).is_some() {
+                let what = if panicked { "kernel panic" } else { "the run failed" };
+                return fail(&error.context(what), self.kernel, log, &console, self.cache);
+            }
+            eprintln!("note: {} panicked while it booted; it boots again", self.kernel);
+        }
+    }
+
+    /// Passes on what comes from a machine until the verdict, and ends the machine.
+    fn follow(
+        &self,
+        (qemu, streams): (Qemu, Streams),
+        task: &Task,
+        token: &str,
+        log: File,
+        stdout: &mut (dyn Write + Send),
+        stderr: &mut (dyn Write + Send),
+    ) -> Result<u8> {
+        let started = Instant::now();
         let (sender, events) = channel();
-        let verdict = std::thread::scope(|threads| {
-            let (to_stdout, to_stderr, token) = (sender.clone(), sender.clone(), &token);
+        std::thread::scope(|threads| {
+            let (to_stdout, to_stderr) = (sender.clone(), sender.clone());
             threads.spawn(move || {
                 let closed = stream::copy(streams.stdout, stdout, token);
                 let _ = to_stdout.send(Event::Closed(closed));
@@ -77,14 +109,12 @@ impl Guest<'_> {
                 let closed = stream::copy(streams.stderr, stderr, token);
                 let _ = to_stderr.send(Event::Closed(closed));
             });
-            let log = log.reopen();
-            threads.spawn(move || watch(streams.console, log?, token, &sender));
-            let verdict = wait(&events, kernel, task, started, timeout);
+            threads.spawn(move || watch(streams.console, log, token, &sender));
+            let verdict = wait(&events, self.kernel, task, started, self.timeout);
             // The threads end with the streams, and those with QEMU.
             drop(qemu);
             verdict
-        });
-        verdict.or_else(|error| fail(&error, kernel, log, cache))
+        })
     }
 
     /// Boots with the serial console on this terminal, until the shell ends.
@@ -220,20 +250,19 @@ fn release<'a>(console: &'a str, token: &str) -> Option<&'a str> {
 }
 
 /// Says what the console said last, and keeps all of it.
-fn fail(error: &anyhow::Error, kernel: &Kernel, log: NamedTempFile, cache: &Path) -> Result<u8> {
-    let mut console = Vec::new();
-    log.reopen()?.read_to_end(&mut console)?;
+fn fail(
+    error: &anyhow::Error,
+    kernel: &Kernel,
+    log: NamedTempFile,
+    console: &[u8],
+    cache: &Path,
+) -> Result<u8> {
     let kept = cache.join(format!("console-{}.log", kernel.name));
     log.persist(&kept)?;
-    let what = if String::from_utf8_lossy(&console).contains("Kernel panic") {
-        "kernel panic"
-    } else {
-        "the run failed"
-    };
     bail!(
-        "{kernel}: {what}: {error:#}\nThe console's last lines (all: {}):\n{}",
+        "{kernel}: {error:#}\nThe console's last lines (all: {}):\n{}",
         kept.display(),
-        tail(&console, 40)
+        tail(console, 40)
     )
 }
 

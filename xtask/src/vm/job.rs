@@ -27,8 +27,9 @@ const TEST_KERNEL: &str = "IPVS_NETLINK_TEST_KERNEL";
 /// The benchmark of `cargo xtask bench`, which takes longer than a guest may that was not told so.
 pub(crate) const RULES: &str = "rules";
 
-/// The example that the integration tests run.
+/// The examples that the integration tests run; the second is a package of its own, which benchmarks run, too.
 const TESTED: &str = "sync";
+const IPVSADM: &str = "ipvsadm";
 
 /// Programs to run one after another, each in a guest of its own.
 #[derive(Default)]
@@ -78,11 +79,12 @@ impl Job {
         tests.args(["test", "--workspace", "--all-features", "--test", "it", "--no-run"]);
         let mut examples = cargo(&metadata);
         examples.args(["build", "--workspace", "--all-features", "--example", TESTED]);
+        examples.args(["--bin", IPVSADM]);
         // The kernel's tables are one for all tests.
         let one_by_one = OsString::from("--test-threads=1");
         Ok(Self {
             programs: build(tests, |target| target.is_test() && target.name == "it")?,
-            beside: build(examples, |target| target.is_example() && target.name == TESTED)?,
+            beside: build(examples, |target| [TESTED, IPVSADM].contains(&&*target.name))?,
             arguments: std::iter::once(one_by_one).chain(arguments).collect(),
             ..Self::default()
         })
@@ -90,8 +92,11 @@ impl Job {
 
     /// The benchmarks but `RULES`, or one of them.
     pub(crate) fn bench(name: Option<&str>, arguments: Vec<OsString>) -> Result<Self> {
+        let mut ipvsadm = cargo(&metadata()?);
+        ipvsadm.args(["build", "--release", "-p", IPVSADM, "--bin", IPVSADM]);
         Ok(Self {
             programs: benches(name)?,
+            beside: build(ipvsadm, |target| target.name == IPVSADM)?,
             arguments: std::iter::once("--bench".into()).chain(arguments).collect(),
             ..Self::default()
         })

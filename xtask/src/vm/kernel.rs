@@ -141,7 +141,13 @@ fn named(image: &Path, modules: Option<&Path>) -> Result<Kernel> {
 pub(super) fn release(image: &Path) -> Result<String> {
     let bytes =
         std::fs::read(image).with_context(|| format!("{} cannot be read", image.display()))?;
-    parse_release(&bytes).with_context(|| format!("{} is not a bzImage of x86_64", image.display()))
+    let release = parse_release(&bytes);
+    let release =
+        release.with_context(|| format!("{} is not a bzImage of x86_64", image.display()))?;
+    if !is_whole(&bytes) {
+        bail!("{} ends before the kernel does: fetch it again", image.display());
+    }
+    Ok(release)
 }
 
 fn parse_release(image: &[u8]) -> Option<String> {
@@ -152,6 +158,16 @@ fn parse_release(image: &[u8]) -> Option<String> {
     let text = image.get(0x200 + usize::from(offset)..)?;
     let end = text.iter().position(|byte| matches!(byte, b' ' | 0))?;
     String::from_utf8(text[..end].to_vec()).ok()
+}
+
+/// Whether all is here: the sectors of the setup, one more before them, and the 16-byte units of the kernel behind.
+fn is_whole(image: &[u8]) -> bool {
+    let sectors = image.get(0x1f1).map(|sectors| if *sectors == 0 { 4 } else { *sectors });
+    let units = image.get(0x1f4..0x1f8).and_then(|units| units.try_into().ok());
+    let length = sectors.zip(units).map(|(sectors, units)| {
+        (u64::from(sectors) + 1) * 512 + u64::from(u32::from_le_bytes(units)) * 16
+    });
+    length.is_some_and(|length| image.len() as u64 >= length)
 }
 
 /// `6.12.117+deb12-cloud-amd64` is `6.12`.
@@ -173,6 +189,20 @@ mod tests {
         assert_eq!(parse_release(&image).as_deref(), Some("6.1.0-56-cloud-amd64"));
         assert_eq!(parse_release(&image[..0x250]), None);
         assert_eq!(parse_release(b"\x7fELF"), None);
+    }
+
+    #[test]
+    fn an_image_that_was_cut_is_none() {
+        let mut image = vec![0; 512 * 2 + 16 * 3];
+        (image[0x1f1], image[0x1f4]) = (1, 3);
+        assert!(is_whole(&image));
+        image.pop();
+        assert!(!is_whole(&image));
+        assert!(!is_whole(&image[..0x1f6]));
+        // No sectors of the setup are four.
+        image[0x1f1] = 0;
+        image.resize(512 * 5 + 16 * 3, 0);
+        assert!(is_whole(&image));
     }
 
     #[test]

@@ -53,8 +53,8 @@ pub(crate) struct Vm {
     action: Action,
 }
 
-/// In MiB; enough for test programs with their debug information.
-const MEMORY: u32 = 1024;
+/// In MiB; half of it holds the files, test programs with their debug information among them.
+const MEMORY: u32 = 1536;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -113,6 +113,10 @@ impl Options {
 
 /// Finds a kernel for these options, and fetches one of Debian where it is not here.
 pub(crate) fn find(source: &Source, options: &Options, debian: &Debian) -> Result<Kernel> {
+    if let Source::Debian(_) = source {
+        // The modules of a kernel that is fetched are indexed with them.
+        packages::ensure_host_programs(&cache()?)?;
+    }
     kernel::find(source, options.modules.as_deref(), debian)
 }
 

@@ -51,6 +51,9 @@ const TRAFFIC: &[&str] = &[
     "veth",
 ];
 
+/// What it takes to filter and masquerade that traffic by nft.
+const FILTER: &[&str] = &["nf_tables", "nft_chain_nat", "nft_ct", "nft_masq", "nft_reject_inet"];
+
 /// By these modprobe knows what a module needs, and which one the kernel means when it asks for what it lacks.
 pub(super) const INDEX: &[&str] = &[
     "modules.alias.bin",
@@ -63,7 +66,7 @@ pub(super) const INDEX: &[&str] = &[
 
 /// All that a guest gets where its kernel has it.
 pub(super) fn wanted() -> impl Iterator<Item = &'static str> {
-    [GUEST, IPVS, TRAFFIC].into_iter().flatten().copied()
+    [GUEST, IPVS, TRAFFIC, FILTER].into_iter().flatten().copied()
 }
 
 /// A kernel's `modules.dep`, or the part of it that a guest gets.
@@ -112,7 +115,8 @@ impl Modules {
         if let Some(unknown) =
             left_out.iter().find(|name| GUEST.contains(&name.as_str()) || !self.may_have(name))
         {
-            bail!("--without {unknown}: choose among {} {}", IPVS.join(" "), TRAFFIC.join(" "));
+            let known = [IPVS, TRAFFIC, FILTER].concat();
+            bail!("--without {unknown}: choose among {}", known.join(" "));
         }
         let known = self
             .known

@@ -50,7 +50,7 @@ impl Mirror {
         let entries = if mirror.is_some() { Vec::new() } else { entries_of_host() };
         let mut found = match chosen {
             Some(mirror) => mirror,
-            None => Self::of_entries(&entries, folder)?.context(
+            None => Self::of_entries(&entries, keyring.is_some() || is_debian(), folder)?.context(
                 "the apt sources of this host name no mirror of Debian: name one, and the keys that sign its lists, with \
                  --mirror URL --keyring FILE",
             )?,
@@ -81,23 +81,34 @@ impl Mirror {
         Ok(())
     }
 
-    /// A mirror as Debian lays them out: the security suites lie beside the others.
+    /// A mirror as Debian lays them out.
     fn at(main: &str, keyrings: Vec<PathBuf>) -> Result<Self> {
         let main = checked_uri(main)?;
-        Ok(Self { security: format!("{main}-security"), main, keyrings })
+        Ok(Self { security: beside(&main), main, keyrings })
     }
 
-    fn of_entries(entries: &[Entry], folder: &Path) -> Result<Option<Self>> {
-        let sites = sites(entries);
+    /// Sources that name no keys of Debian's count where `trusted`.
+    fn of_entries(entries: &[Entry], trusted: bool, folder: &Path) -> Result<Option<Self>> {
+        let mut sites = sites(entries);
+        sites.retain(|site| trusted || !matches!(site.keys, Keys::OfApt | Keys::Missing));
         let Some(main) = best(&sites, false) else { return Ok(None) };
-        let mut keyrings = Vec::new();
+        let (mut keyrings, mut inline) = (Vec::new(), Vec::new());
         for site in &sites {
-            for keyring in site.keys.files(folder)? {
-                if !keyrings.contains(&keyring) {
-                    keyrings.push(keyring);
-                }
+            match site.keys {
+                Keys::OfApt | Keys::Missing => {}
+                Keys::Files(files) => keyrings.extend_from_slice(files),
+                Keys::Inline(key) => inline.push(key.as_str()),
             }
         }
+        inline.sort_unstable();
+        inline.dedup();
+        for (number, key) in inline.into_iter().enumerate() {
+            let file = folder.join(format!("inline-{number}.asc"));
+            std::fs::write(&file, key)?;
+            keyrings.push(file);
+        }
+        keyrings.sort_unstable();
+        keyrings.dedup();
         let mut mirror = Self::at(main, keyrings)?;
         if let Some(security) = best(&sites, true) {
             mirror.security = security.trim_end_matches('/').into();
@@ -121,6 +132,30 @@ impl Mirror {
             "deb [arch={architectures} target=Packages signed-by={keyrings}] {uri} {suite} main\n"
         )
     }
+}
+
+/// Where the security suites are of which nothing is said: beside the others, but for lists of mirrors, which can have them too.
+fn beside(main: &str) -> String {
+    if main.starts_with("mirror+") {
+        return main.to_owned();
+    }
+    match main.rsplit_once('/') {
+        // As it was at a time: /archive/debian/20240101T000000Z
+        Some((archive, time)) if is_time(time) => format!("{archive}-security/{time}"),
+        _ => format!("{main}-security"),
+    }
+}
+
+fn is_time(text: &str) -> bool {
+    text.len() == "20240101T000000Z".len()
+        && text.starts_with(|c: char| c.is_ascii_digit())
+        && text.ends_with('Z')
+}
+
+/// Whether this host is a Debian. On others a source without keys of its own is hardly Debian's, whatever it calls its suite.
+fn is_debian() -> bool {
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    release.lines().any(|line| matches!(line.trim(), "ID=debian" | "ID=\"debian\""))
 }
 
 /// One suite of Debian at one address, as a source names it.
@@ -151,7 +186,11 @@ fn best<'a>(sites: &[Site<'a>], security: bool) -> Option<&'a str> {
         let count = sites.iter().filter(|other| other.uri == site.uri).count();
         let path = site.uri.trim_end_matches('/');
         (
-            *site.keys == Keys::OfApt,
+            match site.keys {
+                Keys::Files(_) | Keys::Inline(_) => 0,
+                Keys::OfApt => 1,
+                Keys::Missing => 2,
+            },
             // One entry can have both kinds of suites, and an address for each.
             path.contains("security") != security,
             Reverse(count),
@@ -198,6 +237,8 @@ enum Keys {
     #[default]
     OfApt,
     Files(Vec<PathBuf>),
+    /// Those of files that are not here; the keys of Debian's package may be the same.
+    Missing,
     /// One that is written in the source itself.
     Inline(String),
 }
@@ -209,29 +250,23 @@ impl Keys {
             return Self::Inline(value.into());
         }
         let words = value.split(|c: char| c == ',' || c.is_whitespace());
-        let files: Vec<_> = words.filter(|word| word.starts_with('/')).map(PathBuf::from).collect();
-        if files.is_empty() { Self::OfApt } else { Self::Files(files) }
+        let files = words.filter(|word| word.starts_with('/')).map(PathBuf::from);
+        let (here, missing): (Vec<_>, Vec<_>) =
+            files.partition(|file| std::fs::File::open(file).is_ok());
+        match (here.is_empty(), missing.is_empty()) {
+            (false, _) => Self::Files(here),
+            (true, false) => Self::Missing,
+            (true, true) => Self::OfApt,
+        }
     }
 
     fn may_be_debians(&self) -> bool {
         match self {
-            Self::OfApt => true,
+            Self::OfApt | Self::Missing => true,
             Self::Files(files) => {
                 files.iter().any(|file| std::fs::read(file).is_ok_and(|keys| are_debians(&keys)))
             }
             Self::Inline(key) => are_debians(key.as_bytes()),
-        }
-    }
-
-    fn files(&self, folder: &Path) -> Result<Vec<PathBuf>> {
-        match self {
-            Self::OfApt => Ok(Vec::new()),
-            Self::Files(files) => Ok(files.clone()),
-            Self::Inline(key) => {
-                let file = folder.join("inline.asc");
-                std::fs::write(&file, key)?;
-                Ok(vec![file])
-            }
         }
     }
 }
@@ -239,9 +274,10 @@ impl Keys {
 /// With these words keys begin that are written in letters.
 const ARMOUR: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
 
-/// Whether keys are Debian's: such a key is of `Debian … <ftpmaster@debian.org>`, or of a list of Debian's.
+/// Whether keys are Debian's: those of its archive and of its releases. Its developers sign sources of their own, too.
 fn are_debians(keys: &[u8]) -> bool {
-    const OWNER: &[u8] = b"debian.org>";
+    const OWNERS: [&[u8]; 2] = [b"<ftpmaster@debian.org>", b"<debian-release@lists.debian.org>"];
+    let has = |keys: &[u8], owner: &[u8]| keys.windows(owner.len()).any(|part| part == owner);
     let text = String::from_utf8_lossy(keys);
     let mut keys = vec![keys.to_owned()];
     for block in text.split(ARMOUR).skip(1) {
@@ -250,7 +286,7 @@ fn are_debians(keys: &[u8]) -> bool {
         let lines: String = lines.take_while(|line| !line.starts_with(['=', '-'])).collect();
         keys.extend(STANDARD.decode(lines));
     }
-    keys.iter().any(|keys| keys.windows(OWNER.len()).any(|part| part == OWNER))
+    keys.iter().any(|keys| OWNERS.iter().any(|owner| has(keys, owner)))
 }
 
 /// The address of a mirror, without a slash at its end.
@@ -395,15 +431,21 @@ mod tests {
             b"\x99..\xb4.Key <ftpmaster@debian.org>",
         )?;
         std::fs::write(folder.path().join("other.gpg"), b"\x99..\xb4.Key <me@debian.org.example>")?;
+        std::fs::write(folder.path().join("developer.gpg"), b"\x99..\xb4.Key <me@debian.org>")?;
         Ok(folder)
     }
 
     /// The mirror of a source in which `K/` stands for the folder of keys.
     fn mirror_of(text: &str) -> Result<Option<Mirror>> {
+        mirror_on(true, text)
+    }
+
+    /// The same on a host that is a Debian, or is not.
+    fn mirror_on(debian: bool, text: &str) -> Result<Option<Mirror>> {
         let keys = keys()?;
         let text = text.replace("K/", &format!("{}/", keys.path().display()));
         let entries = if text.contains("Types:") { deb822(&text) } else { one_line(&text) };
-        let found = Mirror::of_entries(&entries, keys.path())?;
+        let found = Mirror::of_entries(&entries, debian, keys.path())?;
         Ok(found.map(|mirror| Mirror {
             keyrings: mirror
                 .keyrings
@@ -507,6 +549,58 @@ deb http://tool.example/debian bookworm main
         Ok(())
     }
 
+    /// Once: a vendor's `stable main` was Debian's mirror on any host.
+    #[test]
+    fn elsewhere_than_on_debian_a_mirror_is_what_debian_signed() -> Result<()> {
+        let vendor = "deb http://tool.example/debian stable main\n";
+        assert_eq!(mirror_on(false, vendor)?, None);
+        let signed = "deb [signed-by=K/archive.gpg] http://m/debian trixie main\n";
+        let expected = mirror("http://m/debian", "http://m/debian-security", &["archive.gpg"]);
+        assert_eq!(mirror_on(false, &format!("{vendor}{signed}"))?, Some(expected));
+        Ok(())
+    }
+
+    /// Once: the source of a developer of Debian went before Debian's own.
+    #[test]
+    fn a_developers_source_is_none_of_debians() -> Result<()> {
+        let text = "\
+deb [signed-by=K/developer.gpg] http://tool.example/debian bookworm main
+deb http://m/debian bookworm main
+";
+        let found = mirror_of(text)?.map(|mirror| mirror.main);
+        assert_eq!(found.as_deref(), Some("http://m/debian"));
+        Ok(())
+    }
+
+    /// Once: such a source was told as no mirror of Debian at all.
+    #[test]
+    fn a_source_whose_keys_are_missing_is_one_of_apts_keys() -> Result<()> {
+        let tool = "deb [signed-by=K/none.gpg] http://tool.example/debian bookworm main\n";
+        let beside = mirror_of(&format!("{tool}deb http://m/debian bookworm main"))?;
+        assert_eq!(beside.map(|mirror| mirror.main).as_deref(), Some("http://m/debian"));
+        let text = "deb [signed-by=K/none.gpg] http://m/debian bookworm main";
+        let expected = mirror("http://m/debian", "http://m/debian-security", &[]);
+        assert_eq!(mirror_of(text)?, Some(expected));
+        Ok(())
+    }
+
+    #[test]
+    fn the_security_suites_are_where_they_can_be() -> Result<()> {
+        for (main, security) in [
+            ("http://m/pub/debian/", "http://m/pub/debian-security"),
+            ("mirror+file:/etc/mirrors.list", "mirror+file:/etc/mirrors.list"),
+            ("mirror+http://m/list", "mirror+http://m/list"),
+            (
+                "http://m/archive/debian/20240101T000000Z",
+                "http://m/archive/debian-security/20240101T000000Z",
+            ),
+            ("http://m/archive/debian/20240101", "http://m/archive/debian/20240101-security"),
+        ] {
+            assert_eq!(Mirror::at(main, Vec::new())?.security, security);
+        }
+        Ok(())
+    }
+
     #[test]
     fn a_key_in_the_source_counts_as_one_in_a_file() -> Result<()> {
         let source = |owner: &str| {
@@ -518,13 +612,20 @@ deb http://tool.example/debian bookworm main
             )
         };
         let debians = mirror_of(&source("Debian Stable <debian-release@lists.debian.org>"))?;
-        let expected = mirror("http://m/debian", "http://m/debian-security", &["inline.asc"]);
+        let expected = mirror("http://m/debian", "http://m/debian-security", &["inline-0.asc"]);
         assert_eq!(debians, Some(expected));
+        // Each source has its own.
+        let two = [
+            source("Debian Stable <debian-release@lists.debian.org>"),
+            source("Debian Archive <ftpmaster@debian.org>"),
+        ];
+        let two = mirror_of(&two.join("\n"))?.map(|mirror| mirror.keyrings);
+        assert_eq!(two, Some(vec!["inline-0.asc".into(), "inline-1.asc".into()]));
         assert_eq!(mirror_of(&source("Tools <apt@tool.example>"))?, None);
         let folder = tempfile::tempdir()?;
-        let keys = Keys::of(&format!("{ARMOUR}\n\nabcd\n"));
-        let files = keys.files(folder.path())?;
-        assert_eq!(checked_keyring(&files[0])?, files[0]);
+        let entries = deb822(&source("Debian Archive <ftpmaster@debian.org>"));
+        let found = Mirror::of_entries(&entries, true, folder.path())?.context("a mirror")?;
+        assert_eq!(checked_keyring(&found.keyrings[0])?, found.keyrings[0]);
         Ok(())
     }
 
@@ -538,7 +639,6 @@ deb http://tool.example/debian bookworm main
             stanza("http://a.example/pub", "bookworm-pgdg", ""),
             stanza("http://a.example/apt", "sidekick", ""),
             stanza("http://a.example/debian", "bookworm", "Signed-By: K/other.gpg"),
-            stanza("http://a.example/debian", "bookworm", "Signed-By: K/none.gpg"),
             stanza("http://a.example/debian", "bookworm", "Enabled: no"),
             stanza("http://a.example/debian", "bookworm", "Enabled: False"),
             stanza("http://a.example/debian", "bookworm", "Architectures: arm64 i386"),

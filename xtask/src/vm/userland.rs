@@ -12,7 +12,7 @@ use crate::command::which;
 use crate::progress::Progress;
 
 /// Programs that the guest has under these names, whatever the host has.
-pub(super) const TOOLS: [&str; 2] = ["ipvsadm", "ip"];
+pub(super) const TOOLS: [&str; 3] = ["ipvsadm", "ip", "nft"];
 
 /// The host's own, and the packages that have them. Busybox's modprobe calls a removal failed that was done.
 const HOST_TOOLS: [(&str, &str); 5] = [
@@ -71,8 +71,14 @@ fn tree(kernel: &Kernel, modules: &Modules, cache: &Path) -> Result<Tree> {
     tree.link("bin/sh", "busybox");
     let (ipvsadm, root) = ipvsadm(cache)?;
     program::add_as(&mut tree, "usr/local/sbin/ipvsadm", &ipvsadm, root.as_deref())?;
+    for script in ["ipvsadm-save", "ipvsadm-restore"] {
+        let beside = ipvsadm.with_file_name(script);
+        program::add_as(&mut tree, &format!("usr/local/sbin/{script}"), &beside, root.as_deref())?;
+    }
     let (ip, root) = ip(cache)?;
     program::add_as(&mut tree, "usr/local/sbin/ip", &ip, root.as_deref())?;
+    let (nft, root) = nft(cache)?;
+    program::add_as(&mut tree, "usr/local/sbin/nft", &nft, root.as_deref())?;
 
     for (name, package) in HOST_TOOLS {
         let host = which(name).with_context(|| format!("{name} is not here: install {package}"))?;
@@ -125,6 +131,29 @@ fn ip(cache: &Path) -> Result<Tool> {
     let libraries = ["libbpf1", "libbsd0", "libcap2", "libelf1", "libmd0", "libmnl0", "zlib1g"];
     packages::unpack(&[&["iproute2"], &libraries[..]].concat(), &root, cache)?;
     Ok((first(&root, &["bin/ip", "usr/bin/ip"])?, Some(root)))
+}
+
+fn nft(cache: &Path) -> Result<Tool> {
+    if let Some(nft) = which("nft") {
+        return Ok((nft, None));
+    }
+    if !packages::available() {
+        bail!("nft is not here: install nftables");
+    }
+    let root = cache.join("packages/nftables");
+    let libraries = [
+        "libbsd0",
+        "libedit2",
+        "libgmp10",
+        "libjansson4",
+        "libmd0",
+        "libmnl0",
+        "libnftables1",
+        "libnftnl11",
+        "libxtables12",
+    ];
+    packages::unpack(&[&["nftables"], &libraries[..]].concat(), &root, cache)?;
+    Ok((first(&root, &["sbin/nft", "usr/sbin/nft"])?, Some(root)))
 }
 
 fn first(root: &Path, candidates: &[&str]) -> Result<PathBuf> {

@@ -6,9 +6,8 @@ use std::time::Instant;
 
 use ipvs_netlink::transport::{Received, Transport};
 use netlink_packet_core::{NLM_F_DUMP, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer};
+use netlink_packet_generic::constants::GENL_ID_CTRL;
 
-/// The controller of generic netlink, which is asked for the family.
-const CONTROLLER: u16 = 0x10;
 const HEADER: usize = 16;
 
 /// Acknowledges the last request of a send; answers a dump with a listing.
@@ -66,10 +65,10 @@ impl Transport for Answering {
             self.answer(NLMSG_DONE, sequence, &[0; 4]);
             return Ok(());
         }
-        if last.message_type() == CONTROLLER {
+        if last.message_type() == GENL_ID_CTRL {
             let [low, high] = self.family.to_ne_bytes();
             let family = [1, 2, 0, 0, 6, 0, 1, 0, low, high, 0, 0];
-            self.answer(CONTROLLER, sequence, &family);
+            self.answer(GENL_ID_CTRL, sequence, &family);
         }
         self.answer(NLMSG_ERROR, sequence, &[0; 20]);
         Ok(())

@@ -117,7 +117,7 @@ impl Synced {
         let namespace = Namespace::fresh()?;
         let calls = Arc::new(Calls::default());
         let mut client = Client::connect_with(Counting::open(Arc::clone(&calls))?)?;
-        let mut syncer = Syncer::new(Policy::new().unverified());
+        let mut syncer = Syncer::new(Policy::new().verify(false));
         syncer.want(rules.clone());
         let _ = client.pass(&mut syncer).into_result()?;
         let middle = rules.services().len() / 2;
@@ -145,7 +145,7 @@ impl Synced {
     fn change_service(&mut self) -> anyhow::Result<()> {
         self.changes += 1;
         let timeout = Duration::from_secs(300 + u64::from(self.changes % 100));
-        self.syncer.want_service(self.service.persistent(timeout))?;
+        self.syncer.want_service(self.service.persistence(timeout))?;
         self.pass_in(1)
     }
 

@@ -44,7 +44,9 @@ fn rows(rules: &Ruleset, rounds: Rounds, figures: &mut Figures) -> anyhow::Resul
             })
         })
         .note("and sorted into a ruleset"),
-        row("ipvsadm-list", size, &Ipvsadm).note("`ipvsadm -Ln`, from its start to its end"),
+        row("ipvsadm-list", size, &Ipvsadm::Original)
+            .note("`ipvsadm -Ln`, from its start to its end"),
+        row("our-ipvsadm-list", size, &Ipvsadm::Ours).note("the same by our ipvsadm"),
         row("nlrs", size, &Nlrs).note("without counters"),
         row("netlink-packet-ipvs", size, &NetlinkPacketIpvs).note("with a plain loop of ours"),
     ];
@@ -55,6 +57,7 @@ fn rows(rules: &Ruleset, rounds: Rounds, figures: &mut Figures) -> anyhow::Resul
     figures.ratio(&at, &times, "read", "floor");
     // Its name has the slower first, and it says how many times as fast the read is.
     figures.named(format!("ipvsadm-list/read@{at}"), &times, "read", "ipvsadm-list");
+    figures.ratio(&at, &times, "our-ipvsadm-list", "ipvsadm-list");
     figures.ratio(&at, &times, "read", "nlrs");
     figures.ratio(&at, &times, "read", "netlink-packet-ipvs");
     Ok(())

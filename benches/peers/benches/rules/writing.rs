@@ -14,7 +14,7 @@ use tokio::runtime::Builder;
 use crate::Figures;
 
 /// What needs a round trip for each rule.
-const SLOW: [&dyn Peer; 3] = [&Ipvsadm, &Nlrs, &NetlinkPacketIpvs];
+const SLOW: [&dyn Peer; 3] = [&Ipvsadm::Original, &Nlrs, &NetlinkPacketIpvs];
 
 /// Runs the rows for one ruleset; not `all` are those that ratios to the floor are made of.
 pub(crate) fn measure(
@@ -28,7 +28,7 @@ pub(crate) fn measure(
     let scheduler =
         rules.services().next().map(|rules| rules.service().scheduler).unwrap_or_default();
     let runtime = &Builder::new_current_thread().enable_all().build()?;
-    let unverified = &Policy::new().unverified();
+    let unverified = &Policy::new().verify(false);
     let verified = &Policy::new();
     let mut rows = vec![
         row("floor", rules, |rules| writing::floor(rules, window))
@@ -43,6 +43,10 @@ pub(crate) fn measure(
     if all {
         rows.push(
             row("tokio", rules, |rules| writing::tokio(runtime, rules)).note("a batch on tokio"),
+        );
+        let program = Ipvsadm::Ours;
+        rows.push(
+            row(program.name(), rules, |rules| Ipvsadm::Ours.write(rules)).note(program.note()),
         );
         rows.push(row("one-by-one", rules, writing::one_by_one).note("a round trip each"));
         rows.extend(
@@ -61,6 +65,7 @@ pub(crate) fn measure(
     for ours in ["apply", "sync", "verified", "batch"] {
         figures.ratio(&at, &times, ours, "floor");
     }
+    figures.ratio(&at, &times, Ipvsadm::Ours.name(), Ipvsadm::Original.name());
     for peer in SLOW {
         figures.ratio(&at, &times, "apply", peer.name());
     }

@@ -1,6 +1,7 @@
-//! The program ipvsadm, from its start to its end.
+//! The programs ipvsadm, the original and ours, from their start to their end.
 
 use std::io::{Seek, Write};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,12 +12,34 @@ use crate::Peer;
 use crate::measure::time;
 use crate::rules::Size;
 
-/// The program.
-pub struct Ipvsadm;
+/// One of the programs.
+pub enum Ipvsadm {
+    /// The one in `PATH`.
+    Original,
+    /// The example of this repository, built beside this benchmark.
+    Ours,
+}
+
+impl Ipvsadm {
+    fn command(&self) -> anyhow::Result<Command> {
+        let program = match self {
+            Self::Original => PathBuf::from("ipvsadm"),
+            Self::Ours => {
+                let benchmark = std::env::current_exe()?;
+                let folder = benchmark.parent().and_then(|deps| deps.parent());
+                folder.context("a folder of programs")?.join("ipvsadm")
+            }
+        };
+        Ok(Command::new(program))
+    }
+}
 
 impl Peer for Ipvsadm {
     fn name(&self) -> &'static str {
-        "ipvsadm"
+        match self {
+            Self::Original => "ipvsadm",
+            Self::Ours => "our-ipvsadm",
+        }
     }
 
     fn note(&self) -> &'static str {
@@ -28,7 +51,7 @@ impl Peer for Ipvsadm {
         write!(file, "{rules}")?;
         file.rewind()?;
         time(|| {
-            let status = Command::new("ipvsadm").arg("-R").stdin(file).status()?;
+            let status = self.command()?.arg("-R").stdin(file).status()?;
             ensure!(status.success(), "ipvsadm -R: {status}");
             Ok(())
         })
@@ -36,7 +59,7 @@ impl Peer for Ipvsadm {
 
     fn read(&self) -> anyhow::Result<(Duration, Size)> {
         let start = Instant::now();
-        let mut listing = Command::new("ipvsadm");
+        let mut listing = self.command()?;
         let listing = listing.arg("-Ln").stdin(Stdio::null()).output().context("ipvsadm")?;
         let took = start.elapsed();
         ensure!(listing.status.success(), "ipvsadm -Ln: {}", listing.status);

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use ipvs_netlink::{DestinationKey, Ruleset, ServiceKey};
 use nlrs::genetlink::GenericMessageBuilder;
 use nlrs::genetlink::socket::{GenericNetlinkSocket, GenericRequestBuilder};
@@ -39,13 +39,8 @@ fn connect() -> anyhow::Result<Socket> {
 }
 
 fn service_of(key: ServiceKey) -> anyhow::Result<IpvsService> {
-    match key {
-        ServiceKey::Address { address, port, .. } => Ok(IpvsService {
-            service_address: SocketAddr::new(address, port),
-            protocol: Protocol::TCP,
-        }),
-        ServiceKey::Mark { .. } => bail!("nlrs has no services by mark"),
-    }
+    let service_address = key.socket_address().context("nlrs has no services by mark")?;
+    Ok(IpvsService { service_address, protocol: Protocol::TCP })
 }
 
 fn address_of(key: DestinationKey) -> SocketAddr {
@@ -65,7 +60,7 @@ impl Peer for Nlrs {
         let mut socket = connect()?;
         time(|| {
             for rules in rules.services() {
-                let service = service_of(rules.service().key)?;
+                let service = service_of(rules.key())?;
                 let mut message: NewServiceMessageBuilder<'_, _> = socket.message_builder(service);
                 rules.service().scheduler.name().clone_into(&mut message.sched_name);
                 message.call().map_err(failed)?;

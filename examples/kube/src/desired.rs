@@ -1,0 +1,520 @@
+//! From a cluster's objects to what a node is to have: a pure function.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use ipvs_netlink::{
+    Destination, Family, Invalid, Plan, Policy, Protocol, Ruleset, Service as Virtual, ServiceKey,
+};
+
+use crate::addresses::{known_addresses, local_addresses, pod_networks};
+use crate::cluster::{Objects, age};
+use crate::endpoints::{Endpoints, Place, Slices, State, Usable};
+use crate::health::HealthCheck;
+use crate::network::Network;
+use crate::nft::{Script, Sets};
+use crate::notes::{Note, Notes};
+use crate::options::Options;
+use crate::services::{Frontend, Port, Service, ServiceName};
+use k8s_openapi::api::core::v1 as api;
+
+/// Why an ingress with source ranges is not programmed.
+const NOT_ENFORCED: &str = "without nft nothing would enforce its loadBalancerSourceRanges";
+
+/// The label that says which zone a node is in.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// All that a node is to have for the Services of its cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    /// The rules of IPVS.
+    pub rules: Ruleset,
+    /// The addresses of the dummy interface `kube-ipvs0`: bound before their services, unbound after.
+    pub addresses: BTreeSet<IpAddr>,
+    /// The script for nft; `None` with [`Options::without_nft`].
+    pub nft: Option<Script>,
+    /// What answers load balancers, by port.
+    pub health_checks: BTreeMap<u16, HealthCheck>,
+    /// What was not programmed as it was asked, and why.
+    pub notes: Vec<Note>,
+}
+
+impl Desired {
+    /// What the node is to have. Nothing else goes into it: equal objects give equal results.
+    pub fn new(objects: &Objects<'_>, options: &Options) -> Self {
+        let mut notes = Notes::default();
+        let mut newest: HashMap<ServiceName, &api::Service> = HashMap::new();
+        for service in &objects.services {
+            let name = ServiceName::of(&service.metadata);
+            if let Some(known) = newest.get_mut(&name) {
+                notes.add(&name, "it is given twice: the newer counts");
+                if age(&service.metadata, service) > age(&known.metadata, known) {
+                    *known = service;
+                }
+            } else {
+                newest.insert(name, service);
+            }
+        }
+        let cluster_ips = cluster_ips(newest.values().copied());
+        let read = |service| Service::read(service, options, &mut notes);
+        let mut services: Vec<Service> = newest.into_values().filter_map(read).collect();
+        services.sort_by(|a, b| a.seniority().cmp(&b.seniority()));
+
+        let name = objects.node.metadata.name.as_deref().unwrap_or_default();
+        let zone = objects.node.metadata.labels.as_ref().and_then(|labels| labels.get(ZONE));
+        let place = Place { node: name, zone: zone.map(String::as_str) };
+        let slices = Slices::new(&objects.slices);
+        let mut made = Making { cluster_ips, ..Making::new(objects, options, notes) };
+        let backends: Vec<Backends> =
+            services.iter().map(|service| made.backends(service, &slices, place)).collect();
+        // Of two that claim one address and port, the safer kind is first: nobody takes another's cluster IP by an
+        // external IP, which whoever may write a Service can give it (CVE-2020-8554).
+        for kind in [Kind::ClusterIp, Kind::NodePort, Kind::Ingress, Kind::ExternalIp] {
+            for (service, backends) in services.iter().zip(&backends) {
+                made.claim(kind, service, backends);
+            }
+        }
+        made.finish()
+    }
+
+    /// The plan that brings a table about, as it is now or empty, to have the rules.
+    pub fn plan(&self, actual: &Ruleset, policy: &Policy) -> Plan {
+        Plan::new(actual, &self.rules, policy)
+    }
+}
+
+/// By what kind of address a Service is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    ClusterIp,
+    NodePort,
+    Ingress,
+    ExternalIp,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ClusterIp => "cluster IP",
+            Self::NodePort => "node port",
+            Self::Ingress => "ingress",
+            Self::ExternalIp => "external IP",
+        })
+    }
+}
+
+/// The endpoints of a Service, by frontend and by port, in the order in which it has them.
+type Backends = Vec<Vec<Usable>>;
+
+/// The result as it is being made.
+struct Making<'a> {
+    options: &'a Options,
+    local: BTreeSet<IpAddr>,
+    /// The addresses of all Nodes, those that are on no interface among them.
+    known: BTreeMap<IpAddr, String>,
+    rules: Ruleset,
+    addresses: BTreeSet<IpAddr>,
+    script: Script,
+    health_checks: BTreeMap<u16, HealthCheck>,
+    notes: Notes,
+    /// Whose each virtual address and port is.
+    owners: HashMap<ServiceKey, Owner>,
+    /// Whose each cluster IP is, be it programmed here or by another proxy.
+    cluster_ips: HashMap<IpAddr, ServiceName>,
+}
+
+/// A port of a Service; of those without names the number tells them apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Owner {
+    service: ServiceName,
+    port: String,
+    number: u16,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.port.escape_debug();
+        if self.port.is_empty() {
+            return write!(f, "{}", self.service);
+        }
+        write!(f, "{} {name}", self.service)
+    }
+}
+
+impl<'a> Making<'a> {
+    fn new(objects: &Objects<'_>, options: &'a Options, mut notes: Notes) -> Self {
+        let local = local_addresses(objects.node, options, &mut notes);
+        let mut script = Script {
+            mark: 1 << options.masquerade_bit,
+            masquerade_all: options.masquerade_all,
+            health_check_ports: BTreeSet::new(),
+            v4: Sets::default(),
+            v6: Sets::default(),
+        };
+        let pods = Network::without_covered(pod_networks(objects.node, options, &mut notes));
+        for family in [Family::V4, Family::V6] {
+            let sets = script.sets_mut(family);
+            sets.pod_networks =
+                pods.iter().copied().filter(|network| network.family() == family).collect();
+            sets.node_addresses = local
+                .iter()
+                .copied()
+                .filter(|address| Family::from(*address) == family)
+                .filter(|address| {
+                    options.has_node_ports(*address) && !options.is_excluded(*address)
+                })
+                .collect();
+        }
+        Self {
+            options,
+            local,
+            known: known_addresses(&objects.nodes),
+            rules: Ruleset::new(),
+            addresses: BTreeSet::new(),
+            script,
+            health_checks: BTreeMap::new(),
+            notes,
+            owners: HashMap::new(),
+            cluster_ips: HashMap::new(),
+        }
+    }
+
+    /// Chooses the endpoints of a Service, and notes what goes with them: hairpins and the health check.
+    fn backends(&mut self, service: &Service, slices: &Slices<'_>, place: Place<'_>) -> Backends {
+        let mut local_and_ready = BTreeSet::new();
+        let none = Endpoints::new();
+        let mut backends = Vec::new();
+        for frontend in &service.frontends {
+            let by_port = slices.of(&service.name, frontend.family, place.node, &mut self.notes);
+            let mut of_frontend = Vec::new();
+            for port in &service.ports {
+                let endpoints = by_port.get(&(port.name.clone(), port.protocol)).unwrap_or(&none);
+                let hairpins = &mut self.script.sets_mut(frontend.family).hairpins;
+                for (at, endpoint) in endpoints.iter().filter(|(_, endpoint)| endpoint.is_local) {
+                    hairpins.insert((port.protocol, *at));
+                    if endpoint.state == State::Ready {
+                        local_and_ready.insert(at.ip());
+                    }
+                }
+                of_frontend.push(Usable::choose(endpoints, place));
+            }
+            backends.push(of_frontend);
+        }
+        self.health_check(service, local_and_ready);
+        backends
+    }
+
+    fn health_check(&mut self, service: &Service, local_endpoints: BTreeSet<IpAddr>) {
+        let Some(port) = service.health_check_port else { return };
+        if let Some(first) = self.health_checks.get(&port) {
+            let owner = ServiceName::from(first);
+            return self
+                .notes
+                .add(&service.name, format!("no health check: port {port} is that of {owner}"));
+        }
+        let name = service.name.clone();
+        let check = HealthCheck { namespace: name.namespace, name: name.name, local_endpoints };
+        self.health_checks.insert(port, check);
+        self.script.health_check_ports.insert(port);
+    }
+
+    /// Programs a Service's addresses of one kind.
+    fn claim(&mut self, kind: Kind, service: &Service, backends: &Backends) {
+        for (frontend, usable) in service.frontends.iter().zip(backends) {
+            for (port, usable) in service.ports.iter().zip(usable) {
+                let asked = Asked { kind, service, frontend, port };
+                let endpoints = self.endpoints(asked, usable);
+                self.note_missing_node_addresses(asked);
+                for (address, number) in self.claimed(asked) {
+                    self.program(asked, SocketAddr::new(address, number), endpoints);
+                }
+            }
+        }
+    }
+
+    fn note_missing_node_addresses(&mut self, Asked { kind, service, frontend, port }: Asked<'_>) {
+        let family = frontend.family;
+        if let (Kind::NodePort, Some(number)) = (kind, port.on_nodes)
+            && self.script.sets(family).node_addresses.is_empty()
+        {
+            let why = format!("the node has no {family} address for node ports");
+            self.notes.add(&service.name, format!("node port {number} not programmed: {why}"));
+        }
+    }
+
+    /// Where a Service is to be reached by one kind of address.
+    fn claimed(&self, Asked { kind, frontend, port, .. }: Asked<'_>) -> Vec<(IpAddr, u16)> {
+        let at = |addresses: &[IpAddr]| {
+            addresses.iter().map(|address| (*address, port.number)).collect()
+        };
+        match (kind, port.on_nodes) {
+            (Kind::ClusterIp, _) => at(&[frontend.cluster_ip]),
+            (Kind::Ingress, _) => at(&frontend.ingress),
+            (Kind::ExternalIp, _) => at(&frontend.external_ips),
+            (Kind::NodePort, None) => Vec::new(),
+            (Kind::NodePort, Some(number)) => {
+                let addresses = &self.script.sets(frontend.family).node_addresses;
+                addresses.iter().map(|address| (*address, number)).collect()
+            }
+        }
+    }
+
+    /// The endpoints that the policy of this kind of traffic uses.
+    fn endpoints<'u>(&mut self, asked: Asked<'_>, usable: &'u Usable) -> &'u [SocketAddr] {
+        let Asked { service, frontend, port, .. } = asked;
+        if !asked.is_local() || !usable.local.is_empty() {
+            return if asked.is_local() { &usable.local } else { &usable.cluster };
+        }
+        // kube-proxy does not look for others where the cluster IP is all there is.
+        let falls_back = !self.options.strict_local && frontend.is_externally_accessible(port);
+        let to = if falls_back { &*usable.cluster } else { &[] };
+        if !usable.cluster.is_empty() && !self.claimed(asked).is_empty() {
+            let (policy, family) = (asked.policy(), frontend.family);
+            let what = match asked.kind {
+                _ if !falls_back => "it is refused",
+                Kind::ClusterIp => "it goes to those of other nodes",
+                _ => {
+                    "it goes to those of other nodes, whose replies find no client outside of the cluster"
+                }
+            };
+            let number = port.number;
+            self.notes.add(
+                &service.name,
+                format!("{policy} is Local and no endpoint for port {number} of {family} is on this node: {what}"),
+            );
+        }
+        to
+    }
+
+    fn program(&mut self, asked: Asked<'_>, at: SocketAddr, endpoints: &[SocketAddr]) {
+        let Asked { kind, service, frontend, port } = asked;
+        let key = ServiceKey::at(port.protocol, at);
+        let owner =
+            Owner { service: service.name.clone(), port: port.name.clone(), number: port.number };
+        let ranges = frontend.source_ranges.as_ref().filter(|_| kind == Kind::Ingress);
+        let refusal = match self.owners.get(&key) {
+            // An ingress is often given as an external IP, too.
+            Some(first) if *first == owner => {
+                // Who may come to an ingress counts where the Service has its address and port already, too.
+                if ranges.is_some() {
+                    self.restrict(asked, (port.protocol, at));
+                }
+                return;
+            }
+            Some(first) => Some(format!("it is {first} already")),
+            None if self.options.is_excluded(at.ip()) => {
+                Some("its address is in an excluded network".to_owned())
+            }
+            None if kind != Kind::ClusterIp && self.is_anothers_cluster_ip(service, at.ip()) => {
+                Some(format!("its address is the cluster IP of {}", self.cluster_ips[&at.ip()]))
+            }
+            None if ranges.is_some() && self.options.without_nft => {
+                // It is not programmed as an external IP either.
+                self.owners.insert(key, owner.clone());
+                Some(NOT_ENFORCED.to_owned())
+            }
+            None => self.add_rules(service, key, endpoints).err().map(|error| error.to_string()),
+        };
+        if let Some(why) = refusal {
+            return self.notes.add(&service.name, format!("{kind} {key} not programmed: {why}"));
+        }
+        self.owners.insert(key, owner);
+        self.filter(asked, (port.protocol, at));
+        if kind == Kind::NodePort {
+            return;
+        }
+        let why = match (at.ip(), self.known.get(&at.ip())) {
+            (ip, _) if self.local.contains(&ip) => {
+                "another interface of the node has it".to_owned()
+            }
+            (_, Some(node)) => format!("it is an address of Node {}", node.escape_debug()),
+            (ip, None) => {
+                self.addresses.insert(ip);
+                self.script.sets_mut(frontend.family).bound.insert(ip);
+                return;
+            }
+        };
+        self.notes.add(&service.name, format!("{kind} {} is not bound: {why}", at.ip()));
+    }
+
+    fn is_anothers_cluster_ip(&self, service: &Service, address: IpAddr) -> bool {
+        self.cluster_ips.get(&address).is_some_and(|owner| *owner != service.name)
+    }
+
+    fn add_rules(
+        &mut self,
+        service: &Service,
+        key: ServiceKey,
+        endpoints: &[SocketAddr],
+    ) -> Result<(), Invalid> {
+        let mut rule = Virtual::new(key).scheduler(service.scheduler);
+        if let Some(affinity) = service.affinity {
+            rule = rule.persistence(affinity);
+        }
+        self.rules.insert_service(rule)?;
+        for endpoint in endpoints {
+            let destination = Destination::masquerade(endpoint.ip(), endpoint.port());
+            self.rules.insert_destination(key, destination)?;
+        }
+        Ok(())
+    }
+
+    /// Puts an address and port that was programmed into the sets that it belongs to.
+    fn filter(&mut self, asked: Asked<'_>, target: (Protocol, SocketAddr)) {
+        let sets = self.script.sets_mut(asked.frontend.family);
+        let port = (target.0, target.1.port());
+        match (asked.kind, asked.is_local()) {
+            (Kind::ClusterIp, _) => sets.cluster_ips.insert(target),
+            (Kind::NodePort, false) => sets.node_ports.insert(port),
+            (Kind::NodePort, true) => sets.node_ports_local.insert(port),
+            (Kind::Ingress | Kind::ExternalIp, false) => sets.external.insert(target),
+            (Kind::Ingress | Kind::ExternalIp, true) => sets.external_local.insert(target),
+        };
+        if asked.kind == Kind::Ingress {
+            self.restrict(asked, target);
+        }
+    }
+
+    /// Lets those into an ingress alone that may come. Where nothing enforces it, the ingress goes.
+    fn restrict(
+        &mut self,
+        Asked { service, frontend, .. }: Asked<'_>,
+        target: (Protocol, SocketAddr),
+    ) {
+        let Some(ranges) = &frontend.source_ranges else { return };
+        if self.options.without_nft {
+            let key = ServiceKey::at(target.0, target.1);
+            self.rules.remove_service(key);
+            return self.notes.add(&service.name, format!("{key} not programmed: {NOT_ENFORCED}"));
+        }
+        let is_allowed = |address: &IpAddr| ranges.iter().any(|range| range.contains(*address));
+        let refuses_node = !self.local.iter().any(is_allowed);
+        let sets = self.script.sets_mut(frontend.family);
+        sets.restricted.insert(target);
+        sets.allowed.extend(ranges.iter().map(|range| (target, *range)));
+        if refuses_node {
+            sets.refused_to_node.insert(target);
+        }
+    }
+
+    /// Says of which cluster IPs clients outside of the pod network get no reply.
+    fn note_unknown_pod_networks(&mut self) {
+        if self.options.masquerade_all || self.options.without_nft {
+            return;
+        }
+        for family in [Family::V4, Family::V6] {
+            let sets = self.script.sets(family);
+            if sets.pod_networks.is_empty() && !sets.cluster_ips.is_empty() {
+                self.notes.add(
+                    "The node",
+                    format!(
+                        "the networks of pods of {family} are not known, and no traffic from outside of them to cluster \
+                         IPs is masqueraded: name them with --pod-network"
+                    ),
+                );
+            }
+        }
+    }
+
+    /// Leaves out health checks whose port IPVS takes.
+    fn leave_out_taken_health_checks(&mut self) {
+        for (port, check) in std::mem::take(&mut self.health_checks) {
+            let at = |address: &IpAddr| ServiceKey::at(Protocol::TCP, (*address, port).into());
+            let taken = self.local.iter().find_map(|address| self.owners.get(&at(address)));
+            if let Some(owner) = taken {
+                let why =
+                    format!("port {port} of the node is that of {owner}, which answers there");
+                self.notes.add(ServiceName::from(&check), format!("no health check: {why}"));
+                self.script.health_check_ports.remove(&port);
+            } else {
+                self.health_checks.insert(port, check);
+            }
+        }
+    }
+
+    fn finish(mut self) -> Desired {
+        self.note_unknown_pod_networks();
+        self.leave_out_taken_health_checks();
+        if self.options.without_nft && !self.addresses.is_empty() {
+            self.notes.add(
+                "The node",
+                "without nft its own ports answer at every address of kube-ipvs0, and no traffic is masqueraded",
+            );
+        }
+        Desired {
+            rules: self.rules,
+            addresses: self.addresses,
+            nft: (!self.options.without_nft).then_some(self.script),
+            health_checks: self.health_checks,
+            notes: self.notes.into_sorted(),
+        }
+    }
+}
+
+fn cluster_ips<'a>(
+    services: impl Iterator<Item = &'a api::Service>,
+) -> HashMap<IpAddr, ServiceName> {
+    let mut owners = HashMap::new();
+    for service in services {
+        let Some(spec) = &service.spec else { continue };
+        for text in spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip) {
+            if let Ok(address) = text.parse::<IpAddr>() {
+                let name = ServiceName::of(&service.metadata);
+                let owner = owners.entry(address.to_canonical()).or_insert_with(|| name.clone());
+                // The order of the Services decides nothing.
+                if name < *owner {
+                    *owner = name;
+                }
+            }
+        }
+    }
+    owners
+}
+
+/// One kind of address of one port of a Service, in one family.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    kind: Kind,
+    service: &'a Service,
+    frontend: &'a Frontend,
+    port: &'a Port,
+}
+
+impl Asked<'_> {
+    /// Whether its traffic stays on the node.
+    fn is_local(&self) -> bool {
+        match self.kind {
+            Kind::ClusterIp => self.service.internal_local,
+            Kind::NodePort | Kind::Ingress | Kind::ExternalIp => self.service.external_local,
+        }
+    }
+
+    fn policy(&self) -> &'static str {
+        match self.kind {
+            Kind::ClusterIp => "internalTrafficPolicy",
+            Kind::NodePort | Kind::Ingress | Kind::ExternalIp => "externalTrafficPolicy",
+        }
+    }
+}
+
+impl fmt::Display for Desired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "== Addresses of kube-ipvs0: {}", self.addresses.len())?;
+        for address in &self.addresses {
+            writeln!(f, "{address}")?;
+        }
+        writeln!(f, "\n== Health checks: {}", self.health_checks.len())?;
+        for (port, check) in &self.health_checks {
+            writeln!(f, "port {port}: {check}")?;
+        }
+        if let Some(script) = &self.nft {
+            write!(f, "\n== nft -f\n{script}")?;
+        }
+        writeln!(f, "\n== Notes: {}", self.notes.len())?;
+        for note in &self.notes {
+            writeln!(f, "{note}")?;
+        }
+        Ok(())
+    }
+}

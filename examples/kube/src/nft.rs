@@ -1,0 +1,320 @@
+//! The packet filter's part: what IPVS does not do itself, as a script for `nft -f`.
+//!
+//! The rules are the same for any number of services, which are in sets. All of it is in one table of its own, which
+//! the script replaces in one transaction, so loading it again changes nothing. It needs Linux 5.6.
+//!
+//! A packet comes by the chains in this order. [IPVS takes][hooks] what is for a virtual address in the hook `input`,
+//! at priority 99, and the node's own in `output`, at -98; a packet of IPVS passes `output` and `postrouting` with the
+//! endpoint as its destination, and what the endpoint replies passes `forward`.
+//!
+//! [hooks]: https://github.com/torvalds/linux/blob/v6.12/net/netfilter/ipvs/ip_vs_core.c
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use ipvs_netlink::{Family, Protocol};
+
+use crate::network::Network;
+
+/// The table's name, in the family `inet`.
+pub const TABLE: &str = "ipvs-kube";
+
+/// A virtual address and port of a protocol, or an endpoint's.
+pub type Target = (Protocol, SocketAddr);
+
+/// The script, as a value. Its text is what `nft -f` loads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// The bit of the packet mark that says "masquerade this".
+    pub mark: u32,
+    /// Whether all traffic to cluster IPs is masqueraded.
+    pub masquerade_all: bool,
+    /// The health-check node ports: the one thing of the node's own that virtual addresses answer.
+    pub health_check_ports: BTreeSet<u16>,
+    /// The sets of IPv4.
+    pub v4: Sets,
+    /// The sets of IPv6.
+    pub v6: Sets,
+}
+
+/// What the rules are about, in one family.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sets {
+    /// The addresses of `kube-ipvs0`, at which the host's own ports are closed.
+    pub bound: BTreeSet<IpAddr>,
+    /// Where pods are; empty where it is not known.
+    pub pod_networks: Vec<Network>,
+    /// Cluster IPs.
+    pub cluster_ips: BTreeSet<Target>,
+    /// External IPs and ingress whose policy is Cluster.
+    pub external: BTreeSet<Target>,
+    /// External IPs and ingress whose policy is Local.
+    pub external_local: BTreeSet<Target>,
+    /// The node's addresses that have node ports.
+    pub node_addresses: BTreeSet<IpAddr>,
+    /// Node ports whose policy is Cluster.
+    pub node_ports: BTreeSet<(Protocol, u16)>,
+    /// Node ports whose policy is Local.
+    pub node_ports_local: BTreeSet<(Protocol, u16)>,
+    /// Ingress that has source ranges.
+    pub restricted: BTreeSet<Target>,
+    /// Who may come to it.
+    pub allowed: BTreeSet<(Target, Network)>,
+    /// Ingress with source ranges that none of the node's own addresses is in.
+    pub refused_to_node: BTreeSet<Target>,
+    /// Endpoints on this node, which may be their own clients.
+    pub hairpins: BTreeSet<Target>,
+}
+
+impl Script {
+    /// The sets of a family.
+    pub fn sets(&self, family: Family) -> &Sets {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
+
+    pub(crate) fn sets_mut(&mut self, family: Family) -> &mut Sets {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
+    }
+}
+
+/// The protocols of services. Sets of intervals have one each: for a protocol among their fields nft 1.0.6 has the kernel
+/// turn the order of its one byte around, which Linux 6.12.118 refuses.
+const PROTOCOLS: [Protocol; 3] = [Protocol::TCP, Protocol::UDP, Protocol::SCTP];
+
+/// The words of a family: the protocol's, the type's, and what ends the names of its sets.
+struct Words {
+    ip: &'static str,
+    address: &'static str,
+    end: &'static str,
+}
+
+const WORDS: [(Family, Words); 2] = [
+    (Family::V4, Words { ip: "ip", address: "ipv4_addr", end: "4" }),
+    (Family::V6, Words { ip: "ip6", address: "ipv6_addr", end: "6" }),
+];
+
+impl fmt::Display for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A table must be there to be deleted.
+        writeln!(f, "table inet {TABLE}\ndelete table inet {TABLE}\n")?;
+        writeln!(f, "table inet {TABLE} {{")?;
+        let ports = self.health_check_ports.iter();
+        write_set(f, "health_check_ports", "type inet_service", ports)?;
+        for (family, words) in &WORDS {
+            self.sets(*family).write(f, words)?;
+        }
+        self.write_chains(f)?;
+        writeln!(f, "}}")
+    }
+}
+
+impl Sets {
+    fn write(&self, f: &mut fmt::Formatter<'_>, words: &Words) -> fmt::Result {
+        let Words { address, end, .. } = words;
+        let addresses = format!("type {address}");
+        let networks = format!("type {address}; flags interval");
+        let targets = format!("type inet_proto . {address} . inet_service");
+        let ports = "type inet_proto . inet_service";
+        let sources = format!("type {address} . inet_service . {address}; flags interval");
+        let pairs = format!("{targets} . {address}");
+
+        write_set(f, &format!("bound{end}"), &addresses, self.bound.iter())?;
+        write_set(f, &format!("pod_networks{end}"), &networks, self.pod_networks.iter())?;
+        for (name, set) in [
+            ("cluster_ips", &self.cluster_ips),
+            ("external", &self.external),
+            ("external_local", &self.external_local),
+            ("restricted", &self.restricted),
+            ("refused_to_node", &self.refused_to_node),
+        ] {
+            write_set(f, &format!("{name}{end}"), &targets, set.iter().map(target))?;
+        }
+        for protocol in PROTOCOLS {
+            let of_protocol = self.allowed.iter().filter(|((of, _), _)| *of == protocol);
+            let allowed =
+                of_protocol.map(|((_, to), from)| format!("{} . {} . {from}", to.ip(), to.port()));
+            write_set(f, &format!("allowed_{protocol}{end}"), &sources, allowed)?;
+        }
+        write_set(f, &format!("node_addresses{end}"), &addresses, self.node_addresses.iter())?;
+        for (name, set) in
+            [("node_ports", &self.node_ports), ("node_ports_local", &self.node_ports_local)]
+        {
+            let elements = set.iter().map(|(protocol, port)| format!("{protocol} . {port}"));
+            write_set(f, &format!("{name}{end}"), ports, elements)?;
+        }
+        let hairpins = self.hairpins.iter().map(|to| format!("{} . {}", target(to), to.1.ip()));
+        write_set(f, &format!("hairpins{end}"), &pairs, hairpins)
+    }
+}
+
+fn target((protocol, at): &Target) -> String {
+    format!("{protocol} . {} . {}", at.ip(), at.port())
+}
+
+fn write_set(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    kind: &str,
+    elements: impl Iterator<Item: fmt::Display>,
+) -> fmt::Result {
+    write!(f, "    set {name} {{\n        {kind}\n")?;
+    let mut before = "        elements = {\n            ";
+    let mut is_empty = true;
+    for element in elements {
+        write!(f, "{before}{element}")?;
+        (before, is_empty) = (",\n            ", false);
+    }
+    if !is_empty {
+        write!(f, "\n        }}\n")?;
+    }
+    writeln!(f, "    }}\n")
+}
+
+/// A chain with its rules.
+struct Chain {
+    name: &'static str,
+    hook: &'static str,
+    rules: Vec<String>,
+}
+
+impl Script {
+    fn write_chains(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let chains = [
+            self.prerouting(),
+            Self::input(),
+            Self::output_filter(),
+            self.output(),
+            self.forward(),
+            self.postrouting(),
+        ];
+        for (index, Chain { name, hook, rules }) in chains.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            writeln!(f, "{separator}    chain {name} {{\n        {hook}; policy accept")?;
+            for rule in rules {
+                writeln!(f, "        {rule}")?;
+            }
+            writeln!(f, "    }}")?;
+        }
+        Ok(())
+    }
+
+    fn mark(&self) -> String {
+        format!("meta mark set meta mark | {:#010x}", self.mark)
+    }
+
+    /// Traffic from elsewhere that is to be masqueraded. A nat chain sees the first packet of a connection alone.
+    fn prerouting(&self) -> Chain {
+        let mark = self.mark();
+        let mut rules = Vec::new();
+        for (family, Words { ip, end, .. }) in &WORDS {
+            let to = |set| format!("{} @{set}{end}", target_of(ip));
+            if self.masquerade_all {
+                rules.push(format!("{} {mark}", to("cluster_ips")));
+            } else if !self.sets(*family).pod_networks.is_empty() {
+                rules
+                    .push(format!("{} {ip} saddr != @pod_networks{end} {mark}", to("cluster_ips")));
+            }
+            rules.push(format!("{} {mark}", to("external")));
+            rules.push(format!("{} {mark}", node_port(ip, end, "node_ports")));
+        }
+        Chain { name: "prerouting", hook: "type nat hook prerouting priority dstnat", rules }
+    }
+
+    /// What may come to virtual addresses at all: before IPVS sees it.
+    fn input() -> Chain {
+        let mut rules = Vec::new();
+        for (_, Words { ip, end, .. }) in &WORDS {
+            let to = target_of(ip);
+            for protocol in PROTOCOLS {
+                let source = format!("{ip} daddr . {protocol} dport . {ip} saddr");
+                rules.push(format!(
+                    "{to} @restricted{end} {source} != @allowed_{protocol}{end} drop"
+                ));
+            }
+        }
+        for (_, Words { ip, end, .. }) in &WORDS {
+            for set in ["cluster_ips", "external", "external_local"] {
+                rules.push(format!("{} @{set}{end} accept", target_of(ip)));
+            }
+        }
+        rules.push("tcp dport @health_check_ports accept".to_owned());
+        for (_, Words { ip, end, .. }) in &WORDS {
+            rules.push(format!("{ip} daddr @bound{end} ct state new reject"));
+        }
+        Chain { name: "input", hook: "type filter hook input priority filter", rules }
+    }
+
+    /// The node's own packets to an ingress that does not let the node in. IPVS takes them in this hook, so they never
+    /// come to `input`, and their source is the virtual address itself.
+    fn output_filter() -> Chain {
+        let rules = WORDS.iter().map(|(_, Words { ip, end, .. })| {
+            format!("{} @refused_to_node{end} drop", target_of(ip))
+        });
+        Chain {
+            name: "output_filter",
+            hook: "type filter hook output priority -101",
+            rules: rules.collect(),
+        }
+    }
+
+    /// The node's own traffic to virtual addresses: its source is the virtual address, which endpoints elsewhere would
+    /// take for their own node's.
+    fn output(&self) -> Chain {
+        let mark = self.mark();
+        let mut rules = Vec::new();
+        for (_, Words { ip, end, .. }) in &WORDS {
+            for set in ["cluster_ips", "external", "external_local"] {
+                rules.push(format!("{} @{set}{end} {mark}", target_of(ip)));
+            }
+            for set in ["node_ports", "node_ports_local"] {
+                rules.push(format!("{} {mark}", node_port(ip, end, set)));
+            }
+        }
+        Chain { name: "output", hook: "type nat hook output priority -100", rules }
+    }
+
+    /// What endpoints reply. It is accepted for this table: no table overrules what another one drops.
+    fn forward(&self) -> Chain {
+        let mark = self.mark;
+        let rules = vec![
+            format!("meta mark & {mark:#010x} == {mark:#010x} accept"),
+            "ct state established,related accept".to_owned(),
+        ];
+        Chain { name: "forward", hook: "type filter hook forward priority filter", rules }
+    }
+
+    /// Masquerades, and clears the mark so that nobody masquerades again.
+    fn postrouting(&self) -> Chain {
+        let mark = self.mark;
+        let mut rules: Vec<_> = WORDS
+            .iter()
+            .map(|(_, Words { ip, end, .. })| {
+                let is_hairpin = format!("{} . {ip} saddr @hairpins{end}", target_of(ip));
+                format!(
+                    "{is_hairpin} meta mark set meta mark & {:#010x} masquerade fully-random",
+                    !mark
+                )
+            })
+            .collect();
+        rules.push(format!("meta mark & {mark:#010x} == 0 return"));
+        rules.push(format!("meta mark set meta mark ^ {mark:#010x}"));
+        rules.push("masquerade fully-random".to_owned());
+        Chain { name: "postrouting", hook: "type nat hook postrouting priority srcnat", rules }
+    }
+}
+
+/// Where a packet goes, as sets of targets have it.
+fn target_of(ip: &str) -> String {
+    format!("meta l4proto . {ip} daddr . th dport")
+}
+
+fn node_port(ip: &str, end: &str, set: &str) -> String {
+    format!("{ip} daddr @node_addresses{end} meta l4proto . th dport @{set}{end}")
+}

@@ -1,0 +1,180 @@
+//! The program as it is run, on a cluster of 35 Services.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::process::{Command, Output};
+
+use ipvs_netlink::fake::Kernel;
+use kube::{Cluster, Desired, Options};
+
+const CLUSTER: &str = include_str!("../cluster.json");
+
+fn desired() -> Desired {
+    let mut cluster = Cluster::default();
+    cluster.read(CLUSTER).unwrap();
+    assert!(cluster.services.as_ref().unwrap().len() >= 30);
+    Desired::new(&cluster.objects("node-a").unwrap(), &Options::default())
+}
+
+fn run(arguments: &[&str]) -> Output {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_kube"));
+    program.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap()
+}
+
+#[test]
+fn a_dry_run_prints_all_that_is_desired() {
+    let output = run(&["cluster.json", "--node", "node-a", "--dry-run"]);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let desired = desired();
+    assert!(text.ends_with(&desired.to_string()));
+    for line in [
+        "+ tcp 10.96.0.1:443 -> 192.168.1.11:6443 -m -w 1",
+        "+ sctp 192.168.1.11:31412 -s rr",
+        "+ tcp [fd00:96::16]:50051 -s wlc",
+        "2001:db8:113::10",
+        "port 32081: Service ingress/ingress-nginx, ready endpoints here: 1 of IPv4, 1 of IPv6",
+        "table inet ipvs-kube {",
+        "            203.0.113.11 . 443 . 198.51.100.0/25",
+        "== Notes: 0",
+    ] {
+        assert!(text.lines().any(|found| found.trim_end_matches(',') == line), "{line}\n{text}");
+    }
+}
+
+/// The VM's tests load the script that is kept among the crate's golden files.
+#[test]
+fn the_script_is_the_one_that_nft_is_given_in_tests() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/kube.nft");
+    let script = desired().nft.unwrap().to_string();
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    if update {
+        std::fs::write(golden, &script).unwrap();
+    }
+    let kept = std::fs::read_to_string(golden).unwrap();
+    assert!(
+        kept == script,
+        "the script is another: UPDATE_GOLDEN=1 cargo test, and look at the difference"
+    );
+}
+
+#[test]
+fn a_plan_from_a_table_has_what_differs_and_leaves_others_alone() {
+    let folder = std::env::temp_dir().join(format!("kube-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let table = folder.join("table");
+    let stranger = "-A -t 172.16.0.1:80 -s rr\n-A -f 7 -s rr\n";
+    std::fs::write(&table, format!("{}{stranger}", desired().rules)).unwrap();
+    let arguments =
+        ["cluster.json", "--node", "node-a", "--dry-run", "--table", table.to_str().unwrap()];
+    let plan = |more: &[&str]| {
+        let output = run(&[&arguments[..], more].concat());
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines()
+            .skip(1)
+            .take_while(|line| !line.is_empty())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let left = |what| format!("  {what} is not wanted; it is left: out of scope");
+    let mark = left("IPv4 firewall mark 7");
+    assert_eq!(plan(&[]), ["- tcp 172.16.0.1:80".to_owned(), mark.clone()]);
+    assert_eq!(plan(&["--exclude", "172.16.0.0/12"]), [left("tcp 172.16.0.1:80"), mark]);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_closed_pipe_ends_it_quietly_and_a_full_disk_does_not() {
+    let run = |to: std::process::Stdio| {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_kube"));
+        program.args(["cluster.json", "--node", "node-a", "--dry-run"]).stdout(to);
+        program.env_remove("RUST_BACKTRACE").output().unwrap()
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = run(writer.into());
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = run(full.into());
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("the plan cannot be printed"), "{error}");
+}
+
+#[test]
+fn what_is_wrong_is_said_with_what_to_do() {
+    let no_slices = r#"{ "kind": "ServiceList", "items": [] }"#;
+    let folder = std::env::temp_dir().join(format!("kube-wrong-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("services.json");
+    std::fs::write(&file, no_slices).unwrap();
+    let file = file.to_str().unwrap();
+    for (arguments, words) in [
+        (vec![file, "--node", "a", "--dry-run"], "no EndpointSlice was read"),
+        (
+            vec!["cluster.json", "--node", "node-z", "--dry-run"],
+            "those read are node-a, node-b, node-c",
+        ),
+        (vec!["missing.json", "--node", "a", "--dry-run"], "missing.json"),
+        (vec!["cluster.json", "--node", "node-a"], "--dry-run"),
+        (
+            vec!["cluster.json", "--node", "node-a", "--dry-run", "--scheduler", "fast"],
+            "it is one of rr, wrr",
+        ),
+        (
+            vec!["cluster.json", "--node", "node-a", "--dry-run", "--exclude", "10.0.0.1"],
+            "expected a network",
+        ),
+    ] {
+        let output = run(&arguments);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && error.contains(words), "{arguments:?}: {error}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_kernel_takes_the_rules_and_then_has_them() {
+    let desired = desired();
+    let kernel = Kernel::new();
+    let mut ipvs = kernel.connect().unwrap();
+    let report = ipvs.sync(&desired.rules, &Options::default().policy()).unwrap();
+    assert!(report.is_success(), "{report}");
+    assert_eq!(ipvs.ruleset().unwrap(), desired.rules);
+    let plan = ipvs.plan(&desired.rules, &Options::default().policy()).unwrap();
+    assert!(plan.is_empty(), "{plan}");
+}
+
+/// TCP ends by itself, its inactive connections too, until the deadline; UDP and SCTP are cut.
+#[test]
+fn endpoints_that_went_are_drained_where_they_are_of_tcp() {
+    use ipvs_netlink::{Change, Plan, Ruleset};
+    for (service, is_drained) in [("-t", true), ("-u", false), ("--sctp-service", false)] {
+        let rules = |endpoints: &str| -> Ruleset {
+            format!("-A {service} 10.96.0.1:80 -s rr\n{endpoints}").parse().unwrap()
+        };
+        let endpoint = format!("-a {service} 10.96.0.1:80 -r 10.244.0.5:8080 -m");
+        let policy = Options::default().policy();
+        let plan = Plan::new(&rules(&endpoint), &rules(""), &policy);
+        let drains =
+            plan.changes().iter().any(|change| matches!(change, Change::DrainDestination(..)));
+        assert_eq!(drains, is_drained, "{service}: {plan}");
+        assert!(policy.draining.wait_for_inactive);
+    }
+}
+
+#[test]
+fn the_order_of_objects_does_not_matter() {
+    let mut list: serde_json::Value = serde_json::from_str(CLUSTER).unwrap();
+    list["items"].as_array_mut().unwrap().reverse();
+    let mut cluster = Cluster::default();
+    cluster.read(&list.to_string()).unwrap();
+    let reversed = Desired::new(&cluster.objects("node-a").unwrap(), &Options::default());
+    assert_eq!(reversed, desired());
+}
+
+#[test]
+fn yaml_says_the_same_as_json() {
+    let list: serde_json::Value = serde_json::from_str(CLUSTER).unwrap();
+    let mut cluster = Cluster::default();
+    cluster.read(&serde_saphyr::to_string(&list).unwrap()).unwrap();
+    assert_eq!(Desired::new(&cluster.objects("node-a").unwrap(), &Options::default()), desired());
+}

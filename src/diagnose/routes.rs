@@ -1,0 +1,171 @@
+//! Where a host sends packets: the routes of its main table, and of IPv6 those of all tables, which procfs
+//! does not tell apart.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Networks, by their lengths and addresses, with the best route to each.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    networks: BTreeMap<(u8, IpAddr), Route>,
+    /// The devices with routes that router advertisements have brought.
+    pub(super) advertised: BTreeSet<String>,
+}
+
+#[derive(Debug)]
+struct Route {
+    /// `None` where packets are refused.
+    device: Option<String>,
+    metric: u32,
+}
+
+/// Flags of [route.h] and [ipv6_route.h].
+///
+/// [route.h]: https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/route.h
+/// [ipv6_route.h]: https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/ipv6_route.h
+const UP: u32 = 0x1;
+const REJECT: u32 = 0x200;
+const ADDRCONF: u32 = 0x4_0000;
+const LOCAL: u32 = 0x8000_0000;
+
+/// A line of routes.
+struct TableLine<'a> {
+    network: (u8, IpAddr),
+    device: &'a str,
+    metric: u32,
+    flags: u32,
+}
+
+impl Routes {
+    /// Takes `net/route`: `eth0\t0000000A\t00000000\t0001\t0\t0\t0\t000000FF\t…`, whose addresses are
+    /// numbers of the host's byte order.
+    pub(super) fn add_ipv4(&mut self, text: &str) {
+        let read = |line: &str| {
+            let words: Vec<&str> = line.split_ascii_whitespace().collect();
+            let [device, network, _, flags, _, _, metric, mask, ..] = words[..] else {
+                return None;
+            };
+            let bits = |word| u32::from_str_radix(word, 16).ok();
+            let address = Ipv4Addr::from(bits(network)?.to_ne_bytes());
+            let length = u8::try_from(bits(mask)?.count_ones()).ok()?;
+            // The kernel prints what is above 2147483647 as a negative number.
+            let metric =
+                metric.parse::<u32>().or_else(|_| metric.parse::<i32>().map(i32::cast_unsigned));
+            let (metric, flags) = (metric.ok()?, bits(flags)?);
+            self.add(&TableLine { network: (length, address.into()), device, metric, flags });
+            Some(())
+        };
+        text.lines().filter_map(read).for_each(drop);
+    }
+
+    /// Takes `net/ipv6_route`: destination, source, gateway, metric, two counters, flags, device, all
+    /// numbers hexadecimal. Returns the networks whose packets are for this host.
+    pub(super) fn add_ipv6(&mut self, text: &str) -> Vec<(u8, IpAddr)> {
+        let mut local = Vec::new();
+        let mut read = |line: &str| {
+            let words: Vec<&str> = line.split_ascii_whitespace().collect();
+            let [network, length, _, of_source, _, metric, _, _, flags, device] = words[..] else {
+                return None;
+            };
+            let bits = |word| u32::from_str_radix(word, 16).ok();
+            let address = Ipv6Addr::from_bits(u128::from_str_radix(network, 16).ok()?);
+            let network = (u8::from_str_radix(length, 16).ok()?, address.into());
+            let (metric, flags) = (bits(metric)?, bits(flags)?);
+            if flags & LOCAL != 0 {
+                local.push(network);
+            } else if bits(of_source) == Some(0) {
+                self.add(&TableLine { network, device, metric, flags });
+            }
+            Some(())
+        };
+        for line in text.lines() {
+            read(line);
+        }
+        local
+    }
+
+    fn add(&mut self, line: &TableLine<'_>) {
+        let TableLine { network, device, metric, flags } = *line;
+        if flags & UP == 0 && flags & REJECT == 0 {
+            return;
+        }
+        if flags & ADDRCONF != 0 && device != "lo" {
+            self.advertised.insert(device.to_owned());
+        }
+        if self.networks.get(&network).is_none_or(|known| metric < known.metric) {
+            // Routes that drop packets have no device, and of IPv4 no flag either.
+            let device = (flags & REJECT == 0 && device != "*").then(|| device.to_owned());
+            self.networks.insert(network, Route { device, metric });
+        }
+    }
+
+    /// The device by which packets to an address go; `None` where no route leads there.
+    pub(super) fn device(&self, address: IpAddr) -> Option<&str> {
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let mut lengths = (0..=longest).rev();
+        lengths.find_map(|length| self.networks.get(&network(address, length)))?.device.as_deref()
+    }
+}
+
+/// The network of a length that an address is in.
+pub(super) fn network(address: IpAddr, length: u8) -> (u8, IpAddr) {
+    let network = match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0);
+            Ipv4Addr::from_bits(v4.to_bits() & mask).into()
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
+            Ipv6Addr::from_bits(v6.to_bits() & mask).into()
+        }
+    };
+    (length, network)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_route_counts() {
+        let mut routes = Routes::default();
+        let hex = |a: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(a));
+        let line = |device: &str, network, flags: u32, metric: u32, mask| {
+            let (network, mask) = (hex(network), hex(mask));
+            format!("{device}\t{network}\t00000000\t{flags:04X}\t0\t0\t{metric}\t{mask}\t0\t0\t0\n")
+        };
+        let text = [
+            "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
+                .to_owned(),
+            line("slow", [0; 4], 3, 600, [0; 4]),
+            line("fast", [0; 4], 3, 100, [0; 4]),
+            line("near", [10, 0, 0, 0], 1, 0, [255, 0, 0, 0]),
+            line("*", [10, 9, 0, 0], 0x201, 0, [255, 255, 0, 0]),
+            line("*", [10, 8, 0, 0], 0x1, 0, [255, 255, 0, 0]),
+            line("last", [11, 0, 0, 0], 0x1, 0, [255, 0, 0, 0]).replace("\t0\tFF", "\t-1\tFF"),
+        ]
+        .concat();
+        routes.add_ipv4(&text);
+        let device = |address: [u8; 4]| routes.device(address.into());
+        assert_eq!(device([192, 0, 2, 1]), Some("fast"));
+        assert_eq!(device([10, 1, 0, 1]), Some("near"));
+        assert_eq!(device([10, 9, 0, 1]), None);
+        assert_eq!(device([10, 8, 0, 1]), None);
+        assert_eq!(device([11, 0, 0, 1]), Some("last"));
+
+        let zero = "00000000000000000000000000000000";
+        let net = "20010db8000000000000000000000000";
+        let text = format!(
+            "{net} 40 {zero} 00 {zero} 00000100 00000001 00000000 00040001     eth0\n\
+             {zero} 00 {zero} 00 fe800000000000000000000000000001 00000400 00000001 00000000 00450003     eth1\n\
+             {net} 80 {zero} 00 {zero} 00000000 00000002 00000000 80200001     lo\n\
+             {zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200       lo\n"
+        );
+        let local = routes.add_ipv6(&text);
+        let address = |last| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last));
+        assert_eq!(local, [(128, address(0))]);
+        assert_eq!(routes.device(address(1)), Some("eth0"));
+        assert_eq!(routes.device(Ipv6Addr::LOCALHOST.into()), Some("eth1"));
+        assert_eq!(routes.advertised, BTreeSet::from(["eth0", "eth1"].map(str::to_owned)));
+    }
+}

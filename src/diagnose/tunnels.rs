@@ -1,0 +1,326 @@
+//! What tunnels need: nothing of a director, a device of a real server.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use super::facts::Facts;
+use super::judge::of_device;
+use super::{Finding, Problem, Severity};
+use crate::model::{Destination, Family, Forwarding, Tunnel, TunnelChecksum};
+use crate::ruleset::Ruleset;
+
+/// A tunnel as packets meet it: the family inside, the family outside.
+type Path = (Family, Family, Tunnel);
+
+pub(super) fn judge(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>) {
+    let (mut tunnels, mut to_this_host) = (Vec::new(), Vec::<Unpacker>::new());
+    for rules in rules.services() {
+        let inside = rules.service().key.family();
+        for Destination { key, forwarding, .. } in rules.destinations() {
+            let Forwarding::Tunnel(tunnel) = *forwarding else { continue };
+            let outside = key.family();
+            if !tunnels.contains(&(outside, tunnel)) {
+                tunnels.push((outside, tunnel));
+            }
+            if !key.address.is_loopback()
+                && facts.addresses.contains(&key.address)
+                && let Some(unpacker) = Unpacker::of(facts, (inside, outside, tunnel), key.address)
+                && !to_this_host.contains(&unpacker)
+            {
+                to_this_host.push(unpacker);
+            }
+        }
+    }
+    for (outside, tunnel) in tunnels {
+        findings.extend(age(facts, tunnel));
+        findings.extend(size(outside, tunnel));
+    }
+    findings.extend(to_this_host.iter().filter_map(|unpacker| unpacker.lacking(facts)));
+    findings.extend(reverse_path(facts, &to_this_host));
+}
+
+/// Whether the kernel knows the tunnel. One that does not takes it for IP in IP.
+fn age(facts: &Facts, tunnel: Tunnel) -> Option<Finding> {
+    let (major, minor) = match tunnel {
+        Tunnel::Gue { .. } => (5, 3),
+        Tunnel::Gre { .. } => (5, 4),
+        Tunnel::Ipip | Tunnel::Other(_) => return None,
+    };
+    facts.is_before((major, minor)).then(|| {
+        Finding::new(
+            Severity::Broken,
+            Problem::Tunnel(tunnel),
+            format!(
+                "the tunnel {tunnel} needs Linux {major}.{minor} or later; this kernel sends ipip"
+            ),
+            "Give its destinations the tunnel ipip, or use a newer kernel.",
+        )
+    })
+}
+
+/// How many bytes a packet grows by.
+fn growth(outside: Family, tunnel: Tunnel) -> Option<u16> {
+    let outer = match outside {
+        Family::V4 => 20,
+        Family::V6 => 40,
+    };
+    Some(match tunnel {
+        Tunnel::Ipip => outer,
+        // A header of UDP and one of GUE, which has an option for the remote checksum.
+        Tunnel::Gue { checksum: TunnelChecksum::Remote, .. } => outer + 20,
+        Tunnel::Gue { .. } => outer + 12,
+        Tunnel::Gre { checksum } => outer + if checksum { 8 } else { 4 },
+        Tunnel::Other(_) => return None,
+    })
+}
+
+fn size(outside: Family, tunnel: Tunnel) -> Option<Finding> {
+    let growth = growth(outside, tunnel)?;
+    Some(Finding::new(
+        Severity::Limited,
+        Problem::PacketSize(tunnel),
+        format!(
+            "packets grow by {growth} bytes in the tunnel {tunnel} over {outside}, so clients are told \
+             by ICMP to send smaller ones; where ICMP does not reach them, large transfers hang"
+        ),
+        format!(
+            "Give the links to its real servers an MTU that is {growth} bytes larger, or have the real \
+             servers announce a smaller MSS (ip route change … advmss), or let ICMP through."
+        ),
+    ))
+}
+
+/// What unpacks a tunnel on a real server.
+#[derive(Debug, PartialEq, Eq)]
+struct Unpacker {
+    tunnel: Tunnel,
+    outside: Family,
+    module: &'static str,
+    device: String,
+    /// How the device is made, where it does not come with the module.
+    made: Option<Vec<String>>,
+    /// The module and the port of UDP in which the tunnel is.
+    gue: Option<(&'static str, NonZeroU16)>,
+}
+
+impl Unpacker {
+    /// The device that comes with the module takes the packets of all addresses, but none with a
+    /// checksum, and does not come where `net.core.fb_tunnels_only_for_init_net` says so. One can be
+    /// made for an address.
+    fn of(facts: &Facts, (inside, outside, tunnel): Path, address: IpAddr) -> Option<Self> {
+        let (module, kind, common) = match (tunnel, inside, outside) {
+            (Tunnel::Other(_), ..) => return None,
+            (Tunnel::Gre { .. }, _, Family::V4) => ("ip_gre", "gre", "gre0"),
+            (Tunnel::Gre { .. }, _, Family::V6) => ("ip6_gre", "ip6gre", "ip6gre0"),
+            (_, Family::V4, Family::V4) => ("ipip", "ipip", "tunl0"),
+            (_, Family::V6, Family::V4) => ("sit", "sit", "sit0"),
+            (_, Family::V6, Family::V6) => ("ip6_tunnel", "ip6tnl", "ip6tnl0"),
+            // The device of IPv6 takes IPv4 when told, which cannot be read.
+            (_, Family::V4, Family::V6) => return None,
+        };
+        let has_checksum = matches!(tunnel, Tunnel::Gre { checksum: true });
+        let own = own_device(kind, address);
+        let has = |device: &str| facts.devices.all.contains_key(device);
+        let comes = !is_loaded(facts, module) && facts.brings_tunnel_devices == Some(true);
+        let is_common = !has_checksum && !has(&own) && (has(common) || comes);
+        let made = || {
+            let made = ["ip link add", &own, "type", kind, "local", &address.to_string()];
+            let made = made.into_iter().chain(has_checksum.then_some("icsum"));
+            made.map(str::to_owned).collect()
+        };
+        let gue = match tunnel {
+            Tunnel::Gue { port, .. } => {
+                Some((if outside == Family::V4 { "fou" } else { "fou6" }, port))
+            }
+            _ => None,
+        };
+        Some(Self {
+            tunnel,
+            outside,
+            module,
+            made: (!is_common).then(made),
+            device: if is_common { common.to_owned() } else { own },
+            gue,
+        })
+    }
+
+    /// What this host lacks to be a real server of other directors. Its own packets go to itself as
+    /// they are.
+    fn lacking(&self, facts: &Facts) -> Option<Finding> {
+        let Self { tunnel, outside, module, device, made, gue } = self;
+        let (Some(up), Some(ports)) = (&facts.devices.up, &facts.udp_ports) else { return None };
+        let mut finding = Finding::new(
+            Severity::Limited,
+            Problem::TunnelDevice(*tunnel),
+            format!(
+                "this host is a destination by the tunnel {tunnel}, and does not unpack what other \
+                 directors send it"
+            ),
+            format!("Unless another device than {device} does that:"),
+        );
+        if !facts.devices.all.contains_key(device) {
+            if !is_loaded(facts, module) {
+                finding = finding.command("modprobe", &[module]);
+            }
+            if let Some([command, operands @ ..]) = made.as_deref() {
+                let operands: Vec<_> = operands.iter().map(String::as_str).collect();
+                finding = finding.command(command, &operands);
+            }
+        }
+        if !up.contains(device) {
+            finding = finding.command("ip link set", &[device, "up"]);
+        }
+        if let Some((fou, port)) = gue
+            && !ports.contains(&(*outside, port.get()))
+        {
+            let add = if *outside == Family::V4 { "ip fou add" } else { "ip -6 fou add" };
+            finding = finding.command("modprobe", &[fou]);
+            finding = finding.command(add, &["port", &port.to_string(), "gue"]);
+        }
+        (!finding.commands.is_empty()).then_some(finding)
+    }
+}
+
+fn is_loaded(facts: &Facts, module: &str) -> bool {
+    let installed = facts.modules.installed.as_ref();
+    facts.modules.loaded.contains(module)
+        || installed.is_some_and(|installed| installed.builtin.contains(module))
+}
+
+/// The name of a device for the tunnels of a kind to an address, of 15 bytes at most.
+fn own_device(kind: &str, address: IpAddr) -> String {
+    let bits = match address {
+        IpAddr::V4(v4) => v4.to_bits(),
+        IpAddr::V6(v6) => {
+            let octets = v6.octets();
+            octets.chunks(4).fold(0, |fold, part| {
+                fold ^ part.iter().fold(0, |bits, octet| bits << 8 | u32::from(*octet))
+            })
+        }
+    };
+    format!("{kind}{bits:08x}")
+}
+
+/// The filter of all devices or of one, whichever is greater, drops what a device without an address
+/// unpacks, unless both are 0.
+fn reverse_path(facts: &Facts, to_this_host: &[Unpacker]) -> Option<Finding> {
+    let devices = &facts.devices;
+    let filter = |device: &str| {
+        let is_new = !devices.all.contains_key(device) && device != "all";
+        devices.filters.get(if is_new { "default" } else { device }).copied().unwrap_or(0)
+    };
+    let of_all = filter("all");
+    let unpackers = to_this_host.iter().filter(|unpacker| unpacker.outside == Family::V4);
+    let unpackers: BTreeSet<_> = unpackers.map(|unpacker| unpacker.device.as_str()).collect();
+    let dropping: Vec<_> =
+        unpackers.iter().copied().filter(|device| filter(device).max(of_all) > 0).collect();
+    if dropping.is_empty() {
+        return None;
+    }
+    let mut finding = Finding::new(
+        Severity::Limited,
+        Problem::ReversePath,
+        "this host is a destination by a tunnel, and its reverse path filter drops what other \
+         directors send it, unless the tunnel's device has an address and the filter is 2",
+        "Have each other device filter by itself, and the tunnel's not at all:",
+    );
+    let set = |finding: Finding, device: &str, filter: u8| {
+        let setting = of_device("net.ipv4.conf", device, &format!("rp_filter={filter}"));
+        finding.command("sysctl -w", &[&setting])
+    };
+    if of_all > 0 {
+        let others = devices.all.keys().filter(|it| !unpackers.contains(it.as_str()));
+        for device in others.filter(|device| filter(device) < of_all) {
+            finding = set(finding, device, of_all);
+        }
+        finding = set(finding, "all", 0);
+    }
+    for device in dropping.into_iter().filter(|device| filter(device) > 0) {
+        finding = set(finding, device, 0);
+    }
+    Some(finding)
+}
+
+#[cfg(all(test, feature = "fake"))]
+mod tests {
+    use super::*;
+    use crate::fake::{Host, Kernel};
+    use crate::model::{Destination, Service};
+
+    fn gre() -> Ruleset {
+        let web = Service::tcp([10, 0, 0, 1], 80);
+        let mut rules = Ruleset::new();
+        rules.insert_service(web).unwrap();
+        let destination = Destination::tunnel([10, 0, 1, 1], 80, Tunnel::gre());
+        rules.insert_destination(web.key, destination).unwrap();
+        rules
+    }
+
+    #[test]
+    fn a_tunnel_that_the_kernel_is_too_old_for_is_found() {
+        for (release, is_new_enough) in [("4.19.0", false), ("5.3.18", false), ("5.4.0", true)] {
+            let host = Host::of_release(&release.parse().unwrap());
+            let diagnosis = Kernel::on(host).diagnose(&gre());
+            let finding = diagnosis.finding(Problem::Tunnel(Tunnel::gre()));
+            assert_eq!(finding.is_none(), is_new_enough, "{release}: {diagnosis}");
+            assert_eq!(diagnosis.is_able(), is_new_enough, "{release}: {diagnosis}");
+        }
+    }
+
+    #[test]
+    fn what_a_tunnel_adds_is_told_once() {
+        let mut rules = gre();
+        let web = Service::tcp([10, 0, 0, 1], 80);
+        for last in 2..9 {
+            let destination = Destination::tunnel([10, 0, 1, last], 80, Tunnel::gre());
+            rules.insert_destination(web.key, destination).unwrap();
+        }
+        // IPv6 in the same tunnel.
+        let web = Service::tcp(std::net::Ipv6Addr::LOCALHOST, 80);
+        rules.insert_service(web).unwrap();
+        let destination = Destination::tunnel([10, 0, 1, 1], 80, Tunnel::gre());
+        rules.insert_destination(web.key, destination).unwrap();
+        let kernel = Kernel::new();
+        kernel.configure(|host| {
+            let mut virtual_addresses = rules.services().filter_map(|it| it.key().socket_address());
+            host.local.extend(virtual_addresses.by_ref().map(|address| address.ip()));
+        });
+        let diagnosis = kernel.diagnose(&rules);
+        assert_eq!(diagnosis.findings.len(), 1, "{diagnosis}");
+        let finding = diagnosis.finding(Problem::PacketSize(Tunnel::gre())).unwrap();
+        assert!(
+            finding.text.starts_with("packets grow by 24 bytes in the tunnel gre"),
+            "{finding}"
+        );
+    }
+
+    /// A fake host has the addresses and interfaces that it is given.
+    #[test]
+    fn what_a_real_server_lacks_is_found() {
+        let commands = |host: &Kernel, tunnel| {
+            let mut rules = Ruleset::new();
+            let web = Service::tcp([127, 0, 0, 1], 80);
+            rules.insert_service(web).unwrap();
+            let real = Destination::tunnel([10, 0, 1, 1], 80, tunnel);
+            rules.insert_destination(web.key, real).unwrap();
+            let diagnosis = host.diagnose(&rules);
+            let finding = diagnosis.finding(Problem::TunnelDevice(tunnel));
+            finding.map(|finding| finding.commands.clone()).unwrap_or_default()
+        };
+        let kernel = Kernel::new();
+        assert!(commands(&kernel, Tunnel::gre()).is_empty(), "another host's");
+        kernel.configure(|host| host.local.push([10, 0, 1, 1].into()));
+        // Whether the device for all comes cannot be told.
+        let own = "ip link add gre0a000101 type gre local 10.0.1.1";
+        let up = "ip link set gre0a000101 up";
+        assert_eq!(commands(&kernel, Tunnel::gre()), ["modprobe ip_gre", own, up]);
+        kernel.configure(|host| host.interfaces.push(crate::fake::Interface::new("gre0")));
+        assert!(commands(&kernel, Tunnel::gre()).is_empty());
+        let checked = Tunnel::gre().checksum(TunnelChecksum::Full);
+        let own = format!("{own} icsum");
+        assert_eq!(commands(&kernel, checked), ["modprobe ip_gre", &own, up]);
+        kernel.configure(|host| host.interfaces.push(crate::fake::Interface::new("gre0a000101")));
+        assert!(commands(&kernel, checked).is_empty());
+    }
+}

@@ -1,0 +1,20 @@
+//! The limits of a session: how long it waits, how much it sends at once.
+
+use std::time::Duration;
+
+/// The limits that a session keeps to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// How long the kernel may be silent.
+    pub(crate) timeout: Duration,
+    /// The most operations in one send; `None` leaves it to the client.
+    pub(crate) window: Option<usize>,
+    /// Whether other tasks of the executor have their turn between two sends.
+    pub(crate) yields: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(10), window: None, yields: false }
+    }
+}

@@ -1,0 +1,303 @@
+//! The nft script of `examples/kube` for its cluster of 35 Services. Its own tests hold the golden file against what it
+//! prints.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use ipvs_netlink::{Options, Policy};
+use socket2::{Domain, Socket, Type};
+
+use crate::case::{Outcome, cases};
+use crate::subject::{Subject, program};
+use crate::traffic::{Namespace, PATIENCE};
+
+cases![
+    a_script_is_taken_and_loading_it_again_changes_nothing,
+    a_script_replaces_the_one_before,
+    a_script_lets_in_refuses_and_masquerades,
+];
+
+const SCRIPT: &str = include_str!("../golden/kube.nft");
+
+async fn a_script_is_taken_and_loading_it_again_changes_nothing(_: &mut Subject) -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("kube.nft");
+    std::fs::write(&file, SCRIPT)?;
+    let once = load(&file)?;
+    ensure!(load(&file)? == once, "loaded twice it is another:\n{once}");
+    // All of it is there: nft prints several elements on a line.
+    for line in SCRIPT.lines().map(str::trim).filter(|line| line.starts_with("set ")) {
+        ensure!(once.contains(line), "{line} is not in\n{once}");
+    }
+    for element in [
+        "6 . 10.96.0.1 . 443",
+        "6 . fd00:96::16 . 50051",
+        "132 . 31412",
+        "203.0.113.11 . 443 . 192.0.2.0/24",
+        "2001:db8:113::11 . 443 . 2001:db8:2::/48",
+    ] {
+        ensure!(once.contains(element), "{element} is not in\n{once}");
+    }
+    let rules = |text: &str| text.lines().filter(|line| line.contains(" @")).count();
+    ensure!(rules(&once) == rules(SCRIPT), "rules are missing in\n{once}");
+    forget()
+}
+
+async fn a_script_replaces_the_one_before(_: &mut Subject) -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    std::fs::write(&first, SCRIPT)?;
+    std::fs::write(&second, SCRIPT.replace("10.96.0.1 . 443", "10.96.0.1 . 444"))?;
+    load(&first)?;
+    let found = load(&second)?;
+    ensure!(found.contains("10.96.0.1 . 444") && !found.contains("10.96.0.1 . 443"), "{found}");
+    // What cannot be loaded leaves what there is.
+    std::fs::write(&first, SCRIPT.replace("masquerade", "unheard-of"))?;
+    ensure!(load(&first).is_err() && list()? == found);
+    forget()
+}
+
+fn load(file: &Path) -> anyhow::Result<String> {
+    program("nft", &["-f", &file.to_string_lossy()])?;
+    list()
+}
+
+/// In numbers, since the guest has no names of protocols.
+fn list() -> anyhow::Result<String> {
+    program("nft", &["--numeric", "list", "ruleset"])
+}
+
+fn forget() -> Outcome {
+    program("nft", &["delete", "table", "inet", "ipvs-kube"])?;
+    Ok(())
+}
+
+const NODE: Namespace = Namespace("node");
+const POD: Namespace = Namespace("pod");
+const OUTSIDE: Namespace = Namespace("outside");
+
+/// What the script is about, in one family.
+struct Site {
+    cluster_ip: SocketAddr,
+    /// A load balancer of policy Local.
+    local: SocketAddr,
+    /// A load balancer with source ranges.
+    restricted: SocketAddr,
+    /// A client in the ranges, and one that is not.
+    allowed: IpAddr,
+    stranger: IpAddr,
+    /// The endpoint of the cluster IP, as its own client.
+    pod: IpAddr,
+    /// The node on the wire, and as its pods see it.
+    on_wire: IpAddr,
+    at_pods: IpAddr,
+}
+
+impl Site {
+    fn v4() -> anyhow::Result<Self> {
+        Ok(Self {
+            cluster_ip: "10.96.0.22:50051".parse()?,
+            local: "203.0.113.10:80".parse()?,
+            restricted: "203.0.113.11:443".parse()?,
+            allowed: "192.0.2.5".parse()?,
+            stranger: "192.168.1.99".parse()?,
+            pod: "10.244.0.37".parse()?,
+            on_wire: "192.168.1.11".parse()?,
+            at_pods: "10.244.0.1".parse()?,
+        })
+    }
+
+    fn v6() -> anyhow::Result<Self> {
+        Ok(Self {
+            cluster_ip: "[fd00:96::16]:50051".parse()?,
+            local: "[2001:db8:113::10]:80".parse()?,
+            restricted: "[2001:db8:113::11]:443".parse()?,
+            allowed: "2001:db8:2::5".parse()?,
+            stranger: "fd00:1::99".parse()?,
+            pod: "fd00:244::25".parse()?,
+            on_wire: "fd00:1::11".parse()?,
+            at_pods: "fd00:244::1".parse()?,
+        })
+    }
+
+    /// Without the script the host's own port answers, which tells that it is the script that closes it.
+    fn check_without(&self) -> anyhow::Result<()> {
+        let ssh = SocketAddr::new(self.local.ip(), SSH);
+        ensure!(OUTSIDE.run(|| ask(self.stranger, ssh))? == self.stranger);
+        Ok(())
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let from = |namespace: Namespace, source, to| -> anyhow::Result<IpAddr> {
+            let asked = namespace.run(move || ask(source, to));
+            asked.with_context(|| format!("{} {source} to {to}", namespace.0))
+        };
+        let any = match self.pod {
+            IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+        };
+        // To a cluster IP all is masqueraded that does not come from pods, and what comes back to the pod it came from.
+        for (namespace, source) in [(OUTSIDE, self.stranger), (NODE, any), (POD, self.pod)] {
+            let seen = from(namespace, source, self.cluster_ip)?;
+            ensure!(seen == self.at_pods, "{} {source} is seen as {seen}", namespace.0);
+        }
+        let seen = from(OUTSIDE, self.stranger, self.local)?;
+        ensure!(seen == self.stranger, "of policy Local it keeps its address, and is {seen}");
+        ensure!(from(OUTSIDE, self.allowed, self.restricted)? == self.at_pods);
+        for (namespace, source) in [(OUTSIDE, self.stranger), (NODE, any)] {
+            let to = self.restricted;
+            let refused = namespace.run(move || Ok(connect(source, to, REFUSAL).is_err()))?;
+            ensure!(refused, "{} {source} is in none of the ranges", namespace.0);
+        }
+        // The host's ports are closed at virtual addresses, and open at its own.
+        for address in [self.cluster_ip, self.local, self.restricted] {
+            let ssh = SocketAddr::new(address.ip(), SSH);
+            for namespace in [OUTSIDE, NODE, POD] {
+                let error = namespace.run(move || Ok(connect(any, ssh, PATIENCE).err()))?;
+                let kind = error.map(|error| error.kind());
+                let refused = kind == Some(std::io::ErrorKind::ConnectionRefused);
+                ensure!(refused, "{} to {ssh}: {kind:?}", namespace.0);
+            }
+        }
+        ensure!(from(OUTSIDE, self.stranger, SocketAddr::new(self.on_wire, SSH))? == self.stranger);
+        Ok(())
+    }
+}
+
+const RULES: &str = "
+-A -t 10.96.0.22:50051 -s rr
+-a -t 10.96.0.22:50051 -r 10.244.0.37:50051 -m
+-A -t 203.0.113.10:80 -s rr
+-a -t 203.0.113.10:80 -r 10.244.0.14:8080 -m
+-A -t 203.0.113.11:443 -s rr
+-a -t 203.0.113.11:443 -r 10.244.0.53:8443 -m
+-A -t [fd00:96::16]:50051 -s rr
+-a -t [fd00:96::16]:50051 -r [fd00:244::25]:50051 -m
+-A -t [2001:db8:113::10]:80 -s rr
+-a -t [2001:db8:113::10]:80 -r [fd00:244::e]:8080 -m
+-A -t [2001:db8:113::11]:443 -s rr
+-a -t [2001:db8:113::11]:443 -r [fd00:244::35]:8443 -m
+";
+const SSH: u16 = 22;
+
+async fn a_script_lets_in_refuses_and_masquerades(_: &mut Subject) -> Outcome {
+    let place = Place::build()?;
+    let sites = [Site::v4()?, Site::v6()?];
+    sites.iter().try_for_each(Site::check_without)?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("kube.nft");
+    std::fs::write(&file, SCRIPT)?;
+    NODE.run(|| load(&file))?;
+    sites.iter().try_for_each(Site::check)?;
+    drop(place);
+    Ok(())
+}
+
+/// How long a client tries where its packets are dropped.
+const REFUSAL: Duration = Duration::from_secs(3);
+
+fn connect(from: IpAddr, to: SocketAddr, patience: Duration) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(from, 0).into())?;
+    socket.connect_timeout(&to.into(), patience)?;
+    Ok(socket)
+}
+
+/// As whom the server sees us.
+fn ask(from: IpAddr, to: SocketAddr) -> anyhow::Result<IpAddr> {
+    let mut socket = connect(from, to, PATIENCE)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer.parse()?)
+}
+
+/// A node with a pod and a client outside, until it is dropped.
+struct Place;
+
+impl Place {
+    fn build() -> anyhow::Result<Self> {
+        let place = Self;
+        for namespace in [NODE, POD, OUTSIDE] {
+            namespace.add()?;
+        }
+        let lines =
+            |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+        NODE.ip(&lines(&[
+            "link add eth0 type veth peer name eth0 netns outside",
+            "link add pod0 type veth peer name eth0 netns pod",
+            "link add kube-ipvs0 type dummy",
+            "address add 192.168.1.11/24 dev eth0",
+            "address add 10.244.0.1/24 dev pod0",
+            "address add 10.96.0.22/32 dev kube-ipvs0",
+            "address add 203.0.113.10/32 dev kube-ipvs0",
+            "address add 203.0.113.11/32 dev kube-ipvs0",
+            "address add fd00:1::11/64 dev eth0 nodad",
+            "address add fd00:244::1/64 dev pod0 nodad",
+            "address add fd00:96::16/128 dev kube-ipvs0 nodad",
+            "address add 2001:db8:113::10/128 dev kube-ipvs0 nodad",
+            "address add 2001:db8:113::11/128 dev kube-ipvs0 nodad",
+            "link set eth0 up",
+            "link set pod0 up",
+        ]))?;
+        POD.ip(&lines(&[
+            "address add 10.244.0.14/24 dev eth0",
+            "address add 10.244.0.37/24 dev eth0",
+            "address add 10.244.0.53/24 dev eth0",
+            "address add fd00:244::e/64 dev eth0 nodad",
+            "address add fd00:244::25/64 dev eth0 nodad",
+            "address add fd00:244::35/64 dev eth0 nodad",
+            "link set eth0 up",
+            "route add default via 10.244.0.1",
+            "route add default via fd00:244::1",
+        ]))?;
+        OUTSIDE.ip(&lines(&[
+            "address add 192.168.1.99/24 dev eth0",
+            "address add 192.0.2.5/32 dev eth0",
+            "address add fd00:1::99/64 dev eth0 nodad",
+            "address add 2001:db8:2::5/128 dev eth0 nodad",
+            "link set eth0 up",
+            "route add default via 192.168.1.11",
+            "route add default via fd00:1::11",
+        ]))?;
+        NODE.ip(&lines(&[
+            "route add 192.0.2.0/24 via 192.168.1.99",
+            "route add 2001:db8:2::/48 via fd00:1::99",
+        ]))?;
+        NODE.run(|| {
+            for name in ["ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv4/vs/conntrack"] {
+                std::fs::write(Path::new("/proc/sys/net").join(name), "1").context(name)?;
+            }
+            Ok(())
+        })?;
+        for (namespace, port) in [(POD, 8080), (POD, 8443), (POD, 50051), (NODE, SSH)] {
+            serve(namespace, port)?;
+        }
+        let mut ipvs = Options::new().namespace(NODE.path()).connect()?;
+        let report = ipvs.sync(&RULES.parse()?, &Policy::new())?;
+        ensure!(report.is_success(), "{report}");
+        Ok(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        for namespace in [NODE, POD, OUTSIDE] {
+            namespace.remove();
+        }
+    }
+}
+
+/// Tells each client as whom it is seen.
+fn serve(namespace: Namespace, port: u16) -> anyhow::Result<()> {
+    let listener = namespace.run(|| Ok(TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))?))?;
+    std::thread::spawn(move || {
+        while let Ok((mut stream, client)) = listener.accept() {
+            let _ = write!(stream, "{}", client.ip().to_canonical());
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,273 @@
+//! Our ipvsadm beside the original: the same calls, each program in a namespace of its own, must print
+//! the same, end the same and leave the same table.
+
+mod calls;
+mod differences;
+mod generated;
+
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
+
+use anyhow::{Context as _, bail, ensure};
+use ipvs_netlink::blocking::Client;
+use ipvs_netlink::{Options, Ruleset, SyncDaemon, Timeouts};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::case::Case;
+use crate::program::built;
+use crate::traffic::{Namespace, PATIENCE};
+
+pub(crate) fn cases() -> Vec<Case> {
+    [calls::cases(), generated::cases(), differences::cases()].into_iter().flatten().collect()
+}
+
+/// A program under its three names, and a namespace where it is the only one.
+pub(crate) struct Program {
+    namespace: Namespace,
+    /// Where its names are found.
+    folder: PathBuf,
+    client: Client,
+}
+
+/// What a call came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) output: String,
+    pub(crate) errors: String,
+    pub(crate) status: Option<i32>,
+}
+
+/// What a call left.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Left {
+    rules: Ruleset,
+    timeouts: Timeouts,
+    daemons: Vec<SyncDaemon>,
+}
+
+impl Program {
+    pub(crate) fn ours() -> anyhow::Result<Self> {
+        let program = built(Path::new("ipvsadm"));
+        let folder = PathBuf::from("/tmp/ours");
+        if !folder.exists() {
+            std::fs::create_dir(&folder)?;
+            for name in ["ipvsadm", "ipvsadm-save", "ipvsadm-restore"] {
+                symlink(&program, folder.join(name))?;
+            }
+        }
+        Self::new("ours", folder)
+    }
+
+    fn theirs() -> anyhow::Result<Self> {
+        Self::new("theirs", "/usr/local/sbin".into())
+    }
+
+    fn new(name: &'static str, folder: PathBuf) -> anyhow::Result<Self> {
+        let namespace = Namespace(name);
+        namespace.add()?;
+        namespace.ip(&[
+            "link add eth0 type dummy".to_owned(),
+            "address add 10.9.8.1/24 dev eth0".to_owned(),
+            "address add 2001:db8:9::1/64 dev eth0 nodad".to_owned(),
+            "link set eth0 up".to_owned(),
+            "route add default dev eth0".to_owned(),
+            "route add ::/0 dev eth0".to_owned(),
+        ])?;
+        let client = Options::new().namespace(namespace.path()).connect()?;
+        Ok(Self { namespace, folder, client })
+    }
+
+    /// Runs a line in which this program is `ipvsadm`, by a shell where it needs one.
+    pub(crate) fn run(&self, line: &str) -> anyhow::Result<Said> {
+        self.run_in(&self.namespace, line)
+    }
+
+    /// Runs a line in a namespace that may be the other program's.
+    fn run_in(&self, namespace: &Namespace, line: &str) -> anyhow::Result<Said> {
+        let mut command = self.command(line)?;
+        command.stdout(Stdio::piped());
+        let child = namespace.run(|| Ok(command.spawn()?))?;
+        let output =
+            ended(child).with_context(|| format!("{line}, in {}'s namespace", namespace.0))?;
+        Ok(Said {
+            output: String::from_utf8_lossy(&output.stdout).into_owned(),
+            errors: String::from_utf8_lossy(&output.stderr).into_owned(),
+            status: output.status.code(),
+        })
+    }
+
+    fn command(&self, line: &str) -> anyhow::Result<Command> {
+        let mut command = match words(line) {
+            Some(words) => {
+                let mut program = Command::new(self.folder.join(&words[0]));
+                program.arg0(&words[0]).args(&words[1..]);
+                program
+            }
+            None => {
+                let path = format!("{}:{}", self.folder.display(), std::env::var("PATH")?);
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", line]).env("PATH", path);
+                shell
+            }
+        };
+        // All processes of a line can be ended together.
+        command.process_group(0);
+        command.current_dir("/tmp").stdin(Stdio::null()).stderr(Stdio::piped());
+        Ok(command)
+    }
+
+    /// What is in the kernel now.
+    pub(crate) fn left(&mut self) -> anyhow::Result<Left> {
+        let (rules, timeouts) = (self.client.ruleset()?, self.client.timeouts()?);
+        Ok(Left { rules, timeouts, daemons: self.client.daemons()? })
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        for role in [ipvs_netlink::DaemonRole::Master, ipvs_netlink::DaemonRole::Backup] {
+            let _ = self.client.stop_daemon(role);
+        }
+        self.namespace.remove();
+    }
+}
+
+/// Both programs, whose callers are not to tell one from the other.
+struct Pair {
+    ours: Program,
+    theirs: Program,
+    calls: usize,
+    differing: usize,
+}
+
+impl Pair {
+    fn new() -> anyhow::Result<Self> {
+        name_hosts_and_ports()?;
+        Ok(Self { ours: Program::ours()?, theirs: Program::theirs()?, calls: 0, differing: 0 })
+    }
+
+    /// Makes a call with each, and compares what they say and leave.
+    fn call(&mut self, line: &str, canonical: impl Fn(Said) -> Said) -> anyhow::Result<()> {
+        let (wanted, said) = (self.theirs.run(line)?, self.ours.run(line)?);
+        let is_change = said.status == Some(0) && !is_listing(line);
+        self.compare(line, &canonical(wanted), &canonical(said));
+        // What a call that failed has left shows after the next that did not.
+        if is_change {
+            let (wanted, left) = (self.theirs.left()?, self.ours.left()?);
+            ensure!(left == wanted, "{line} left\n{left:#?}\nand not\n{wanted:#?}");
+        }
+        Ok(())
+    }
+
+    /// Has each read one table, the original's, where even order and counters are the same. The kernel
+    /// brings counters and rates up to date every two seconds: reading between two equal answers
+    /// of the original counts.
+    fn read(&mut self, line: &str, canonical: impl Fn(Said) -> Said) -> anyhow::Result<()> {
+        let mut wanted = canonical(self.theirs.run(line)?);
+        for _ in 0..20 {
+            let said = canonical(self.ours.run_in(&self.theirs.namespace, line)?);
+            let again = canonical(self.theirs.run(line)?);
+            if wanted == again {
+                self.compare(line, &wanted, &said);
+                return Ok(());
+            }
+            wanted = again;
+        }
+        bail!("{line}: the original does not say the same twice")
+    }
+
+    fn compare(&mut self, line: &str, wanted: &Said, said: &Said) {
+        self.calls += 1;
+        if wanted != said {
+            println!("$ {line}\n{}", differences(wanted, said));
+            self.differing += 1;
+        }
+    }
+
+    /// How many calls came to the same, if all did.
+    fn end(self) -> anyhow::Result<usize> {
+        let Self { calls, differing, .. } = self;
+        ensure!(differing == 0, "{differing} of {calls} calls differ");
+        println!("{calls} calls of ipvsadm came to the same");
+        Ok(calls)
+    }
+}
+
+/// What a program said that ends; one that does not is killed.
+fn ended(child: Child) -> anyhow::Result<Output> {
+    let process = Pid::from_child(&child);
+    let (ends, end) = std::sync::mpsc::channel::<()>();
+    let watch = std::thread::spawn(move || {
+        let is_late = end.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout);
+        if is_late {
+            let _ = kill_process_group(process, Signal::KILL);
+        }
+        is_late
+    });
+    let output = child.wait_with_output();
+    drop(ends);
+    ensure!(!watch.join().expect("no panic"), "did not end within {PATIENCE:?}");
+    Ok(output?)
+}
+
+/// The words of a line that takes no shell: quotes are all that it has. A shell costs as much time as
+/// the program.
+fn words(line: &str) -> Option<Vec<String>> {
+    if !line.starts_with("ipvsadm") || line.contains(['|', ';', '<', '>', '$', '&', '"', '\\']) {
+        return None;
+    }
+    let mut words: Vec<String> = Vec::new();
+    for (index, part) in line.split('\'').enumerate() {
+        if index % 2 == 1 {
+            // What is in quotes is a word or a part of one, even where it is empty.
+            words.push(part.to_owned());
+        } else {
+            words.extend(part.split_whitespace().map(ToOwned::to_owned));
+        }
+    }
+    Some(words)
+}
+
+fn is_listing(line: &str) -> bool {
+    ["-L", "-l", "-S", "-h", "-v", "--list", "--save"]
+        .iter()
+        .any(|command| line.starts_with(&format!("ipvsadm {command}")))
+}
+
+fn differences(wanted: &Said, said: &Said) -> String {
+    let mut text = String::new();
+    for (wanted, said) in [(&wanted.output, &said.output), (&wanted.errors, &said.errors)] {
+        for line in wanted.lines().filter(|line| !said.lines().any(|other| other == *line)) {
+            text.extend(["  theirs: ", line, "|\n"]);
+        }
+        for line in said.lines().filter(|line| !wanted.lines().any(|other| other == *line)) {
+            text.extend(["  ours:   ", line, "|\n"]);
+        }
+    }
+    text + &format!("  status {:?}, ours {:?}", wanted.status, said.status)
+}
+
+/// Gives the guest names of hosts and ports.
+pub(crate) fn name_hosts_and_ports() -> anyhow::Result<()> {
+    for (file, text) in [
+        ("/etc/nsswitch.conf", "hosts: files\nservices: files\n"),
+        (
+            "/etc/services",
+            "ftp 21/tcp\ndomain 53/tcp\ndomain 53/udp\nhttp 80/tcp www # the web\nhttp 80/sctp\n\
+             https 443/tcp\nwebcache 8080/tcp\n",
+        ),
+        (
+            "/etc/hosts",
+            "127.0.0.1 localhost\n10.0.0.12 lab.example lab\n10.0.1.1 real1.example.com\n\
+             2001:db8::1 six.example.com\n\
+             2001:db8::99 averyveryveryverylongname6.of.a.host.example.com\n\
+             10.0.0.1 averyveryveryverylongname.of.a.host.example.com\n",
+        ),
+    ] {
+        std::fs::write(file, text).context(file)?;
+    }
+    Ok(())
+}

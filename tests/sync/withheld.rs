@@ -1,0 +1,206 @@
+//! What takes away more than the policy does at once: withheld, told, and confirmed.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipvs_netlink::blocking::Client;
+use ipvs_netlink::fake::{Fault, Kernel};
+use ipvs_netlink::*;
+
+use super::support::rules::{rules_of, service};
+use super::{SECOND, backend, drained, kernel_with, key, truth, web, web_with};
+
+/// An empty list from an API, or a truncated file.
+#[test]
+fn what_would_take_too_much_is_withheld_until_it_is_confirmed() {
+    let mut actual = web_with(&[backend(1), backend(2), backend(3), backend(4)]);
+    for last in 2..=4 {
+        actual.insert_service(Service::tcp(Ipv4Addr::new(10, 0, 0, last), 80)).unwrap();
+    }
+    let policy = Policy::new().at_most(0.5);
+    let (kernel, mut client) = kernel_with(&actual);
+    let mut syncer = Syncer::new(policy.clone());
+    syncer.want(web_with(&[backend(1), backend(2), backend(3), backend(9)]));
+    for _ in 0..2 {
+        let report = client.pass(&mut syncer);
+        let excess = report.excess.unwrap();
+        assert_eq!((excess.services, excess.of_services), (3, 4), "{report}");
+        assert_eq!((report.changed, truth(&kernel)), (0, actual.clone()), "{report}");
+        assert!(report.to_string().contains("3 of 4 services"), "{report}");
+    }
+    syncer.confirm();
+    let report = client.pass(&mut syncer);
+    assert!(report.excess.is_none() && report.is_success(), "{report}");
+    assert_eq!(truth(&kernel), *syncer.wanted());
+    // The next one is guarded again.
+    syncer.want(Ruleset::new());
+    assert!(client.pass(&mut syncer).excess.is_some());
+
+    let (kernel, mut client) = kernel_with(&actual);
+    let plan = client.plan(&Ruleset::new(), &policy).unwrap();
+    assert!(plan.excess().is_some() && plan.to_string().contains("withheld"), "{plan}");
+    let withheld = client.apply(plan.clone()).unwrap_err();
+    assert!(
+        withheld.report().changed == 0 && withheld.to_string().contains("until it is confirmed")
+    );
+    assert_eq!(truth(&kernel), actual);
+    assert_eq!(client.apply(plan.confirm()).unwrap().changed, 4);
+    // Half is not more than half.
+    let (_kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    assert!(client.sync(&web_with(&[backend(1)]), &policy).unwrap().excess.is_none());
+}
+
+/// Once: a confirmation of nothing stayed, and took a later emptying for confirmed.
+#[test]
+fn a_confirmation_is_of_the_next_pass_alone() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    for drains in [false, true] {
+        let draining = Draining::within(10 * SECOND);
+        let draining = if drains { draining } else { Draining::at_once() };
+        let mut syncer = Syncer::new(Policy::new().at_most(0.5).draining(draining));
+        syncer.want(web_with(&[backend(1), backend(2)]));
+        let _ = client.pass(&mut syncer);
+        if drains {
+            kernel.set_connections(web().key, key(2), 1, 0, 0);
+            syncer.drop_destination(web().key, key(2));
+            assert_eq!(client.pass(&mut syncer).draining, 1);
+        }
+        syncer.confirm();
+        assert!(client.pass(&mut syncer).is_success());
+        syncer.want(Ruleset::new());
+        let report = client.pass(&mut syncer);
+        assert!(report.excess.is_some(), "{report}");
+        assert!(truth(&kernel).service(web().key).is_some(), "{report}");
+    }
+}
+
+/// Once: a pass that withheld something stopped all drains, and named no time but now.
+#[test]
+fn drains_go_on_while_something_is_withheld() {
+    let mut actual = web_with(&[backend(1), backend(2)]);
+    for last in 2..=3 {
+        actual.insert_service(Service::tcp(Ipv4Addr::new(10, 0, 0, last), 80)).unwrap();
+    }
+    let (kernel, mut client) = kernel_with(&actual);
+    kernel.set_connections(web().key, key(1), 5, 0, 0);
+    let policy = Policy::new().at_most(0.5).draining(Draining::within(10 * SECOND));
+    let mut syncer = Syncer::new(policy);
+    let mut wanted = actual.clone();
+    wanted.remove_destination(web().key, key(1));
+    syncer.want(wanted);
+    assert_eq!(client.pass(&mut syncer).draining, 1);
+    syncer.want(Ruleset::new());
+    for _ in 0..20 {
+        let report = client.pass(&mut syncer);
+        assert!(report.excess.is_some() && !report.is_success(), "{report}");
+        assert!(report.next.is_none_or(|next| next > Duration::ZERO), "{report}");
+        kernel.advance(SECOND);
+    }
+    assert_eq!(truth(&kernel).destination_count(), 1, "the drain has ended");
+    syncer.confirm();
+    assert!(client.pass(&mut syncer).is_success());
+    // What was confirmed drains, too.
+    kernel.advance(11 * SECOND);
+    let _ = client.pass(&mut syncer);
+    assert!(truth(&kernel).is_empty());
+}
+
+/// Once: only the first planning of a pass was guarded, and not losses that were planned later in
+/// it.
+#[test]
+fn what_is_found_on_the_way_is_withheld_too() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
+    let mut syncer = Syncer::new(Policy::new().at_most(0.1));
+    syncer.want(web_with(&[backend(1)]));
+    let _ = client.pass(&mut syncer);
+    let mut other = kernel.connect().unwrap();
+    other.remove_service(web().key).unwrap();
+    for last in 1..=100 {
+        other.add_service(&Service::tcp(Ipv4Addr::new(10, 0, 9, last), 80)).unwrap();
+    }
+    syncer.want_destination(web().key, backend(2)).unwrap();
+    let report = client.pass(&mut syncer);
+    assert!(report.excess.is_some(), "{report}");
+    assert!(truth(&kernel).services().len() >= 100, "{report}");
+    // A confirmation outlives a pass that could not read.
+    syncer.confirm();
+    syncer.resync();
+    kernel.inject(1, Fault::Fail(5));
+    assert!(client.pass(&mut syncer).error.is_some());
+    kernel.clear_faults();
+    assert!(client.pass(&mut syncer).is_success());
+    assert_eq!(truth(&kernel), *syncer.wanted());
+}
+
+/// A destination that is held back is not taken away.
+#[test]
+fn what_is_held_back_is_no_excess() {
+    let policy = Policy::new().allowed(Allowed::all() - Allowed::ADD_DESTINATIONS).at_most(0.5);
+    let plan = Plan::new(&web_with(&[backend(1)]), &web_with(&[backend(2)]), &policy);
+    assert!(plan.excess().is_none() && plan.is_empty(), "{plan}");
+}
+
+/// Ten services with two destinations each, of which port 80's have connections.
+fn ten_with_connections() -> (Kernel, Client, Ruleset) {
+    let rules = rules_of((80..90).map(|port| (port, 2)));
+    let (kernel, client) = kernel_with(&rules);
+    for destination in rules.service(service(80).key).unwrap().destinations() {
+        kernel.set_connections(service(80).key, destination.key, 5, 0, 0);
+    }
+    (kernel, client, rules)
+}
+
+/// Once: the removal of a service that had drained was counted anew, and withheld until it was
+/// confirmed for the second time.
+#[test]
+fn what_was_confirmed_is_removed_when_it_has_drained() {
+    let (kernel, mut client, mut wanted) = ten_with_connections();
+    let mut syncer = Syncer::new(drained(60).at_most(0.05));
+    wanted.remove_service(service(80).key);
+    syncer.want(wanted.clone());
+    assert!(client.pass(&mut syncer).excess.is_some());
+    syncer.confirm();
+    let report = client.pass(&mut syncer);
+    assert!(report.is_success() && report.draining == 2, "{report}");
+    kernel.advance(61 * SECOND);
+    let report = client.pass(&mut syncer);
+    assert!(report.is_success(), "{report}");
+    assert_eq!(truth(&kernel), wanted);
+}
+
+/// Once: a service that had drained and another that was to go were too much together, though each
+/// was within the share.
+#[test]
+fn a_service_that_drains_is_counted_once() {
+    let (kernel, mut client, mut wanted) = ten_with_connections();
+    let mut syncer = Syncer::new(drained(60).at_most(0.1));
+    wanted.remove_service(service(80).key);
+    syncer.want(wanted.clone());
+    assert_eq!(client.pass(&mut syncer).draining, 2);
+    kernel.advance(61 * SECOND);
+    wanted.remove_service(service(81).key);
+    syncer.want(wanted.clone());
+    let report = client.pass(&mut syncer);
+    assert!(report.is_success(), "{report}");
+    // The second is without connections.
+    assert_eq!(truth(&kernel), wanted, "{report}");
+}
+
+/// Once: where something drained, its count alone was told, and who confirmed one service lost all.
+#[test]
+fn what_is_withheld_is_told_whole() {
+    let (kernel, mut client, mut wanted) = ten_with_connections();
+    let mut syncer = Syncer::new(drained(60).at_most(0.05));
+    let first = wanted.service(service(80).key).unwrap().destinations().next().unwrap().key;
+    wanted.remove_destination(service(80).key, first);
+    syncer.want(wanted);
+    assert_eq!(client.pass(&mut syncer).draining, 1);
+    syncer.want(Ruleset::new());
+    for _ in 0..3 {
+        kernel.advance(2 * SECOND);
+        let report = client.pass(&mut syncer);
+        let excess = report.excess.unwrap();
+        assert_eq!((excess.services, excess.of_services), (10, 10), "{report}");
+        assert_eq!((excess.destinations, excess.of_destinations), (19, 20), "{report}");
+    }
+}
