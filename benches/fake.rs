@@ -1,4 +1,4 @@
-//! How fast a client and the fake kernel are together, on one core.
+//! The speed of a client together with the fake kernel, on one core.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::net::Ipv4Addr;

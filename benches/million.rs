@@ -1,5 +1,5 @@
-//! A million destinations on the host, planned and synced into the fake kernel within 1 GiB in
-//! all: `cargo bench --bench million`.
+//! A million destinations, planned on the host and synced into the fake kernel, in 1 GiB of memory
+//! altogether: `cargo bench --bench million`.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -29,10 +29,11 @@ fn rules() -> anyhow::Result<Ruleset> {
     Ok(rules)
 }
 
-/// The memory of this process in bytes: now, or the most that it was.
+/// The bytes that a row of `/proc/self/status` tells: `VmRSS`, the memory that this process has
+/// now, or `VmHWM`, the most that it has had.
 fn memory(of: &str) -> anyhow::Result<usize> {
     let status = std::fs::read_to_string("/proc/self/status").context("needs Linux")?;
-    let line = status.lines().find_map(|line| line.strip_prefix(of)).context("no such line")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(of)).context("no such row")?;
     let kib: usize = line.trim_start_matches(':').trim().trim_end_matches(" kB").parse()?;
     Ok(kib * 1024)
 }
@@ -53,7 +54,7 @@ fn main() -> anyhow::Result<()> {
     let rules = rules()?;
     stage("the ruleset")?;
     let plan = Plan::new(&Ruleset::new(), &rules, &Policy::new().verify(false));
-    stage("the plan of all of it, beside it")?;
+    stage("the plan that adds all of it, with the ruleset")?;
     let kernel = Kernel::new();
     let mut client = kernel.connect()?;
     let report = client.apply(plan)?;

@@ -1,4 +1,5 @@
-//! Planning on the host: `cargo bench --bench plan`. Time and memory by the size of the table.
+//! The time and the memory that planning takes on the host, by the size of the table: `cargo bench
+//! --bench plan`.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
@@ -40,18 +41,18 @@ fn rules(services: u32, weight: u32) -> Ruleset {
         let [_, a, b, c] = n.to_be_bytes();
         let service =
             Service::tcp(IpAddr::from([10, a, b, c]), 80).scheduler(Scheduler::RoundRobin);
-        rules.insert_service(service).expect("a service that can be");
+        rules.insert_service(service).expect("a valid service");
         for host in 0..DESTINATIONS {
             let [.., d] = host.to_be_bytes();
             let server = Destination::masquerade(IpAddr::from([10, 1, 0, d]), 8080);
             let server = server.weight(if host == 0 { weight } else { 1 });
-            rules.insert_destination(service.key, server).expect("a destination that can be");
+            rules.insert_destination(service.key, server).expect("a valid destination");
         }
     }
     rules
 }
 
-/// The median of what something takes, and what its result keeps allocated.
+/// The median time of a run, and the bytes that its result keeps allocated.
 fn measure<T>(mut run: impl FnMut() -> T) -> (Duration, usize) {
     let mut times = Vec::new();
     let mut kept = 0;

@@ -1,4 +1,5 @@
-//! Allocations of encoding and decoding a message, counted: `cargo bench -p peers --bench allocations`.
+//! The number of allocations that encoding and decoding a message take:
+//! `cargo bench -p peers --bench allocations`.
 
 use allocation_counter::{AllocationInfo, measure};
 use anyhow::ensure;
@@ -21,7 +22,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn count<C: Codec>(codec: &mut C, message: &[u8]) -> (AllocationInfo, AllocationInfo) {
-    // What is kept is there from the first time on.
+    // The first message allocates the buffers that later ones use again.
     codec.encode();
     let encode = measure(|| {
         codec.encode();

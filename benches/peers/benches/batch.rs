@@ -26,7 +26,7 @@ fn main() -> anyhow::Result<()> {
     let times = run("batches", rows, Rounds::of(15))?;
     times.print("Batches", Size::of(rules));
     let held = longest_hold(runtime, rules)?;
-    println!("\nthe longest that the executor was held by a batch on tokio: {held:.1?}\n");
+    println!("\nthe longest time for which a batch on tokio held the executor: {held:.1?}\n");
 
     print_ratio("batch/floor", times.ratio("batch", "floor")?);
     let single = times.ratio("one-by-one", "floor-one-by-one")?;
@@ -37,7 +37,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The longest that another task of the same thread had to wait for its turn.
+/// The longest time that another task of the same thread waited for its turn.
 fn longest_hold(runtime: &Runtime, rules: &Ruleset) -> anyhow::Result<Duration> {
     static LAST_TURN: AtomicBool = AtomicBool::new(false);
     let _fresh = Namespace::fresh()?;

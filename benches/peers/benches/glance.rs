@@ -1,5 +1,5 @@
-//! A glance at the whole table in `/proc/net/ip_vs` beside a full read, and services by their keys
-//! beside their list, on a real kernel: `cargo xtask vm bench glance`.
+//! Reading the whole table from `/proc/net/ip_vs` compared with netlink, and single services by
+//! their keys compared with the list of all, on a real kernel: `cargo xtask vm bench glance`.
 
 use ipvs_netlink::ServiceRules;
 use std::cell::RefCell;
@@ -48,7 +48,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads the file, and sees that nothing is missing.
+/// Reads the file, and checks that it has all rules.
 fn glance(size: Size) -> anyhow::Result<()> {
     let lines = std::fs::read_to_string("/proc/thread-self/net/ip_vs")?.lines().count();
     // Three lines are the heading.

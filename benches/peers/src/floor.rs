@@ -1,5 +1,5 @@
-//! The floor, which is what the kernel itself costs: requests encoded beforehand, and of answers
-//! nothing parsed but their ends. Operations go in windows with one acknowledgement each.
+//! The floor, which is the cost of the kernel itself: requests are encoded beforehand, and nothing
+//! of the answers is parsed but their ends. Operations go in windows with one acknowledgement each.
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,8 @@ use netlink_packet_generic::GenlMessage;
 use netlink_packet_generic::constants::GENL_ID_CTRL;
 
 const HEADER: usize = 16;
-/// The kernel makes parts of dumps as long as the receive buffer, and what is best depends on the
-/// dump (docs/performance.md): for one of all services, and for one of some destinations.
+/// The kernel makes parts of dumps as long as the receive buffer. Long parts are best for the dump
+/// of all services, short ones for the dump of a few destinations (docs/performance.md).
 const LONG_PARTS: usize = 64 * 1024;
 const SHORT_PARTS: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,7 +36,7 @@ impl Floor {
     /// Opens a socket and asks for the number of the family.
     ///
     /// # Errors
-    /// There is no IPVS here.
+    /// The kernel has no IPVS.
     pub fn open() -> anyhow::Result<Self> {
         Self::with_parts(SHORT_PARTS)
     }
@@ -53,7 +53,7 @@ impl Floor {
         header(&mut request, GENL_ID_CTRL, NLM_F_REQUEST, 1);
         floor.socket.send(&request)?;
         floor.receive()?;
-        // The number of the family is an attribute of its own, of kind 1.
+        // The family's number is in an attribute of kind 1.
         let attributes = floor.answer.get(HEADER + 4..).context("no answer")?;
         let mark = [&6u16.to_ne_bytes()[..], &1u16.to_ne_bytes()].concat();
         let at = attributes.windows(4).position(|window| window == mark);
@@ -93,8 +93,8 @@ impl Floor {
         Ok(())
     }
 
-    /// Encodes what reads a whole table that holds these rules: the services, and the destinations
-    /// of each.
+    /// Encodes the dumps that read a whole table with these rules: of the services, and of the
+    /// destinations of each.
     pub fn encode_dumps(&self, rules: &Ruleset) -> Vec<Vec<u8>> {
         let destinations = |key| Message::new(Command::GetDest).service(key);
         let keys = rules.services().map(|rules| &rules.service().key);
@@ -108,8 +108,7 @@ impl Floor {
         (100..).zip(messages).map(encode).collect()
     }
 
-    /// Runs dumps that read a whole table, as [`encode_dumps`](Self::encode_dumps) made them.
-    /// Returns how many messages came.
+    /// Runs the dumps of [`encode_dumps`](Self::encode_dumps). Returns how many messages came.
     ///
     /// # Errors
     /// A dump failed.

@@ -1,5 +1,5 @@
-//! What the benchmarks share that measure on a real kernel or against others: how rows are timed,
-//! the rules they write, the floor, and the peers.
+//! The common part of the benchmarks on a real kernel or against other libraries: the timing of
+//! rows, the rules that they write, the floor, and the peers.
 
 pub mod floor;
 pub mod measure;

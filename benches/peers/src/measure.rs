@@ -1,4 +1,4 @@
-//! How rows are timed: in turns, round for round, with medians and ratios of what they took.
+//! Timing rows in turns, round for round; the medians and ratios of their times.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -9,17 +9,17 @@ use crate::rules::Size;
 
 type Run<'a> = Box<dyn FnMut() -> anyhow::Result<Duration> + 'a>;
 
-/// A row: something that is timed, over and over.
+/// A row of a table: an act that is timed over and over.
 pub struct Row<'a> {
-    /// What it is called in tables and ratios.
+    /// The row's name in tables and ratios.
     pub name: String,
-    /// What it does, where that needs a word.
+    /// What the row does, if its name does not tell.
     pub note: String,
     run: Run<'a>,
 }
 
 impl<'a> Row<'a> {
-    /// A row by what runs it once and says how long that took.
+    /// A row; `run` runs it once and returns the time that it took.
     pub fn new(
         name: impl Into<String>,
         run: impl FnMut() -> anyhow::Result<Duration> + 'a,
@@ -27,17 +27,17 @@ impl<'a> Row<'a> {
         Self { name: name.into(), note: String::new(), run: Box::new(run) }
     }
 
-    /// The same row with a word about what it does.
+    /// The same row with a note on what it does.
     #[must_use]
     pub fn note(self, note: impl Into<String>) -> Self {
         Self { note: note.into(), ..self }
     }
 }
 
-/// How long something takes.
+/// The time that a run takes.
 ///
 /// # Errors
-/// Those of what is run.
+/// The run failed.
 pub fn time(run: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Duration> {
     let start = Instant::now();
     run()?;
@@ -47,30 +47,30 @@ pub fn time(run: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Duration
 /// How often rows are run.
 #[derive(Debug, Clone, Copy)]
 pub struct Rounds {
-    /// How many rounds there are.
+    /// The number of rounds.
     pub rounds: usize,
-    /// A row that took this long in all, with what is around its time, is left out of further
-    /// rounds.
+    /// A row that has taken this long altogether, setting up and checking included, is left out of
+    /// further rounds.
     pub limit: Duration,
 }
 
 impl Rounds {
-    /// So many rounds of all rows.
+    /// This number of rounds, of all rows.
     pub fn of(rounds: usize) -> Self {
         Self { rounds, limit: Duration::MAX }
     }
 }
 
-/// What the rows took, round for round.
+/// The times of the rows, round for round.
 pub struct Times(Vec<RowTimes>);
 
-/// What a row took.
+/// A row and its times.
 pub struct RowTimes {
     /// The row's name.
     pub name: String,
     /// The row's note.
     pub note: String,
-    /// What each round took.
+    /// The time of each round that ran the row.
     pub each: Vec<Duration>,
 }
 
@@ -81,7 +81,7 @@ impl RowTimes {
         median(times).map(Duration::from_secs_f64).unwrap_or_default()
     }
 
-    /// How many rules a second that is, where a run went through a table of this size.
+    /// How many rules a second the row handles, if a run goes through a table of this size.
     #[allow(clippy::cast_precision_loss)]
     pub fn rate(&self, size: Size) -> f64 {
         size.rules() as f64 / self.median().as_secs_f64()
@@ -94,7 +94,7 @@ impl RowTimes {
     }
 }
 
-/// Runs the rows in turns, so that what disturbs the machine disturbs all of them, and says on
+/// Runs the rows in turns, so that a disturbance of the machine hits all of them, and tells on
 /// standard error which one runs.
 ///
 /// # Errors
@@ -127,12 +127,12 @@ pub fn run(what: &str, rows: Vec<Row<'_>>, rounds: Rounds) -> anyhow::Result<Tim
 }
 
 impl Times {
-    /// What each row took, in the order of the rows.
+    /// The times of each row, in the order of the rows.
     pub fn rows(&self) -> &[RowTimes] {
         &self.0
     }
 
-    /// What a row took.
+    /// The times of the row of this name.
     ///
     /// # Errors
     /// There is no such row.
@@ -141,8 +141,8 @@ impl Times {
         row.with_context(|| format!("there is no row {name}"))
     }
 
-    /// How many times as fast the first row is as the second: the median of what each round says,
-    /// since a round's rows ran close to each other.
+    /// How many times as fast the first row is as the second: the median of the ratios in each
+    /// round, since the rows of a round ran close to each other.
     ///
     /// # Errors
     /// There is no such row.
@@ -173,7 +173,7 @@ impl Times {
     }
 }
 
-/// The number in the middle, or between the two there.
+/// The median: the number in the middle, or the mean of the two in the middle.
 fn median(mut numbers: Vec<f64>) -> Option<f64> {
     numbers.sort_unstable_by(f64::total_cmp);
     let upper = *numbers.get(numbers.len() / 2)?;

@@ -1,7 +1,7 @@
-//! A network namespace for each run: its table has neither rules nor a past.
+//! A network namespace for each run, with a table that is empty and always was.
 //!
-//! The kernel keeps removed destinations for minutes and looks through them for each that is
-//! added, so a table that was filled and flushed before is slower than a new one.
+//! The kernel keeps removed destinations for minutes and looks through them whenever one is added.
+//! A table that was filled and flushed is therefore slower than a new one.
 
 use std::fs::File;
 use std::process::Command;
@@ -15,8 +15,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 static MADE: AtomicU32 = AtomicU32::new(0);
 
-/// The calling thread is in a network namespace of its own until this is dropped; the last that was
-/// made is dropped first.
+/// A network namespace that the calling thread is in until this is dropped. Of several, the one
+/// made last must be dropped first.
 pub struct Namespace {
     name: String,
     before: File,
@@ -26,14 +26,14 @@ impl Namespace {
     /// Makes a namespace and enters it.
     ///
     /// # Errors
-    /// There are no privileges for it, or no iproute2.
+    /// The process lacks the privileges, or the machine lacks iproute2.
     pub fn fresh() -> anyhow::Result<Self> {
         let before = File::open("/proc/thread-self/ns/net")?;
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("ipvs-bench-{}-{number}", std::process::id());
         ip(&["netns", "add", &name])?;
         let namespace = Self { name, before };
-        // Without it no IPv4 address is unicast.
+        // In a namespace without an IPv4 address, no IPv4 address counts as unicast.
         ip(&["-netns", &namespace.name, "link", "set", "lo", "up"])?;
         enter(&File::open(format!("/run/netns/{}", namespace.name))?)?;
         Ok(namespace)
@@ -44,16 +44,16 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         let left = enter(&self.before).and_then(|()| ip(&["netns", "delete", &self.name]));
         left.expect("the namespace can be left again");
-        // The kernel takes it down in the background.
+        // The kernel takes the namespace down in the background, which would disturb the next run.
         std::thread::sleep(Duration::from_millis(700));
     }
 }
 
-/// Runs something that fills an empty table, in a namespace of its own, and holds what is in the
-/// table then against the rules that it was to write.
+/// Runs an act that fills the empty table of a namespace of its own, and compares the table with
+/// the rules that the act was to write.
 ///
 /// # Errors
-/// Those of what is run; the table is another.
+/// The act failed, or the table differs from the rules.
 pub fn filled(
     rules: &Ruleset,
     run: impl FnOnce() -> anyhow::Result<Duration>,
@@ -62,7 +62,7 @@ pub fn filled(
     let took = run()?;
     let mut client = Client::connect()?;
     ensure!(client.ruleset()? == *rules, "the table is not what was to be written");
-    // A big table that is taken down with its namespace would disturb what runs next.
+    // Taking down a large table with its namespace would disturb the next run.
     client.flush()?;
     Ok(took)
 }

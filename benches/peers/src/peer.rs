@@ -1,5 +1,5 @@
-//! What is asked of everything that is compared: to write rules, to read them, and, of libraries,
-//! to encode and decode.
+//! The interface of everything that is compared: writing and reading rules, and, for libraries,
+//! encoding and decoding messages.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use ipvs_netlink::Ruleset;
 
 use crate::rules::Size;
 
-/// A client of IPVS. Each does what is asked in the best way that it offers.
+/// A client of IPVS, used in the fastest way that it offers.
 pub trait Peer {
     /// What it is called in tables and ratios.
     fn name(&self) -> &'static str;
 
-    /// How it writes, where that needs a word.
+    /// How the peer writes, if its name does not tell.
     fn note(&self) -> &'static str;
 
-    /// Writes rules into an empty table, each service before its destinations. Returns how long
-    /// that took, without what can be prepared beforehand.
+    /// Writes rules into an empty table, each service before its destinations. Returns the time
+    /// that it took, without anything that can be prepared beforehand.
     ///
     /// # Errors
     /// The rules were not written.
     fn write(&self, rules: &Ruleset) -> anyhow::Result<Duration>;
 
-    /// Reads the whole table. Returns how long that took, and what there was.
+    /// Reads the whole table. Returns the time that it took, and the table's size.
     ///
     /// # Errors
     /// The table was not read.
@@ -35,7 +35,7 @@ pub trait Codec {
     const NAME: &'static str;
 
     /// Encodes the request that adds the destination of [`rules::destination`](crate::rules::destination),
-    /// with its headers, where the one before was. Returns its bytes.
+    /// with its headers, over the last one. Returns its bytes.
     fn encode(&mut self) -> &[u8];
 
     /// Decodes a destination of a listing, netlink header included. Returns its weight and its

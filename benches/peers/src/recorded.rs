@@ -9,14 +9,15 @@ const RECORDED: &str = if cfg!(target_endian = "big") {
 };
 /// The length of a destination with its counters.
 const LENGTH: u32 = 356;
-/// `FWD_METHOD`: masquerade. It follows the headers, the nest's, the address and the port.
+/// `FWD_METHOD`: masquerade. The attribute follows the message's headers, the nest's header, the
+/// address and the port.
 const MASQUERADE: [[u8; 2]; 4] = [8_u16.to_ne_bytes(), 3_u16.to_ne_bytes(), [0; 2], [0; 2]];
 const MASQUERADE_AT: usize = 16 + 4 + 4 + 20 + 8;
 
 /// A masqueraded destination, netlink header included.
 ///
 /// # Errors
-/// Nothing such was recorded.
+/// The recording has no masqueraded destination.
 pub fn destination() -> Result<Vec<u8>> {
     let answers = RECORDED.lines().filter_map(|line| line.strip_prefix("< "));
     for answer in answers {

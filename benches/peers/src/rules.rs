@@ -1,4 +1,5 @@
-//! The rules that are written: masqueraded TCP over IPv4, which all peers can do.
+//! The rules that are written: TCP over IPv4 with masqueraded destinations, which all peers can
+//! write.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -7,17 +8,17 @@ use std::str::FromStr;
 use anyhow::Context;
 use ipvs_netlink::{Destination, Operation, Ruleset, Scheduler, Service};
 
-/// A table's size: so many services with so many destinations each.
+/// A table's size: a number of services, each with the same number of destinations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
-    /// How many services.
+    /// The number of services.
     pub services: usize,
-    /// How many destinations all of them have together.
+    /// The number of destinations of all services together.
     pub destinations: usize,
 }
 
 impl Size {
-    /// How many rules there are: services and destinations.
+    /// The number of rules: services and destinations.
     pub fn rules(self) -> usize {
         self.services + self.destinations
     }
@@ -46,11 +47,11 @@ impl FromStr for Size {
     }
 }
 
-/// The rules of this size. `variant` tells apart rulesets of which some destinations differ: each
-/// service's second half has other addresses.
+/// A ruleset of this size. In another `variant`, the second half of each service's destinations
+/// have other addresses.
 ///
 /// # Errors
-/// There are none for sizes that were parsed.
+/// The size has more services, or more destinations for each, than a parsed size can have.
 pub fn ruleset(size: Size, scheduler: Scheduler, variant: u8) -> anyhow::Result<Ruleset> {
     let mut rules = Ruleset::new();
     let each = size.destinations / size.services.max(1);

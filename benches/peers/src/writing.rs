@@ -1,4 +1,4 @@
-//! Rows that write rules into an empty table: the floor's, and each way that the crate has.
+//! Rows that write rules into an empty table: the floor, and each way that the crate offers.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::rules::{Size, operations};
 
 const WINDOWS: [usize; 7] = [16, 32, 64, 96, 128, 192, 256];
 
-/// A row by what writes these rules once.
+/// A row; `write` writes these rules once.
 pub fn row<'a>(
     name: &'static str,
     rules: &'a Ruleset,
@@ -21,7 +21,7 @@ pub fn row<'a>(
     Row::new(name, move || filled(rules, || write(rules)))
 }
 
-/// The floor, with so many operations in each send.
+/// The floor, with `window` operations in each send.
 ///
 /// # Errors
 /// An operation failed.
@@ -31,7 +31,7 @@ pub fn floor(rules: &Ruleset, window: usize) -> anyhow::Result<Duration> {
     time(|| floor.run(&encoded))
 }
 
-/// From a ruleset to the table, with reading and planning.
+/// A sync of a ruleset: reading the table, planning and writing.
 ///
 /// # Errors
 /// A change failed.
@@ -82,22 +82,22 @@ pub fn one_by_one(rules: &Ruleset) -> anyhow::Result<Duration> {
             match operation {
                 Operation::AddService(service) => client.add_service(service)?,
                 Operation::AddDestination(key, server) => client.add_destination(*key, server)?,
-                _ => unreachable!("there are no others"),
+                _ => unreachable!("rules are written by no other operations"),
             }
         }
         Ok(())
     })
 }
 
-/// Takes a batch of which an operation failed for an error.
+/// Turns a batch with a failed operation into an error.
 ///
 /// # Errors
-/// The first failure.
+/// The error of the first operation that failed.
 pub fn all_succeeded(results: Result<Results, Error>) -> anyhow::Result<()> {
     Ok(results?.into_result()?)
 }
 
-/// The window with which the floor is the fastest, after a sweep that it prints.
+/// The window with which the floor is fastest, found by a sweep, whose times it prints.
 ///
 /// # Errors
 /// An operation failed.
@@ -108,7 +108,7 @@ pub fn best_window(rules: &Ruleset, rounds: Rounds) -> anyhow::Result<usize> {
     };
     let times = run("windows of the floor", WINDOWS.map(row).into(), rounds)?;
     times.print("Windows of the floor", Size::of(rules));
-    // What disturbs a run only adds to its time.
+    // A disturbance only adds to the time of a run, so the shortest time counts.
     let best = times.rows().iter().zip(WINDOWS).min_by_key(|(row, _)| row.spread().0);
     best.map(|(_, window)| window).context("no window was tried")
 }

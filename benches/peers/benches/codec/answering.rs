@@ -1,4 +1,4 @@
-//! A transport that answers in the place of a kernel, at next to no cost.
+//! A transport that answers in a kernel's place, at next to no cost.
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,7 +26,7 @@ impl Answering {
     /// How many destinations a listing has: as many as the kernel puts into one part.
     pub(crate) const LISTED: usize = 90;
 
-    /// Its listings are of this message, over and over.
+    /// A transport whose listings repeat this message.
     pub(crate) fn new(message: &[u8]) -> Self {
         Self {
             family: NetlinkBuffer::new(message).message_type(),

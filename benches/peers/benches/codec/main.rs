@@ -1,4 +1,4 @@
-//! Encoding and decoding a message beside the peers, without a kernel:
+//! Encoding and decoding a message, compared with the peers, without a kernel:
 //! `cargo bench -p peers --bench codec`.
 
 mod answering;
@@ -18,7 +18,7 @@ use peers::{Codec, recorded, rules};
 
 use answering::Answering;
 
-/// How many messages a run of a row has, and how many listings the client makes of them.
+/// How many messages a run of a row has, and how many listings the client reads them in.
 const MESSAGES: usize = LISTINGS * Answering::LISTED;
 const LISTINGS: usize = 400;
 
@@ -27,8 +27,8 @@ fn main() -> anyhow::Result<()> {
     let (mut wire, mut nlrs, mut packet) =
         (Wire::default(), NlrsCodec::default(), PacketCodec::default());
     let decoded = wire.decode(message)?;
-    ensure!(decoded == nlrs.decode(message)?, "nlrs decodes something else");
-    ensure!(decoded == packet.decode(message)?, "netlink-packet-ipvs decodes something else");
+    ensure!(decoded == nlrs.decode(message)?, "nlrs decodes to other values");
+    ensure!(decoded == packet.decode(message)?, "netlink-packet-ipvs decodes to other values");
 
     let mut criterion = Criterion::default().configure_from_args();
     with_criterion(&mut criterion, &mut wire, message);
@@ -47,7 +47,7 @@ fn with_criterion<C: Codec>(criterion: &mut Criterion, codec: &mut C, message: &
     });
 }
 
-/// The same again in turns, for the ratios, and what the client makes of it.
+/// Times the codecs again in turns, which the ratios need, and the client's encoding and decoding.
 fn in_turns(message: &[u8]) -> anyhow::Result<()> {
     let mut client = Client::connect_with(Answering::new(message))?;
     let (service, destination) = (rules::service(), rules::destination());
@@ -100,7 +100,7 @@ fn in_turns(message: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What one of the messages took.
+/// The time of one of the messages.
 #[allow(clippy::cast_precision_loss)]
 fn each(time: Duration) -> String {
     format!("{:.1} ns", time.as_secs_f64() * 1e9 / MESSAGES as f64)

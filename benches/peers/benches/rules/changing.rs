@@ -1,4 +1,4 @@
-//! Rows that change a table which a syncer has made.
+//! Rows that change a table through the syncer that has filled it.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use peers::rules::{Size, ruleset};
 use crate::Figures;
 use crate::counting::{Calls, Counting};
 
-/// A change is too short to be timed alone.
+/// How many changes are timed together: one is too short.
 const CHANGES: u32 = 20;
 
 /// Runs the rows over tables of all sizes.
@@ -75,7 +75,7 @@ fn print(title: &str, times: &Times) {
 
 type Change = fn(&mut Synced) -> anyhow::Result<()>;
 
-/// A row that makes a change some times over; what one takes.
+/// A row that makes a change several times over; its time is that of one change.
 fn row<'a>(name: &str, size: Size, table: &'a RefCell<Synced>, change: Change) -> Row<'a> {
     Row::new(format!("{name}@{size}"), move || {
         let mut table = table.borrow_mut();
@@ -106,9 +106,9 @@ struct Synced {
     calls: Arc<Calls>,
     service: Service,
     destination: Destination,
-    /// The number of changes, from which each gets a value unlike that of the one before.
+    /// The number of changes so far, which gives each change another value than the one before.
     changes: u32,
-    /// Left last.
+    /// Dropped last: the other fields live in the namespace.
     _namespace: Namespace,
 }
 
@@ -153,7 +153,7 @@ impl Synced {
         self.pass_in(0)
     }
 
-    /// A pass that must take so many sends, and no receive without one.
+    /// A pass that must take this many sends, and as many receives.
     fn pass_in(&mut self, sends: usize) -> anyhow::Result<()> {
         self.pass()?;
         let calls = self.calls.take();

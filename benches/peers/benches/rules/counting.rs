@@ -1,4 +1,4 @@
-//! A socket that counts what is asked of it.
+//! A socket that counts its sends and receives.
 
 use std::io;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    /// The sends and receives since this was last asked.
+    /// The numbers of sends and receives since the last call.
     pub(crate) fn take(&self) -> (usize, usize) {
         (self.sends.swap(0, Ordering::Relaxed), self.receives.swap(0, Ordering::Relaxed))
     }
 }
 
-/// The kernel's netlink, counted.
+/// A netlink socket whose calls are counted.
 pub(crate) struct Counting {
     socket: NetlinkSocket,
     calls: Arc<Calls>,

@@ -17,21 +17,21 @@ use peers::rules::{Size, ruleset};
 /// Measure writing, reading and changing rules; standard output is Markdown, then ratios
 #[derive(Parser)]
 struct Options {
-    /// How often each row is run; slow ones less often
+    /// How often to run each row; slow ones run less often
     #[arg(long, default_value_t = 9)]
     rounds: usize,
-    /// A row that took this long in all, with what is around its time, is not run again
+    /// Do not run a row again that has taken this long altogether, setting up and checking included
     #[arg(long, value_name = "SECONDS", default_value_t = 12)]
     limit: u64,
-    /// Services x destinations of each; the first gets all rows by each scheduler
+    /// Services x destinations of each; at the first size all rows are run by each scheduler
     #[arg(long = "size", value_name = "SIZE", default_values = ["1000x10", "10000x10", "1000x100"])]
     sizes: Vec<Size>,
     #[arg(long = "scheduler", value_name = "NAME", default_values = ["rr", "wrr", "mh"])]
     schedulers: Vec<Scheduler>,
-    /// A few rounds at the first size, by the first scheduler: to see that it works
+    /// Run a few rounds at the first size, by the first scheduler, to see that the benchmark works
     #[arg(long)]
     quick: bool,
-    /// Cargo says this to every benchmark
+    /// Cargo gives this flag to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -52,7 +52,8 @@ fn main() -> anyhow::Result<()> {
     let window = peers::writing::best_window(&smallest, Rounds::of(rounds.rounds.min(3)))?;
     for scheduler in &options.schedulers {
         for size in &options.sizes {
-            // A big table by another scheduler shows no more of the others than a small one.
+            // By another scheduler, a large table shows no more than a small one of the rows that
+            // no ratio to the floor needs.
             let all = *size == first_size || *scheduler == first_scheduler;
             let rules = ruleset(*size, *scheduler, 0)?;
             writing::measure(&rules, window, all, rounds, &mut figures)?;
@@ -67,7 +68,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What scripts read, printed at the end of all.
+/// The figures that scripts read, printed at the very end.
 #[derive(Default)]
 struct Figures {
     rates: Vec<(String, f64)>,
@@ -75,13 +76,13 @@ struct Figures {
 }
 
 impl Figures {
-    /// Keeps how many rules a second each row makes of a table of this size.
+    /// Records how many rules a second each row handles in a table of this size.
     fn rates(&mut self, at: &str, times: &Times, size: Size) {
         let rates = times.rows().iter().map(|row| (format!("{}@{at}", row.name), row.rate(size)));
         self.rates.extend(rates);
     }
 
-    /// Keeps how many times as fast the first row is as the second, where both were run.
+    /// Records how many times as fast the first row is as the second, if both were run.
     fn ratio(&mut self, at: &str, times: &Times, first: &str, second: &str) {
         self.named(format!("{first}/{second}@{at}"), times, first, second);
     }

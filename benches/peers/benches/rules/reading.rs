@@ -39,7 +39,7 @@ fn rows(rules: &Ruleset, rounds: Rounds, figures: &mut Figures) -> anyhow::Resul
         Row::new("ruleset", || {
             let mut client = Client::connect()?;
             time(|| {
-                ensure!(Size::of(&client.ruleset()?) == size, "not all was read");
+                ensure!(Size::of(&client.ruleset()?) == size, "rules are missing");
                 Ok(())
             })
         })
@@ -55,7 +55,8 @@ fn rows(rules: &Ruleset, rounds: Rounds, figures: &mut Figures) -> anyhow::Resul
 
     let at = size.to_string();
     figures.ratio(&at, &times, "read", "floor");
-    // Its name has the slower first, and it says how many times as fast the read is.
+    // The name of this ratio has the slower row first; its value is how many times as fast `read`
+    // is.
     figures.named(format!("ipvsadm-list/read@{at}"), &times, "read", "ipvsadm-list");
     figures.ratio(&at, &times, "our-ipvsadm-list", "ipvsadm-list");
     figures.ratio(&at, &times, "read", "nlrs");
@@ -66,7 +67,7 @@ fn rows(rules: &Ruleset, rounds: Rounds, figures: &mut Figures) -> anyhow::Resul
 fn row<'a>(name: &'static str, size: Size, peer: &'a dyn Peer) -> Row<'a> {
     Row::new(name, move || {
         let (took, read) = peer.read()?;
-        ensure!(read == size, "{read:?} was read of {size:?}");
+        ensure!(read == size, "read {read:?} of {size:?}");
         Ok(took)
     })
 }
@@ -75,7 +76,7 @@ fn floor(rules: &Ruleset) -> anyhow::Result<Duration> {
     let mut floor = Floor::open()?;
     let dumps = floor.encode_dumps(rules);
     time(|| {
-        ensure!(floor.read(&dumps)? == Size::of(rules).rules(), "not all was dumped");
+        ensure!(floor.read(&dumps)? == Size::of(rules).rules(), "rules are missing");
         Ok(())
     })
 }

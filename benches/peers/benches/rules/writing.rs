@@ -13,10 +13,10 @@ use tokio::runtime::Builder;
 
 use crate::Figures;
 
-/// What needs a round trip for each rule.
+/// The peers that need a round trip for each rule.
 const SLOW: [&dyn Peer; 3] = [&Ipvsadm::Original, &Nlrs, &NetlinkPacketIpvs];
 
-/// Runs the rows for one ruleset; not `all` are those that ratios to the floor are made of.
+/// Runs the rows for one ruleset: `all` of them, or only those that have a ratio to the floor.
 pub(crate) fn measure(
     rules: &Ruleset,
     window: usize,

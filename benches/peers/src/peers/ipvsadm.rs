@@ -1,4 +1,4 @@
-//! The programs ipvsadm, the original and ours, from their start to their end.
+//! The original program ipvsadm and ours, each timed from its start to its end.
 
 use std::io::{Seek, Write};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::Peer;
 use crate::measure::time;
 use crate::rules::Size;
 
-/// One of the programs.
+/// One of the two programs.
 pub enum Ipvsadm {
     /// The one in `PATH`.
     Original,
@@ -65,7 +65,7 @@ impl Peer for Ipvsadm {
         ensure!(listing.status.success(), "ipvsadm -Ln: {}", listing.status);
         let listing = String::from_utf8(listing.stdout)?;
         let starting = |with| listing.lines().filter(|line| line.starts_with(with)).count();
-        // The heading has a line like a destination's.
+        // One line of the heading begins as a destination's does.
         let destinations = starting("  -> ") - 1;
         Ok((took, Size { services: starting("TCP "), destinations }))
     }

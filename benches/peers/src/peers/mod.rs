@@ -1,4 +1,4 @@
-//! The peers, a file each.
+//! The peers, each in a file of its own.
 
 pub mod ipvsadm;
 pub mod netlink_packet_ipvs;

@@ -1,5 +1,5 @@
-//! The crate netlink-packet-ipvs, a codec without a client: what sends and receives is a plain loop
-//! of ours, one message per round trip.
+//! The crate netlink-packet-ipvs, a codec without a client: a plain loop of ours sends and
+//! receives, one message per round trip.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use crate::measure::time;
 use crate::rules::{self, Size};
 use crate::{Codec, Peer};
 
-/// Its messages with a loop of ours.
+/// The crate's messages, sent by a loop of ours.
 pub struct NetlinkPacketIpvs;
 
 /// A socket with the number of the family.
@@ -199,7 +199,7 @@ impl Peer for NetlinkPacketIpvs {
     }
 }
 
-/// Its encoding and decoding.
+/// The crate's encoding and decoding.
 pub struct PacketCodec {
     service: Service,
     destination: Destination,

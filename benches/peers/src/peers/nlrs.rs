@@ -1,8 +1,8 @@
-//! The crate nlrs, whose client it is.
+//! The crate nlrs, with its own client.
 //!
-//! It sends one message at a time here. It can put several into one send, but its message for a
-//! destination has 20 bytes behind the length that it tells, so the kernel takes only the first of
-//! them and drops the rest of the send.
+//! The client sends one message at a time here. It can put several into one send, but its message
+//! for a destination is 20 bytes longer than its header tells, and the kernel drops everything
+//! behind the first of them.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
