@@ -1,5 +1,5 @@
-//! What both kernels have below `/proc`: the table, counters and headings after a sequence, and
-//! what their sysctls make of texts.
+//! The files of both kernels below `/proc`: the table, counters and headings after a sequence of
+//! requests, and the values that sysctls keep of the texts written to them.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use ipvs_netlink::proc::Proc;
 
 use crate::side::Answer;
 
-/// Without connections and packets, nothing in these depends on time.
+/// Files in which nothing depends on time while the kernel has neither connections nor packets.
 const FILES: [&str; 5] = [
     "net/ip_vs",
     "net/ip_vs_conn",
@@ -18,7 +18,7 @@ const FILES: [&str; 5] = [
     "net/ip_vs_stats_percpu",
 ];
 
-/// What the files say, of the real kernel and of the fake one.
+/// The texts of the files: the real kernel's, then the fake one's.
 pub(crate) fn texts(fake: &Kernel) -> [Vec<Answer>; 2] {
     let real = |path: &str| std::fs::read_to_string(format!("/proc/{path}"));
     [
@@ -34,7 +34,8 @@ fn answer(path: &str, text: io::Result<String>) -> Answer {
     }
 }
 
-/// Listed services have no order: each is put into one, with its destinations.
+/// The text of a file with its services sorted, each with its destinations: the kernel lists
+/// services in no particular order.
 fn in_order(text: &str) -> String {
     let mut services: Vec<String> = Vec::new();
     let mut heading = String::new();
@@ -46,14 +47,14 @@ fn in_order(text: &str) -> String {
             _ => services.push(line.to_owned()),
         }
     }
-    // Only the table has services.
+    // No other file has services.
     if text.starts_with("IP Virtual Server") {
         services.sort();
     }
     heading + &services.join("\n")
 }
 
-/// What is written into each sysctl.
+/// The texts that are written to each sysctl.
 const TEXTS: [&str; 22] = [
     "",
     "0",
@@ -79,18 +80,18 @@ const TEXTS: [&str; 22] = [
     "x",
 ];
 
-/// These depend on the machine: how much memory and how many processors it has.
+/// Sysctls whose values depend on the machine: on its memory and on its number of processors.
 const OF_THE_MACHINE: [&str; 2] = ["net.ipv4.vs.sync_qlen_max", "net.ipv4.vs.est_cpulist"];
 
-/// The kernel says that it has taken this text, and keeps the value that it had.
+/// A sysctl and a text: the kernel reports the write as a success, and keeps the old value.
 const NOT_TAKEN: (&str, &str) = ("net.ipv4.vs.conn_max", "-2147483648");
 
-/// Of these the kernel turns 2 into 1 by itself, sooner or later.
+/// Sysctls whose value 2 the kernel turns into 1 by itself, sooner or later.
 const TURNED_BACK: [&str; 3] =
     ["net.ipv4.vs.drop_entry", "net.ipv4.vs.drop_packet", "net.ipv4.vs.secure_tcp"];
 
-/// How the sysctls differ: in their names, their values at first, or in what becomes of a text. All
-/// are left as they were.
+/// How the sysctls of the two kernels differ: in their names, in their first values, or in the
+/// value that each keeps of a text. Every sysctl gets its old value back.
 pub(crate) fn sysctls(fake: &Kernel) -> Result<Option<String>> {
     let (real, fake) = (Proc::new(), fake.proc());
     let first = [&real, &fake].map(|proc| {

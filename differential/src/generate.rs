@@ -1,4 +1,4 @@
-//! Random requests: most make sense, many are close to it, and some are nonsense.
+//! Random requests: most are valid, many are nearly valid, and some are nonsense.
 
 use ipvs_netlink::wire::Command;
 use ipvs_netlink::wire::netlink_packet_core::{
@@ -22,7 +22,7 @@ pub(crate) fn sequence(random: &mut Random) -> Vec<Step> {
     let count = 1 + random.below(30);
     let mut steps = Vec::new();
     if !random.once_in(3) {
-        // Services that most of what follows is about.
+        // Most of the later requests are about these services.
         for _ in 0..3 {
             let key = any_key(&mut random.familiar(2));
             let nest = Attribute::nest(message::SERVICE, service(random, key));
@@ -37,7 +37,8 @@ pub(crate) fn sequence(random: &mut Random) -> Vec<Step> {
 }
 
 fn step(random: &mut Random, steps: &mut Vec<Step>) {
-    // Services are listed in an order of the kernel's own: a listing has to be read at once.
+    // The two kernels list services in different orders. A listing of services is compared whole,
+    // and is therefore read before the next request.
     if random.once_in(12) {
         steps.push(Step::Receive { datagrams: usize::MAX, room: 65536 });
         let mut list = request(Command::GetService, REQUEST | DUMP, Vec::new());
@@ -130,7 +131,7 @@ pub(crate) fn request(command: Command, flags: u16, attributes: Vec<Attribute>) 
     }
 }
 
-/// How often each command is asked for, out of 33 times; the rest are questions to the controller.
+/// How many of 33 requests have each command. The others ask the controller of generic netlink.
 const COMMANDS: [(usize, Command); 16] = [
     (4, Command::NewService),
     (2, Command::SetService),
@@ -150,7 +151,7 @@ const COMMANDS: [(usize, Command); 16] = [
     (1, Command::DelDaemon),
 ];
 
-/// A command of the family, or `None` for a question to the controller.
+/// A command of the IPVS family, or `None` for a request to the controller of generic netlink.
 fn any_command(random: &mut Random) -> Option<Command> {
     let mut at = random.below(33);
     COMMANDS.iter().find_map(|&(times, command)| {
@@ -195,7 +196,7 @@ pub(crate) fn any_request(random: &mut Random, with_daemons: bool) -> Request {
         }
         _ => {}
     }
-    // Starting and stopping threads takes the real kernel long.
+    // The real kernel takes long to start and stop the threads of sync daemons.
     let is_of_daemons = matches!(command, Command::NewDaemon | Command::DelDaemon);
     let rarely = is_of_daemons && !(with_daemons && random.once_in(3));
     let command = if rarely { Command::GetInfo } else { command };
@@ -206,7 +207,7 @@ pub(crate) fn any_request(random: &mut Random, with_daemons: bool) -> Request {
     let ack = if random.once_in(4) { 0 } else { ACK };
     let mut request = request(command, REQUEST | kind | ack, attributes);
     mutate_request(random, &mut request);
-    // A listing of services would come in another order.
+    // The two kernels list services in different orders.
     if request.command == Command::GetService.number() && request.flags & DUMP == DUMP {
         request.flags &= !DUMP;
     }
@@ -230,7 +231,7 @@ fn controller(random: &mut Random) -> Request {
     if random.once_in(4) {
         mutate(random, &mut request.attributes);
     }
-    // The real kernel has other families, too, with numbers below.
+    // The real kernel has other families as well. Numbers this high belong to none of them.
     for attribute in &mut request.attributes {
         if let Value::Bytes(bytes) = &mut attribute.value
             && let (CTRL_ATTR_FAMILY_ID, [low, high, ..]) =
@@ -270,7 +271,7 @@ fn mutate_request(random: &mut Random, request: &mut Request) {
     }
 }
 
-/// Spoils an attribute, here or in a nest.
+/// Spoils one of the attributes, or one inside a nest.
 fn mutate(random: &mut Random, attributes: &mut Vec<Attribute>) {
     if attributes.is_empty() || random.once_in(12) {
         let kind = random.pick(&[0, 1, 2, 3, 4, 7, 10, 12, 13, 16, 17, 255, 0x3fff]);
@@ -314,7 +315,7 @@ fn mutate(random: &mut Random, attributes: &mut Vec<Attribute>) {
     }
 }
 
-/// A service's identity: mostly one of few, so that requests meet.
+/// A service's identity: mostly one of a few, so that several requests are about the same service.
 fn key(random: &mut Random) -> Vec<Attribute> {
     if random.once_in(4) { any_key(random) } else { any_key(&mut random.familiar(2)) }
 }
@@ -462,7 +463,8 @@ fn destination_key(random: &mut Random) -> Vec<Attribute> {
 fn destination(random: &mut Random) -> Vec<Attribute> {
     let mut nest = destination_key(random);
     let mut put = |kind, value: u32| nest.push(Attribute::new(kind, value.to_ne_bytes()));
-    // What is refused for one reason says nothing of the others.
+    // Few destinations have an odd weight: a request that is refused for its weight tests nothing
+    // else.
     let odd = random.once_in(8);
     put(
         of_destination::FORWARDING_METHOD,

@@ -36,11 +36,12 @@ const SHRINKING: Duration = Duration::from_secs(40);
 /// A sync daemon's thread needs a while before it can be stopped.
 const DAEMON_START: Duration = Duration::from_millis(20);
 
-/// The ports of which each run has its own, until the kernel has forgotten it.
+/// Each run has a port of its own among these. By the time that a port comes again, the kernel has
+/// forgotten its destinations.
 const FIRST_FRESH_PORT: u16 = 10_000;
 const FRESH_PORTS: u16 = 50_000;
 
-/// How many of a step's answers are shown where they differ: after the first, others follow.
+/// How many of a step's differing answers are shown: the later ones mostly follow from the first.
 const SHOWN: usize = 2;
 
 /// Hold the fake kernel against this one, with random requests
@@ -52,10 +53,10 @@ struct Arguments {
     /// Where to begin; each sequence has the seed after the one before it [default: from the clock]
     #[arg(long)]
     seed: Option<u64>,
-    /// In how many rounds to run connections through the schedulers
+    /// How many rounds of connections to run through the schedulers
     #[arg(long, default_value_t = 20)]
     rounds: u64,
-    /// How many sequences that differ to show before giving up
+    /// How many differing sequences to show before giving up
     #[arg(long, default_value_t = 1)]
     failures: u64,
 }
@@ -132,7 +133,7 @@ fn count(step: &Step) -> usize {
     }
 }
 
-/// Until its first service, a kernel may have no table of connections.
+/// A kernel may have no table of connections before its first service.
 fn have_had_a_service(client: &mut Client) -> Result<()> {
     client.add_service(&Service::tcp(Ipv4Addr::LOCALHOST, 1))?;
     client.flush()?;
@@ -146,26 +147,27 @@ struct Bench {
     family: u16,
     cleaner: Client,
     network: Network,
-    /// Those that the kernel started with, where it may be asked.
+    /// The real kernel's first timeouts; `None` without permission to ask for them.
     timeouts: Option<Timeouts>,
     tally: Tally,
-    /// How many times sequences were run, those made smaller included.
+    /// How many sequences were run, shrunk ones included.
     runs: u16,
 }
 
 impl Bench {
     fn new() -> Result<Self> {
         let release: Release = rustix::system::uname().release().to_string_lossy().parse()?;
-        // All modules are loaded; looking for others takes the kernel long.
+        // All modules are loaded already, and the kernel would take long to look for others.
         let _ = std::fs::write("/proc/sys/kernel/modprobe", "\n");
-        // Flushing and the like wait for all readers; without that, most of the time is waiting.
+        // A flush waits for all readers of the table; expedited grace periods make that wait short.
         let _ = std::fs::write("/sys/kernel/rcu_expedited", "1");
         let family = side::family(&mut NetlinkSocket::open()?)?;
         let mut cleaner = Client::connect()?;
         let mut host = Host::of_release(&release);
         host.family = Some(family);
         match cleaner.info() {
-            // One that is resized is of its smallest size, as long as there are no connections.
+            // Where the kernel resizes the table of connections, it has its smallest size while it
+            // is empty.
             Ok(_) if host.resizes_connection_table => {}
             Ok(info) => host.connection_table_size = info.connection_table_size,
             Err(error) if error.is_permission_denied() => host.privileged = false,
@@ -202,7 +204,7 @@ impl Bench {
         Ok(())
     }
 
-    /// The answers of both kernels to each step, and their files at the end.
+    /// The answers of both kernels to each step, and at last the texts of their files.
     fn answers(&mut self, steps: &[Step]) -> Result<Vec<[Vec<Answer>; 2]>> {
         self.clean()?;
         self.runs = self.runs.wrapping_add(1);
@@ -219,7 +221,7 @@ impl Bench {
         let mut is_broadcast = false;
         for step in steps {
             let has_effect = match step {
-                // Only who is privileged can give it up.
+                // A process without the privilege cannot give it up.
                 Step::Privileged(_) => self.host.privileged,
                 Step::Broadcast(broadcast) => {
                     let changes = self.host.privileged && *broadcast != is_broadcast;
@@ -241,14 +243,15 @@ impl Bench {
         if is_broadcast {
             Guest.set_broadcast(false)?;
         }
-        // Whoever may not ask has the same files all the same.
+        // The files can be read without the privilege, too.
         answers.push(files::texts(&kernel));
         self.tally.count(&real.asked, answers.iter().flat_map(|[real, _]| real));
         Ok(answers)
     }
 
     fn differs(&mut self, steps: &[Step]) -> Result<bool> {
-        // A sync daemon that is stopped before it ran leaves the request without an answer.
+        // The real kernel does not answer a request to stop a sync daemon whose thread has not run
+        // yet.
         let tries = if steps.iter().any(Step::stops_daemons) { 5 } else { 1 };
         for _ in 0..tries {
             if self.answers(steps)?.iter().all(|[real, fake]| real == fake) {
@@ -261,7 +264,8 @@ impl Bench {
     /// How the kernels' schedulers differ, if they do.
     fn traffic(&mut self, seed: u64) -> Result<Option<String>> {
         let mut differs = None;
-        // The schedulers repeat themselves; what came of packets of before does not.
+        // A difference between the schedulers shows each time. One that earlier packets have caused
+        // does not.
         for _ in 0..3 {
             self.clean()?;
             let mut random = Random::new(seed);
@@ -273,7 +277,7 @@ impl Bench {
         Ok(differs)
     }
 
-    /// The smallest steps found that still differ.
+    /// The smallest sequence found whose answers still differ.
     fn shrink(&mut self, mut steps: Vec<Step>) -> Result<Vec<Step>> {
         let started = Instant::now();
         loop {

@@ -1,4 +1,4 @@
-//! Random numbers that a seed repeats.
+//! Random numbers, the same for the same seed.
 
 /// The `SplitMix64` generator.
 pub(crate) struct Random {
@@ -31,7 +31,7 @@ impl Random {
         usize::try_from(self.next() % end).unwrap_or_default()
     }
 
-    /// True once in so many times.
+    /// True once in `times` times, on average.
     pub(crate) fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }

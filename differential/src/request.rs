@@ -1,20 +1,20 @@
-//! Requests, in a form that can be made random and made smaller.
+//! Requests, in a form that can be generated at random and shrunk.
 
 use std::fmt;
 use std::ops::Range;
 
 use ipvs_netlink::wire::netlink_packet_generic::constants::GENL_ID_CTRL;
 
-/// A value, or attributes in its place.
+/// The value of an attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Value {
     Bytes(Vec<u8>),
     Nest(Vec<Attribute>),
-    /// A port of this run of the sequence, which no other run has.
+    /// The port of this run of the sequence; no other run has it.
     Fresh,
 }
 
-/// An attribute, whose length may lie.
+/// An attribute, whose header may tell a wrong length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Attribute {
     pub(crate) kind: u16,
@@ -61,7 +61,7 @@ fn encode_all(attributes: &[Attribute], port: u16) -> Vec<u8> {
     out
 }
 
-/// Whom a request is for.
+/// The family, or the message type, that a request is addressed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum To {
     Ipvs,
@@ -141,14 +141,14 @@ fn smaller(attributes: &[Attribute]) -> Vec<Vec<Attribute>> {
     all
 }
 
-/// What is done to both kernels.
+/// An act on both kernels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Sends requests in one datagram, and the bytes after them.
+    /// Sends requests, and after them the bytes of `tail`, in one datagram.
     Send { requests: Vec<Request>, times: usize, tail: Vec<u8> },
-    /// Receives so many datagrams into a buffer of so many bytes.
+    /// Receives at most `datagrams` datagrams into a buffer of `room` bytes.
     Receive { datagrams: usize, room: usize },
-    /// Sends requests by another socket, and receives all answers there.
+    /// Sends requests over another socket, and receives all answers there.
     Other(Vec<Request>),
     /// Sends all later requests with privilege, or without.
     Privileged(bool),
@@ -195,7 +195,8 @@ impl Step {
     }
 }
 
-/// The parts to leave out of so many things, large parts first.
+/// The parts of a list of this length that are left out in turn when it is shrunk, large parts
+/// first.
 pub(crate) fn ranges(length: usize) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
     let mut size = length.div_ceil(2);

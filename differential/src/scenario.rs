@@ -1,5 +1,5 @@
-//! Requests that belong together: sync daemons, removed destinations that come back, listings under
-//! way while others change what is listed, and senders without privilege.
+//! Sequences of related requests: sync daemons, removed destinations that come back, listings
+//! during which another socket changes the table, and senders without privilege.
 
 use std::net::Ipv6Addr;
 
@@ -42,7 +42,7 @@ pub(crate) fn daemons(random: &mut Random, steps: &mut Vec<Step>) {
             _ => start(random),
         };
         steps.push(send(vec![one]));
-        // Another daemon while they are listed.
+        // Another daemon starts while they are listed.
         if random.once_in(3) {
             steps.push(send(vec![start(random)]));
         }
@@ -51,7 +51,7 @@ pub(crate) fn daemons(random: &mut Random, steps: &mut Vec<Step>) {
     steps.push(ALL);
 }
 
-/// A sync daemon that is refused for its interface alone.
+/// A sync daemon that can be refused for nothing but its interface.
 fn sound_daemon(random: &mut Random) -> Vec<Attribute> {
     let interface: &[u8] = random.pick(&[
         b"lo\0" as &[u8],
@@ -73,7 +73,7 @@ fn sound_daemon(random: &mut Random) -> Vec<Attribute> {
     nest
 }
 
-/// All that a sync daemon must have.
+/// The attributes that a sync daemon must have.
 fn daemon_of(state: u32, interface: &[u8], sync_id: u32) -> Vec<Attribute> {
     vec![
         Attribute::new(of_daemon::STATE, state.to_ne_bytes()),
@@ -126,7 +126,8 @@ pub(crate) fn daemon(random: &mut Random) -> Vec<Attribute> {
     nest
 }
 
-/// The identities of two services that find each other's removed destinations, or nearly.
+/// The identities of two services that find each other's removed destinations, or that differ just
+/// enough not to.
 fn relatives(random: &mut Random) -> [Vec<Attribute>; 2] {
     let family = |family: u16| Attribute::new(of_service::AF, family.to_ne_bytes());
     if random.once_in(2) {
@@ -148,8 +149,8 @@ fn relatives(random: &mut Random) -> [Vec<Attribute>; 2] {
     })
 }
 
-/// Adds destinations under one service and another of the same mark or address, and removes them,
-/// while their address is good for new ones or not.
+/// Adds and removes destinations under two services of the same mark or address, while new
+/// destinations may have their address or may not.
 pub(crate) fn trash(random: &mut Random, steps: &mut Vec<Step>) {
     let keys = relatives(random);
     let named = keys.clone().map(|key| Attribute::nest(message::SERVICE, key));
@@ -201,7 +202,7 @@ pub(crate) fn trash(random: &mut Random, steps: &mut Vec<Step>) {
     }
 }
 
-/// One of few destinations, by a tunnel, which may be of either family.
+/// One of a few destinations of either family, all through a tunnel.
 fn destination(random: &mut Random) -> Vec<Attribute> {
     let v4 = AT_TIMES_BROADCAST.to_ipv6_compatible().octets();
     let v6 = Ipv6Addr::new(0x0a00, 0x301, 0, 0, 0, 0, 0, random.pick(&[0, 1])).octets();
@@ -222,7 +223,7 @@ fn destination(random: &mut Random) -> Vec<Attribute> {
     nest
 }
 
-/// Changes by another socket between the parts of a listing.
+/// Changes the table over another socket between the parts of a listing.
 pub(crate) fn meanwhile(random: &mut Random, steps: &mut Vec<Step>) {
     for _ in 0..=random.below(4) {
         let requests = (0..=random.below(3)).map(|_| any_request(random, false)).collect();
@@ -237,7 +238,7 @@ pub(crate) fn unprivileged(random: &mut Random, steps: &mut Vec<Step>) {
     steps.push(Step::Privileged(false));
     for _ in 0..=random.below(4) {
         let mut one = any_request(random, false);
-        // The controller needs no privilege.
+        // The controller of generic netlink asks for no privilege.
         if one.to == To::Ipvs {
             one.flags ^= random.pick(&[DUMP, 0]);
             one.command = random.pick(&[one.command, one.command, 0, 1, 4, 8, 9, 11, 14, 15, 18]);

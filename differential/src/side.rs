@@ -1,4 +1,4 @@
-//! One of the two kernels, and its answers.
+//! One of the two kernels: how it takes steps, and its answers.
 
 use std::fmt;
 use std::io;
@@ -29,7 +29,7 @@ pub(crate) enum Answer {
     },
     /// There was nothing to receive.
     Silence,
-    /// A file, and its text.
+    /// A file's name and text.
     Text(String),
 }
 
@@ -42,7 +42,7 @@ impl Answer {
     }
 }
 
-/// Where these are in a message's header.
+/// The offsets of these fields in a message's header.
 const MESSAGE_TYPE: usize = 4;
 const FLAGS: usize = 6;
 
@@ -56,7 +56,8 @@ fn errno(message: &[u8]) -> Option<i32> {
     is_status.then(|| i32::from_ne_bytes(*errno).saturating_neg())
 }
 
-/// The error number that ends the answer to a request: of an acknowledgement, or of a listing.
+/// The error number that ends the answer to a request, in an acknowledgement or at the end of a
+/// listing.
 pub(crate) fn status(message: &[u8]) -> Option<i32> {
     let is_done = u16_at(message, MESSAGE_TYPE) == Some(NLMSG_DONE);
     errno(message).or_else(|| {
@@ -70,7 +71,7 @@ pub(crate) struct Side<T> {
     transport: T,
     other: T,
     family: u16,
-    /// The port of this run: no other has it.
+    /// The port of this run; no other run has it.
     port: u16,
     sequence: u32,
     surroundings: Box<dyn Surroundings>,
@@ -179,8 +180,8 @@ fn split(datagram: &[u8]) -> Vec<Vec<u8>> {
     messages
 }
 
-/// Listed services have no order, and so their parts have none either: they are put into one, with
-/// all in its first part.
+/// Puts all listed services, sorted, into the first part of their listing: the kernel lists them in
+/// no particular order, and fills the parts in that order.
 fn sort_services(answers: &mut Vec<Answer>) {
     let mut services = Vec::new();
     let mut at = None;
@@ -232,7 +233,7 @@ impl fmt::Display for Answer {
     }
 }
 
-/// The number that the kernel's controller gives for the IPVS family.
+/// The number of the IPVS family, as the kernel's controller of generic netlink tells it.
 pub(crate) fn family(transport: &mut impl Transport) -> Result<u16> {
     use crate::request::{Attribute, Request, To};
 

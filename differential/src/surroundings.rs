@@ -1,4 +1,5 @@
-//! What is around a kernel: the privilege of who asks, interfaces, and addresses that come and go.
+//! The surroundings of a kernel: the privilege of the sender, interfaces, and addresses that come
+//! and go.
 
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -7,11 +8,12 @@ use anyhow::{Context as _, Result, ensure};
 use ipvs_netlink::fake::{Interface, Kernel};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
-/// A destination's address that is a broadcast address of the host at times. It is tried with ports
-/// that were never used before alone: what was removed is accepted again for minutes.
+/// A destination's address that is a broadcast address of the host at times. Each run tries it with
+/// a port that was never used before, since the kernel accepts a removed destination again for
+/// minutes.
 pub(crate) const AT_TIMES_BROADCAST: Ipv4Addr = Ipv4Addr::new(10, 0, 3, 1);
 
-/// What a step can change around a kernel.
+/// The surroundings of a kernel that steps can change.
 pub(crate) trait Surroundings {
     /// Lets requests be sent with `CAP_NET_ADMIN` or without.
     fn set_privileged(&self, privileged: bool) -> Result<()>;
@@ -34,7 +36,7 @@ impl Surroundings for Kernel {
     }
 }
 
-/// Those of the real kernel: this thread's capabilities, and the addresses of `lo`.
+/// The real kernel's surroundings: this thread's capabilities, and the addresses of `lo`.
 pub(crate) struct Guest;
 
 impl Surroundings for Guest {
@@ -50,7 +52,7 @@ impl Surroundings for Guest {
     }
 }
 
-/// Makes the interfaces that sync daemons are tried on, and describes them to the fake.
+/// Makes the interfaces that sync daemons are tried on, and describes them for the fake kernel.
 pub(crate) fn make_interfaces() -> Result<Vec<Interface>> {
     for name in ["down0", "bare0", "four0", "small0", "six0", "large0"] {
         ip(&format!("link add {name} type dummy"))?;

@@ -8,14 +8,15 @@ use ipvs_netlink::wire::Command;
 use crate::request::{Request, To};
 use crate::side::{Answer, status};
 
-/// Answers by the request they were to; `None` is none at all.
+/// For each kind of request, how often it was answered with which error number; `None` stands for
+/// no answer.
 #[derive(Default)]
 pub(crate) struct Tally {
     heard: BTreeMap<String, BTreeMap<Option<i32>, u64>>,
 }
 
 impl Tally {
-    /// Counts requests, found by their sequence numbers, with the answers to them.
+    /// Counts requests with their answers, which have the same sequence numbers.
     pub(crate) fn count<'a>(
         &mut self,
         asked: &[(u32, String)],
@@ -26,7 +27,7 @@ impl Tally {
             let Some(sequence) = message.get(8..12).and_then(|it| it.first_chunk()) else {
                 continue;
             };
-            // Whatever was said before, its end counts.
+            // The message that ends the answer has the status.
             let outcome = outcomes.entry(u32::from_ne_bytes(*sequence)).or_insert(0);
             *outcome = status(message).unwrap_or(*outcome);
         }
@@ -37,7 +38,7 @@ impl Tally {
     }
 }
 
-/// What a request is counted as.
+/// The name under which a request is counted.
 pub(crate) fn name(request: &Request) -> String {
     match (request.to, Command::try_from(request.command)) {
         (To::Ipvs, Ok(command)) => format!("{command:?}"),

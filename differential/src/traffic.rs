@@ -1,4 +1,5 @@
-//! Connections through the schedulers of both kernels: the same destinations, one after the other.
+//! Connections through the schedulers of both kernels, which must choose the same destinations in
+//! the same order.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
@@ -11,18 +12,20 @@ use ipvs_netlink::{Destination, DestinationEntry, DestinationKey, Service};
 use crate::random::Random;
 
 const SCHEDULERS: [&str; 7] = ["rr", "wrr", "lc", "wlc", "sed", "nq", "fo"];
-/// Where the destinations listen, all of them at once.
+/// The port of all destinations; one socket listens for them all.
 const PORT: u16 = 5000;
-/// How long a connection may take, and how long to look whether one is taken after all.
+/// How long to wait for a connection that the fake kernel schedules, and for one that it refuses.
 const PATIENCE: Duration = Duration::from_secs(1);
 const IMPATIENCE: Duration = Duration::from_millis(20);
 
-/// The sockets that take the connections, and those that keep their ports from being used again.
+/// The listening socket of the destinations, and the clients' sockets, which keep their ports from
+/// being used again.
 pub(crate) struct Network {
     _listener: TcpListener,
     streams: Vec<TcpStream>,
     sockets: Vec<UdpSocket>,
-    /// A service's port is not used again, so that it meets no connection of before.
+    /// The port of the last service. Each service has another, so that it meets no earlier
+    /// connection.
     port: u16,
 }
 
@@ -36,7 +39,7 @@ impl Network {
         })
     }
 
-    /// Runs connections through a service of both kernels; returns what differed.
+    /// Runs connections through a service of both kernels; returns the story up to a difference.
     pub(crate) fn round(
         &mut self,
         random: &mut Random,
@@ -48,7 +51,7 @@ impl Network {
         self.sockets.clear();
         let kernel = Kernel::on(host.clone());
         let mut fake = kernel.connect()?;
-        // Connections of TCP take a slow guest long.
+        // A slow guest takes long for a TCP connection, so most services are of UDP.
         let tcp = random.once_in(6);
         let at = Ipv4Addr::LOCALHOST;
         let service = if tcp { Service::tcp(at, self.port) } else { Service::udp(at, self.port) };
@@ -88,7 +91,7 @@ impl Network {
 
     fn connect(&mut self, tcp: bool, patience: Duration) {
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        // Where no destination is, the kernel is silent.
+        // The kernel does not answer a connection that no destination takes.
         if tcp {
             self.streams.extend(TcpStream::connect_timeout(&to, patience));
         } else if let Ok(socket) = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)) {

@@ -1,4 +1,5 @@
-//! Any bytes for a kernel's answer: they are read or refused, and what was read can be written.
+//! Any bytes as a kernel's answer: they are decoded or refused, and a decoded value can be encoded
+//! again.
 #![no_main]
 
 use std::io;
@@ -35,7 +36,7 @@ fn message(command: Command, bytes: &[u8]) {
     if let Some(service) = &message.service
         && let Ok(entry) = ServiceEntry::try_from(service)
     {
-        // What was read can be written back as it is.
+        // A service that was read can be written back unchanged.
         let message = Operation::UpdateService(entry.service).message();
         let mut bytes = vec![0; message.buffer_len()];
         message.emit(&mut bytes);
@@ -70,14 +71,16 @@ fn answer(selector: u8, bytes: &[u8]) {
     }
 }
 
-/// Finds the family, and then answers every request with the same bytes, once.
+/// A kernel that tells the family's number, and answers each later request with the same bytes,
+/// once.
 struct Kernel {
     answer: Vec<u8>,
     sent: u32,
     given: bool,
 }
 
-/// The controller's answer to the first request: `CTRL_ATTR_FAMILY_ID` 0x20, and that all is well.
+/// The answer of generic netlink's controller to the first request: `CTRL_ATTR_FAMILY_ID` 0x20, and
+/// an acknowledgement.
 const FAMILY: [[u8; 4]; 12] = [
     28_u32.to_ne_bytes(),
     halves(GENL_ID_CTRL, 0),

@@ -1,4 +1,5 @@
-//! Any bytes for a file of procfs: each line is read or told by its number, and nothing is lost.
+//! Any bytes as a file of procfs: each line is an entry or an error with the line's number, and
+//! none is lost.
 #![no_main]
 
 use std::io::Cursor;
@@ -7,7 +8,7 @@ use ipvs_netlink::proc::{Connections, StatsPerCpu, Status};
 use ipvs_netlink::{DestinationKey, ServiceKey};
 use libfuzzer_sys::fuzz_target;
 
-/// Chance alone would hardly ever write one.
+/// The headings of the files: chance alone would hardly ever write one.
 const HEADINGS: [&str; 3] = [
     "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n",
     "CPU    Conns  Packets  Packets            Bytes            Bytes\n",
@@ -53,12 +54,12 @@ fn connections(bytes: &[u8]) {
             }
         }
     }
-    // Every line is an entry or an error, but for the heading and where that is broken.
+    // Every line but the heading is an entry or an error, unless the heading is broken.
     if last != 1 {
         assert_eq!(read.len() + broken + 1, lines);
     }
     let Some(first) = read.first() else { return };
-    // Filters take nothing away that they should not.
+    // The filters leave all entries of the service and the destination.
     let service = ServiceKey::address(
         first.protocol,
         first.virtual_address.ip(),

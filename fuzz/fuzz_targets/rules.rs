@@ -1,4 +1,5 @@
-//! Any text for a rules file: it is read or refused, and what was read can be written.
+//! Any text as a rules file: it is parsed or refused, and parsed rules can be printed and parsed
+//! again.
 #![no_main]
 
 use ipvs_netlink::Ruleset;
