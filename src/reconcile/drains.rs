@@ -1,4 +1,4 @@
-//! Destinations that drain: from the lowered weight to the removal, or back.
+//! Draining destinations: from the lowered weight to the removal, or to the return of the weight.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -28,7 +28,7 @@ impl Reconciler {
         all.filter(|drain| drain.ends().is_some()).count()
     }
 
-    /// Goes on with the drains that began before a restart.
+    /// Resumes drains that began before a restart.
     pub(crate) fn resume(
         &mut self,
         drains: impl IntoIterator<Item = (ServiceKey, DestinationKey, Drain)>,
@@ -40,19 +40,20 @@ impl Reconciler {
         }
     }
 
-    /// When connections are to be counted next: after the interval, or at an earlier deadline.
+    /// The time at which connections are to be counted next: after the interval, or at an earlier
+    /// deadline.
     pub(crate) fn next_count(&self) -> Option<Duration> {
         let drains = self.drains.values().flat_map(BTreeMap::values);
         let mut deadlines = drains.filter_map(Drain::ends).peekable();
         deadlines.peek()?;
         let Some(counted) = self.counted else { return Some(Duration::ZERO) };
         let by_interval = counted.saturating_add(self.policy.draining.counting_interval());
-        // Past its deadline a destination was counted already, and is counted again after the
+        // A destination past its deadline was counted already, and is counted again after the
         // interval.
         Some(deadlines.filter(|deadline| *deadline > counted).fold(by_interval, Duration::min))
     }
 
-    /// Begins the drains of these changes, and goes on with those that have begun.
+    /// Begins the drains of these changes; those that have begun already go on.
     pub(super) fn begin_drains<'a>(
         &mut self,
         changes: impl Iterator<Item = &'a Change>,
@@ -75,8 +76,8 @@ impl Reconciler {
         }
     }
 
-    /// The change that should lower a destination has failed: if it has weight 0 later, others have
-    /// set it.
+    /// Records that the change that should lower a destination has failed: if the destination has
+    /// weight 0 later, others have set it.
     pub(super) fn has_not_lowered(&mut self, service: ServiceKey, destination: DestinationKey) {
         let drains = self.drains.get_mut(&service);
         if let Some(drain) = drains.and_then(|drains| drains.get_mut(&destination)) {
@@ -84,7 +85,7 @@ impl Reconciler {
         }
     }
 
-    /// Keeps, suspends or ends each drain of a service, as its planned changes ask.
+    /// Keeps, suspends or ends each drain of a service, as the service's planned changes require.
     pub(super) fn keep_drains(&mut self, service: ServiceKey, changes: &[Change]) {
         let Some(mut drains) = self.drains.remove(&service) else { return };
         let mut removed = BTreeSet::new();
@@ -108,7 +109,7 @@ impl Reconciler {
             if removed.contains(key) {
                 return true;
             }
-            // Only the plan that follows a count uses it.
+            // A count serves only the plan that follows it.
             let counted = drain.counted.take();
             let wanted = wanted.and_then(|rules| rules.destination(*key));
             let known = known.and_then(|rules| rules.destination(*key));
@@ -185,8 +186,8 @@ impl Reconciler {
     }
 
     /// Takes the counts of connections from a listing. Tells whether the service is to be read
-    /// again since the listing lacks a destination: one in several parts can lack entries that are
-    /// there.
+    /// again, since the listing lacks a destination: a listing in several parts can lack entries
+    /// that exist.
     pub(super) fn count(&mut self, service: ServiceKey, listing: &Listing, now: Duration) -> bool {
         let Some(drains) = self.drains.get_mut(&service) else { return false };
         let known = self.known.service(service);

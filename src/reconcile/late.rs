@@ -2,9 +2,9 @@
 //!
 //! The kernel makes the whole table of `mh`, 4,093 places, anew with every destination that is
 //! added. A new service with several destinations is therefore added without its scheduler, and
-//! gets it last, so that the table is made once. Where others take one change of the service, this
-//! takes up to three (add, update, and remove if the scheduler is not available), so it is done
-//! only where the policy allows all three.
+//! gets it last, so that the table is made once. Such a service takes up to three changes instead
+//! of one (adding it, updating it, and removing it if the scheduler is not available), and needs a
+//! policy that allows all three.
 
 use std::borrow::Cow;
 
@@ -63,8 +63,9 @@ impl Reconciler {
         (with, losses + added)
     }
 
-    /// Counts the two writes of a new service whose scheduler is late as one change, once it has
-    /// its scheduler. Tells whether the caller has nothing more to count.
+    /// Counts the two writes of a new service with a late scheduler as one change, once the service
+    /// has its scheduler. Tells whether the change was such a write, which the caller must not
+    /// count.
     pub(super) fn is_step_of_late_scheduler(&mut self, change: &Change) -> bool {
         let key = change.service();
         match change {
@@ -127,15 +128,15 @@ impl Reconciler {
             && wanted().is_some_and(|wanted| wanted.scheduler != Scheduler::Unbound)
     }
 
-    /// The removal of a service that could not get its late scheduler, so that nothing is left half
-    /// made. The service is then planned anew and added with its scheduler, and that error is
-    /// reported.
+    /// The removal of a service that could not get its late scheduler, so that no service is left
+    /// half made. The service is then planned anew and added with its scheduler, and the error of
+    /// that addition is reported.
     pub(super) fn removal_of_half_made(&mut self, key: ServiceKey) -> Option<Change> {
         self.unbound.get(&key)?;
         let service = self.known.service(key).map(|rules| *rules.service());
         let Some(service) = service.filter(|service| service.scheduler == Scheduler::Unbound)
         else {
-            // Others have removed it, or given it a scheduler.
+            // Others have removed the service, or given it a scheduler.
             self.unbound.remove(&key);
             return None;
         };

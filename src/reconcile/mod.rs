@@ -1,14 +1,14 @@
 //! The reconciler: what to read and what to write next, so that a table becomes as wanted.
 //!
 //! A value without I/O and without a clock of its own. A driver asks [`Reconciler::next`] for a
-//! step, takes it, and tells [`read`](Reconciler::read) what was read or
-//! [`wrote`](Reconciler::wrote) what came of each change. Times are durations since the driver's
-//! start. A driver may stop after any step: a write whose outcomes it did not tell is of unknown
+//! step, takes it, and hands the listing to [`read`](Reconciler::read) or the outcome of each
+//! change to [`wrote`](Reconciler::wrote). Times are durations since the driver's start. A driver
+//! may stop after any step: changes whose outcomes it did not hand over count as of unknown
 //! outcome.
 //!
-//! It keeps these rules, whatever others do to the table between two steps:
+//! The reconciler keeps these rules, whatever others do to the table between two steps:
 //!
-//! - A service counts as it was last read, with the writes that were acknowledged since.
+//! - A service is taken to be as it was last read, with the writes that were acknowledged since.
 //! - Nothing is taken away before the final results of all gains are known; a gain that failed for
 //!   a passing reason is tried again first.
 //! - Every difference that stays is reported as failed, left or draining.
@@ -65,12 +65,12 @@ pub(crate) struct Reconciler {
     wanted: Ruleset,
     known: Ruleset,
     mode: Mode,
-    /// Nothing is known of the table.
+    /// Whether nothing is known of the table.
     unread: bool,
     /// The services that others may have changed since they were read.
     doubtful: BTreeSet<ServiceKey>,
     purpose: Purpose,
-    /// The services that may not be as wanted.
+    /// The services that may differ from the wanted ones, and are planned next.
     dirty: BTreeSet<ServiceKey>,
     queues: Vec<Queue>,
     flight: Option<Flight>,
@@ -78,12 +78,13 @@ pub(crate) struct Reconciler {
     touched: BTreeSet<ServiceKey>,
     /// The service that was written to last.
     last_touched: Option<ServiceKey>,
-    /// The services that were not read back as written, as they were read; they are read a second
-    /// time.
+    /// The services that were read back other than written, with the value that was read. They are
+    /// read a second time.
     looked_once: BTreeMap<ServiceKey, Option<Arc<ServiceRules>>>,
     troubles: BTreeMap<ServiceKey, Trouble>,
-    /// The values of services and destinations that were not read back as written; `None` once the
-    /// value is to be tried again. These subjects are read back after each write.
+    /// The services and destinations that were read back other than written, with the value that
+    /// was read; `None` once the wanted value is to be tried again. They are read back after each
+    /// write.
     read_back: BTreeMap<Subject, Option<ReadBack>>,
     /// New services that have no scheduler yet, and how many of their destinations were added.
     unbound: BTreeMap<ServiceKey, usize>,
@@ -102,12 +103,12 @@ pub(crate) struct Reconciler {
     /// The losses that are withheld.
     withheld_losses: Lost,
     guard: Guard,
-    /// Whether a service known to be there was found gone in this pass.
+    /// Whether a service of the known table was found gone in this pass.
     lost_a_service: bool,
     tally: Tally,
 }
 
-/// A service, or a destination of it.
+/// A service, or one of its destinations.
 pub(crate) type Subject = (ServiceKey, Option<DestinationKey>);
 
 /// The value that a subject had when it was read.
@@ -125,17 +126,17 @@ struct Mode {
     remembers: bool,
     /// Whether what was written is read back.
     verifies: bool,
-    /// Whether all that is wanted is known, so that everything else may be removed.
+    /// Whether the wanted rules are complete, so that everything else may be removed.
     all_known: bool,
 }
 
-/// Whether planned losses are held against [`Policy::at_most`].
+/// Whether planned losses are checked against [`Policy::at_most`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Guard {
     Up,
-    /// They were already, or need not be.
+    /// They were checked already, or need no check.
     Down,
-    /// They are confirmed: not in the next pass.
+    /// They are confirmed, and the next pass does not check them.
     Confirmed,
 }
 
@@ -144,14 +145,14 @@ enum Guard {
 enum Purpose {
     /// Others have changed them, or an outcome is unknown.
     Doubt,
-    /// To compare with what was written.
+    /// They are compared with what was written.
     Verification,
-    /// To count the connections of draining destinations.
+    /// The connections of their draining destinations are counted.
     Count,
 }
 
 impl Reconciler {
-    /// Carries out a plan, without what its policy withholds.
+    /// A reconciler that carries out a plan, without the losses that the policy withholds.
     pub(crate) fn for_plan(parts: PlanParts, now: Duration) -> Self {
         let PlanParts { changes, losses, deferred, left, excess, actual, wanted, policy } = parts;
         let mode = Mode { remembers: false, verifies: policy.verify, all_known: true };
@@ -170,7 +171,8 @@ impl Reconciler {
         this
     }
 
-    /// Keeps a table as wanted: nothing is known and nothing wanted yet.
+    /// A reconciler that keeps a table as wanted. It knows nothing of the table and wants nothing
+    /// yet.
     pub(crate) fn for_table(policy: Policy) -> Self {
         Self::new(policy, Mode { remembers: true, verifies: false, all_known: false })
     }
@@ -208,7 +210,7 @@ impl Reconciler {
         }
     }
 
-    /// Begins another pass, which goes on where the last one stopped.
+    /// Begins another pass, which resumes where the last one stopped.
     pub(crate) fn begin(&mut self) {
         // If the last pass was dropped before it made the confirmed losses, the confirmation holds
         // for this one.
@@ -254,8 +256,7 @@ impl Reconciler {
             }
             let count = self.next_count();
             if self.guard == Guard::Confirmed && count.is_none_or(|at| at > now) {
-                // Nothing was withheld. The confirmation is used up, and later losses need their
-                // own.
+                // Nothing was withheld. The confirmation is used up, and later losses need another.
                 self.guard = Guard::Up;
             }
             let Some(at) = count else { return Step::Settled };
@@ -290,7 +291,7 @@ impl Reconciler {
     }
 
     /// Changes the wanted rules of a service. If `change` returns `true`, the service is planned
-    /// anew, and what had failed of it is tried again.
+    /// anew, and its failed changes are tried again.
     pub(crate) fn want<E>(
         &mut self,
         key: ServiceKey,
@@ -308,7 +309,7 @@ impl Reconciler {
         self.forget_read_back(key);
     }
 
-    /// Forgets the values that a service and its destinations were read back with.
+    /// Forgets the values with which a service and its destinations were read back.
     fn forget_read_back(&mut self, key: ServiceKey) {
         let of_it = self.read_back.range((key, None)..).take_while(|((it, _), _)| *it == key);
         let subjects: Vec<_> = of_it.map(|(subject, _)| *subject).collect();
@@ -337,16 +338,16 @@ impl Reconciler {
         self.guard = Guard::Confirmed;
     }
 
-    /// Reads the whole table before anything else, and tries again what failed.
+    /// Has the next step read the whole table, and the failed changes tried again.
     pub(crate) fn reread(&mut self) {
         self.retry();
         self.unread = true;
     }
 
-    /// Tries again what failed.
+    /// Has the failed changes tried again.
     pub(crate) fn retry(&mut self) {
         for key in self.failed.keys() {
-            // Changes of unknown outcome may yet be found made.
+            // A later reading may yet show that changes of unknown outcome were made.
             if let Some(Trouble { unknown, .. }) = self.troubles.remove(key)
                 && !unknown.is_empty()
             {
@@ -362,8 +363,8 @@ impl Reconciler {
         self.purpose = Purpose::Doubt;
     }
 
-    /// Forgets the table, since the module was unloaded meanwhile and the kernel has a new one.
-    /// Tells whether the table can be read anew: a plan does not know all of it.
+    /// Forgets the table, since the module was unloaded meanwhile and the kernel has a new table.
+    /// Tells whether the table can be read anew: a plan knows only a part of it.
     pub(crate) fn table_lost(&mut self) -> bool {
         self.unread |= self.mode.remembers;
         self.unread
@@ -377,7 +378,7 @@ impl Reconciler {
         &self.wanted
     }
 
-    /// The known part of the table; `None` until it was read.
+    /// The known part of the table; `None` before the first reading.
     pub(crate) fn known(&self) -> Option<&Ruleset> {
         (!self.unread).then_some(&self.known)
     }
@@ -392,7 +393,7 @@ impl Reconciler {
         self.failed.values().flatten()
     }
 
-    /// Whether anything of a service has failed.
+    /// Whether a change of a service has failed.
     pub(crate) fn has_failed(&self, service: &ServiceKey) -> bool {
         self.failed.contains_key(service)
     }

@@ -1,4 +1,4 @@
-//! Planning: the services that may not be as wanted.
+//! Planning the services that may differ from the wanted ones.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::ruleset::planner::{Planned, Planner};
 use crate::ruleset::{Allowed, Change, Excess, Lost, add_losses};
 
 impl Reconciler {
-    /// Plans for the services that may not be as wanted.
+    /// Plans changes of the services that may differ from the wanted ones.
     pub(super) fn plan(&mut self, now: Duration) {
         let keys = std::mem::take(&mut self.dirty);
         for queue in &mut self.queues {
@@ -20,7 +20,7 @@ impl Reconciler {
         let policy = Arc::clone(&self.policy);
         let new = || Planner::new(&policy).all_known(self.mode.all_known);
         let mut plain = new();
-        // The services that have a past are planned one by one.
+        // Services with a past are planned one by one.
         let mut others = Vec::new();
         for key in &keys {
             let trouble = self.troubles.get(key);
@@ -97,8 +97,8 @@ impl Reconciler {
         true
     }
 
-    /// Whether a loss was counted when its drain began. The loss of a service was, if all of its
-    /// destinations had begun to drain.
+    /// Whether a loss was counted when its drain began. The loss of a service was counted if all of
+    /// its destinations had begun to drain.
     fn was_counted(&self, service: &ServiceKey, destination: Option<DestinationKey>) -> bool {
         let Some(drains) = self.drains.get(service) else { return false };
         let drains =
@@ -112,7 +112,7 @@ impl Reconciler {
         }
     }
 
-    /// Of the planned changes of a service with a past, those that are made now.
+    /// The planned changes of a service with a past that are to be made now.
     fn with_past(
         &mut self,
         key: ServiceKey,
@@ -159,7 +159,7 @@ impl Reconciler {
         planned
     }
 
-    /// Of a withheld service, goes on with the drains that have begun, and with nothing else.
+    /// Keeps nothing of a withheld service's planned changes but the drains that have begun.
     fn keep_what_drains(&self, key: ServiceKey, planned: &mut Planned) {
         planned.changes.clear();
         let known = self.known.service(key);
@@ -188,7 +188,7 @@ impl Reconciler {
         }
     }
 
-    /// Records services as they are before they change, where the policy asks for it.
+    /// Records services as they are before they change, if the policy asks for details.
     fn keep_before(&mut self, changes: &[Change]) {
         if !self.policy.detailed {
             return;

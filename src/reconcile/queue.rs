@@ -9,12 +9,12 @@ use crate::ruleset::Change;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Queue {
     pub(super) changes: Vec<Change>,
-    /// The index from which on changes take something away.
+    /// The index of the first change that takes something away.
     pub(super) losses: usize,
-    /// Changes of services for after their drains; they are planned again then.
+    /// Changes of services that wait for the end of drains; they are planned again then.
     pub(super) deferred: Vec<Change>,
     pub(super) gains_are_sent: bool,
-    /// The services that are to be planned anew: their other changes are not made.
+    /// The services that are to be planned anew; their changes in this queue are not made any more.
     pub(super) skipped: BTreeSet<ServiceKey>,
 }
 
@@ -39,7 +39,7 @@ impl Queue {
         })
     }
 
-    /// Drops all changes but the deferred ones of these services; tells whether any is left.
+    /// Drops all changes but the deferred ones of these services; tells whether a change is left.
     pub(super) fn end(&mut self, troubled: &BTreeSet<ServiceKey>) -> bool {
         (self.changes, self.losses) = (Vec::new(), 0);
         self.deferred.retain(|change| troubled.contains(&change.service()));

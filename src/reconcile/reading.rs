@@ -9,7 +9,8 @@ use crate::model::{Destination, DestinationKey, ServiceKey};
 use crate::ruleset::past::{Drain, Failure, Refusal};
 use crate::ruleset::{Allowed, Change, ConnectionCounts, Ruleset, ServiceRules};
 
-/// Services as they were read. A service that was asked for and is not in the listing is missing.
+/// Services as they were read. A service that was asked for and that the listing lacks does not
+/// exist.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Listing {
     pub(crate) rules: Ruleset,
@@ -27,12 +28,14 @@ impl Reconciler {
             self.doubtful.contains(key) || drains.values().all(|drain| drain.ends().is_none())
         };
         if self.purpose == Purpose::Count && self.drains.iter().all(is_counted) {
-            // A count that takes longer than the interval is followed by a rest all the same.
+            // The interval begins at the end of the count, so that a rest follows even a count that
+            // takes longer than the interval.
             self.counted = Some(now);
         }
         for key in std::mem::take(&mut self.doubtful) {
-            // A listing can lack entries that are there, so a difference is looked at twice. The
-            // drains of a service need two listings without a destination in any case.
+            // A listing can lack entries that exist. A service that is read back other than wanted
+            // is therefore read twice. Not so a service with drains: they need two listings without
+            // a destination in any case.
             let seems_to_differ = listing.rules.service(key) != self.wanted.service(key);
             if self.purpose == Purpose::Verification
                 && seems_to_differ
@@ -65,7 +68,7 @@ impl Reconciler {
         let keys = self.known.keys().chain(self.wanted.keys()).chain(before.keys());
         let keys = keys.chain(self.drains.keys().copied());
         let keys: std::collections::BTreeSet<_> = keys.collect();
-        // Whatever is not as wanted is planned anew.
+        // All services that differ from the wanted ones are planned anew.
         self.queues.clear();
         let read = std::mem::take(&mut self.known);
         self.known = before;
@@ -91,7 +94,7 @@ impl Reconciler {
         self.purpose = Purpose::Doubt;
     }
 
-    /// Marks a service for planning where it is not as wanted.
+    /// Marks a service for planning if it differs from the wanted one.
     fn compared(&mut self, key: ServiceKey) {
         let is_as_wanted = self.known.service(key) == self.wanted.service(key);
         if is_as_wanted && !self.drains.contains_key(&key) && !self.unbound.contains_key(&key) {
@@ -109,7 +112,7 @@ impl Reconciler {
         self.dirty.insert(key);
     }
 
-    /// Counts the changes of unknown outcome that are found to be made.
+    /// Counts the changes of unknown outcome that a reading shows as made.
     fn count_unknown(&mut self, key: ServiceKey) {
         let Some(trouble) = self.troubles.get_mut(&key) else { return };
         for change in std::mem::take(&mut trouble.unknown) {
@@ -120,7 +123,7 @@ impl Reconciler {
     }
 
     /// Records values that are read back other than written. If the same value is read twice, the
-    /// kernel does not keep the wanted one, and is not asked again.
+    /// kernel does not keep the wanted one, which is then not written again.
     fn compare(&mut self, key: ServiceKey, read: Option<&ServiceRules>) {
         let Some(wanted) = self.wanted.share(key) else { return };
         let Some(read) = read.filter(|read| *read != &*wanted) else {
@@ -133,7 +136,8 @@ impl Reconciler {
             && !self.troubles.contains_key(&key);
         let believed = if was_planned { Some(Arc::clone(&wanted)) } else { self.known.share(key) };
         let Some(believed) = believed else { return };
-        // A value from before the write: it was not written, or others have taken it back.
+        // The service before the write. A value that is read back as it was then was not written,
+        // or others have taken it back.
         let before = self.known.share(key).filter(|_| was_planned);
         let is_as_before = |destination: DestinationKey| {
             let before = before.as_ref().and_then(|before| before.destination(destination));
@@ -166,8 +170,8 @@ impl Reconciler {
         }
     }
 
-    /// A destination as it was read, with the wanted value of each field that the policy does not
-    /// write.
+    /// A destination as it was read, but with the wanted value in each field that the policy leaves
+    /// to others.
     fn as_written(&self, read: &Destination, wanted: &Destination) -> Destination {
         let allows = |change| self.policy.allowed.contains(change);
         let with = if allows(Allowed::UPDATE_DESTINATIONS) { read } else { wanted };
@@ -183,7 +187,7 @@ impl Reconciler {
     }
 }
 
-/// Whether a service is as the change would make it.
+/// Whether a service is as the change makes it.
 fn is_made(change: &Change, rules: Option<&ServiceRules>) -> bool {
     let destination = |key| rules.and_then(|rules| rules.destination(key)).copied();
     match *change {

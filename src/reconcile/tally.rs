@@ -9,18 +9,19 @@ use crate::ruleset::{Change, ConnectionCounts, Ruleset};
 /// What the reconciler has done so far.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Tally {
-    /// How many changes were made.
+    /// The number of changes that were made.
     pub(crate) changed: usize,
-    /// How often services that others had changed were planned again.
+    /// The number of rounds in which services that others had changed were planned again.
     pub(crate) rounds: usize,
-    /// How many drains ended, by how they ended.
+    /// The numbers of drains that ended, by the way they ended.
     pub(crate) ends: BTreeMap<DrainEnd, usize>,
-    /// The services that were to be changed, as they were before, and all of their keys.
+    /// The services that were to be changed, as they were before; and the keys of all of them, new
+    /// ones included.
     pub(crate) before: Ruleset,
     pub(crate) touched: BTreeSet<ServiceKey>,
-    /// The changes that were made, where the policy asks for them.
+    /// The changes that were made, if the policy asks for details.
     pub(crate) made: Vec<Change>,
-    /// The drains that ended, where the policy asks for them.
+    /// The drains that ended, if the policy asks for details.
     pub(crate) ended: Vec<EndedDrain>,
 }
 
@@ -30,11 +31,11 @@ pub(crate) struct Tally {
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum DrainEnd {
-    /// The destination had no connection left that is waited for, and was removed.
+    /// The destination was removed when it had no connection left that the drain waits for.
     Idle,
-    /// The deadline had passed, and the destination was removed with the connections it had.
+    /// The destination was removed after the deadline, together with its last connections.
     Deadline,
-    /// The destination is wanted again, or stays since the policy does not allow to remove it.
+    /// The destination is wanted again, or stays since the policy does not allow its removal.
     WantedAgain,
     /// Somebody else has removed it.
     Gone,
@@ -49,14 +50,14 @@ pub struct EndedDrain {
     pub service: ServiceKey,
     /// The destination.
     pub destination: DestinationKey,
-    /// How it ended.
+    /// How the drain ended.
     pub end: DrainEnd,
-    /// The connections it had when they were counted last; `None` where they never were.
+    /// The destination's connections at the last count; `None` if they were never counted.
     pub connections: Option<ConnectionCounts>,
 }
 
 impl DrainEnd {
-    /// How a drain ends by the removal of its destination.
+    /// The end of a drain whose destination was removed.
     pub(super) fn of(drain: &Drain) -> Self {
         match drain.counted {
             Some(count) if count.is_idle => Self::Idle,

@@ -1,4 +1,4 @@
-//! Handing out the changes to be made, and taking in their outcomes.
+//! Handing out the changes that are to be made, and taking in their outcomes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,19 +14,19 @@ use crate::ruleset::past::{Failure, Refusal};
 pub(crate) enum Outcome {
     /// The kernel acknowledged it.
     Done,
-    /// The service or destination that was to be added is there already.
+    /// The service or destination that was to be added existed already.
     Exists,
-    /// The service was not there.
+    /// The service did not exist.
     ServiceMissing,
-    /// The service was there, the destination was not.
+    /// The service existed, but not the destination.
     DestinationMissing,
-    /// The kernel refused it for a reason that passes, such as want of memory.
+    /// The kernel refused it for a passing reason, such as want of memory.
     RefusedForNow,
-    /// The kernel refused it for a reason that stays.
+    /// The kernel refused it for a lasting reason.
     Refused,
     /// The kernel has not seen it.
     NotSent,
-    /// Whether the kernel made it is not known.
+    /// It is not known whether the kernel made it.
     Unknown,
 }
 
@@ -46,8 +46,8 @@ impl Reconciler {
         has(Flight::Gains).or_else(|| has(Flight::Losses))
     }
 
-    /// Hands out a flight. A drain begins when the weight of its destination is lowered and not
-    /// when that is planned, since the replacement may yet be refused.
+    /// Hands out a flight. A drain begins when the weight of its destination is lowered, not when
+    /// the lowering is planned: the replacement may yet be refused.
     pub(super) fn take_off(&mut self, flight: Flight, now: Duration) {
         self.flight = Some(flight);
         if flight == Flight::Losses {
@@ -69,18 +69,18 @@ impl Reconciler {
         }
         deferred.retain(|change| change.destination().is_none());
         deferred.shrink_to_fit();
-        // Those of weight 0 have nothing to wait for.
+        // The drain of a destination that has weight 0 already begins at once.
         self.begin_drains(changes.iter().filter(|change| change.is_noop()), now);
         let (changes, losses) = self.with_late_schedulers(changes, losses);
         let (gains_are_sent, skipped) = (false, BTreeSet::new());
         self.queues.push(Queue { changes, losses, deferred, gains_are_sent, skipped });
     }
 
-    /// Gives up all changes that are not made yet, and notes this reason for each.
+    /// Gives up all changes that are not made yet, and records this failure for each.
     pub(crate) fn abandon(&mut self, failure: Failure, now: Duration) {
         self.land_flight();
-        // A service that was read back other than written counts as different without a second
-        // look.
+        // A service that was read back other than written counts as different, without a second
+        // reading.
         for (key, seen) in std::mem::take(&mut self.looked_once) {
             self.known.replace(key, seen);
             self.doubtful.remove(&key);
@@ -124,7 +124,7 @@ impl Reconciler {
     }
 
     /// Takes the outcome of each of the [`changes`](Self::changes), in their order. A change
-    /// without one is of unknown outcome.
+    /// without an outcome counts as of unknown outcome.
     pub(crate) fn wrote(&mut self, outcomes: &[Outcome]) {
         let Some(flight) = self.flight.take() else { return };
         let mut queues = std::mem::take(&mut self.queues);
@@ -142,7 +142,7 @@ impl Reconciler {
         match flight {
             Flight::Gains => queues.iter_mut().for_each(|queue| queue.gains_are_sent = true),
             Flight::Losses => {
-                // Deferred changes are only of use to report a service whose drains have failed.
+                // Deferred changes serve only to report a service whose drains have failed.
                 queues.retain_mut(|queue| queue.end(&troubled));
             }
         }
@@ -152,7 +152,7 @@ impl Reconciler {
         self.queues = queues;
     }
 
-    /// Gives up a flight whose driver was dropped before it told the outcomes.
+    /// Gives up a flight whose driver was dropped before it handed over the outcomes.
     pub(super) fn land_flight(&mut self) {
         self.wrote(&[]);
     }
@@ -164,7 +164,8 @@ impl Reconciler {
             self.touched.insert(key);
         }
         let trouble = if self.troubles.is_empty() { None } else { self.troubles.get_mut(&key) };
-        // A drained destination is planned again once it is removed.
+        // A service with drains is planned again once a drained destination is removed, and must be
+        // known then.
         if self.mode.remembers || trouble.is_some() || self.drains.contains_key(&key) {
             self.known.record(change);
         }
@@ -174,7 +175,7 @@ impl Reconciler {
         self.count_made(change);
     }
 
-    /// Counts a change that was made, and ends the drain that it completes.
+    /// Counts a change that was made, and ends the drain that the change completes.
     pub(super) fn count_made(&mut self, change: &Change) {
         if self.is_step_of_late_scheduler(change) {
             return;
@@ -188,7 +189,7 @@ impl Reconciler {
         }
         let key = change.service();
         match change {
-            // The fallback option that the drain needed goes now.
+            // The service is planned again: the fallback option that the drain needed can go now.
             Change::RemoveDestination(_, d) if self.end_drain(key, d.key, DrainEnd::of) => {
                 self.dirty.insert(key);
             }
@@ -214,7 +215,7 @@ impl Reconciler {
             Outcome::Exists | Outcome::DestinationMissing => last(Failure::Conflict),
             Outcome::ServiceMissing => {
                 last(Failure::Conflict);
-                // All others may be gone, too.
+                // All other services may be gone, too.
                 if self.mode.remembers && was_known && !self.lost_a_service {
                     self.lost_a_service = true;
                     self.unread = true;

@@ -1,4 +1,5 @@
-//! What was reached in a universe, so that a test sees that nothing is left out.
+//! The kinds of outcomes, ends and steps that a universe has reached, so that the test fails if one
+//! never occurs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +8,7 @@ use super::super::{DrainEnd, EndedDrain, Outcome, Reconciler, Step};
 use crate::ruleset::Reason;
 use crate::ruleset::past::Failure;
 
-/// How often each kind of thing was seen.
+/// How often each kind was seen.
 #[derive(Debug, Default)]
 pub(super) struct Coverage(BTreeMap<&'static str, u64>);
 
@@ -97,7 +98,7 @@ impl Coverage {
         }
     }
 
-    /// What a report has at the end of an apply or a pass.
+    /// Counts the contents of a report at the end of an apply or a pass.
     pub(super) fn report(&mut self, reconciler: &mut Reconciler) {
         for (_, failure) in reconciler.failed() {
             self.count(match failure {

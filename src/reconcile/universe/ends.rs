@@ -1,4 +1,4 @@
-//! The end of an apply or a pass: every difference is said, once.
+//! The end of an apply or a pass: the report tells every difference, once.
 
 use std::fmt;
 
@@ -8,7 +8,8 @@ use super::table::{Place, SERVICES, Table, Vip, destination_key, service_key, se
 use super::world::Setting;
 use crate::ruleset::{Allowed, Change, Difference, Left, Reason};
 
-/// What of a service (without a number) or of a destination is not as wanted.
+/// An aspect in which a destination, or a service (without a destination's number), differs from
+/// the wanted one.
 type Subject = (usize, Option<usize>, Aspect);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,13 +19,13 @@ enum Aspect {
     Weight,
 }
 
-/// Something that a report says, and the differences that it may be about.
+/// A statement of a report, and the differences that it may be about.
 struct Statement {
     text: String,
     about: Vec<Subject>,
 }
 
-/// What an apply or a pass reports at its end.
+/// The report of an apply or a pass at its end.
 pub(super) struct Said {
     /// The changes that failed.
     pub(super) failed: Vec<Change>,
@@ -50,14 +51,14 @@ impl From<&mut Reconciler> for Said {
 }
 
 impl Judge {
-    /// Whether a report says all and nothing else.
+    /// Checks that a report tells all differences and nothing else.
     pub(super) fn end(&self, said: &Said, wanted: &Table, setting: &Setting) -> Verdict {
         let differences = self.differences(&said.draining, wanted, setting);
         let statements = self.statements(said, wanted, setting)?;
         for difference in &differences {
             let by = statements.iter().filter(|by| by.about.contains(difference));
             let by: Vec<_> = by.map(|by| by.text.as_str()).collect();
-            // The removal of a service is told by each of its destinations that drain.
+            // Each draining destination of an unwanted service tells of the service's removal.
             let is_service = matches!(difference, (_, None, Aspect::Existence));
             let is_drained = is_service && by.iter().all(|text| text.starts_with(DRAINING));
             if by.is_empty() || by.len() > 1 && !is_drained {
@@ -65,20 +66,20 @@ impl Judge {
             }
         }
         match statements.iter().find(|s| !s.about.iter().any(|about| differences.contains(about))) {
-            Some(Statement { text, .. }) => Err(format!("{text}, which is no difference")),
+            Some(Statement { text, .. }) => Err(format!("{text:?} tells of no difference")),
             None => Ok(()),
         }
     }
 
-    /// Whether all that is not as wanted is told where the driver goes no further.
+    /// Checks that a report tells all differences when the driver goes no further.
     pub(super) fn is_told(&self, said: &Said, wanted: &Table, setting: &Setting) -> Verdict {
         let statements = self.statements(said, wanted, setting)?;
         let differences = self.differences(&said.draining, wanted, setting);
         let is_told = |it: &Subject| statements.iter().any(|by| by.about.contains(it));
-        // A service that is missing says so of its destinations.
+        // A statement on the existence of a service covers its destinations.
         let is_untold = |it: &&Subject| !is_told(it) && !is_told(&(it.0, None, Aspect::Existence));
         match differences.iter().find(is_untold) {
-            Some(difference) => Err(format!("{difference:?} is told by nothing")),
+            Some(difference) => Err(format!("{difference:?} is not told")),
             None => Ok(()),
         }
     }
@@ -86,7 +87,7 @@ impl Judge {
     fn differences(&self, draining: &[Place], wanted: &Table, setting: &Setting) -> Vec<Subject> {
         let mut differences = Vec::new();
         for service in 0..SERVICES {
-            // A drain may need the fallback option, which goes after it.
+            // A drain may need the fallback option, which is taken back after the drain.
             let drains = draining.iter().any(|place| place.0 == service);
             let is_wanted = |known: Vip, wanted: Vip| {
                 known.scheduler == wanted.scheduler
@@ -152,7 +153,7 @@ impl Judge {
         Ok(statements)
     }
 
-    /// Whether something can be left for this reason.
+    /// Checks that a difference can be left for this reason.
     fn is_reason(
         &self,
         (service, place): (usize, Option<Place>),
@@ -185,7 +186,7 @@ impl Judge {
                 serves_alone && wanted.0[service].is_some_and(|vip| vip.serves())
             }
         };
-        if is_so { Ok(()) } else { Err("that is not the reason".into()) }
+        if is_so { Ok(()) } else { Err("the reason does not apply".into()) }
     }
 }
 
@@ -240,7 +241,7 @@ fn numbers() -> impl Iterator<Item = Option<usize>> {
     (0..super::table::DESTINATIONS).map(Some)
 }
 
-/// That a service, with its destinations, is there or not.
+/// The existence of a service and of its destinations.
 fn whole(service: usize) -> Vec<Subject> {
     let numbers = std::iter::once(None).chain(numbers());
     numbers.map(|number| (service, number, Aspect::Existence)).collect()

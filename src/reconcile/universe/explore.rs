@@ -1,4 +1,4 @@
-//! Going through a universe: breadth first, each state once.
+//! Exploring a universe: breadth first, each state once.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -12,23 +12,24 @@ use super::table::Table;
 use super::world::{Budget, Mode, Move, Setting, World};
 use crate::ruleset::{Allowed, Change};
 
-/// In so many steps a reconciler is done once nobody interferes any more.
+/// The most steps that a reconciler may need once nobody interferes any more.
 const STEPS: usize = 60;
-/// So many kinds of faults are told.
+/// How many kinds of faults are reported.
 const FAULTS: usize = 8;
 
-/// A universe that is gone through.
+/// The exploration of a universe.
 pub(super) struct Explorer<'a> {
     setting: &'a Setting,
     visited: HashSet<u64, BuildHasherDefault<Same>>,
-    /// The table that a state leads to if nobody interferes any more, whatever its budget is.
+    /// For each state, whatever its budget, the table that it leads to if nobody interferes any
+    /// more.
     ends: HashMap<u64, Table, BuildHasherDefault<Same>>,
     pub(super) coverage: Coverage,
-    /// Broken rules, each kind with the shortest way to it.
+    /// The kinds of faults, each with the shortest way to one.
     pub(super) faults: BTreeMap<String, String>,
 }
 
-/// A state that is to be visited, and the way to it.
+/// A state that is to be visited, and the path to it.
 struct Node {
     world: World,
     start: usize,
@@ -75,7 +76,7 @@ impl<'a> Explorer<'a> {
         }
     }
 
-    /// Keeps the first of each kind of fault.
+    /// Records the first fault of each kind.
     fn note(&mut self, fault: &str, start: &World, path: Option<Rc<Path>>) {
         let kind: String = fault.chars().filter(|c| !c.is_ascii_digit()).collect();
         if self.faults.len() < FAULTS && !self.faults.contains_key(&kind) {
@@ -88,7 +89,7 @@ impl<'a> Explorer<'a> {
         world.successors(self.setting, &mut self.coverage, found)?;
         for (last, next) in found.iter() {
             match last {
-                // These go on undisturbed, as what they come from does.
+                // These moves belong to the undisturbed course, which ends as its first state does.
                 Move::Next | Move::Pass => {}
                 Move::Restart { keeps_drains, written } => {
                     self.compare(world, next, (*keeps_drains, *written))
@@ -111,7 +112,9 @@ impl<'a> Explorer<'a> {
             }
             passed.push(fingerprint);
             match world.next(self.setting, &mut self.coverage)? {
-                _ if passed.len() > STEPS => return Err("it goes on and on".into()),
+                _ if passed.len() > STEPS => {
+                    return Err("the reconciler does not come to an end".into());
+                }
                 Some(next) => world = next,
                 None => break world.kernel.table,
             }
@@ -120,7 +123,8 @@ impl<'a> Explorer<'a> {
         Ok(end)
     }
 
-    /// A restart ends as no restart would have ended, but for what the documentation says.
+    /// Checks that a restart ends with the same table as without the restart, except where the
+    /// documentation says otherwise.
     fn compare(&mut self, world: &World, restarted: &World, how: (bool, usize)) -> Verdict {
         let end = self.end(restarted)?;
         let (keeps_drains, written) = how;
@@ -128,14 +132,15 @@ impl<'a> Explorer<'a> {
             Mode::Apply => world.clone(),
             Mode::Passes | Mode::Untold => world.reread(),
         };
-        // A restart reads what others did unseen, and what was written just before it was written
-        // over that.
+        // A restart reads changes of others that the old controller has not seen; and its last
+        // writes may have replaced such changes.
         let is_blind = self.setting.mode == Mode::Apply || written > 0;
         let is_drift = is_blind && world.judge.known != world.kernel.table;
-        // Destinations come along with a new service, or not at all.
+        // Without permission to add destinations, they come together with a new service or not at
+        // all.
         let allowed = self.setting.policy.allowed;
         let is_half_added = written > 0 && !allowed.contains(Allowed::ADD_DESTINATIONS);
-        // Without `Drains` nobody knows which weights of 0 are to be taken back.
+        // Without `Drains`, a new controller does not know which weights of 0 it is to take back.
         let is_unknown = !keeps_drains && !allowed.is_all() && world.judge.has_lowered();
         if is_drift || is_half_added || is_unknown {
             return Ok(());
@@ -147,7 +152,7 @@ impl<'a> Explorer<'a> {
         Err(format!("ends in\n{}and without the restart in\n{}", end.rules(), otherwise.rules()))
     }
 
-    /// What has led to a state, step by step.
+    /// The path to a state, step by step.
     fn story(&self, start: &World, path: Option<Rc<Path>>) -> String {
         let moves = std::iter::successors(path, |path| path.before.clone());
         let mut moves: Vec<Move> = moves.map(|path| path.last).collect();
@@ -181,8 +186,8 @@ impl<'a> Explorer<'a> {
     }
 }
 
-/// Of 64 bits: among ten million states that any two share one has a chance of 3 in a million
-/// (n²/2⁶⁵), and all that comes of it is that one state is not followed.
+/// A fingerprint of 64 bits. The chance that two of ten million states share one is 3 in a million
+/// (n²/2⁶⁵), and then the second of them is merely not explored.
 fn fingerprint(world: &World) -> u64 {
     let mut hasher = Folded::default();
     world.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! The universe's kernel is held against the fake one, operation by operation.
+//! The universe's kernel, compared with the fake one operation by operation.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -12,7 +12,7 @@ use crate::fake;
 use crate::protocol::Operation;
 use crate::ruleset::ConnectionCounts;
 
-/// Numbers that look random, the same in every run.
+/// Pseudo-random numbers, the same in every run.
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
@@ -35,7 +35,7 @@ fn the_kernel_of_the_universe_answers_as_the_fake_one() {
             let is_refused = random.below(2) == 0;
             kernel.quirk = if is_refused { Quirk::NoRoute((number, refused)) } else { Quirk::None };
             let operation = operation(&mut random);
-            // What was removed a while ago is added again without a look at the routes.
+            // The kernel adds a destination that it still remembers without a look at its route.
             let is_elsewhere = match operation {
                 Operation::AddDestination(key, to) => {
                     to.key == destination_key(refused) && key != service_key(number)
@@ -58,7 +58,7 @@ fn the_kernel_of_the_universe_answers_as_the_fake_one() {
     }
 }
 
-/// Connections stay with a destination that is removed and added again.
+/// A destination that is removed and added again keeps its connections.
 #[test]
 fn the_connections_of_the_universe_are_counted_as_the_fake_ones() {
     let real = fake::Kernel::new();

@@ -1,7 +1,8 @@
-//! The judge: what it has seen read and acknowledged, and whether each step keeps to the rules.
+//! The judge: it keeps its own account of readings and acknowledgements, and checks each step
+//! against the rules.
 //!
-//! It goes by the documentation of the policy and by the rules at the head of `reconcile`, and
-//! knows of the reconciler only what it hands out.
+//! The judge goes by the documentation of the policy and by the rules at the head of `reconcile`.
+//! Of the reconciler it knows only what the reconciler hands out.
 
 use std::time::Duration;
 
@@ -13,45 +14,45 @@ use super::world::Setting;
 use crate::protocol::Operation;
 use crate::ruleset::{Allowed, Change};
 
-/// A rule that was broken, in words.
+/// The outcome of a check; the error tells in words which rule was broken.
 pub(super) type Verdict<T = ()> = Result<T, String>;
 
-/// What was read and acknowledged.
+/// The account of readings and acknowledgements.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct Judge {
-    /// Each service as it was last read, with what was acknowledged since.
+    /// Each service as it was last read, with the changes that were acknowledged since.
     pub(super) known: Table,
-    /// Whether the controller has said what is wanted.
+    /// Whether the controller has told what it wants.
     pub(super) is_told: bool,
     seen: [[Seen; DESTINATIONS]; SERVICES],
-    /// New services that the kernel has refused.
+    /// The new services that the kernel has refused.
     pub(super) refused: [bool; SERVICES],
 }
 
-/// What the judge has seen of a destination.
+/// The account of a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) struct Seen {
-    /// The kernel has refused to add it.
+    /// Whether the kernel has refused to add it.
     pub(super) is_refused: bool,
-    /// The weight that draining has taken from it.
+    /// The weight that a drain has taken from it.
     pub(super) lowered: u8,
-    /// Until when it drains.
+    /// The deadline of its drain.
     pub(super) deadline: Option<Duration>,
-    /// It has weight 0, or was about to get it, since it drains.
+    /// Whether its weight became 0, or was about to, since the drain began.
     pub(super) has_begun: bool,
-    /// How many connections it had when they were counted last, since it drains.
+    /// Its connections at the last count of the drain.
     pub(super) count: Option<u8>,
-    /// How many listings in a row lacked it.
+    /// The number of listings in a row that lacked it.
     lacking: u8,
-    /// What was sent and not answered for.
+    /// The change that was sent and has no answer yet.
     pending: Option<Pending>,
-    /// Its removal was acknowledged, or found to be made, in this step.
+    /// Whether its removal was acknowledged, or found to be made, in this step.
     is_removed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Pending {
-    /// Draining it, from this weight.
+    /// Lowering it from this weight.
     Drain(u8),
     Removal,
 }
@@ -64,14 +65,14 @@ pub(super) fn places() -> impl Iterator<Item = Place> {
     (0..SERVICES).flat_map(|service| (0..DESTINATIONS).map(move |number| (service, number)))
 }
 
-/// The destination that a change is about, and its service.
+/// The destination of a change.
 pub(super) fn place(change: &Change) -> Option<Place> {
     let destination = change.destination()?;
     Some((service_number(&change.service()), destination_number(&destination)))
 }
 
 impl Judge {
-    /// A judge of a controller that has said what is wanted.
+    /// A judge of a controller that has told what it wants.
     pub(super) fn told() -> Self {
         Self { is_told: true, ..Self::default() }
     }
@@ -84,7 +85,7 @@ impl Judge {
         &mut self.seen[service][destination]
     }
 
-    /// A new judge, who has seen nothing but what drains.
+    /// A new judge, which knows nothing but the drains, if they are kept.
     pub(super) fn restarted(&self, keeps_drains: bool) -> Self {
         let mut new = Self { is_told: self.is_told, ..Self::default() };
         for place in places().filter(|_| keeps_drains) {
@@ -95,7 +96,7 @@ impl Judge {
         new
     }
 
-    /// Whether draining has taken a weight that it may have to give back.
+    /// Whether a drain has taken a weight that may have to be given back.
     pub(super) fn has_lowered(&self) -> bool {
         places().any(|place| {
             let seen = self.seen(place);
@@ -103,7 +104,7 @@ impl Judge {
         })
     }
 
-    /// Something was read of these services.
+    /// Takes a listing of these services.
     pub(super) fn read(&mut self, is_asked: impl Fn(usize) -> bool, listing: &Listing) {
         let read = Table::from(&listing.rules);
         for place in places().filter(|(service, _)| is_asked(*service)) {
@@ -132,7 +133,7 @@ impl Judge {
         }
     }
 
-    /// The driver has told what came of changes.
+    /// Takes the outcomes of changes.
     pub(super) fn wrote(&mut self, changes: &[Change], outcomes: &[Outcome]) {
         for (change, outcome) in changes.iter().zip(outcomes) {
             let service = service_number(&change.service());
@@ -179,7 +180,7 @@ impl Judge {
         }
     }
 
-    /// A step is over: drains go on, began or ended.
+    /// Checks after a step which drains went on, began or ended.
     pub(super) fn step(
         &mut self,
         reconciler: &Reconciler,
@@ -225,7 +226,7 @@ impl Judge {
         Ok(())
     }
 
-    /// Whether a drain has ended like this.
+    /// Checks that a drain can have ended like this.
     fn is_end(
         &self,
         place: Place,
@@ -252,7 +253,7 @@ impl Judge {
             }
             DrainEnd::Gone => seen.lacking == 2,
         };
-        ensure(is_so, || format!("it has not ended so, as seen: {seen:?}"))
+        ensure(is_so, || format!("the drain cannot have ended so: {seen:?}"))
     }
 }
 

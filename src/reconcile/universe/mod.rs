@@ -1,10 +1,10 @@
-//! All that can happen to a reconciler in a small universe, gone through whole.
+//! All that can happen to a reconciler in a small universe, explored completely.
 //!
-//! A kernel's table of one or two services and a few destinations; others who change it between
-//! any two steps; connections that come and end; faults; restarts. Each step and each end is judged
-//! by what was last read and acknowledged.
+//! A universe has a kernel's table of one or two services with a few destinations, others who
+//! change it between any two steps, connections that come and end, faults, and restarts. A judge
+//! checks each step and each end by what was last read and acknowledged.
 //!
-//! `cargo xtask soak reconciler` goes further: it sets [`FURTHER`].
+//! `cargo xtask soak reconciler` sets [`FURTHER`] and explores larger universes.
 
 mod coverage;
 mod ends;
@@ -29,10 +29,10 @@ use self::world::{Budget, Mode, OTHER_SCHEDULER, SCHEDULER, Setting, World};
 use crate::model::Scheduler;
 use crate::ruleset::{Allowed, Draining, Policy, Scope};
 
-/// The environment variable for universes of more that happens.
+/// The environment variable for universes in which more may happen.
 const FURTHER: &str = "IPVS_NETLINK_SOAK_RECONCILER";
 
-/// A setting, where it starts, and what may happen.
+/// A universe: its setting, its first states, and the budget of disturbances.
 struct Job {
     setting: Setting,
     starts: Vec<(Kernel, Table)>,
@@ -40,7 +40,7 @@ struct Job {
 }
 
 impl Job {
-    /// The same with services of another scheduler.
+    /// The same universe with services of another scheduler.
     fn scheduled_by(mut self, scheduler: Scheduler) -> Self {
         let Self { setting, starts, .. } = &mut self;
         let starts = starts.iter_mut().flat_map(|(kernel, wanted)| [&mut kernel.table, wanted]);
@@ -57,12 +57,12 @@ fn whatever_happens_the_rules_are_kept() {
     let mut coverage = Coverage::default();
     let universes = [
         ("one service with two destinations", two_destinations(further)),
-        ("the same, and more at once", more_at_once(further)),
+        ("the same, and more disturbances", more_at_once(further)),
         ("one service with three destinations", three_destinations(further)),
         ("two services in one send", two_services(further)),
         ("schedulers by hash", by_hash(further)),
-        ("others, and kernels, that never give in", obstinate()),
-        ("before all that is wanted is known", untold()),
+        ("others and kernels that never give in", obstinate()),
+        ("passes before the controller tells what it wants", untold()),
     ];
     let mut faults = BTreeMap::new();
     for (name, jobs) in universes
@@ -82,7 +82,7 @@ fn whatever_happens_the_rules_are_kept() {
     assert_eq!(coverage.missing(), [""; 0], "never reached");
 }
 
-/// Goes through universes, as many at once as there are processors.
+/// Explores universes, as many at once as the machine has processors.
 fn go_through(jobs: Vec<Job>) -> (usize, Coverage, BTreeMap<String, String>) {
     let jobs = Mutex::new(jobs);
     let total = Mutex::new((0, Coverage::default(), BTreeMap::new()));
@@ -107,7 +107,7 @@ fn go_through(jobs: Vec<Job>) -> (usize, Coverage, BTreeMap<String, String>) {
     total.into_inner().unwrap()
 }
 
-/// The kinds of changes that policies allow here.
+/// The sets of changes that policies allow here.
 fn classes() -> [Allowed; 16] {
     let all = Allowed::all();
     let adding = Allowed::ADD_SERVICES | Allowed::ADD_DESTINATIONS;
@@ -134,7 +134,8 @@ fn classes() -> [Allowed; 16] {
     ]
 }
 
-/// Everything may happen once, and this many things together.
+/// A budget in which each kind of disturbance may occur once (moves up to twice), and this many
+/// altogether.
 fn budget(all: u8) -> Budget {
     Budget { all, moves: all.min(2), faults: 1, restarts: 1, rereads: 1, retries: 1 }
 }
@@ -145,7 +146,7 @@ fn policy(allowed: Allowed, drains: bool) -> Policy {
     Policy::new().allowed(allowed).draining(draining).detailed(true)
 }
 
-/// Weights 0 to 2 and one disturbance for all classes, two where the soak goes further.
+/// Weights 0 to 2, all classes, and one disturbance; two in the soak.
 fn two_destinations(further: bool) -> Vec<Job> {
     let mut jobs = Vec::new();
     for allowed in classes() {
@@ -161,8 +162,7 @@ fn two_destinations(further: bool) -> Vec<Job> {
     jobs
 }
 
-/// Weights 0 and 1, and more disturbances: two moves of others, a fault and a restart, of which so
-/// many strike one run.
+/// Weights 0 and 1, and two disturbances in one run; three in the soak.
 fn more_at_once(further: bool) -> Vec<Job> {
     let all = Allowed::all();
     let some = [all, all - Allowed::WEIGHTS, all - Allowed::REMOVE_DESTINATIONS];
@@ -180,7 +180,8 @@ fn two_of_weights(heaviest: u8, mode: Mode, policy: Policy, budget: Budget) -> J
         let weight = |number| table.backend((0, number)).map(|backend| backend.weight);
         weight(0) <= weight(1)
     };
-    // The two are alike but for their keys, by which the table has them in any case.
+    // The two destinations differ only by their keys, and all orders of weights are among the
+    // actual tables.
     let wanted: Vec<Table> = tables.iter().filter(is_sorted).copied().collect();
     let wishes = wanted.iter().step_by(3).copied().collect();
     let setting = Setting { mode, policy, services: 1, destinations: 2, heaviest, wishes };
@@ -209,8 +210,8 @@ fn three_destinations(further: bool) -> Vec<Job> {
     jobs
 }
 
-/// A service by `sh` or `mh`, which refuse clients while a destination has weight 0, and where a
-/// new one of `mh` gets its scheduler last.
+/// A service by `sh` or `mh`: both refuse clients while a destination has weight 0, and a new
+/// service of `mh` gets its scheduler last.
 fn by_hash(further: bool) -> Vec<Job> {
     let mut jobs = Vec::new();
     for scheduler in [Scheduler::SOURCE_HASH, Scheduler::MAGLEV_HASH] {
@@ -250,8 +251,8 @@ fn two_services(further: bool) -> Vec<Job> {
     jobs
 }
 
-/// Somebody who removes a destination after each write, and a kernel that keeps no weight of 2;
-/// and two faults in a row.
+/// A rival who removes a destination after each write; a kernel that keeps no weight of 2; and two
+/// faults in one run.
 fn obstinate() -> Vec<Job> {
     let tables = tables(1, 2, 2);
     let mut jobs = Vec::new();
@@ -276,7 +277,7 @@ fn obstinate() -> Vec<Job> {
     jobs
 }
 
-/// Passes before the controller has said what is wanted.
+/// Passes before the controller has told what it wants.
 fn untold() -> Vec<Job> {
     let tables = tables(1, 2, 1);
     let setting = Setting {
@@ -291,8 +292,8 @@ fn untold() -> Vec<Job> {
     vec![Job { setting, starts, budget: budget(2) }]
 }
 
-/// All tables of at most so many services, each with at most so many destinations of these
-/// weights.
+/// All tables of at most `services` services with at most `destinations` destinations each, of
+/// weights up to `heaviest`.
 fn tables(services: usize, destinations: usize, heaviest: u8) -> Vec<Table> {
     let mut tables = vec![Table::default()];
     for service in 0..services {
@@ -317,8 +318,8 @@ fn tables(services: usize, destinations: usize, heaviest: u8) -> Vec<Table> {
     tables
 }
 
-/// A kernel with each of these tables, with and without connections where they matter, and what is
-/// wanted.
+/// The first states: a kernel with each of the actual tables, with and without connections where
+/// drains make them matter, and each of the wanted tables.
 fn starts(actual: &[Table], wanted: &[Table], setting: &Setting) -> Vec<(Kernel, Table)> {
     let mut kernels = Vec::new();
     for table in actual {
@@ -327,7 +328,7 @@ fn starts(actual: &[Table], wanted: &[Table], setting: &Setting) -> Vec<(Kernel,
         if !setting.drains() {
             continue;
         }
-        // The adversary has the others come and end.
+        // Other combinations of connections arise by moves.
         for place in judge::places().filter(|place| table.backend(*place).is_some()) {
             kernel.connections[place.0][place.1] = 1;
             kernels.push(kernel);
@@ -337,7 +338,7 @@ fn starts(actual: &[Table], wanted: &[Table], setting: &Setting) -> Vec<(Kernel,
     for wanted in wanted {
         starts.extend(kernels.iter().map(|kernel| (*kernel, *wanted)));
     }
-    // Another configuration of what is there already.
+    // Kernels whose service has another scheduler.
     let mut odd = Vec::new();
     for (kernel, wanted) in starts.iter().filter(|(kernel, _)| kernel.connections == [[0; 3]; 2]) {
         if let Some(vip) = kernel.table.0[0] {

@@ -1,4 +1,4 @@
-//! All that can happen next in a state.
+//! All moves that are possible in a state.
 
 use super::super::Step;
 use super::coverage::Coverage;
@@ -8,7 +8,7 @@ use super::world::{Meddle, Mode, Move, OTHER_SCHEDULER, Setting, Stage, Strike, 
 use crate::ruleset::Change;
 
 impl World {
-    /// All states that can follow.
+    /// Collects all states that can follow.
     pub(super) fn successors(
         &self,
         setting: &Setting,
@@ -27,7 +27,7 @@ impl World {
         }
     }
 
-    /// The step that the reconciler asks for.
+    /// Collects the states after the next step, undisturbed and with each fault.
     fn stepped(
         &self,
         setting: &Setting,

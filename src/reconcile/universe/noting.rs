@@ -1,4 +1,4 @@
-//! A link that takes note of what is sent, read and acknowledged, and has the judge see it.
+//! A link that records what is sent, read and acknowledged, and passes it to the judge.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -24,36 +24,36 @@ use crate::sync::Report;
 use crate::transport::{Received, Transport};
 use crate::wire::{Command, Message};
 
-/// What the link has taken note of.
+/// The record of a link.
 pub(super) struct Notes {
     pub(super) judge: Judge,
     pub(super) setting: Setting,
     pub(super) wanted: Table,
-    /// The services as they were read, before their destinations are.
+    /// The services as they were listed, which happens before their destinations are read.
     pub(super) listed: Table,
-    /// What the last send asks for, if it is answered.
+    /// The requests of the last send, until they are answered.
     pub(super) asked: Vec<Asked>,
-    /// The destinations removed with connections, as they were counted last.
+    /// The destinations that were removed while the last count showed connections.
     pub(super) cut: BTreeSet<Place>,
     pub(super) counts: [[u32; DESTINATIONS]; SERVICES],
     pub(super) faults: Vec<String>,
     pub(super) story: Vec<String>,
-    /// After how many sends others are at work, between what was read and what is sent next.
+    /// The sends before which others change the table, each with their random numbers.
     pub(super) others: Vec<(usize, Random)>,
     pub(super) sends: usize,
 }
 
 pub(super) enum Asked {
-    /// All services; read when it is answered.
+    /// A listing of all services, as they are when it is answered.
     Services,
-    /// A service, as it was when it was asked for.
+    /// A service, as it was when the request was sent.
     Service(usize, Table),
-    /// The destinations of a service; read when it is answered.
+    /// A listing of a service's destinations, as they are when it is answered.
     Destinations(usize),
     Change(Change, Outcome),
 }
 
-/// A link that takes note of what is sent and answered.
+/// A link that records what is sent and answered.
 pub(super) struct Noting {
     pub(super) link: Link,
     pub(super) observer: Client,
@@ -78,12 +78,12 @@ impl Transport for Noting {
         drop(notes);
         let before = Table::from(&self.observer.ruleset().unwrap());
         Transport::send(&mut self.link, datagram)?;
-        // The kernel answers within the send.
+        // The kernel has carried out the requests within the send.
         let truth = Table::from(&self.observer.ruleset().unwrap());
         let mut notes = lock(&self.notes);
         for change in changes {
             let outcome = match change {
-                // Somebody else was faster.
+                // Others had removed it before.
                 Change::RemoveDestination(..) if before.has(&change) => Outcome::DestinationMissing,
                 Change::RemoveService(_) if before.has(&change) => Outcome::ServiceMissing,
                 _ if truth.has(&change) => Outcome::Done,
@@ -141,7 +141,7 @@ pub(super) fn lock(notes: &Mutex<Notes>) -> MutexGuard<'_, Notes> {
     notes.lock().unwrap()
 }
 
-/// The requests in a datagram that are the family's.
+/// The requests of a datagram to the IPVS family.
 fn messages(datagram: &[u8]) -> Vec<Message> {
     let mut messages = Vec::new();
     let mut rest = datagram;
@@ -157,12 +157,12 @@ fn messages(datagram: &[u8]) -> Vec<Message> {
 }
 
 impl Table {
-    /// Whether it is as a change makes it.
+    /// Whether the table is as a change makes it.
     fn has(&self, change: &Change) -> bool {
         let number = service_number(&change.service());
         let mut with = *self;
         let is_there = match change {
-            // Without a scheduler it is added to get one in the same send.
+            // A service that is added without a scheduler gets one in the same send.
             Change::AddService(to) if to.scheduler == Scheduler::Unbound => {
                 return self.0[number].is_some();
             }
@@ -181,7 +181,7 @@ impl Table {
 }
 
 impl Notes {
-    /// The changes that messages ask for, from what is known.
+    /// The changes that messages ask for, as seen from the known table.
     fn changes(&self, messages: &[Message]) -> Vec<Change> {
         messages.iter().filter_map(|message| self.change(message)).collect()
     }
@@ -222,13 +222,13 @@ impl Notes {
     }
 
     fn judge_changes(&self, changes: &[Change]) -> Verdict {
-        // When drains begin and end is for the universe to see.
+        // The random runs do not check when drains begin and end; the universe does.
         let policy = self.setting.policy.clone().draining(Draining::at_once());
         let setting = Setting { policy, ..self.setting.clone() };
         self.judge.write(changes, &self.wanted, &setting, Duration::ZERO, |_| false)
     }
 
-    /// The last send was answered.
+    /// Records that the last send was answered.
     fn answered(&mut self, truth: &Table, counts: &[[u32; DESTINATIONS]; SERVICES]) {
         for asked in std::mem::take(&mut self.asked) {
             match asked {
@@ -239,15 +239,15 @@ impl Notes {
                 Asked::Services => (0..SERVICES).for_each(|number| self.list(number, truth)),
                 Asked::Service(number, truth) => self.list(number, &truth),
                 Asked::Destinations(number) => {
-                    // One that is removed in between reads as one without destinations.
+                    // A service that was removed in between is read as one without destinations.
                     let mut read = self.listed;
                     if let Some(vip) = &mut read.0[number] {
                         vip.backends =
                             truth.0[number].map_or([None; DESTINATIONS], |vip| vip.backends);
                     }
                     let listing = Listing { rules: read.rules(), ..Listing::default() };
-                    // A listing in one part lacks nothing: what is missing in it is gone, as after
-                    // two.
+                    // A listing in one part lacks no entry. A destination that it does not have is
+                    // gone, which the judge otherwise believes after two listings.
                     for _ in 0..2 {
                         self.judge.read(|asked| asked == number, &listing);
                     }
@@ -258,7 +258,8 @@ impl Notes {
         }
     }
 
-    /// What was sent and not answered for, when something else is sent.
+    /// Gives the requests of the last send an unknown outcome if they were not answered before the
+    /// next send.
     fn leave_unanswered(&mut self) {
         for asked in std::mem::take(&mut self.asked) {
             if let Asked::Change(change, Outcome::Done) = asked {
@@ -292,14 +293,14 @@ impl Notes {
         self.judge.wrote(&[change], &[outcome]);
     }
 
-    /// A pass or an apply has reported.
+    /// Checks the report of a pass or an apply.
     pub(super) fn reported(&mut self, report: &Report) -> Verdict {
         let (left, draining) = (&report.left, &report.drains);
         self.story.push(format!("reports {report}; {left:?}; {draining:?}"));
         let cut = report.ended.iter().filter(|ended| ended.end == DrainEnd::Deadline);
         let told: BTreeSet<Place> =
             cut.map(|e| (service_number(&e.service), destination_number(&e.destination))).collect();
-        // A removal whose outcome is not known is reported as that, not as the end of a drain.
+        // A removal of unknown outcome is reported as such, and not as the end of a drain.
         let is_in_doubt = |one: Place| {
             report.failed.iter().filter(|failed| failed.error.is_outcome_unknown()).any(|failed| {
                 match failed.change {
@@ -310,7 +311,9 @@ impl Notes {
         };
         let cut = std::mem::take(&mut self.cut);
         if let Some(place) = cut.iter().find(|one| !told.contains(one) && !is_in_doubt(**one)) {
-            return Err(format!("the connections of {place:?} were cut off, unsaid: {report}"));
+            return Err(format!(
+                "no report tells that the connections of {place:?} were cut off: {report}"
+            ));
         }
         if report.error.is_some() {
             return Ok(());

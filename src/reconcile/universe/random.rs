@@ -1,5 +1,5 @@
-//! Random runs of the whole crate over the fake kernel, held against the judge by a link that takes
-//! note of what is read and acknowledged.
+//! Random runs of the whole crate over the fake kernel, checked by the judge: a link records what
+//! is read and acknowledged.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -19,11 +19,11 @@ use crate::model::Scheduler;
 use crate::ruleset::{Allowed, Draining, Policy, Ruleset};
 use crate::sync::{Incomplete, Syncer};
 
-/// A destination that the kernel never takes.
+/// A destination that the kernel always refuses.
 pub(super) const REFUSED: Place = (0, DESTINATIONS - 1);
-/// The environment variable for another number of runs.
+/// The environment variable that sets another number of runs.
 const RUNS: &str = "IPVS_NETLINK_RANDOM_RUNS";
-/// The steps at which something goes wrong are among so many.
+/// Faults strike within this many steps.
 const STEPS: usize = 24;
 
 #[test]
@@ -139,7 +139,7 @@ fn run(seed: u64, tables: &[Table], story: &mut Vec<String>) -> Verdict {
             notes_.judge = notes_.judge.restarted(keeps_drains);
         }
         drop(notes_);
-        // What is late comes too late.
+        // A delayed answer arrives too late.
         kernel.advance(Duration::from_secs(
             random.below(3) as u64 + if round == 3 { 600 } else { 0 },
         ));
@@ -156,7 +156,7 @@ fn run(seed: u64, tables: &[Table], story: &mut Vec<String>) -> Verdict {
     }
 }
 
-/// Something goes wrong at some steps.
+/// Orders a fault at some steps.
 fn disturb(kernel: &Kernel, random: &mut Random) {
     for _ in 0..random.below(2) {
         let step = u64::try_from(1 + random.below(STEPS)).unwrap();
@@ -173,21 +173,21 @@ fn disturb(kernel: &Kernel, random: &mut Random) {
 }
 
 impl Random {
-    /// After how many sends others are at work.
+    /// The send before which others change the table, and their random numbers.
     fn later(&mut self) -> (usize, Self) {
         let sends = 1 + self.below(STEPS / 2);
         (sends, Self(self.0))
     }
 }
 
-/// Others change a service or a destination, and connections come and end.
+/// Changes a service or a destination as others would, and lets connections come or end.
 pub(super) fn meddle(kernel: &Kernel, random: &mut Random) {
     let mut other = Client::connect_with(kernel.observer()).unwrap();
     let (number, destination) = (random.below(SERVICES), random.below(2));
     let key = service_key(number);
     let weight = u8::try_from(random.below(3)).unwrap();
     let backend = Backend { weight, is_other: random.below(4) == 0 }.destination(destination);
-    // Where it is so already, nothing happens.
+    // The kernel may refuse the change, which then has no effect.
     let _ = match random.below(8) {
         0 => other.add_service(&service(number, OTHER_SCHEDULER)),
         1 => other.remove_service(key),

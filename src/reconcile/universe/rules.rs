@@ -1,4 +1,5 @@
-//! The rules for what is sent: in which order, with which permission, and what has to stay.
+//! The rules for changes that are sent: their order, the permission that they need, and the
+//! destinations that have to stay.
 
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use super::world::Setting;
 use crate::ruleset::{Allowed, Change};
 
 impl Table {
-    /// Whether a destination goes without a drain: without the fallback option that would refuse
-    /// clients whom another destination takes.
+    /// Whether a destination is removed without a drain, since the drain would refuse clients that
+    /// another destination can take: the scheduler lacks the fallback option, and the policy may
+    /// not set it.
     pub(super) fn is_at_once(&self, removal: &Change, setting: &Setting) -> bool {
         let vip = self.0[service_number(&removal.service())];
         matches!(removal, Change::RemoveDestination(..))
@@ -21,7 +23,8 @@ impl Table {
 }
 
 impl Judge {
-    /// Changes are about to be sent; some others were given up after several rounds.
+    /// Checks changes that are about to be sent. `is_given_up`: the reconciler has given up a
+    /// destination after several rounds.
     pub(super) fn write(
         &self,
         changes: &[Change],
@@ -30,21 +33,22 @@ impl Judge {
         now: Duration,
         is_given_up: impl Fn(Place) -> bool,
     ) -> Verdict {
-        // As it will be if all are made.
+        // The table as the changes make it.
         let mut table = self.known;
         let mut new_services = [false; SERVICES];
         let is_gain = |change: &&Change| self.is_gain(change);
         for change in changes {
             let Some(operation) = change.operation() else {
-                return Err(format!("{change} is nothing to send"));
+                return Err(format!("{change} has no operation to send"));
             };
             let service = service_number(&change.service());
-            // A new service that does not get its scheduler takes no connections.
+            // Removing a new service that did not get its scheduler is no loss: the service takes
+            // no connections.
             let is_removal =
                 matches!(change, Change::RemoveService(_)) && !table.is_unbound(service);
             let is_owned = setting.policy.scope.owns(&change.service());
             let may_lose = self.is_told || !(is_removal || self.is_loss(change));
-            ensure(is_owned && may_lose, || format!("{change} is not the controller's to make"))?;
+            ensure(is_owned && may_lose, || format!("the controller may not make {change}"))?;
             let is_new = new_services[service];
             let permission = self.permission(change, &table, wanted, is_new);
             let needed = permission.map_err(|fault| format!("{change}: {fault}"))?;
@@ -79,7 +83,7 @@ impl Judge {
         self.holds_back_the_best(&table, wanted, setting)
     }
 
-    /// What a policy has to allow for a change: one of these.
+    /// The kinds of changes of which the policy must allow one for this change.
     fn permission(
         &self,
         change: &Change,
@@ -97,7 +101,7 @@ impl Judge {
             Change::RemoveDestination(..) => vec![Allowed::REMOVE_DESTINATIONS],
             Change::DrainDestination(_, from) | Change::UpdateDestination { from, .. } => {
                 let place = place(change).unwrap();
-                let before = table.backend(place).ok_or("what is not there is changed")?;
+                let before = table.backend(place).ok_or("the destination does not exist")?;
                 let after = match change {
                     Change::UpdateDestination { to, .. } => *to,
                     _ => from.weight(0),
@@ -154,7 +158,7 @@ impl Judge {
         }
     }
 
-    /// Something that the policy gives a service, and of which the result is not final.
+    /// A gain of a service that the policy allows and that has no final result yet.
     fn outstanding_gain(
         &self,
         service: usize,
@@ -187,7 +191,8 @@ impl Judge {
         })
     }
 
-    /// A draining policy gives up connections by the count and at the deadline alone.
+    /// Checks that a draining policy removes destinations only when the count is 0 or the deadline
+    /// has passed.
     fn may_end_connections(
         &self,
         change: &Change,
@@ -217,8 +222,8 @@ impl Judge {
         }
     }
 
-    /// While a destination drains under `sh` or `mh`, another that serves and stays takes its share
-    /// of the clients.
+    /// Checks that, while a destination drains under `sh` or `mh`, another that serves and stays
+    /// takes its share of the clients.
     fn serves_while_draining(
         &self,
         change: &Change,
@@ -230,8 +235,8 @@ impl Judge {
         let Some(vip) = after.0[service] else { return Ok(()) };
         let is_quiet = |place: &Place| {
             let seen = self.seen(*place);
-            // A drain that has begun goes on, allowed to set the option or not. Random runs do not
-            // tell the judge when one begins.
+            // A drain that has begun goes on even if the policy forbids to set the option. The
+            // judge of random runs does not know when a drain begins.
             let goes_on = !setting.allows([Allowed::UPDATE_SERVICES])
                 && (seen.deadline.is_some() || !setting.drains());
             let drains = match change {
@@ -252,7 +257,8 @@ impl Judge {
         }
     }
 
-    /// Where what serves on is to go itself, it is the best of what was there.
+    /// Checks that, if all destinations that still serve are to go as well, the best of them is
+    /// better than any that goes now.
     fn holds_back_the_best(&self, after: &Table, wanted: &Table, setting: &Setting) -> Verdict {
         for (service, vip) in wanted.0.iter().enumerate() {
             let (Some(before), Some(after)) = (self.known.0[service], after.0[service]) else {
@@ -277,7 +283,7 @@ impl Judge {
             let best = serving(after).map(|one| by_rank(&one)).max();
             for loss in losses.filter(is_to_go) {
                 ensure(best > Some(by_rank(&loss)), || {
-                    format!("{loss:?} of service {service} goes, and a lesser one stays")
+                    format!("{loss:?} of service {service} goes, while a lesser destination stays")
                 })?;
             }
         }

@@ -1,4 +1,4 @@
-//! The kernel of the universe: a table of a few services, and how the kernel answers.
+//! The kernel of the universe: a table of a few services, and the kernel's answers to operations.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -11,14 +11,14 @@ use crate::ruleset::{ConnectionCounts, Ruleset};
 pub(super) const SERVICES: usize = 2;
 pub(super) const DESTINATIONS: usize = 3;
 
-/// A destination, by the number of its service and its own.
+/// A destination: the number of its service, and its own number.
 pub(super) type Place = (usize, usize);
 
 /// The configuration of a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Backend {
     pub(super) weight: u8,
-    /// Whether it has a threshold, which no wanted one has.
+    /// Whether it has a threshold, as no wanted destination has.
     pub(super) is_other: bool,
 }
 
@@ -33,16 +33,17 @@ pub(super) struct Vip {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) struct Table(pub(super) [Option<Vip>; SERVICES]);
 
-/// The kernel.
+/// The kernel's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) struct Kernel {
     pub(super) table: Table,
-    /// The connections of each destination; one that is removed and added again has them still.
+    /// The connections of each destination; a destination that is removed and added again still has
+    /// them.
     pub(super) connections: [[u8; DESTINATIONS]; SERVICES],
     pub(super) quirk: Quirk,
 }
 
-/// What the kernel does not take, or what somebody else does all the time.
+/// A value that the kernel does not take, or an act that others repeat all the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) enum Quirk {
     #[default]
@@ -53,18 +54,19 @@ pub(super) enum Quirk {
     NoScheduler(usize),
     /// A weight of 2 reads back as 1.
     Keeps1,
-    /// Somebody else removes this destination after each write.
+    /// Others remove this destination after each write.
     Rival(Place),
 }
 
 impl Vip {
-    /// Whether new connections find a destination.
+    /// Whether a new connection finds a destination.
     pub(super) fn serves(&self) -> bool {
         let mut backends = self.backends.iter().flatten();
         !self.is_unbound() && backends.any(|backend| backend.weight > 0)
     }
 
-    /// Whether the service has no scheduler, as a new one of `mh` until its destinations are there.
+    /// Whether the service has no scheduler, as a new service of `mh` until its destinations are
+    /// added.
     pub(super) fn is_unbound(&self) -> bool {
         self.scheduler == Scheduler::Unbound
     }
@@ -77,7 +79,7 @@ impl Vip {
         }
     }
 
-    /// The same with the fallback option of its scheduler.
+    /// The service with the fallback option of its scheduler.
     pub(super) fn with_fallback(self) -> Self {
         let scheduler = match self.scheduler {
             Scheduler::SourceHash(options) => Scheduler::SourceHash(options.fallback(true)),
@@ -89,12 +91,12 @@ impl Vip {
 }
 
 impl Table {
-    /// Whether a service is there without a scheduler.
+    /// Whether a service exists without a scheduler.
     pub(super) fn is_unbound(&self, service: usize) -> bool {
         self.0[service].is_some_and(|vip| vip.is_unbound())
     }
 
-    /// The same with services of another scheduler than the usual one.
+    /// The table with another scheduler in the place of the usual one.
     pub(super) fn scheduled_by(mut self, scheduler: Scheduler) -> Self {
         for vip in self.0.iter_mut().flatten().filter(|vip| vip.scheduler == SCHEDULER) {
             vip.scheduler = scheduler;
@@ -168,7 +170,7 @@ impl Table {
 }
 
 impl Kernel {
-    /// Changes the table, or refuses to.
+    /// Carries out an operation as a kernel with this quirk does.
     pub(super) fn run(&mut self, operation: &Operation) -> Outcome {
         let before = self.table;
         let outcome = self.table.run(operation);
@@ -196,7 +198,7 @@ impl Kernel {
         outcome
     }
 
-    /// What a reader gets of these services; their connections where the reader counts them.
+    /// The listing of these services, with their connections if the reader counts them.
     pub(super) fn list(
         &self,
         is_asked: impl Fn(&ServiceKey) -> bool,

@@ -14,7 +14,7 @@ use crate::ruleset::{Allowed, Change, Plan, Policy};
 pub(super) const SCHEDULER: Scheduler = Scheduler::RoundRobin;
 pub(super) const OTHER_SCHEDULER: Scheduler = Scheduler::WeightedRoundRobin;
 
-/// What stays the same in all states of an exploration.
+/// The part of an exploration that is the same in all states.
 #[derive(Debug, Clone)]
 pub(super) struct Setting {
     pub(super) mode: Mode,
@@ -22,7 +22,7 @@ pub(super) struct Setting {
     pub(super) services: usize,
     pub(super) destinations: usize,
     pub(super) heaviest: u8,
-    /// What a controller in passes may want later.
+    /// The tables that a controller may want in later passes.
     pub(super) wishes: Vec<Table>,
 }
 
@@ -30,12 +30,12 @@ pub(super) struct Setting {
 pub(super) enum Mode {
     Apply,
     Passes,
-    /// Passes that begin before the controller has said what is wanted.
+    /// Passes that begin before the controller has told what it wants.
     Untold,
 }
 
 impl Setting {
-    /// Whether the policy allows any of these.
+    /// Whether the policy allows one of these.
     pub(super) fn allows(&self, any: impl IntoIterator<Item = Allowed>) -> bool {
         any.into_iter().any(|one| self.policy.allowed.contains(one))
     }
@@ -50,17 +50,19 @@ impl Setting {
     }
 }
 
-/// What may still happen.
+/// The numbers of disturbances that may still happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) struct Budget {
-    /// Of all of the following together.
+    /// All of the following together.
     pub(super) all: u8,
-    /// Others change the table, connections come and end; the controller wants something else.
+    /// Changes of the table by others, connections that come or end, and new wishes of the
+    /// controller.
     pub(super) moves: u8,
     pub(super) faults: u8,
     pub(super) restarts: u8,
-    /// A pass that reads the whole table anew, and one that tries again what failed.
+    /// Passes that read the whole table anew.
     pub(super) rereads: u8,
+    /// Passes that try failed changes again.
     pub(super) retries: u8,
 }
 
@@ -76,11 +78,11 @@ pub(super) struct World {
     pub(super) budget: Budget,
 }
 
-/// Where the driver is.
+/// The stage that the driver has reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Stage {
     Running,
-    /// Between two passes, of which the last could not read the table or was stopped.
+    /// Between two passes, of which the first could not read the table or was stopped.
     Interrupted,
     /// Between two passes.
     Between,
@@ -88,7 +90,7 @@ pub(super) enum Stage {
     Over,
 }
 
-/// What happens between two states; a story prints it.
+/// A transition between two states, as a story prints it.
 #[derive(Debug, Clone, Copy)]
 #[allow(dead_code)]
 pub(super) enum Move {
@@ -99,7 +101,7 @@ pub(super) enum Move {
     Pass,
     RetryingPass,
     ReadingPass,
-    /// The controller is killed, within a write after so many changes, and started again.
+    /// The controller is killed and started again; in a write, after `written` of its changes.
     Restart {
         keeps_drains: bool,
         written: usize,
@@ -110,25 +112,25 @@ pub(super) enum Move {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Strike {
     NotSent,
-    /// Answers are lost from this change on, which was made or not.
+    /// The answers are lost from the change `from` on, and that change was made or not.
     Lost {
         from: usize,
         is_made: bool,
     },
-    /// One change meets `ENOMEM`.
+    /// The kernel answers this change with `ENOMEM`.
     NoMemory(usize),
-    /// From now on.
+    /// The kernel has this quirk from now on.
     Quirk(Quirk),
     /// The module was unloaded and loaded again before the write.
     Reloaded,
     /// The caller stops after the write.
     Stopped,
     Unreadable,
-    /// A listing lacks a destination that is there.
+    /// A listing lacks a destination that exists.
     Lacking(Place),
 }
 
-/// What others do, and connections.
+/// An act of others, or a connection that comes or ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Meddle {
     AddService(usize),
@@ -154,7 +156,7 @@ impl World {
         world
     }
 
-    /// A controller starts.
+    /// Starts a controller.
     fn start(
         &mut self,
         drains: &[(ServiceKey, crate::model::DestinationKey, Drain)],
@@ -291,12 +293,12 @@ impl World {
         Ok(())
     }
 
-    /// The driver goes no further.
+    /// Stops the driver.
     fn interrupt(&mut self, why: Failure, setting: &Setting, coverage: &mut Coverage) -> Verdict {
         self.reconciler.abandon(why, self.now);
         self.look(setting, coverage)?;
         coverage.report(&mut self.reconciler);
-        // One that could not read is no success in any case.
+        // A driver that could not read never reports a success.
         if why == Failure::Stopped {
             let is_success = self.reconciler.failed().next().is_none();
             let said = Said::from(&mut self.reconciler);
@@ -317,14 +319,14 @@ impl World {
         self.judge.end(&Said::from(&mut self.reconciler), &self.wanted, setting)
     }
 
-    /// Has the judge see which drains began and ended.
+    /// Has the judge check which drains began and ended.
     fn look(&mut self, setting: &Setting, coverage: &mut Coverage) -> Verdict {
         let ended = self.reconciler.take_tally().ended;
         coverage.ends(&ended);
         self.judge.step(&self.reconciler, &ended, &self.wanted, setting, self.now)
     }
 
-    /// Another pass begins.
+    /// Begins another pass.
     pub(super) fn pass(&self, which: Move) -> Self {
         let mut world = self.clone();
         world.place = Stage::Running;
@@ -340,7 +342,8 @@ impl World {
         world
     }
 
-    /// As if nothing had happened but that the table is read anew: what a restart comes to, too.
+    /// The state in which the controller goes on but reads the table anew, which a restart should
+    /// be equal to.
     pub(super) fn reread(&self) -> Self {
         let mut world = self.clone();
         world.place = Stage::Running;
