@@ -1,4 +1,4 @@
-//! Acknowledgements and errors, with what the kernel adds to them.
+//! Acknowledgements and errors, with the attributes that the kernel adds to them.
 
 use netlink_packet_core::{NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSG_ERROR};
 
@@ -24,8 +24,8 @@ mod rule {
 /// Marks an attribute as a nest.
 const NESTED: u16 = 0x8000;
 
-/// Writes the answer that ends a request: errno 0 is success. Of the request, its header is
-/// echoed, as sockets that set `NETLINK_CAP_ACK` have it.
+/// Writes the answer that ends a request; errno 0 is success. The answer echoes only the header of
+/// the request, as for a socket that has set `NETLINK_CAP_ACK`.
 pub(super) fn write(
     out: &mut Writer,
     port: u32,
@@ -53,7 +53,7 @@ pub(super) fn write(
     });
 }
 
-/// Writes the message, if there is one.
+/// Writes the message of an extended acknowledgement, if it has one.
 pub(super) fn message(out: &mut Writer, ack: &ExtendedAck) {
     if let Some(text) = ack.message {
         out.put_text(acknowledgement::MESSAGE, text);
@@ -66,7 +66,7 @@ fn policy(out: &mut Writer, rule: AttributeRule) {
         nest.put_u64(rule::MOST, most);
     };
     let kind = match rule {
-        // The kernel has no words for it.
+        // The kernel has no description of this rule.
         AttributeRule::AtLeast(_) => return,
         AttributeRule::U8 => rule::U8,
         AttributeRule::U16 => rule::U16,

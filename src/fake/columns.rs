@@ -1,4 +1,4 @@
-//! Protocols and addresses as the tables below `/proc` have them.
+//! Protocols and addresses in the form that the tables below `/proc` give them.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ pub(super) fn protocol_name(number: u16) -> Cow<'static, str> {
     }
 }
 
-/// As `%08X` and `%pI6` print it.
+/// An address as `%08X` and `%pI6` print it.
 pub(super) fn hexadecimal(address: IpAddr) -> String {
     match address {
         IpAddr::V4(v4) => format!("{:08X}", v4.to_bits()),

@@ -1,4 +1,4 @@
-//! The commands of the family, carried out.
+//! Carrying out the commands of the IPVS family.
 
 use super::context::Context;
 use super::counters::TickedCounters;
@@ -41,7 +41,7 @@ impl Context<'_> {
                 self.flush();
                 Ok(())
             }
-            // Dumps, or only an answer.
+            // These commands are dumps, or occur only in answers.
             Command::GetDest | Command::GetDaemon | Command::SetInfo => Err(Errno::OPNOTSUPP),
         }
     }
@@ -103,7 +103,7 @@ impl Context<'_> {
         }
     }
 
-    /// The service that a request names, which has to be there.
+    /// The service that a request names, which has to exist.
     fn present_service(&self, request: &Parsed<'_>) -> Result<Key, Errno> {
         let key = AskedService::read(request)?.key;
         if self.table.services.contains_key(&key) { Ok(key) } else { Err(Errno::SRCH) }

@@ -10,7 +10,7 @@ use super::key::{Key, ip};
 use super::table::KernelTable;
 use crate::uapi::ipvs::AF_INET;
 
-/// How many ports a made-up client uses before the next comes.
+/// How many ports a made-up client uses before the next client comes.
 const PORTS: u64 = 60_000;
 const FIRST_PORT: u64 = 1024;
 
@@ -24,7 +24,7 @@ pub(super) struct Rows {
     groups: std::vec::IntoIter<Group>,
     group: Option<Group>,
     with_origin: bool,
-    /// The number of rows so far, from which the next client is made.
+    /// The number of rows so far, from which the next row's client is made up.
     count: u64,
     text: io::Cursor<String>,
 }
@@ -34,7 +34,7 @@ pub(super) struct Rows {
 struct Group {
     protocol: Cow<'static, str>,
     family: u16,
-    /// Whether they are templates.
+    /// Whether the rows are templates.
     are_templates: bool,
     virtual_address: IpAddr,
     virtual_port: u16,
@@ -98,7 +98,7 @@ impl Read for Rows {
     }
 }
 
-/// A client of one of the networks that are set aside for tests and examples.
+/// A made-up client, in one of the networks that are reserved for tests and examples.
 fn client(group: &Group, row: u64) -> (IpAddr, u16) {
     let (number, port) = if group.are_templates {
         (row, 0)
@@ -123,7 +123,8 @@ fn add_groups(
     persistence: u32,
 ) {
     let family = key.family();
-    // Packets of a mark can have any address and protocol: here an example's address, and TCP.
+    // Packets of a mark can have any address and protocol. These rows have an address reserved for
+    // examples, and TCP.
     let (number, virtual_address, virtual_port) = match key {
         Key::Address { protocol, address, port, .. } => (protocol, ip(family, address), port),
         Key::Mark { .. } if family == AF_INET => (6, Ipv4Addr::new(192, 0, 2, 1).into(), 80),
@@ -163,7 +164,7 @@ fn add_groups(
             _ => Ipv6Addr::from_bits(u128::from(mark) << 96).into(),
         };
     }
-    // A service for all ports names none.
+    // The templates of a service for all ports have no port.
     if templates.virtual_port == 0 {
         templates.destination_port = 0;
     }

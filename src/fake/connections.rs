@@ -1,4 +1,4 @@
-//! Connections: opened through a service's scheduler, closed, and counted.
+//! Connections: opening them through a service's scheduler, closing and counting them.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use super::key::{DestinationId, Key};
 use super::schedule::Refused;
 use crate::model::{DestinationKey, Protocol, ServiceKey, Stats};
 
-/// A connection that a service's scheduler gave a destination.
+/// A connection for which a service's scheduler has chosen a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct OpenConnection {
@@ -24,11 +24,11 @@ pub struct OpenConnection {
 pub enum NotScheduled {
     /// There is no such service.
     NoService,
-    /// No destination takes connections: there is none, or all have weight 0 or have reached their
-    /// upper threshold. Under `sh` and `mh` without fallback, and under `dh`, it is enough if that
-    /// holds for the destination of this client's share.
+    /// No destination takes connections: the service has none, or all of them have weight 0 or have
+    /// reached their upper threshold. Under `sh` and `mh` without fallback, and under `dh`, it is
+    /// enough that the destination of this client's share takes none.
     NoDestination,
-    /// The service's scheduler is not modelled, or none is bound.
+    /// The service's scheduler is not modelled, or the service has none.
     NotModelled,
 }
 
@@ -45,29 +45,30 @@ impl fmt::Display for NotScheduled {
 impl std::error::Error for NotScheduled {}
 
 impl Kernel {
-    /// Runs a connection through the service's scheduler, as a client's first packet does, and
-    /// counts it. It lasts until it is [closed](Self::close). The counters of traffic show it at
-    /// the next [tick](super::Host::counter_tick).
+    /// Opens a connection: runs it through the service's scheduler, as a client's first packet
+    /// does, and counts it. The connection lasts until it is [closed](Self::close). The counters of
+    /// traffic show it at the next [tick](super::Host::counter_tick).
     ///
-    /// The connection is active in a service of TCP, SCTP or a mark, and inactive in any other. The
-    /// kernel counts UDP as inactive all the time, under a mark as well, and SCTP until its
-    /// handshake is over; a test of those sets the numbers by
+    /// The connection counts as active in a service of TCP, SCTP or a mark, and as inactive in any
+    /// other. Real kernels always count UDP as inactive, under a mark as well, and SCTP until its
+    /// handshake is over; a test of these cases sets the numbers by
     /// [`set_connections`](Self::set_connections).
     ///
     /// The schedulers `rr`, `wrr`, `lc`, `wlc`, `sed`, `nq` and `fo` are modelled exactly, with
     /// weights, thresholds and the order of destinations. Not modelled are `lblc`, `lblcr`, `twos`
     /// and `ovf`, and persistence: each connection is a new client's.
     ///
-    /// The schedulers `sh`, `mh` and `dh` hash addresses, and a connection has none here: each is a
-    /// new client's, and clients take the places of the scheduler's table in turn. Modelled are how
-    /// large each destination's share of the table is; that it keeps its share at weight 0 and over
-    /// its upper threshold, so that the clients in it are refused; and that `sh` and `mh` with the
-    /// fallback flag send them to the next destination instead. Under `dh` all clients of an
-    /// address have one destination, and those of a mark come to many addresses. Which client or
-    /// address has which destination is not modelled.
+    /// The schedulers `sh`, `mh` and `dh` hash addresses, which a connection lacks here: each
+    /// connection is a new client's, and clients take the places of the scheduler's table in turn.
+    /// Modelled are the size of each destination's share of the table; that a destination keeps its
+    /// share at weight 0 and over its upper threshold, so that the clients in this share are
+    /// refused; and that `sh` and `mh` with the fallback flag send these clients to the next
+    /// destination instead. Under `dh` all clients of an address have one destination, and clients
+    /// of a mark come to many addresses. Which client or address has which destination is not
+    /// modelled.
     ///
     /// # Errors
-    /// Where no destination was chosen.
+    /// No destination was chosen.
     pub fn open(&self, service: impl Into<ServiceKey>) -> Result<OpenConnection, NotScheduled> {
         let service = service.into();
         let mut state = self.lock();
@@ -91,8 +92,8 @@ impl Kernel {
         Ok(OpenConnection { service, destination: destination.id.into() })
     }
 
-    /// Ends a connection, even if its destination was removed meanwhile. Where a test has
-    /// [left](Self::set_connections) no active ones, an inactive one ends.
+    /// Ends a connection, even if its destination was removed meanwhile. If a test has
+    /// [left](Self::set_connections) the destination no active connection, an inactive one ends.
     pub fn close(&self, connection: OpenConnection) {
         let OpenConnection { service, destination } = connection;
         self.edit(service, destination, |destination| {
@@ -105,9 +106,9 @@ impl Kernel {
         });
     }
 
-    /// Sets the numbers of a destination's connections: active, inactive and persistent ones. A
-    /// removed destination has them as well, for as long as the kernel remembers it. Returns
-    /// whether it was found.
+    /// Sets the numbers of a destination's connections: active, inactive and persistent ones. This
+    /// works for a removed destination, too, for as long as the kernel remembers it. Returns
+    /// whether the destination was found.
     pub fn set_connections(
         &self,
         service: impl Into<ServiceKey>,
@@ -124,7 +125,8 @@ impl Kernel {
         })
     }
 
-    /// Sets the counters of a service, at once. Returns whether it was found.
+    /// Sets the counters of a service, which show it at once. Returns whether the service was
+    /// found.
     pub fn set_service_stats(&self, service: impl Into<ServiceKey>, stats: Stats) -> bool {
         let key = Key::from(service.into());
         let mut kernel = self.lock();
@@ -132,7 +134,8 @@ impl Kernel {
         entry.map(|entry| entry.stats.set(stats)).is_some()
     }
 
-    /// Sets the counters of a destination, at once. Returns whether it was found.
+    /// Sets the counters of a destination, which show it at once. Returns whether the destination
+    /// was found.
     pub fn set_destination_stats(
         &self,
         service: impl Into<ServiceKey>,
@@ -154,7 +157,7 @@ impl Kernel {
     }
 }
 
-/// The count that a connection of this service belongs to.
+/// The count to which a connection of this service belongs.
 fn count(destination: &mut KernelDestination, service: ServiceKey) -> &mut u32 {
     match service {
         ServiceKey::Address { protocol: Protocol::TCP | Protocol::SCTP, .. }

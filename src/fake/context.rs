@@ -1,4 +1,4 @@
-//! What a command works on.
+//! The context in which a command is carried out.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ pub(super) struct Context<'a> {
     pub(super) host: &'a Host,
     pub(super) table: &'a mut KernelTable,
     pub(super) now: Instant,
-    /// The extended acknowledgement, of an error or of a success.
+    /// The extended acknowledgement of an error or a success.
     pub(super) ack: &'a mut ExtendedAck,
     /// The header of the answer.
     pub(super) header: Header,

@@ -1,9 +1,9 @@
-//! Counters: counted at once, shown at the next tick.
+//! Counters, which count at once and show it at the next tick.
 
 use crate::model::Stats;
 
-/// The counters of a service or a destination. Most of a million have counted nothing, and are
-/// small.
+/// The counters of a service or a destination. They are small until something is counted: in a
+/// table of a million destinations, most have counted nothing.
 #[derive(Debug, Default)]
 pub(super) struct TickedCounters(Option<Box<Counted>>);
 
@@ -36,8 +36,8 @@ impl TickedCounters {
         }
     }
 
-    /// Sets the counters to zero as `ZERO` does: connections that are not shown yet count from
-    /// here.
+    /// Sets the counters to zero as the command `ZERO` does: connections that the counters do not
+    /// show yet are still added at the next tick.
     pub(super) fn zero(&mut self) {
         if let Some(counted) = &mut self.0 {
             counted.shown = Stats::default();

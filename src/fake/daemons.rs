@@ -66,14 +66,14 @@ pub(super) fn start(context: &mut Context<'_>, request: &Parsed<'_>) -> Result<(
     Ok(())
 }
 
-/// Whether the interface can have an IPv6 group.
+/// Checks that the interface can join an IPv6 group.
 fn joins_ipv6(state: u32, interface: &Interface, host: &Host) -> Result<(), Errno> {
     let has_ipv6 = interface.mtu >= LEAST_IPV6_MTU;
     if state == daemon::STATE_BACKUP {
         return if has_ipv6 { Ok(()) } else { Err(Errno::INVAL) };
     }
-    // The kernel looks for an address first and for a route then. It has a route for multicast
-    // through an interface, but not through the loopback, whose address it takes instead.
+    // The kernel looks for an address first, and then for a route. It has a route for multicast
+    // through each interface but the loopback, whose address it takes if the interface has none.
     let has_route = has_ipv6 && interface.up && interface.ipv6 && interface.name != "lo";
     match has_route {
         true if interface.has_address => Ok(()),
@@ -91,8 +91,8 @@ fn group(nest: &Parsed<'_>) -> Result<IpAddr, Errno> {
     if group.is_multicast() { Ok(group) } else { Err(Errno::INVAL) }
 }
 
-/// The longest message that fits into a packet beside its headers. A backup must be able to take
-/// the messages of masters with larger packets.
+/// The longest message that fits into a packet beside its headers. A backup must take the messages
+/// of masters whose packets are larger.
 fn max_length(asked: Option<u16>, state: u32, group: IpAddr, interface: &Interface) -> u16 {
     let headers = if group.is_ipv6() { 48 } else { 28 };
     let (least, default) = match state {

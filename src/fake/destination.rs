@@ -19,12 +19,12 @@ pub(super) struct DestinationSettings {
 #[derive(Debug)]
 pub(super) struct KernelDestination {
     pub(super) id: DestinationId,
-    /// The service that it was made under.
+    /// The service under which it was made.
     pub(super) origin: Key,
-    /// The id of the service that it was bound to last.
+    /// The id of the service to which it was bound last.
     pub(super) service: u64,
     pub(super) settings: DestinationSettings,
-    /// The weight before it was set to 0, which `mh` goes by.
+    /// The last weight above 0, by which `mh` computes shares.
     pub(super) last_weight: u32,
     pub(super) active: u32,
     pub(super) inactive: u32,
@@ -54,13 +54,13 @@ impl KernelDestination {
         u64::from(self.active) + u64::from(self.inactive)
     }
 
-    /// Its entries in the table of connections, persistence templates included.
+    /// The number of its entries in the connection table, persistence templates included.
     pub(super) fn entries(&self) -> u64 {
         self.connections() + u64::from(self.persistent)
     }
 
     /// Takes new settings. A kernel that does not recheck thresholds ends the overload if the upper
-    /// threshold is raised or removed, and notices a lower one at the next connection.
+    /// threshold is raised or removed, and notices a lowered one only at the next connection.
     pub(super) fn write(&mut self, settings: DestinationSettings, rechecks_thresholds: bool) {
         let before = std::mem::replace(&mut self.settings, settings).upper_threshold;
         if settings.weight > 0 {
@@ -74,7 +74,7 @@ impl KernelDestination {
         }
     }
 
-    /// After a connection came.
+    /// Notices an overload after a connection has come.
     pub(super) fn gained(&mut self) {
         let upper = u64::from(self.settings.upper_threshold);
         if upper != 0 && self.connections() >= upper {
@@ -82,7 +82,7 @@ impl KernelDestination {
         }
     }
 
-    /// After a connection went.
+    /// Notices the end of an overload after a connection has gone.
     pub(super) fn lost(&mut self) {
         let upper = u64::from(self.settings.upper_threshold);
         let lower = u64::from(self.settings.lower_threshold);

@@ -1,4 +1,4 @@
-//! Listings, made part by part as they are read.
+//! Listings, made part by part while they are read.
 
 use super::host::Host;
 use super::policy::{ExtendedAck, Parsed, Span};
@@ -15,8 +15,8 @@ use crate::uapi::ipvs::daemon::{STATE_BACKUP, STATE_MASTER};
 pub(super) struct Dump {
     pub(super) header: Header,
     pub(super) what: Listed,
-    /// How many entries were listed; nothing else is remembered, so that entries added or removed
-    /// meanwhile make others come twice or not at all.
+    /// How many entries were listed. The kernel remembers nothing else, so entries that are added
+    /// or removed meanwhile make others come twice or not at all.
     pub(super) listed: usize,
 }
 
@@ -26,8 +26,8 @@ pub(super) enum Listed {
     /// The families, by `nlctrl`.
     Families,
     Services,
-    /// The destinations of the service in these attributes of the request, which are read for each
-    /// part.
+    /// The destinations of a service. These attributes of the request name it, and are read again
+    /// for each part.
     Destinations(Vec<u8>),
     /// The sync daemons, and for each role whether it was listed.
     Daemons([bool; 2]),
@@ -114,7 +114,7 @@ impl Dump {
     }
 }
 
-/// A part of a listing, as far as it is written.
+/// A part of a listing that is being written.
 struct Part<'a> {
     out: &'a mut Writer,
     limit: usize,

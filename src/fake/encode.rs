@@ -67,7 +67,7 @@ pub(super) fn daemon(out: &mut Writer, state: u32, entry: &KernelDaemon) {
     });
 }
 
-/// The counters twice: in their old widths, which are too narrow for some, and in 64 bits.
+/// Writes the counters twice: in the old widths, which cut some of them, and in 64 bits.
 fn statistics(out: &mut Writer, narrow: u16, wide: u16, entry: &Stats) {
     let rates = &entry.rates;
     let counters = [

@@ -1,4 +1,4 @@
-//! Faults that a test orders: what goes wrong, and when.
+//! The faults that a test orders, and the moments at which they strike.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,50 +6,52 @@ use std::time::Duration;
 
 use super::Kernel;
 
-/// Something that goes wrong at a step.
+/// A fault that strikes at a step.
 ///
 /// A step is a send or a receive on any link of the kernel. A fault strikes at its step or, if it
-/// cannot strike there (a send has no datagram to cut), at the first step after it where it can.
+/// cannot strike then (a send has no datagram to cut), at the first later step where it can.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The system call fails with this error number, and nothing is sent or received. `EINTR` is
-    /// a signal, `EAGAIN` a wake-up for nothing.
+    /// The system call fails with this error number, and nothing is sent or received. `EINTR`
+    /// stands for a signal, `EAGAIN` for a wake-up without a cause.
     Fail(i32),
-    /// The kernel carries out no request of the next send, and answers each with this error number,
-    /// given with or without its sign. A number outside of 1 to 4,095 becomes `EINVAL`.
+    /// The kernel carries out no request of the next send, and answers each with this error number.
+    /// The number may be positive or negative; one outside of 1 to 4,095 becomes `EINVAL`.
     Refuse(i32),
     /// The kernel drops the answers to the next send, as it does when the receive buffer is full:
-    /// all requests are done, and the next receive fails with `ENOBUFS`, once.
+    /// it carries out all requests, and the next receive fails with `ENOBUFS`, once.
     LoseAnswers,
-    /// The next receive fails with `ENOBUFS`, once; what is queued stays to be read.
+    /// The next receive fails with `ENOBUFS`, once; the queued answers can still be read.
     NoBuffers,
     /// The next datagram arrives this much later, by the kernel's clock.
     Delay(Duration),
     /// The next datagram ends after this many bytes.
     Truncate(usize),
-    /// An answer to a request long past comes before the next datagram.
+    /// An answer to a much earlier request comes before the next datagram.
     Stale,
-    /// Before the next datagram comes one that answers another socket's request with success.
+    /// A datagram that answers another socket's request with success comes before the next
+    /// datagram.
     Foreign,
     /// The next datagram begins with a message of an unknown type in the same exchange.
     UnknownType,
-    /// The end of the next listing says that it has failed with this error number.
+    /// The end of the next listing says that the listing has failed with this error number.
     FailListing(i32),
-    /// The messages of the next part of a listing say that it was interrupted by a change.
+    /// The messages of the next part of a listing say that a change has interrupted the listing.
     Interrupted,
-    /// The messages of the next part of a listing come in a datagram each.
+    /// Each message of the next part of a listing comes in a datagram of its own.
     Split,
-    /// The messages of the next part of a listing come in a datagram each, the last one first.
+    /// Each message of the next part of a listing comes in a datagram of its own, the last one
+    /// first.
     Reorder,
     /// The socket is closed: all sends and receives on it fail with `EBADF` until it is reopened.
     Close,
-    /// Someone else does something before the step, such as changing the table; made by
+    /// Somebody else acts before the step, and changes the table, for example; made by
     /// [`meanwhile`](Self::meanwhile).
     Meanwhile(Act),
 }
 
-/// What someone else does.
+/// An act of somebody else.
 pub struct Act(Box<dyn FnOnce(&Kernel) + Send>);
 
 impl Act {
@@ -65,7 +67,7 @@ impl fmt::Debug for Act {
 }
 
 impl Fault {
-    /// Someone else does something before the step, such as changing the table.
+    /// Somebody else acts before the step, and changes the table, for example.
     pub fn meanwhile(act: impl FnOnce(&Kernel) + Send + 'static) -> Self {
         Self::Meanwhile(Act(Box::new(act)))
     }
@@ -117,7 +119,7 @@ pub(super) enum DatagramFault {
     Reorder,
 }
 
-/// What has arrived.
+/// The kind of datagram that has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Arrived {
     /// The end of a listing.
@@ -137,8 +139,8 @@ impl DatagramFault {
     }
 }
 
-/// The faults to come, by the moment at which they strike. Each moment has a type of its own, so
-/// that the compiler asks for a new fault wherever it matters.
+/// The faults to come, by the moment at which they strike. The faults of each moment have a type of
+/// their own, so that the compiler asks for a new fault wherever it matters.
 #[derive(Debug, Default)]
 pub(super) struct PendingFaults {
     pub(super) steps: u64,
@@ -188,13 +190,13 @@ impl PendingFaults {
         self.sends.due(self.steps, |_| true)
     }
 
-    /// The first fault that is due and strikes at what has arrived.
+    /// The first fault that is due and strikes at the datagram that has arrived.
     pub(super) fn at(&mut self, arrived: Arrived) -> Option<DatagramFault> {
         self.datagrams.due(self.steps, |fault| fault.strikes(arrived))
     }
 }
 
-/// Faults by their steps and, of one step, in the order in which a test asked for them.
+/// Faults by their steps; those of one step in the order in which the test ordered them.
 #[derive(Debug)]
 struct FaultQueue<T>(BTreeMap<(u64, u64), T>);
 
@@ -209,7 +211,7 @@ impl<T> FaultQueue<T> {
         self.0.insert(at, fault);
     }
 
-    /// The first fault whose step has come and that strikes now.
+    /// The first fault whose step has come and that can strike now.
     fn due(&mut self, step: u64, strikes: impl Fn(&T) -> bool) -> Option<T> {
         let mut due = self.0.range(..=(step, u64::MAX));
         let at = *due.find(|(_, fault)| strikes(fault))?.0;

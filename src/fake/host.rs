@@ -1,48 +1,49 @@
-//! The host of a fake kernel: its modules, interfaces and addresses, and what it permits.
+//! The host of a fake kernel: its modules, interfaces, addresses and permissions.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::release::{Release, Series};
 
-/// How many CPUs the host has.
+/// The number of the host's CPUs.
 pub(super) const CPUS: usize = 2;
 
-/// The version that IPVS says it has: 1.2.1.
+/// The version that IPVS reports: 1.2.1.
 pub(super) const VERSION: u32 = 0x0001_0201;
 
 /// The host that a fake kernel runs on; [`Kernel::configure`](super::Kernel::configure) changes it
 /// at any time.
 ///
-/// A [`Release`] sets all facts that differ between kernels; each can be changed by itself.
+/// A [`Release`] sets all facts that differ between kernels; a test can change each by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-#[allow(clippy::struct_excessive_bools)] // Each is a fact of its own.
+#[allow(clippy::struct_excessive_bools)] // Each is a separate fact.
 pub struct Host {
-    /// The kernel's release, by which it has the sysctls that it has.
+    /// The kernel's release, which determines its sysctls.
     pub release: Release,
     /// The number of the IPVS family; `None` is a kernel without IPVS. Loading the module again
-    /// gives it a new one.
+    /// gives the family another number.
     pub family: Option<u16>,
-    /// Ticks a second, by which timeouts wrap; 100 to 1000 in practice.
+    /// The kernel's ticks per second, by which long timeouts wrap; 100 to 1000 in practice.
     pub hz: u32,
     /// Whether callers have `CAP_NET_ADMIN`; without it every request is answered with `EPERM`.
     pub privileged: bool,
-    /// The schedulers at hand, by their names.
+    /// The names of the available schedulers.
     pub schedulers: Vec<String>,
-    /// The persistence engines at hand, by their names.
+    /// The names of the available persistence engines.
     pub engines: Vec<String>,
     /// The interfaces that sync daemons can use.
     pub interfaces: Vec<Interface>,
-    /// Whether any IPv4 address was configured yet. In a network namespace where none was, every
-    /// IPv4 destination is `EINVAL`.
+    /// Whether an IPv4 address was ever configured. In a network namespace that never had one,
+    /// every IPv4 destination is `EINVAL`.
     pub configured: bool,
-    /// The IPv4 broadcast addresses of the host's networks; destinations that are `EINVAL`.
+    /// The IPv4 broadcast addresses of the host's networks. A destination with one of them is
+    /// `EINVAL`.
     pub broadcast: Vec<Ipv4Addr>,
-    /// The host's own addresses. Those that are no unicast addresses, or link-local ones of IPv6,
-    /// are good for destinations only if they are here.
+    /// The host's own addresses. A destination may have an address that is not unicast, or an IPv6
+    /// link-local one, only if the address is in this list.
     pub local: Vec<IpAddr>,
-    /// The number of buckets of the connection table, or how many it has at most where it is
+    /// The number of buckets of the connection table; the largest number if the table is
     /// [resized](Self::resizes_connection_table).
     pub connection_table_size: u32,
     /// See [`Release::resizes_connection_table`].
@@ -57,23 +58,24 @@ pub struct Host {
     pub checks_headers: bool,
     /// See [`Release::acknowledgement_size`].
     pub acknowledgement_size: usize,
-    /// How often counters move; with zero they move at once. See [`Release::COUNTER_TICK`].
+    /// The interval at which counters move; with zero they move at once. See
+    /// [`Release::COUNTER_TICK`].
     pub counter_tick: Duration,
 }
 
-/// A network interface, with what matters to sync daemons.
+/// A network interface, with the properties that matter to sync daemons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Interface {
-    /// Its name.
+    /// The interface's name.
     pub name: String,
-    /// Whether it is up.
+    /// Whether the interface is up.
     pub up: bool,
-    /// Whether it has an IPv6 address; IPv4 addresses do not matter here.
+    /// Whether the interface has an IPv6 address; IPv4 addresses do not matter here.
     pub has_address: bool,
-    /// Whether IPv6 is enabled on it: `disable_ipv6` is 0.
+    /// Whether IPv6 is enabled on the interface: `disable_ipv6` is 0.
     pub ipv6: bool,
-    /// The size of its largest packet, in bytes; below 1280 it has no IPv6.
+    /// The size of the largest packet, in bytes; below 1280 the interface has no IPv6.
     pub mtu: u32,
 }
 

@@ -1,4 +1,4 @@
-//! The kernel: the handle that tests hold, and the state behind it.
+//! The fake kernel: the handle that tests hold, and the state behind it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,10 +11,10 @@ use super::release::Series;
 use super::sysctls::Sysctls;
 use super::table::KernelTable;
 
-/// An IPVS kernel in the process.
+/// A fake IPVS kernel in the process.
 ///
-/// Clones are handles of the same kernel, and so are its [links](Self::link): changes made through
-/// one show through all.
+/// Clones are handles of the same kernel, and its [links](Self::link) lead to it as well: changes
+/// made through one show through all.
 #[derive(Clone)]
 pub struct Kernel {
     state: Arc<Mutex<State>>,
@@ -26,14 +26,14 @@ pub(super) struct State {
     pub(super) table: KernelTable,
     pub(super) sysctls: Sysctls,
     pub(super) now: Instant,
-    /// When counters moved last.
+    /// The time at which counters moved last.
     ticked: Instant,
     pub(super) faults: PendingFaults,
     appointments: Vec<Appointment>,
     last_port: u32,
 }
 
-/// An act at a time.
+/// An act that is ordered for a time.
 struct Appointment {
     at: Instant,
     act: Box<dyn FnOnce(&Kernel) + Send>,
@@ -45,7 +45,7 @@ impl Kernel {
         Self::on(Host::default())
     }
 
-    /// A kernel of this series, otherwise like [`new`](Self::new).
+    /// A kernel of this series on a host that lacks nothing.
     pub fn of_series(series: Series) -> Self {
         Self::on(Host::of_series(series))
     }
@@ -71,8 +71,8 @@ impl Kernel {
         change(&mut self.lock().host);
     }
 
-    /// Unloads the module and loads it again: table, timeouts, sync daemons and
-    /// sysctls are as at the start, and the family has this number.
+    /// Unloads the module and loads it again: the table, timeouts, sync daemons and sysctls are as
+    /// at the start, and the family gets this number.
     pub fn reload(&self, family: u16) {
         let mut state = self.lock();
         state.table = KernelTable::default();
@@ -80,7 +80,7 @@ impl Kernel {
         state.host.family = Some(family);
     }
 
-    /// Gives the table of services another order, as Linux does from 7.1 on when it resizes the
+    /// Gives the table of services another order, as Linux 7.1 and later do when they resize the
     /// table. A listing under way goes on in the new order: some services come twice, and as many
     /// not at all.
     pub fn reorder_services(&self) {
@@ -88,13 +88,13 @@ impl Kernel {
         table.reversed = !table.reversed;
     }
 
-    /// The time by the kernel's clock, which moves only by [`advance`](Self::advance) and while a
-    /// client waits: for an answer that does not come, or for connections to end.
+    /// The time of the kernel's clock. It moves only by [`advance`](Self::advance), and while a
+    /// client waits for an answer that does not come or for connections to end.
     pub fn now(&self) -> Instant {
         self.lock().now
     }
 
-    /// Lets time pass. Acts that were ordered by [`after`](Self::after) for that time happen.
+    /// Lets time pass. The acts that [`after`](Self::after) has ordered for this time happen.
     pub fn advance(&self, time: Duration) {
         let until = later(self.now(), time);
         self.advance_to(until);
@@ -115,16 +115,16 @@ impl Kernel {
         }
     }
 
-    /// Orders an act for when this much time has passed by the kernel's clock: a connection ends,
-    /// someone else changes the table.
+    /// Orders an act for the moment when this much time has passed by the kernel's clock: a
+    /// connection ends, somebody else changes the table.
     pub fn after(&self, time: Duration, act: impl FnOnce(&Self) + Send + 'static) {
         let mut state = self.lock();
         let at = later(state.now, time);
         state.appointments.push(Appointment { at, act: Box::new(act) });
     }
 
-    /// Orders a fault for a step: 1 is the next send or receive on any of the kernel's links. See
-    /// [`Fault`].
+    /// Orders a fault for a step. Step 1 is the next send or receive on any of the kernel's links.
+    /// See [`Fault`].
     pub fn inject(&self, step: u64, fault: Fault) {
         self.lock().faults.add(step, fault);
     }
@@ -134,14 +134,14 @@ impl Kernel {
         self.lock().faults.clear();
     }
 
-    /// How many sends and receives there have been. The difference tells how many steps a
-    /// conversation takes, so that a test can order a fault for each.
+    /// The number of sends and receives so far. The difference before and after a conversation
+    /// tells how many steps it takes, so that a test can order a fault for each.
     pub fn steps(&self) -> u64 {
         self.lock().faults.steps
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        // A poisoned lock is taken all the same: every holder leaves the state whole.
+        // A poisoned lock is taken all the same, since every holder leaves the state whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What identifies services and destinations in the kernel's table.
+//! The identities of services and destinations in the kernel's table.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,7 +8,7 @@ use crate::uapi::ipvs::{AF_INET, AF_INET6};
 /// An address as the kernel keeps it: an IPv4 one in the first four bytes, the rest zero.
 pub(super) type Address = [u8; 16];
 
-/// What identifies a service. Keys have the order of listings: scrambled, since the kernel promises
+/// The identity of a service. Keys have the order of listings: scrambled, since the kernel promises
 /// no order, with firewall marks last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Key {
@@ -80,7 +80,7 @@ pub(super) fn ip(family: u16, address: Address) -> IpAddr {
     }
 }
 
-/// What identifies a destination under its service.
+/// The identity of a destination under its service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct DestinationId {
     pub(super) family: u16,

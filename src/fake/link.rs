@@ -14,28 +14,28 @@ use crate::uapi::Errno;
 
 /// A connection to a [`Kernel`], with a queue of answers of its own.
 ///
-/// Nobody waits for it in real time: if no answer is to come, the kernel's clock jumps to the
-/// deadline.
+/// A client never waits for a link in real time: if no answer is to come, the kernel's clock jumps
+/// to the deadline.
 #[derive(Debug)]
 pub struct Link {
     kernel: Kernel,
     socket: Socket,
-    /// Whether faults strike here, and steps count.
+    /// Whether faults strike at this link, and its steps count.
     exposed: bool,
     closed: bool,
-    /// The time before which nothing arrives.
+    /// The time before which no datagram arrives.
     delayed_until: Option<Instant>,
 }
 
 impl Kernel {
-    /// A connection to the kernel, as a netlink socket is one; for a client to
+    /// A connection to the kernel in the place of a netlink socket, for
     /// [`connect_with`](crate::blocking::Client::connect_with).
     pub fn link(&self) -> Link {
         Link::new(self.clone(), true)
     }
 
-    /// A connection without faults, whose steps are not counted: a test looks at the table through
-    /// it, whatever happens to the client under test.
+    /// A connection without faults, whose steps are not counted. A test reads the table through it,
+    /// whatever happens to the client under test.
     pub fn observer(&self) -> Link {
         Link::new(self.clone(), false)
     }
@@ -47,19 +47,19 @@ impl Link {
         Self { kernel, socket: Socket::new(port), exposed, closed: false, delayed_until: None }
     }
 
-    /// The kernel that it leads to.
+    /// The kernel to which the link leads.
     pub fn kernel(&self) -> &Kernel {
         &self.kernel
     }
 
-    /// Lets the faults strike that are due before a system call.
+    /// Lets those faults strike that are due before a system call.
     fn strike(&mut self, call: Call) -> io::Result<()> {
         if !self.exposed {
             return Ok(());
         }
         self.kernel.lock().faults.steps += 1;
         loop {
-            // The kernel is not locked while a fault acts: it may well use it.
+            // The kernel is not locked while a fault acts, since the act may use the kernel.
             let fault = self.kernel.lock().faults.before(call);
             match fault {
                 None => break,
@@ -172,7 +172,7 @@ impl AsyncTransport for Link {
     }
 }
 
-/// The error number of an answer; `EINVAL` for a number that is none.
+/// The error number that an answer has for this number; `EINVAL` if it is no error number.
 fn refusal(errno: i32) -> Errno {
     match errno.saturating_abs() {
         number @ 1..=4095 => Errno::from_number(number),

@@ -1,9 +1,9 @@
 //! An IPVS kernel in the process, for tests that need neither root nor Linux modules.
 //!
-//! It speaks the kernel's bytes behind the crate's own [transport](crate::transport), answer for
-//! answer like the real one; it is held against real kernels with random requests, well-formed and
-//! not. Below the bytes is a table that several clients share, a clock that moves when told to,
-//! and [faults](Fault) to order.
+//! The fake kernel speaks the kernel's bytes behind the crate's own [transport](crate::transport),
+//! answer for answer like a real one: it is compared with real kernels by random requests,
+//! well-formed and malformed ones. It has a table that several clients share, a clock that moves
+//! when told to, and [faults](Fault) to order.
 #![doc = include_str!("../../docs/testing.md")]
 
 mod acknowledgement;
@@ -51,10 +51,10 @@ use crate::error::Error;
 use crate::proc::Proc;
 use crate::ruleset::Ruleset;
 
-/// A fake kernel gives by itself what [`Options`](crate::Options) give of a real one.
+/// The counterparts of the methods by which [`Options`](crate::Options) reach a real kernel.
 impl Kernel {
-    /// Connects a blocking client. One with options of its own is connected by
-    /// [`Options::connect_with`](crate::Options::connect_with) and [`link`](Self::link).
+    /// Connects a blocking client. A client with other options is connected by
+    /// [`Options::connect_with`](crate::Options::connect_with) over a [`link`](Self::link).
     ///
     /// ```
     /// use ipvs_netlink::{Service, fake::Kernel};
@@ -81,12 +81,12 @@ impl Kernel {
         crate::Client::connect_with(self.link()).await
     }
 
-    /// Its files below `/proc`: connections, counters and sysctls.
+    /// The kernel's files below `/proc`: connections, counters and sysctls.
     pub fn proc(&self) -> Proc {
         Proc::of_files(self.clone())
     }
 
-    /// Tells whether its host can do what a ruleset needs: see
+    /// Tells what the host lacks for a ruleset: see
     /// [`Options::diagnose`](crate::Options::diagnose).
     pub fn diagnose(&self, rules: &Ruleset) -> Diagnosis {
         Diagnosis::new(&self.proc(), self.connect(), rules)

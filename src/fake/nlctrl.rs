@@ -1,5 +1,5 @@
-//! The family `nlctrl`, which knows all families of generic netlink, as far as it is asked for
-//! IPVS.
+//! The family `nlctrl`, the controller of generic netlink, as far as it answers about the IPVS
+//! family.
 
 use super::host::Host;
 use super::policy::AttributeRule::{Text, U16};
@@ -56,8 +56,8 @@ pub(super) fn family(out: &mut Writer, header: Header, host: &Host, family: u16)
             let known = (1..=u8::MAX).filter_map(|n| Some((n, request::command(n)?.1)));
             for (index, (command, kinds)) in (1..).zip(known) {
                 let one = if kinds.once { TAKES_ONE } else { 0 };
-                // Kernels that look at the kind first know that a command of dumps alone checks
-                // nothing.
+                // Kernels that look at the kind before the permission report no policy for a
+                // command that only takes dumps.
                 let checked = kinds.once || host.checks_permission_first;
                 let policy = if checked { HAS_POLICY } else { 0 };
                 let dump = if kinds.dump { TAKES_DUMP } else { 0 };

@@ -1,8 +1,8 @@
-//! Policies: which attributes a request may have, and how liberally they are read.
+//! Policies: the attributes that a request may have, and the lengths that the kernel accepts.
 
 use crate::uapi::Errno;
 
-/// The rule of an attribute; lengths are of its value.
+/// The rule for an attribute; lengths are those of its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AttributeRule {
     U8,
@@ -25,7 +25,7 @@ impl AttributeRule {
             Self::U32 => value.len() >= 4,
             Self::AtMost(most) => value.len() <= most,
             Self::AtLeast(least) => value.len() >= least,
-            // An empty nest is one without attributes.
+            // An empty value is a nest without attributes.
             Self::Nest => value.is_empty() || value.len() >= HEADER,
             Self::Text(most) => {
                 let most = most as usize;
@@ -40,7 +40,7 @@ impl AttributeRule {
     }
 }
 
-/// The rules of a nest's attributes, by their numbers.
+/// The rules for a nest's attributes, by the attributes' numbers.
 #[derive(Debug)]
 pub(super) struct AttributePolicy([Option<AttributeRule>; NUMBERS]);
 
@@ -48,7 +48,7 @@ pub(super) struct AttributePolicy([Option<AttributeRule>; NUMBERS]);
 const NUMBERS: usize = 16;
 
 impl AttributePolicy {
-    /// A policy of these rules. Attributes without a rule are skipped.
+    /// A policy with these rules. The kernel skips attributes without a rule.
     pub(super) const fn new(rules: &[(u16, AttributeRule)]) -> Self {
         let mut by_number = [None; NUMBERS];
         let mut index = 0;
@@ -69,18 +69,18 @@ impl AttributePolicy {
 #[derive(Debug, Default)]
 pub(super) struct ExtendedAck {
     pub(super) message: Option<&'static str>,
-    /// Where in the request the attribute is that failed its rule.
+    /// The offset in the request of the attribute that failed its rule, and the rule.
     pub(super) attribute: Option<(usize, AttributeRule)>,
 }
 
-/// A stretch of a request that should be attributes, and its place in the request.
+/// The part of a request that should consist of attributes, and its offset in the request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) offset: usize,
 }
 
-/// Attributes that passed their policy, by their numbers; of duplicates the last one.
+/// Attributes that passed their policy, by their numbers; the last one of duplicates.
 #[derive(Debug)]
 pub(super) struct Parsed<'a> {
     values: [Option<Span<'a>>; NUMBERS],
@@ -165,6 +165,6 @@ impl<'a> Parsed<'a> {
     }
 }
 
-/// The bits of an attribute's type that are its number. The others say that it is a nest or in
-/// network order, which the kernel does not look at here.
+/// The bits of an attribute's type that are its number. The other bits mark a nest or network
+/// order, and the kernel ignores them here.
 const NUMBER: u16 = 0x3fff;

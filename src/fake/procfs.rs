@@ -1,5 +1,5 @@
-//! The files below `/proc`: the tables, counters and sysctls of IPVS, and what it needs of the
-//! host.
+//! The files below `/proc`: the tables, counters and sysctls of IPVS, and the files of the host
+//! that the crate reads.
 
 use std::fmt::Write as _;
 use std::io::{self, Read};
@@ -17,11 +17,11 @@ use crate::proc::{Files, ModuleIndex};
 use crate::uapi::Errno;
 
 impl Kernel {
-    /// The text of a file below `/proc`, such as `net/ip_vs`, for programs that read it by
-    /// themselves.
+    /// The text of a file below `/proc`, such as `net/ip_vs`, for programs with a parser of their
+    /// own.
     ///
     /// # Errors
-    /// The host has no such file, or may not read it.
+    /// The host has no such file, or no permission to read it.
     pub fn proc_file(&self, path: &str) -> io::Result<String> {
         io::read_to_string(Files::open(self, path)?)
     }
@@ -79,13 +79,13 @@ impl Files for Kernel {
         }
     }
 
-    /// An empty index: the host can load no modules beside those that it has.
+    /// An empty index: the host can load no modules but those that it has already.
     fn modules(&self, _: &str) -> Option<ModuleIndex> {
         Some(ModuleIndex { dependencies: String::new(), builtin: String::new() })
     }
 }
 
-/// The text of the files below `/proc` that other parts of the kernel have.
+/// The text of a file below `/proc` that belongs to another part of the kernel.
 fn of_host(path: &str, host: &Host) -> Option<String> {
     match path {
         "modules" => {
@@ -115,7 +115,7 @@ const DEVICES: &str = "Inter-|   Receive  |  Transmit\n face |bytes packets|byte
 const GROUPS: &str = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n";
 const SOCKETS: &str = "  sl  local_address rem_address   st\n";
 
-/// A table with a line for each interface; that of the groups has those that are up.
+/// A table with a line for each interface; the table of groups has only interfaces that are up.
 fn devices(host: &Host, heading: &str, line: impl Fn(usize, &str) -> String) -> String {
     let interfaces = (1..).zip(&host.interfaces);
     let interfaces = interfaces.filter(|(_, interface)| interface.up || heading != GROUPS);
@@ -146,7 +146,7 @@ fn addresses_of_ipv6(host: &Host) -> String {
     host.local.iter().filter_map(line).collect()
 }
 
-/// The counters of all services together.
+/// The sums of all services' counters.
 fn total(table: &KernelTable) -> Stats {
     table.services.values().map(|service| service.stats.shown()).fold(Stats::default(), sum)
 }
@@ -199,7 +199,7 @@ fn stats(total: &Stats) -> String {
     )
 }
 
-/// Each of the two CPUs has half of every counter; the first has the odd one.
+/// Each of the two CPUs has half of every counter; the first CPU has one more of an odd number.
 fn stats_per_cpu(total: &Stats) -> String {
     let all = counters(total);
     format!(
@@ -307,7 +307,7 @@ mod tests {
         let expires: Vec<_> = web.iter().map(|entry| entry.expires).collect();
         assert_eq!(expires, [tcp, tcp, tcp, tcp_fin, tcp_fin, Duration::from_secs(77)]);
 
-        // Connections outlive their destination.
+        // Connections outlive their destinations.
         ipvs.flush().unwrap();
         assert_eq!(table(&proc).len(), entries.len());
         let with_origin = proc.connections_with_origin().unwrap();
@@ -366,7 +366,7 @@ mod tests {
             assert!(error.is_not_found(), "{error}");
             assert!(error.to_string().contains("modprobe ip_vs"), "{error}");
         }
-        // The module's values are lost with it.
+        // Unloading the module loses the values of its sysctls.
         kernel.reload(0x1d);
         assert_eq!(proc.sysctl(&sysctl::SYNC_RETRIES).unwrap(), 0);
         assert_eq!(proc.sysctl_named("net.ipv4.ip_forward").unwrap(), "1");

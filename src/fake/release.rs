@@ -11,25 +11,25 @@ use std::time::Duration;
 /// Major and minor, as 6 and 12.
 type MajorMinor = (u32, u32);
 
-/// Since when kernels do something.
+/// The releases since which kernels behave in some way.
 struct Since {
     /// The first series of mainline.
     series: MajorMinor,
-    /// In which earlier series it is, and from which patch level on.
+    /// The earlier series that have the change as well, each from a patch level on.
     backports: &'static [(MajorMinor, u32)],
-    /// The same of Debian's kernels that tell a build instead of a patch level: 6.1.0-53.
+    /// The same for kernels of Debian whose release has a build instead of a patch level: 6.1.0-53.
     debian: &'static [(MajorMinor, u32)],
 }
 
-/// No build of a series.
+/// A build that no kernel reaches: the series never has the change.
 const NEVER: u32 = u32::MAX;
 
-/// Debian's build 52 is of 6.1.180 and takes all thresholds, 53 is of 6.1.187 and does not; of
-/// 6.12, 101 does and 104 does not.
+/// Seen on Debian's kernels: build 52, of 6.1.180, takes all thresholds, and build 53, of 6.1.187,
+/// does not; 6.12.101 does, and 6.12.104 does not.
 const THRESHOLDS_OF_31_BITS: Since =
     Since { series: (7, 2), backports: &[((6, 1), 187), ((6, 12), 104)], debian: &[((6, 1), 53)] };
 
-/// Seen where thresholds are of 31 bits, and not elsewhere.
+/// Seen on the kernels whose thresholds have 31 bits, and on no others.
 const RECHECKED_THRESHOLDS: Since = THRESHOLDS_OF_31_BITS;
 
 /// Debian's configuration of 6.1 leaves it out.
@@ -50,12 +50,13 @@ const CHECKED_HEADERS: Since = Since { series: (6, 1), backports: &[], debian: &
 /// [skbuff.c]: https://github.com/torvalds/linux/blob/v6.12/net/core/skbuff.c
 const SMALL_PIECES: Since = Since { series: (6, 3), backports: &[], debian: &[] };
 
-/// `x.y.z.0`, that is.
+/// The lowest address of a network is `x.y.z.0`.
 const LOWEST_ADDRESS_IS_A_HOSTS: Since = Since { series: (5, 14), backports: &[], debian: &[] };
 
 const RESIZED_TABLES: Since = Since { series: (7, 1), backports: &[], debian: &[] };
 
-/// A kernel that the fake was held against; a preset of what differs from kernel to kernel.
+/// A kernel with which the fake one was compared; a preset of the facts that differ between
+/// kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Series {
@@ -74,7 +75,7 @@ impl Series {
     pub const ALL: &'static [Self] =
         &[Self::Linux5_10, Self::Linux6_1, Self::Linux6_12, Self::Linux7_3];
 
-    /// The release that the preset is of.
+    /// The release that the preset imitates.
     pub fn release(self) -> Release {
         let (text, series, patch, build) = match self {
             Self::Linux5_10 => ("5.10.0-46-amd64", (5, 10), 0, Build::Debian(46)),
@@ -86,13 +87,13 @@ impl Series {
     }
 }
 
-/// A kernel's release, as `uname -r` prints it, and what is known of it.
+/// A kernel's release, as `uname -r` prints it, and the facts known of it.
 ///
-/// A release of mainline (`6.12.104`, also with a distribution's words behind it) is known by its
-/// patch level, one of Debian (`6.1.0-56-amd64`) by its build. Other vendors
-/// (`5.14.0-427.el9.x86_64`, `6.8.0-1015-azure`) bring changes back as they see fit and do not
-/// tell: such a release has what mainline's series has, and of what was brought to older series as
-/// much as the [nearest](Self::nearest) of the kernels that are known; it says so when printed.
+/// The facts of a mainline release (`6.12.104`, with or without a distribution's suffix) follow
+/// from its patch level, those of a Debian release (`6.1.0-56-amd64`) from its build. Other vendors
+/// (`5.14.0-427.el9.x86_64`, `6.8.0-1015-azure`) backport changes without showing it in the
+/// release. Such a release is taken to have the changes of mainline's series, and those backports
+/// that the [nearest](Self::nearest) known kernel has; it says so when printed.
 ///
 /// ```
 /// use ipvs_netlink::fake::{Release, Series};
@@ -111,19 +112,19 @@ pub struct Release {
     build: Build,
 }
 
-/// Who built a kernel, as far as its release tells what is in it.
+/// The builder of a kernel, which decides how its release is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Build {
-    /// Mainline, or what keeps its patch levels.
+    /// Mainline, or a builder that keeps mainline's patch levels.
     Mainline,
     /// Debian, with the number of the build.
     Debian(u32),
-    /// Somebody whose kernel keeps the patch level 0.
+    /// A builder whose kernels keep the patch level 0.
     Vendor,
 }
 
 impl Release {
-    /// How often counters move, on every kernel that was looked at.
+    /// The interval at which counters move, on every kernel that was examined.
     pub const COUNTER_TICK: Duration = Duration::from_secs(2);
 
     /// The release as `uname -r` prints it.
@@ -136,9 +137,9 @@ impl Release {
         self.series
     }
 
-    /// The preset that stands in for a vendor's kernel; `None` where the release itself is known.
+    /// The preset that stands in for a vendor's kernel; `None` if the release itself is known.
     pub fn nearest(&self) -> Option<Series> {
-        // The series of a major number end with 19, so that they can be counted.
+        // The last series of each major number is 19, so all series can be numbered.
         let count = |(major, minor): MajorMinor| major.saturating_mul(20).saturating_add(minor);
         let distance =
             |version: &Series| count(version.release().series).abs_diff(count(self.series));
@@ -159,37 +160,38 @@ impl Release {
         self.has(&RECHECKED_THRESHOLDS)
     }
 
-    /// Whether it has the scheduler `twos`: since 5.12, but not where Debian builds 6.1.
+    /// Whether the kernel has the scheduler `twos`: since 5.12, but not in Debian's 6.1.
     pub fn has_twos(&self) -> bool {
         self.has(&TWOS)
     }
 
-    /// Whether a caller without permission is told that before the kind of its request is looked
-    /// at: a listing of what cannot be listed is `EPERM` before 6.2 and `EOPNOTSUPP` since.
+    /// Whether the kernel checks a caller's permission before the kind of the request: without
+    /// permission, a dump for a command that does not list is `EPERM` before 6.2, and `EOPNOTSUPP`
+    /// since.
     pub fn checks_permission_first(&self) -> bool {
         !self.has(&KIND_BEFORE_PERMISSION)
     }
 
-    /// Whether reserved bits of the header are checked for commands that IPVS does not have: since
-    /// 6.1.
+    /// Whether the kernel checks the reserved bits of the header for commands that IPVS does not
+    /// have: since 6.1.
     pub fn checks_headers(&self) -> bool {
         self.has(&CHECKED_HEADERS)
     }
 
-    /// Whether the lowest address of a network (`127.0.0.0`) is a broadcast address, as it was
-    /// before 5.14, and no destination's.
+    /// Whether the lowest address of a network (`127.0.0.0`) is a broadcast address, which no
+    /// destination can have: before 5.14.
     pub fn has_lowest_broadcast(&self) -> bool {
         !self.has(&LOWEST_ADDRESS_IS_A_HOSTS)
     }
 
-    /// Whether a network namespace has a table of connections of its own, which is resized: since
-    /// 7.1.
+    /// Whether each network namespace has a connection table of its own, which the kernel resizes:
+    /// since 7.1.
     pub fn resizes_connection_table(&self) -> bool {
         self.has(&RESIZED_TABLES)
     }
 
-    /// What an acknowledgement takes of a socket's receive buffer, in bytes, on x86-64: 896 since
-    /// 6.3, before that 768.
+    /// The bytes that an acknowledgement takes of a socket's receive buffer on x86-64: 896 since
+    /// 6.3, 768 before.
     pub fn acknowledgement_size(&self) -> usize {
         if self.has(&SMALL_PIECES) { 896 } else { 768 }
     }
@@ -198,8 +200,8 @@ impl Release {
         let (series, level) = match self.build {
             Build::Debian(build) => (since.debian, build),
             Build::Mainline => (since.backports, self.patch),
-            // What the series has, the vendor has not taken out; what was brought to older series
-            // is there as in the nearest kernel.
+            // A vendor's kernel has the changes of its series, and the backports of the nearest
+            // known kernel.
             Build::Vendor => {
                 let is_brought_back = !since.backports.is_empty();
                 let nearest = self.nearest().filter(|_| is_brought_back);
@@ -224,7 +226,7 @@ impl fmt::Display for Release {
     }
 }
 
-/// The error for a text that is no kernel's release.
+/// The error for a text that is not a kernel's release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnknownRelease(String);
@@ -237,7 +239,7 @@ impl fmt::Display for UnknownRelease {
 
 impl std::error::Error for UnknownRelease {}
 
-/// Debian's names of architectures, of which one ends each of its releases that tell a build.
+/// Debian's names of architectures. Each of Debian's releases with a build ends with one.
 const DEBIAN_ARCHITECTURES: [&str; 18] = [
     "686",
     "686-pae",
@@ -292,7 +294,7 @@ fn number(text: &str) -> Option<(u32, &str)> {
     Some((digits.parse().ok()?, rest))
 }
 
-/// Whether a text can follow the numbers of a release.
+/// Whether this text can follow the numbers of a release.
 fn is_suffix(rest: &str) -> bool {
     let begins = match rest.strip_prefix('.') {
         Some(rest) => rest.starts_with(|c: char| c.is_ascii_digit()),
@@ -301,23 +303,23 @@ fn is_suffix(rest: &str) -> bool {
     begins && rest.chars().all(|c| c.is_ascii_graphic())
 }
 
-/// Whether the patch level is 0 indeed, by what follows it: mainline's first of a series, its
-/// candidates, or Debian's builds of those (`6.12+deb13-cloud-amd64`).
+/// Whether the patch level is really 0, as the text after it tells: the first release of a mainline
+/// series, its candidates, or Debian's builds of these (`6.12+deb13-cloud-amd64`).
 fn tells_level_0(rest: &str) -> bool {
     let is_mainlines = matches!(rest, "" | "+" | "-dirty") || rest.starts_with("-rc");
     let rebuilt = rest.strip_prefix("+deb").and_then(number).map_or(rest, |(_, rest)| rest);
     is_mainlines || (flavour(rebuilt).is_some() && debian_build(rebuilt).is_none())
 }
 
-/// What stands before the architecture in a release of Debian, without the first dash: `56-cloud-`
-/// in `-56-cloud-amd64`.
+/// The text before the architecture in a release of Debian, without the first dash: `56-cloud-` in
+/// `-56-cloud-amd64`.
 fn flavour(rest: &str) -> Option<&str> {
     let before = DEBIAN_ARCHITECTURES.iter().filter_map(|name| rest.strip_suffix(name));
     before.filter(|before| before.ends_with('-')).find_map(|before| before.strip_prefix('-'))
 }
 
-/// The build in what follows Debian's patch level: 56 of `-56-cloud-amd64`, and 52 of
-/// `-0.deb11.52-amd64`, which is the same for an older Debian.
+/// The build in the text after Debian's patch level: 56 in `-56-cloud-amd64`, and 52 in
+/// `-0.deb11.52-amd64`, which was built for an older Debian.
 fn debian_build(rest: &str) -> Option<u32> {
     let flavour = flavour(rest)?;
     let flavour = match flavour.strip_prefix("0.deb") {
@@ -357,7 +359,7 @@ mod tests {
             ("6.1.0-52-rpi", false),
             ("6.12.0+", false),
             ("6.12.0-dirty", false),
-            // The patch level 0 is mainline's first, whoever built it.
+            // These are the first release of a mainline series, whoever built it.
             ("6.1.0", false),
             ("6.1-amd64", false),
             ("6.1.0+deb12-686-pae", false),
@@ -419,7 +421,8 @@ mod tests {
             release("6.8.0-1015-azure").to_string(),
             "6.8.0-1015-azure (a vendor's kernel, taken for 6.12.117)"
         );
-        // A vendor's kernel has what mainline's series has, even what Debian leaves out.
+        // A vendor's kernel has the changes of mainline's series, even those that Debian leaves
+        // out.
         let facts = |text: &str| {
             let it = release(text);
             let headers = it.checks_headers();
@@ -431,10 +434,10 @@ mod tests {
         assert_eq!(facts("6.2.0-39-generic"), (true, false, true, false));
         assert_eq!(release("6.2.0-39-generic").acknowledgement_size(), 768);
         assert_eq!(release("6.5.0-1024-azure").acknowledgement_size(), 896);
-        // Changes of later series are not in it, however near.
+        // It has no changes of later series, however near they are.
         assert!(!release("7.0.0-5-generic").resizes_connection_table());
         assert!(release("7.1.0-5-generic").resizes_connection_table());
-        // These keep mainline's patch levels.
+        // These builders keep mainline's patch levels.
         for text in ["6.6.87.2-microsoft-standard-WSL2", "6.1.82-99.168.amzn2023.x86_64"] {
             assert_eq!(release(text).to_string(), text);
         }

@@ -51,15 +51,15 @@ static DESTINATION: AttributePolicy = AttributePolicy::new(&[
     (destination::TUNNEL_FLAGS, U16),
 ]);
 
-/// Which kinds of request a command takes.
+/// The kinds of request that a command takes.
 #[derive(Clone, Copy)]
 pub(super) struct Kinds {
     pub(super) once: bool,
     pub(super) dump: bool,
 }
 
-/// The command of a number, and the kinds of request that it takes; `None` if the number is of no
-/// command or only of an answer.
+/// The command with this number, and the kinds of request that it takes; `None` if no command has
+/// the number, or only an answer has it.
 pub(super) fn command(number: u8) -> Option<(Command, Kinds)> {
     let command = Command::from_number(number)?;
     let (once, dump) = match command {
@@ -83,7 +83,8 @@ pub(super) fn command(number: u8) -> Option<(Command, Kinds)> {
     Some((command, Kinds { once, dump }))
 }
 
-/// A nest of a service or a destination. The kernel tells of no error inside it but `EINVAL`.
+/// Parses the nest of a service or a destination. Any error inside it is `EINVAL`, without an
+/// extended acknowledgement.
 fn nest<'a>(
     request: &Parsed<'a>,
     number: u16,
@@ -104,9 +105,9 @@ pub(super) struct ServiceSettings {
     pub(super) scheduler: Vec<u8>,
     pub(super) engine: Option<Vec<u8>>,
     pub(super) flags: u32,
-    /// The flags that are written.
+    /// The flags that the request sets or clears.
     pub(super) mask: u32,
-    /// In seconds.
+    /// The persistence timeout, in seconds.
     pub(super) timeout: u32,
     pub(super) netmask: [u8; 4],
 }
@@ -179,7 +180,8 @@ impl<'a> AskedDestination<'a> {
         })
     }
 
-    /// Its identity under a service; without a family of its own it has that of the service.
+    /// The destination's identity under a service. Without a family of its own it has the service's
+    /// family.
     pub(super) fn id(&self, service: &Key) -> Result<DestinationId, Errno> {
         let DestinationId { family, address, port } = self.id;
         let family = if family == 0 { service.family() } else { family };

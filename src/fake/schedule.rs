@@ -1,10 +1,10 @@
-//! Scheduling a connection: exactly as the kernel for schedulers that go by weights and counts, and
-//! in the right shares for those that go by a hash.
+//! Scheduling connections: exactly as the kernel does by weights and counts, and in the right
+//! shares by a hash.
 
 use super::destination::KernelDestination;
 use super::key::{DestinationId, Key};
 
-/// The places in the table of `sh`, and of `dh`.
+/// The number of places in the tables of `sh` and `dh`.
 const PLACES: u64 = 256;
 
 /// Why no destination was chosen.
@@ -18,25 +18,25 @@ pub(super) enum Refused {
 /// The state of a scheduler between two connections.
 #[derive(Debug, Default)]
 pub(super) struct SchedulerTurn {
-    /// The destination chosen last; `None` is before the first.
+    /// The destination chosen last; `None` before the first connection.
     last: Option<DestinationId>,
-    /// `wrr`: the weight that a destination needs in this round; `None` stands for the highest
+    /// Of `wrr`: the weight that a destination needs in this round; `None` stands for the highest
     /// weight.
     level: Option<u32>,
-    /// Schedulers by hash: the number of clients so far.
+    /// Of schedulers by hash: the number of clients so far.
     clients: u64,
 }
 
 impl SchedulerTurn {
-    /// The number of the next client. A hash would lead clients to places of the scheduler's table
-    /// in any order; here they take them in turn, so that few show what many would.
+    /// The number of the next client. A hash would spread clients over the scheduler's table; here
+    /// they take its places in turn, so that a few clients show the shares that many would have.
     fn next_client(&mut self) -> u64 {
         self.clients += 1;
         self.clients - 1
     }
 
-    /// The index of the destination that a scheduler gives the next connection of a service.
-    /// `falls_back`: `sh` and `mh` pass over a destination that takes no connections.
+    /// The index of the destination that a scheduler gives the next connection of a service. With
+    /// `falls_back`, `sh` and `mh` pass over destinations that take no connections.
     pub(super) fn choose(
         &mut self,
         scheduler: Option<&str>,
@@ -54,8 +54,7 @@ impl SchedulerTurn {
                 .find(|(_, d)| takes_connections(d) && d.active == 0)
                 .map(|(index, _)| index)
                 .or_else(|| least(destinations, delay)),
-            // Of equal ones the first wins, as with `least`: the highest weight is the least of
-            // 1/w.
+            // The first of the destinations with the highest weight, which is the least of 1/w.
             Some("fo") => least(destinations, |d| (1, d.settings.weight)),
             Some("sh") => {
                 let place = self.next_client() % PLACES;
@@ -74,14 +73,15 @@ impl SchedulerTurn {
         chosen.ok_or(Refused::NoDestination)
     }
 
-    /// The destination at `index` is about to go: its turn passes to the one listed before it.
+    /// Before the removal of the destination at `index`: its turn passes to the destination listed
+    /// before it.
     pub(super) fn before_removal(&mut self, destinations: &[KernelDestination], index: usize) {
         if self.last == Some(destinations[index].id) {
             self.last = destinations.get(index + 1).map(|newer| newer.id);
         }
     }
 
-    /// Destinations were added, edited or removed: `wrr` starts again at the first.
+    /// After destinations were added, edited or removed: `wrr` starts again at the first.
     pub(super) fn changed(&mut self, destinations: &[KernelDestination]) {
         let Some(level) = self.level else { return };
         let (step, top) = steps(destinations);
@@ -98,7 +98,7 @@ fn takes_connections(destination: &KernelDestination) -> bool {
     !destination.overloaded && destination.settings.weight > 0
 }
 
-/// Active connections weigh 256 times as much as inactive ones.
+/// The load of a destination: an active connection counts 256 times as much as an inactive one.
 fn load(destination: &KernelDestination) -> u64 {
     u64::from(destination.active) * 256 + u64::from(destination.inactive)
 }
@@ -107,14 +107,14 @@ fn delay(destination: &KernelDestination) -> (u64, u32) {
     (u64::from(destination.active) + 1, destination.settings.weight)
 }
 
-/// The kernel's order, newest first.
+/// The destinations in the kernel's order, newest first.
 fn in_order(
     destinations: &[KernelDestination],
 ) -> impl Iterator<Item = (usize, &KernelDestination)> {
     destinations.iter().enumerate().rev()
 }
 
-/// The first of the destinations with the least cost for its weight.
+/// The first destination with the least cost in proportion to its weight.
 fn least(
     destinations: &[KernelDestination],
     cost_and_weight: impl Fn(&KernelDestination) -> (u64, u32),
@@ -133,7 +133,7 @@ fn least(
     least.map(|(index, ..)| index)
 }
 
-/// How many of the destinations, in the kernel's order, have had their turn.
+/// How many destinations, in the kernel's order, have had their turn.
 fn done(destinations: &[KernelDestination], turn: &SchedulerTurn) -> usize {
     let last = turn.last.and_then(|id| destinations.iter().position(|d| d.id == id));
     last.map_or(0, |index| destinations.len() - index)
@@ -161,7 +161,7 @@ fn steps(destinations: &[KernelDestination]) -> (u32, u32) {
     (step, top.saturating_sub(step - 1))
 }
 
-/// The greatest common divisor of the destinations' weights; 1 where all are 0.
+/// The greatest common divisor of the destinations' weights; 1 if all are 0.
 fn divisor(destinations: &[KernelDestination], weight: impl Fn(&KernelDestination) -> u32) -> u32 {
     destinations.iter().map(weight).fold(0, greatest_common_divisor).max(1)
 }
@@ -170,7 +170,7 @@ fn greatest_common_divisor(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
-/// A round of all destinations for each level of weight, from the highest down in equal steps.
+/// Goes round all destinations once for each level of weight, from the highest down in equal steps.
 fn weighted_round_robin(
     destinations: &[KernelDestination],
     turn: &mut SchedulerTurn,
@@ -179,7 +179,8 @@ fn weighted_round_robin(
     let mut level = turn.level.unwrap_or(top);
     let available = destinations.iter().filter(|d| takes_connections(d));
     let Some(highest) = available.map(|d| d.settings.weight).max() else {
-        // The kernel has looked at every destination in vain, and goes on from where it ended.
+        // The kernel has looked at every destination without success, and goes on from where its
+        // search ended.
         if top > 0 && (turn.last.is_none() || level > step) {
             (turn.last, turn.level) = (None, Some(top));
         } else if top > 0 {
@@ -196,16 +197,16 @@ fn weighted_round_robin(
             (turn.last, turn.level) = (Some(chosen.id), Some(level));
             return Some(index);
         }
-        // Levels that nobody reaches are passed over at once.
+        // Skip all levels that no destination reaches.
         let steps = level.saturating_sub(highest).div_ceil(step).max(1);
         level = level.checked_sub(step.saturating_mul(steps)).filter(|&l| l > 0).unwrap_or(top);
         done = 0;
     }
 }
 
-/// The destination that a place in the table of a scheduler by hash belongs to: their shares follow
-/// each other, again and again. Where it takes no connections it is the next that does, with
-/// fallback, and otherwise none: a share is kept at weight 0.
+/// The destination to which a place in the table of a scheduler by hash belongs. The shares of the
+/// destinations follow each other, over and over. A destination keeps its share while it takes no
+/// connections: then the next one that does is chosen with fallback, and none without.
 fn by_hash(
     destinations: &[KernelDestination],
     share: impl Fn(&KernelDestination) -> u32,
@@ -226,7 +227,8 @@ fn by_hash(
         .map(|(index, _)| index)
 }
 
-/// The place of a service's address in the table of `dh`; packets of a mark come to any address.
+/// The place of a service's address in the table of `dh`; `None` for a mark, whose packets come to
+/// any address.
 fn address_place(key: Key) -> Option<u64> {
     let Key::Address { address, .. } = key else { return None };
     let hash = address.iter().fold(0_u64, |hash, byte| hash * 31 % PLACES + u64::from(*byte));

@@ -9,18 +9,18 @@ use crate::uapi::ipvs::service;
 /// A service as the kernel keeps it.
 #[derive(Debug)]
 pub(super) struct KernelService {
-    /// Never used twice: a service removed and added again is another.
+    /// A number that is never used twice: a service that is removed and added again is another.
     pub(super) id: u64,
-    /// `None` where no scheduler is bound.
+    /// `None` if the service has no scheduler.
     pub(super) scheduler: Option<String>,
     pub(super) engine: Option<String>,
     pub(super) flags: u32,
-    /// In ticks, which wrap.
+    /// The persistence timeout in ticks, which wrap.
     pub(super) timeout: u32,
-    /// The bytes of the request: the fake does not interpret them.
+    /// The bytes of the request, which the fake kernel does not interpret.
     pub(super) netmask: [u8; 4],
     pub(super) stats: TickedCounters,
-    /// Oldest first, so that adding one is cheap; listings go backwards.
+    /// The destinations, oldest first, so that adding one is cheap; listings go backwards.
     pub(super) destinations: Vec<KernelDestination>,
     pub(super) turn: SchedulerTurn,
 }

@@ -1,4 +1,4 @@
-//! A netlink socket: its requests, its queue of answers, and its running listing.
+//! A netlink socket in the kernel: its requests, its queue of answers, and its running listing.
 
 use std::collections::VecDeque;
 
@@ -21,18 +21,18 @@ use crate::uapi::netlink::{
     DEFAULT_BUFFER, GENERIC_HEADER_LENGTH, GENL_ID_CTRL, HEADER_LENGTH, LONGEST_PART, SEND_OVERHEAD,
 };
 
-/// The first part of a listing on a fresh socket.
+/// The length of the first part of a listing on a fresh socket.
 const SMALL_PART: usize = 3_776;
-/// The bytes that the kernel keeps beside those of a datagram.
+/// The bytes that the kernel keeps in addition to those of a datagram.
 const SHARED: usize = 320;
 const OVERHEAD: usize = 256;
 
-/// Both headers of a request.
+/// The length of both headers of a request.
 const HEADERS: usize = HEADER_LENGTH + GENERIC_HEADER_LENGTH;
-/// Message types below are netlink's own.
+/// The lowest message type of a family; lower ones are netlink's own.
 const FIRST_FAMILY: u16 = GENL_ID_CTRL;
-/// The first command whose reserved header bits are checked. The kernel does so for commands that
-/// came after the check, which is newer than all of today's commands of IPVS.
+/// The first command for which the kernel checks the reserved bits of the header. It checks
+/// commands that are newer than the check itself, as none of today's commands of IPVS is.
 const FIRST_STRICT_COMMAND: u8 = Command::Flush.number() + 1;
 const FIRST_STRICT_COMMAND_OF_NLCTRL: u8 = 11;
 
@@ -49,17 +49,18 @@ pub(super) struct Socket {
     pub(super) port: u32,
     queue: VecDeque<Queued>,
     used: usize,
-    /// Whether answers were dropped: all others are, too, until the queue is empty.
+    /// Whether an answer was dropped: then all later answers are dropped, too, until the queue is
+    /// empty.
     congested: bool,
-    /// The error of the next receive, which comes before the queue.
+    /// The error that the next receive returns, ahead of the queue.
     error: Option<Errno>,
     largest_receive: usize,
     dump: Option<Dump>,
-    /// Buffers to use again.
+    /// Buffers that can be used again.
     spare: Vec<Vec<u8>>,
 }
 
-/// A message, with what its header says.
+/// A message, with the values of its header.
 #[derive(Clone, Copy)]
 struct RawRequest<'a> {
     message: &'a [u8],
@@ -87,7 +88,7 @@ impl<'a> RawRequest<'a> {
     }
 }
 
-/// How a request that succeeded is answered.
+/// The answer to a request that succeeded.
 enum Reply {
     Acknowledge,
     /// A listing, whose end mark stands for the acknowledgement.
@@ -146,7 +147,7 @@ impl Socket {
         Ok(())
     }
 
-    /// A request of generic netlink, checked in its order.
+    /// Handles a request of generic netlink, with the checks in the kernel's order.
     fn generic(
         &mut self,
         state: &mut State,
@@ -227,7 +228,7 @@ impl Socket {
         self.dump = Some(dump);
         let charge = charge(&state.host, self.part_limit());
         if self.used > 0 && self.used + charge >= DEFAULT_BUFFER {
-            // The error is for this request; the listing goes on as soon as something is read.
+            // Only this request fails: the listing goes on as soon as an answer is read.
             return Err(Errno::NOBUFS);
         }
         self.continue_dump(state);
@@ -260,7 +261,7 @@ impl Socket {
         self.queue.push_back(Queued { bytes: out.bytes, charge });
     }
 
-    /// Takes the next datagram from the queue; `room` is how much the caller has for it.
+    /// Takes the next datagram from the queue; `room` is the size of the caller's buffer.
     pub(super) fn receive(&mut self, state: &mut State, room: usize) -> Result<Vec<u8>, Errno> {
         if let Some(error) = self.error.take() {
             return Err(error);
@@ -277,7 +278,7 @@ impl Socket {
         Ok(bytes)
     }
 
-    /// Puts datagrams back, the first to be read first, ahead of what is queued.
+    /// Puts datagrams back at the front of the queue, in the order in which they are to be read.
     pub(super) fn put_back(&mut self, datagrams: impl DoubleEndedIterator<Item = Vec<u8>>) {
         for bytes in datagrams.rev() {
             self.queue.push_front(Queued { bytes, charge: 0 });
@@ -291,7 +292,7 @@ impl Socket {
         }
     }
 
-    /// Drops the answers in the queue, as if there had been no room for them.
+    /// Drops the answers in the queue, as if the receive buffer had lacked room for them.
     pub(super) fn lose_answers(&mut self) {
         self.queue.clear();
         self.used = 0;
@@ -304,7 +305,7 @@ impl Socket {
         Writer { bytes }
     }
 
-    /// Queues an answer, unless there is no room for it.
+    /// Queues an answer if the receive buffer has room for it.
     fn answer(&mut self, host: &Host, out: Writer) {
         if out.bytes.is_empty() {
             return self.recycle(out.bytes);
@@ -321,8 +322,8 @@ impl Socket {
     }
 }
 
-/// The bytes that a datagram of this size takes of the receive buffer: the piece of memory that it
-/// fits in. Pieces are powers of two, except the smallest.
+/// The bytes that a datagram of this size takes of the receive buffer: those of the piece of memory
+/// that holds it. The sizes of pieces are powers of two, except for the smallest.
 fn charge(host: &Host, length: usize) -> usize {
     let least = length.next_multiple_of(64) + SHARED;
     if least + OVERHEAD <= host.acknowledgement_size {

@@ -1,4 +1,4 @@
-//! The sysctls: those that a release has, with their first values and the values they take.
+//! The sysctls of each release, with their first values and the values that they take.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,11 @@ enum Takes {
     Numbers(i32, i32),
     /// Powers of two.
     Powers,
-    /// A number, and a greater one or 0.
+    /// A number, and after it a greater one or 0.
     Threshold,
-    /// Seconds that are kept as ticks.
+    /// Seconds, which the kernel keeps as ticks.
     Seconds,
-    /// A number of 64 bits without a sign.
+    /// Unsigned numbers of 64 bits.
     Long,
     /// CPUs.
     Cpus,
@@ -26,8 +26,8 @@ enum Takes {
 
 const INT: Takes = Takes::Numbers(i32::MIN, i32::MAX);
 
-/// Below `sys/net/ipv4/vs`: name, first text, what it takes, and the series that brought it, where
-/// not all that are modelled have it.
+/// The sysctls below `sys/net/ipv4/vs`: name, first text, the values that it takes, and the first
+/// series with it; (0, 0) if all modelled series have it.
 const IPVS: [(&str, &str, Takes, (u32, u32)); 34] = [
     ("am_droprate", "10", INT, (0, 0)),
     ("amemthresh", "1024", INT, (0, 0)),
@@ -68,7 +68,7 @@ const IPVS: [(&str, &str, Takes, (u32, u32)); 34] = [
 /// The folder of IPVS.
 const FOLDER: &str = "sys/net/ipv4/vs";
 
-/// Other sysctls of the network, by their paths below `/proc`.
+/// The paths below `/proc` of other sysctls of the network.
 const NETWORK: [&str; 5] = [
     "sys/net/ipv4/ip_forward",
     "sys/net/ipv4/conf/all/arp_ignore",
@@ -83,17 +83,17 @@ fn disable_ipv6(interface: &Interface) -> String {
     format!("sys/net/ipv6/conf/{}/disable_ipv6", interface.name)
 }
 
-/// The values that were set, by their paths; all others have their first value.
+/// The values that were set, by the sysctls' paths; all other sysctls have their first value.
 #[derive(Debug, Default)]
 pub(super) struct Sysctls(BTreeMap<String, String>);
 
 impl Sysctls {
-    /// The module was loaded anew.
+    /// Forgets the values of IPVS, as loading the module again does.
     pub(super) fn reset(&mut self) {
         self.0.retain(|path, _| !path.starts_with(FOLDER));
     }
 
-    /// The text of a file, with its end of line; `None` where it is not there.
+    /// The text of a file, with its end of line; `None` if the file does not exist.
     pub(super) fn read(&self, path: &str, host: &Host) -> Option<String> {
         let (first, _) = find(path, host)?;
         Some(format!("{}\n", self.0.get(path).map_or(first.as_str(), String::as_str)))
@@ -106,7 +106,7 @@ impl Sysctls {
         }
         let now = self.0.get(path).unwrap_or(&first);
         let value = takes.value(text, now, host.hz)?;
-        // What is set for all is set for each.
+        // Setting `all` sets each interface as well.
         let is_of_all = path == DISABLE_IPV6;
         for interface in &mut host.interfaces {
             if is_of_all || path == disable_ipv6(interface) {
@@ -129,7 +129,7 @@ impl Sysctls {
         is_there.then(|| of_ipvs(host).map(|(name, ..)| name.to_owned()).collect())
     }
 
-    /// The number that a sysctl of IPVS has.
+    /// The number in a sysctl of IPVS.
     pub(super) fn number(&self, name: &str, host: &Host) -> i32 {
         let text = self.read(&format!("{FOLDER}/{name}"), host);
         text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
@@ -161,10 +161,10 @@ fn find(path: &str, host: &Host) -> Option<(String, Takes)> {
 }
 
 impl Takes {
-    /// The text that is kept when this one is written, or why it is refused.
+    /// The text that the kernel keeps of a written one, or its refusal.
     fn value(self, text: &str, now: &str, hz: u32) -> Result<String, Errno> {
         let mut words = words(text);
-        // The kernel looks at no word after those that it takes.
+        // The kernel ignores words after those that it takes.
         let mut next = || words.next().map(|word| number(word).ok_or(Errno::INVAL));
         let int = |number: i128| i32::try_from(number).map_err(|_| Errno::INVAL);
         let mut first = || next().unwrap_or(Err(Errno::INVAL));
@@ -195,20 +195,20 @@ fn kept(value: &impl ToString, fits: bool) -> Result<String, Errno> {
     if fits { Ok(value.to_string()) } else { Err(Errno::INVAL) }
 }
 
-/// The words between which the kernel takes a space, a tab or an end of line, and before them any white
-/// space.
+/// The words of a text: a space, a tab or an end of line ends a word, and any white space may precede
+/// it.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let is_space = |c: char| c.is_ascii_whitespace() || c == '\x0b';
     let words = text.split([' ', '\t', '\n']);
     words.map(move |word| word.trim_start_matches(is_space)).filter(|word| !word.is_empty())
 }
 
-/// A number of at most 20 characters, before which the kernel gives up.
+/// A number of at most 20 characters; the kernel refuses longer ones.
 fn number(word: &str) -> Option<i128> {
     crate::proc::number(word).filter(|_| word.len() <= 20)
 }
 
-/// A list of CPUs, of which the host has some.
+/// The text that the kernel keeps of a list of CPUs. It refuses a CPU that the host lacks.
 fn cpus(text: &str) -> Result<String, Errno> {
     let mut chosen = [false; CPUS];
     let is_between = |c: char| c == ',' || c.is_ascii_whitespace();

@@ -11,7 +11,7 @@ use super::key::{DestinationId, Key};
 use super::service::KernelService;
 use super::trash::Trash;
 
-/// The smallest table of connections that is resized.
+/// The smallest size of a connection table that the kernel resizes.
 const FEWEST_BUCKETS: u32 = 256;
 
 /// The state that commands change.
@@ -21,12 +21,12 @@ pub(super) struct KernelTable {
     /// Whether listings begin with the last service.
     pub(super) reversed: bool,
     pub(super) trash: Trash,
-    /// How many destinations are of another family than their service.
+    /// The number of destinations whose family is not their service's.
     pub(super) mixed: usize,
     last_id: u64,
-    /// The size of a resized table of connections; 0 while there has been no service.
+    /// The size of a connection table that the kernel resizes; 0 before the first service.
     buckets: u32,
-    /// Seconds: established TCP, TCP after a FIN, UDP.
+    /// The timeouts in seconds: of established TCP, of TCP after a FIN, and of UDP.
     pub(super) timeouts: [u32; 3],
     pub(super) master: Option<KernelDaemon>,
     pub(super) backup: Option<KernelDaemon>,
@@ -71,12 +71,12 @@ impl KernelTable {
         self.last_id
     }
 
-    /// Makes the buckets that the first service brings.
+    /// Makes the buckets of the connection table, as the first service does.
     pub(super) fn has_service(&mut self) {
         self.buckets = self.buckets.max(FEWEST_BUCKETS);
     }
 
-    /// How many buckets the table of connections has.
+    /// The number of buckets of the connection table.
     pub(super) fn connection_table_size(&mut self, host: &Host) -> u32 {
         if host.resizes_connection_table {
             self.connection_buckets(host.connection_table_size)
@@ -85,8 +85,8 @@ impl KernelTable {
         }
     }
 
-    /// The number of buckets of a resized table of connections, `most` at most. It grows exactly
-    /// where real kernels were seen to grow it, and shrinks nearly where they do.
+    /// The number of buckets, at most `most`, of a connection table that the kernel resizes. The
+    /// table grows exactly when real kernels were seen to grow it, and shrinks nearly when they do.
     pub(super) fn connection_buckets(&mut self, most: u32) -> u32 {
         let live = self.services.values().flat_map(|service| &service.destinations);
         let connections: u64 = live.chain(self.trash.iter()).map(KernelDestination::entries).sum();
@@ -104,7 +104,7 @@ impl KernelTable {
         self.buckets
     }
 
-    /// Removes a destination from its service; returns whether it was there.
+    /// Removes a destination from its service; returns whether the service had it.
     pub(super) fn remove_destination(&mut self, key: Key, id: DestinationId, now: Instant) -> bool {
         let Some(service) = self.services.get_mut(&key) else { return false };
         let Some(index) = service.position(id) else { return false };
@@ -151,7 +151,7 @@ impl KernelTable {
         }
     }
 
-    /// Shows what was counted since the last tick.
+    /// Has all counters show what they have counted since the last tick.
     pub(super) fn tick(&mut self) {
         self.services.values_mut().for_each(|service| service.each_counters(TickedCounters::tick));
         self.trash.iter_mut().for_each(|destination| destination.stats.tick());

@@ -1,4 +1,4 @@
-//! Tampering with datagrams that have arrived from the kernel: what some [faults](super::Fault) do.
+//! Tampering with datagrams that have arrived from the kernel, as some [faults](super::Fault) do.
 
 use netlink_packet_core::{
     NLM_F_CAPPED, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLMSG_DONE, NLMSG_ERROR,
@@ -14,7 +14,7 @@ const LONG_PAST: u32 = 4096;
 /// A message type that neither netlink nor any family has.
 const UNKNOWN_TYPE: u16 = 0xf;
 
-/// Lets the faults that are due strike at a datagram that has arrived; returns where to cut it.
+/// Lets a due fault strike at a datagram that has arrived; returns the length to cut it to.
 pub(super) fn tamper(
     faults: &mut PendingFaults,
     socket: &mut Socket,
@@ -23,12 +23,12 @@ pub(super) fn tamper(
     match faults.at(arrived(datagram))? {
         DatagramFault::Truncate(length) => return Some(length),
         DatagramFault::Stale => {
-            // The answer to a request that the client has given up since.
+            // The answer to an earlier request, which the client has given up since.
             let sequence = sequence(datagram).wrapping_sub(LONG_PAST);
             come_first(socket, datagram, success(sequence, socket.port));
         }
         DatagramFault::Foreign => {
-            // Another socket has another port, and its sequence numbers lie elsewhere.
+            // Another socket has another port and other sequence numbers.
             let sequence = sequence(datagram) ^ 0x4000_0000;
             come_first(socket, datagram, success(sequence, socket.port.wrapping_add(1)));
         }

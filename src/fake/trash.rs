@@ -1,4 +1,4 @@
-//! The trash: destinations that were removed, kept for a while with their connections.
+//! The trash: removed destinations, which the kernel keeps for a while with their connections.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -7,28 +7,28 @@ use super::clock::{later, whole_periods};
 use super::destination::KernelDestination;
 use super::key::{DestinationId, Key, canonical};
 
-/// How long a removed destination is kept after its last connection, and how often it is looked
-/// at.
+/// How long the kernel keeps a removed destination after its last connection, and the interval at
+/// which it looks at the trash.
 const PERIOD: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_secs(60);
 
 /// All removed destinations.
 #[derive(Debug, Default)]
 pub(super) struct Trash {
-    /// Those that one service may find, the newest last.
+    /// The destinations by the place under which services look for them, the newest last.
     places: HashMap<Place, Vec<Trashed>>,
     tick: Option<Instant>,
 }
 
-/// The key under which a removed destination is kept. All services that may find it have it in
-/// common.
+/// The key under which a removed destination is kept. All services that may find the destination
+/// have the same key.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Place {
-    /// 0 for a service with an address.
+    /// The firewall mark; 0 for a service with an address.
     mark: u32,
     protocol: u16,
     port: u16,
-    /// The first four bytes of the service's address, which both families have.
+    /// The first four bytes of the service's address, of either family.
     address: [u8; 4],
     id: DestinationId,
 }
@@ -51,14 +51,14 @@ struct Trashed {
     idle_since: Option<Instant>,
 }
 
-/// Whether a service finds a destination that was made under another. The family of marks is
-/// ignored, and addresses are compared as addresses of the asking service's family.
+/// Whether a service finds a destination that was made under another service. The families of marks
+/// are ignored, and addresses are compared as addresses of the asking service's family.
 fn finds(asking: &Key, origin: &Key) -> bool {
     match (*asking, *origin) {
         (Key::Address { family, address, .. }, Key::Address { address: origin, .. }) => {
             address == canonical(family, origin)
         }
-        // Their place is the same.
+        // Services of a mark have the same place only if the mark is the same.
         _ => true,
     }
 }
@@ -70,7 +70,8 @@ impl Trash {
         self.places.entry(place).or_default().push(Trashed { destination, idle_since: None });
     }
 
-    /// Takes a destination out for a service that adds it again. Its last weight is forgotten.
+    /// Takes out a destination for a service that adds it again. The kernel forgets its last
+    /// weight.
     pub(super) fn take(&mut self, service: &Key, id: DestinationId) -> Option<KernelDestination> {
         let place = Place::new(service, id);
         let found = self.places.get_mut(&place)?;
@@ -82,7 +83,7 @@ impl Trash {
         Some(destination)
     }
 
-    /// A destination that a service would find.
+    /// The destination that a service would find.
     pub(super) fn get_mut(
         &mut self,
         service: &Key,
@@ -103,7 +104,7 @@ impl Trash {
     }
 
     /// Forgets destinations that have been idle for long enough. The kernel looks at the trash at
-    /// each tick; since nothing else changes meanwhile, the first and the last look give the result
+    /// each tick. Since nothing else changes meanwhile, the first and the last look have the effect
     /// of all.
     pub(super) fn pass_time(&mut self, now: Instant) {
         let Some(first) = self.tick.filter(|tick| *tick <= now) else { return };

@@ -50,7 +50,7 @@ impl Writer {
     }
 
     pub(super) fn put(&mut self, kind: u16, value: &[u8]) {
-        // No value of the kernel's comes near the limit.
+        // No value of the kernel comes near this limit.
         let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
         self.bytes.extend_from_slice(&length.to_ne_bytes());
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
