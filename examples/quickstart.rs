@@ -22,7 +22,7 @@ fn main() -> ExitCode {
 }
 
 fn quickstart(arguments: &Arguments) -> Result<(), Error> {
-    // `blocking::Client::connect()`, or one to a fake kernel.
+    // `blocking::Client::connect()`, or a client of a fake kernel.
     let mut ipvs = arguments.kernel.connect()?;
     say!("IPVS {}", ipvs.info()?.version);
 

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
 }
 
 async fn quickstart(arguments: &Arguments) -> Result<(), Error> {
-    // `Client::connect_smol()`, or one to a fake kernel.
+    // `Client::connect_smol()`, or a client of a fake kernel.
     let ipvs = arguments.kernel.connect_async(Client::connect_smol()).await?;
     say!("IPVS {}", ipvs.info().await?.version);
 

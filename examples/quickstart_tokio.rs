@@ -23,7 +23,7 @@ async fn main() -> ExitCode {
 }
 
 async fn quickstart(arguments: &Arguments) -> Result<(), Error> {
-    // `Client::connect_tokio()`, or one to a fake kernel.
+    // `Client::connect_tokio()`, or a client of a fake kernel.
     let ipvs = arguments.kernel.connect_async(Client::connect_tokio()).await?;
     say!("IPVS {}", ipvs.info().await?.version);
 

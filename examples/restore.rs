@@ -1,4 +1,4 @@
-//! A rules file into the kernel, all of it or nothing, then read back and compared.
+//! Writes a rules file into the kernel, all of it or nothing, then reads it back and compares.
 
 mod support;
 
@@ -12,11 +12,12 @@ use support::output::{counted, progress_bar, say};
 
 /// Adds the services of a rules file to IPVS, then reads them back and compares.
 ///
-/// What is in the table already stays; where anything goes wrong, what was added is removed again.
+/// Services that are in the table already stay. If anything goes wrong, the added services are
+/// removed again.
 #[derive(Parser)]
 struct Arguments {
-    /// The rules file, such as examples/rules/web.ipvs: in the format of ipvsadm-save, or as JSON
-    /// or YAML where its name ends so
+    /// The rules file, such as examples/rules/web.ipvs: JSON if its name ends with .json, YAML with
+    /// .yaml or .yml, else the format of ipvsadm-save
     file: PathBuf,
     #[command(flatten)]
     kernel: support::KernelOption,
@@ -39,11 +40,11 @@ fn restore(arguments: &Arguments) -> anyhow::Result<()> {
     let written = write(&mut ipvs, &rules).and_then(|()| compare(&mut ipvs, &rules));
     if let Err(error) = written {
         support::explain(&rules);
-        // Whichever were added: those that were not are not there to be removed.
+        // Not all of them were added, so a missing service is no failure.
         for rules in rules.services() {
             match ipvs.remove_service(rules.key()) {
                 Err(failure) if !failure.is_not_found() => {
-                    bail!("{error}; and undoing it: {failure}");
+                    bail!("{error}; undoing it failed, too: {failure}");
                 }
                 _ => {}
             }
@@ -79,7 +80,7 @@ fn compare(ipvs: &mut Client, rules: &Ruleset) -> anyhow::Result<()> {
     for wanted in rules.services() {
         let key = wanted.key();
         let found = table.service(key).with_context(|| format!("service {key} is gone again"))?;
-        ensure!(found == wanted, "service {key} is not in the table as it was written");
+        ensure!(found == wanted, "service {key} was read back other than written");
     }
     Ok(())
 }

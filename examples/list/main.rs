@@ -13,21 +13,22 @@ use crate::table::{Listing, View};
 
 /// Lists the IPVS table, as ipvsadm -Ln does.
 #[derive(Parser)]
-#[allow(clippy::struct_excessive_bools)] // They are the options.
+#[allow(clippy::struct_excessive_bools)] // These are the program's options.
 struct Arguments {
-    /// What each service and destination has carried
+    /// Show the connections, packets and bytes that each service and destination has carried
     #[arg(long, conflicts_with_all = ["rate", "thresholds"])]
     stats: bool,
-    /// What each carries per second
+    /// Show the connections, packets and bytes that each carries per second
     #[arg(long, conflicts_with = "thresholds")]
     rate: bool,
-    /// From how many connections on a destination gets no new ones, and below how many it does again
+    /// Show the thresholds of each destination: the number of connections from which it gets no new
+    /// ones, and the number below which it gets some again
     #[arg(long)]
     thresholds: bool,
-    /// Numbers in full, however long
+    /// Show numbers in full, however long
     #[arg(long)]
     exact: bool,
-    /// Everything, for programs
+    /// Print everything as JSON
     #[arg(long, conflicts_with_all = ["stats", "rate", "thresholds", "exact"])]
     json: bool,
     #[command(flatten)]

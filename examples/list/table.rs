@@ -1,4 +1,5 @@
-//! A table in lines: a service in one, then its destinations, with the columns that people know.
+//! A table as text: a line for each service, followed by a line for each of its destinations, with
+//! ipvsadm's columns.
 
 use std::fmt;
 
@@ -6,28 +7,28 @@ use ipvs_netlink::{
     DestinationEntry, Forwarding, Info, Service, ServiceKey, Stats, Table, TableService,
 };
 
-/// Which columns.
+/// The columns of a listing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum View {
     /// Forwarding method, weight and connections.
     Connections,
-    /// What was carried so far.
+    /// The connections, packets and bytes carried so far.
     Stats,
-    /// What is carried per second.
+    /// The connections, packets and bytes carried per second.
     Rate,
     /// Thresholds and connections.
     Thresholds,
 }
 
-/// A table to be printed, in the order of addresses as numbers.
+/// A table that is printed in the numeric order of addresses.
 pub(crate) struct Listing {
-    /// The version, and the size of the connection table.
+    /// The version of IPVS, and the size of the connection table.
     pub(crate) info: Info,
-    /// What to list.
+    /// The table itself.
     pub(crate) table: Table,
-    /// Which columns.
+    /// The columns.
     pub(crate) view: View,
-    /// Numbers in full, however long.
+    /// Whether numbers are printed in full, however long.
     pub(crate) exact: bool,
 }
 
@@ -110,7 +111,7 @@ impl Listing {
         counters.map(|count| format!(" {:>8}", self.number(count))).concat()
     }
 
-    /// A number that fits its column: in thousands, millions and so on where it would not.
+    /// A number, in thousands, millions and so on if it would not fit its column.
     fn number(&self, count: u64) -> String {
         let mut rest = count;
         for unit in ["", "K", "M", "G", "T"] {

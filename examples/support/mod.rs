@@ -1,5 +1,5 @@
-//! Which kernel the examples speak with, how they read rules, and how they end.
-#![allow(dead_code)] // Each example takes what it needs.
+//! The common part of the examples: choosing a kernel, reading rules, and ending.
+#![allow(dead_code)] // Not every example needs all of it.
 
 pub(crate) mod output;
 
@@ -15,14 +15,14 @@ use ipvs_netlink::{Client, Errno, Error, Options, Ruleset, blocking, fake};
 
 use output::complain;
 
-/// The fake kernel, where it is asked for.
+/// The fake kernel, if it is used.
 static FAKE: LazyLock<fake::Kernel> = LazyLock::new(fake::Kernel::new);
 
-/// The kernel to speak with.
+/// The option that chooses a kernel.
 #[derive(Args, Clone, Copy)]
 pub(crate) struct KernelOption {
-    /// Which kernel: this host's, or a fake one in the process. Unless told, this host's, or a fake
-    /// one where this host has no IPVS. Every line that comes from the fake one begins with "fake: "
+    /// Use this host's kernel, or a fake one in the process. By default this host's, or the fake one
+    /// if this host has no IPVS. Every line about the fake kernel begins with "fake: "
     #[arg(long, value_enum)]
     kernel: Option<Which>,
 }
@@ -53,14 +53,14 @@ impl KernelOption {
         real.await
     }
 
-    /// Whether to take the fake kernel. Where this host's has IPVS and does not let us, that is an
-    /// error: nobody is to take the fake kernel's word for this host's.
+    /// Whether to use the fake kernel. A host with IPVS that refuses us is an error, so that nobody
+    /// takes the fake kernel's output for this host's.
     fn is_fake(self) -> Result<bool, Error> {
         if matches!(self.kernel, Some(Which::Fake)) {
             output::is_from_the_fake();
             return Ok(true);
         }
-        // That reading the version is permitted tells that all is.
+        // The permission to read the version is the permission for everything.
         match blocking::Client::connect().and_then(|mut client| client.info()) {
             Ok(_) => Ok(false),
             Err(error) if self.kernel.is_none() && is_without_ipvs(&error) => {
@@ -73,7 +73,7 @@ impl KernelOption {
     }
 }
 
-/// Whether the kernel has no IPVS, or, as a kernel that is emulated, not even generic netlink.
+/// Whether the kernel has no IPVS, or not even generic netlink, as an emulated kernel.
 fn is_without_ipvs(error: &Error) -> bool {
     let none = [Errno::AFNOSUPPORT, Errno::PFNOSUPPORT, Errno::PROTONOSUPPORT];
     let is_without_netlink = error.errno().is_some_and(|errno| none.contains(&errno));
@@ -88,8 +88,8 @@ pub(crate) fn read_rules(path: &Path) -> anyhow::Result<Ruleset> {
     }
 }
 
-/// The rules of a file: JSON or YAML where its name ends so, else in the format of ipvsadm-save. An
-/// empty file has none, whatever its name.
+/// Parses the rules of a file: JSON if its name ends with .json, YAML with .yaml or .yml, else the
+/// format of ipvsadm-save. An empty file has no rules, whatever its name.
 pub(crate) fn parse_rules(path: &Path, text: &str) -> anyhow::Result<Ruleset> {
     let name = || path.display().to_string();
     if text.trim().is_empty() {
@@ -98,7 +98,7 @@ pub(crate) fn parse_rules(path: &Path, text: &str) -> anyhow::Result<Ruleset> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("json") => serde_json::from_str(text).with_context(name),
         Some("yaml" | "yml") => {
-            // An error is one line.
+            // Without a snippet an error takes one line.
             let options = serde_saphyr::options!(with_snippet: false);
             serde_saphyr::from_str_with_options(text, options).with_context(name)
         }
@@ -106,7 +106,7 @@ pub(crate) fn parse_rules(path: &Path, text: &str) -> anyhow::Result<Ruleset> {
     }
 }
 
-/// Before an error: what stands in the way of rules on the host, and what to do.
+/// Prints, before an error, what the host lacks for the rules, and what to do about it.
 pub(crate) fn explain(rules: &Ruleset) {
     let diagnosis =
         if output::is_fake() { FAKE.diagnose(rules) } else { Options::new().diagnose(rules) };
@@ -115,14 +115,14 @@ pub(crate) fn explain(rules: &Ruleset) {
     }
 }
 
-/// What a quickstart needs of the host: a service with a masqueraded destination.
+/// Rules that need the same of the host as a quickstart: a service with a masqueraded destination.
 pub(crate) fn quickstart_rules() -> Ruleset {
     "-A -t 203.0.113.1:80 -s rr\n-a -t 203.0.113.1:80 -r 10.0.0.1:8080 -m"
         .parse()
         .expect("the rules are a constant")
 }
 
-/// The end of an example: its error in one line.
+/// Ends an example; prints an error in one line.
 pub(crate) fn end<E: Display>(outcome: Result<(), E>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,5 @@
-//! What the examples print: every line that comes from the fake kernel says so.
-#![allow(unused_imports, unused_macros)] // Each example takes what it needs.
+//! The output of the examples, in which every line about the fake kernel says so.
+#![allow(unused_imports, unused_macros)] // Not every example needs all of it.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -10,38 +10,39 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 static IS_FAKE: AtomicBool = AtomicBool::new(false);
 
-/// From now on, what is printed comes from the fake kernel.
+/// Marks all further output as about the fake kernel.
 pub(crate) fn is_from_the_fake() {
     IS_FAKE.store(true, Ordering::Relaxed);
 }
 
-/// Whether what is printed comes from the fake kernel.
+/// Whether the output is about the fake kernel.
 pub(crate) fn is_fake() -> bool {
     IS_FAKE.load(Ordering::Relaxed)
 }
 
-/// What begins each line.
+/// The beginning of each line.
 pub(crate) fn origin() -> &'static str {
     if is_fake() { "fake: " } else { "" }
 }
 
-/// Prints what was asked for: that nobody takes it is an error.
+/// Prints the output that the user asked for. An output that nobody reads is an error.
 pub(crate) fn print(text: impl Display) -> io::Result<()> {
     write(&mut io::stdout(), text)
 }
 
-/// Tells how it goes. What is done does not depend on whether anybody listens, so that the end of a
-/// connection or of a pipe is no error.
+/// Prints progress. The program goes on whether anybody reads it or not, so the end of a connection
+/// or of a pipe is no error.
 pub(crate) fn to_stdout(text: impl Display) {
     let _ = write(&mut io::stdout(), text);
 }
 
-/// Tells what is wrong, whether anybody listens or not.
+/// Prints an error or a note; a stream that nobody reads is no error.
 pub(crate) fn to_stderr(text: impl Display) {
     let _ = write(&mut io::stderr(), text);
 }
 
-/// A path as one word of a shell, on one line. In one with control characters these are escaped.
+/// A path as one word for a shell, on one line. Control characters are escaped, in a form that a
+/// shell does not read back.
 pub(crate) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     if text.contains(char::is_control) {
@@ -54,18 +55,18 @@ pub(crate) fn quoted(path: &Path) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// How many of something there are, whose plural ends in s.
+/// A count with its noun, whose plural ends in s.
 pub(crate) fn counted(count: usize, name: &str) -> String {
     format!("{count} {name}{}", if count == 1 { "" } else { "s" })
 }
 
-/// As `println!`, by [`to_stdout`].
+/// Like `println!`, by way of [`to_stdout`].
 macro_rules! say {
     ($($text:tt)*) => { $crate::support::output::to_stdout(format_args!($($text)*)) };
 }
 pub(crate) use say;
 
-/// As `eprintln!`, by [`to_stderr`].
+/// Like `eprintln!`, by way of [`to_stderr`].
 macro_rules! complain {
     ($($text:tt)*) => { $crate::support::output::to_stderr(format_args!($($text)*)) };
 }
@@ -80,7 +81,7 @@ fn write(stream: &mut dyn Write, text: impl Display) -> io::Result<()> {
     stream.flush()
 }
 
-/// A bar on the terminal, where standard error is one.
+/// A progress bar, shown if standard error is a terminal.
 pub(crate) fn progress_bar(template: &str) -> ProgressBar {
     let template = format!("{}{template}", origin());
     let style = ProgressStyle::with_template(&template).expect("the templates are constants");

@@ -1,4 +1,4 @@
-//! Carrying out a plan, and showing how far it has come.
+//! Carrying out a plan, and showing its progress.
 
 use std::ops::ControlFlow;
 
@@ -9,8 +9,8 @@ use ipvs_netlink::{Progress, Stage, SyncEvent};
 
 use crate::support::output::progress_bar;
 
-/// Carries out a plan as long as `goes_on` says so, which hears how far it has come. What came of it,
-/// in words: an error unless all was done.
+/// Carries out a plan for as long as `goes_on`, which is told the progress, returns `true`. Returns
+/// the report as text; as an error unless all was done.
 pub(crate) fn apply(
     ipvs: &mut Client,
     plan: Plan,
@@ -26,7 +26,7 @@ pub(crate) fn apply(
     outcome.map(|report| report.to_string()).map_err(|incomplete| incomplete.to_string())
 }
 
-/// A bar on the terminal, where standard error is one, once there is something to show.
+/// A progress bar, shown from the first progress on if standard error is a terminal.
 #[derive(Default)]
 pub(crate) struct Bar(Option<ProgressBar>);
 
@@ -38,7 +38,7 @@ impl Bar {
         bar.set_position(done as u64);
     }
 
-    /// Prints something else in between.
+    /// Prints other lines without disturbing the bar.
     pub(crate) fn aside(&self, print: impl FnOnce()) {
         match &self.0 {
             Some(bar) => bar.suspend(print),

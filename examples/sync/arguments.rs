@@ -1,4 +1,4 @@
-//! What `sync` is told: its options, and the policy that they make.
+//! The arguments of `sync`, and the policy that follows from them.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -11,93 +11,97 @@ use ipvs_netlink::{Allowed, Draining, Policy, Protocol, Ruleset, Scope, ServiceK
 
 use crate::support::KernelOption;
 
-/// Makes the IPVS table what a rules file says, by the least change.
+/// Brings the IPVS table in line with a rules file, writing only the difference.
 ///
-/// Exit status: 0 all done, 1 failed in part, 2 bad input and nothing changed, 3 went back to what was.
+/// Exit status: 0 all done, 1 failed in part, 2 bad input and nothing changed, 3 went back to the old
+/// rules.
 #[derive(Parser)]
 #[command(after_long_help = ON_TRIAL)]
-#[allow(clippy::struct_excessive_bools)] // They are the options.
+#[allow(clippy::struct_excessive_bools)] // These are the program's options.
 pub(crate) struct Arguments {
-    /// The rules file, such as examples/rules/web.ipvs: in the format of ipvsadm-save, or as JSON
-    /// or YAML where its name ends so
+    /// The rules file, such as examples/rules/web.ipvs: JSON if its name ends with .json, YAML with
+    /// .yaml or .yml, else the format of ipvsadm-save
     #[arg(required_unless_present = "confirm_now")]
     file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) kernel: KernelOption,
-    /// Print what would be done, and do nothing
+    /// Print the changes without making them
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Print the changes as ipvsadm commands
     #[arg(long)]
     pub(crate) commands: bool,
-    /// Own the services of this network, as 10.0.0.0/24 (repeatable; unless told, all are owned)
+    /// Own the services of this network, such as 10.0.0.0/24 (repeatable; without these options all
+    /// services are owned)
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     own_network: Vec<(IpAddr, u8)>,
     /// Own the services of this protocol: tcp, udp, sctp or a number (repeatable)
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol)]
     own_protocol: Vec<Protocol>,
-    /// Own the services of these firewall marks, as 7 or 100-199 (repeatable)
+    /// Own the services of these firewall marks, such as 7 or 100-199 (repeatable)
     #[arg(long, value_name = "MARKS", value_parser = marks)]
     own_marks: Vec<(u32, u32)>,
     /// Remove nothing
     #[arg(long)]
     keep: bool,
-    /// Keep the weights of destinations that are there, whoever set them
+    /// Keep the weights of existing destinations, whoever set them
     #[arg(long)]
     keep_weights: bool,
-    /// Take a file without any rules that are owned at its word: every service that is owned goes.
-    /// Unless told, such a file is an error, since one that is being written is empty, too
+    /// Accept a file without rules of owned services, and remove every owned service. Without this
+    /// option such a file is an error, since a file that is being written is empty at first
     #[arg(long)]
     allow_empty: bool,
-    /// Let the connections of removed destinations end, for this long at most, as 30s or 5min
+    /// Let the connections of removed destinations end before removing them, for at most this long,
+    /// such as 30s or 5min
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     drain: Option<Duration>,
-    /// Read the file once nothing has been written to it for this long
+    /// Read the file only after nothing has been written to it for this long
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "200ms")]
     pub(crate) quiet: Duration,
-    /// Go on, and do it again whenever the file changes, or what its path leads to
+    /// Keep running, and sync again whenever the file changes, or the target of its path
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) watch: bool,
-    /// While watching, read the table anew at least this often, to see what others changed; 1s or more
+    /// With --watch, read the table anew at least this often, to see changes by others; 1s or more
     #[arg(long, value_name = "TIME", value_parser = age, default_value = "5min")]
     pub(crate) max_age: Duration,
-    /// Go back to what was, unless it is confirmed within this time, as 60s (see --help)
+    /// Make the change on trial: go back to the old rules unless it is confirmed within this time,
+    /// such as 60s (see --help)
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     #[arg(conflicts_with_all = ["dry_run", "watch", "drain"])]
     pub(crate) confirm: Option<Duration>,
-    /// Confirm what runs with --confirm: the change stays
+    /// Confirm the change on trial, which then stays
     #[arg(long, conflicts_with_all = ["file", "dry_run", "watch", "confirm"])]
     pub(crate) confirm_now: bool,
-    /// Where --confirm keeps what was [default: /run/ipvs-sync; for other users than root
-    /// $XDG_RUNTIME_DIR/ipvs-sync]
+    /// The folder where --confirm keeps the old rules [default: /run/ipvs-sync; for users other
+    /// than root, $XDG_RUNTIME_DIR/ipvs-sync]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) state: Option<PathBuf>,
-    /// Be the process in the background that goes back
+    /// Be the process in the background that goes back to the old rules
     #[arg(long, hide = true, requires = "confirm")]
     pub(crate) guard: bool,
 }
 
 const ON_TRIAL: &str = "\
 On trial, as network routers do it:
-  sync --confirm 60s FILE makes the change and goes back to what was after 60 seconds, unless Enter is
-  pressed on its terminal or sync --confirm-now is run. Ctrl-C, SIGINT and SIGTERM have it go back at
-  once, and so has a change that fails in part.
+  sync --confirm 60s FILE makes the change, and goes back to the old rules after 60 seconds unless Enter
+  is pressed on its terminal or sync --confirm-now is run. Ctrl-C, SIGINT, SIGTERM and a change that
+  fails in part make it go back at once.
 
-  A process in the background goes back. It has a session of its own and ignores SIGHUP and SIGPIPE:
-  the change may cut the connection that it is run over. Without a terminal, and as a shell's job in
-  the background (&), the command ends once the change is made, and the process in the background goes
-  on. systemd ends it along with the session of its user where logind has KillUserProcesses=yes: it then
-  goes back at once.
+  A process in the background goes back. It has a session of its own and ignores SIGHUP and SIGPIPE,
+  since the change may cut the connection over which it is made. Without a terminal, and as a shell's
+  job in the background (&), the command ends once the change is made, while the process in the
+  background keeps running. Where logind has KillUserProcesses=yes, systemd ends this process together
+  with its user's session: it then goes back at once.
 
-  What was is in a file before the first write: net-N.ipvs in the folder of --state, where N is the
-  number of the network namespace; net-N.log there tells what came of the last change. Only one change
-  at a time waits in a network namespace. Going back touches the services of the change alone.
-  Destinations that were removed are added again, and so get back the connections that the kernel
-  still has.
+  The old rules are in a file before the first write: net-N.ipvs in the folder of --state, where N is
+  the number of the network namespace. The file net-N.log beside it tells the outcome of the last
+  change. Only one change at a time can be on trial in a network namespace. Going back touches no
+  services but those of the change. It adds removed destinations again, which thereby get back the
+  connections that the kernel still has.
 
-  Where the process is killed (SIGKILL), the change stays, and so does the file; its first lines say
-  how to go back by hand: sync FILE. Remove it to keep the change. After a restart of the machine
-  the kernel's table is empty, whatever was confirmed.";
+  If the process is killed (SIGKILL), the change stays, and so does the file of old rules. Its first
+  lines say how to go back by hand: sync FILE. Remove the file to keep the change. After a restart of
+  the machine the kernel's table is empty, whatever was confirmed.";
 
 impl Arguments {
     /// The rules file.
@@ -105,12 +109,11 @@ impl Arguments {
         self.file.as_deref().context("no rules file is named")
     }
 
-    /// What else the rules must be, so that they are carried out.
+    /// Refuses rules of which none is owned, unless the user allows it.
     pub(crate) fn accept(&self, rules: Ruleset) -> anyhow::Result<Ruleset> {
         let scope = self.scope();
         let is_any_owned = rules.services().any(|rules| scope.owns(&rules.service().key));
-        let none =
-            if rules.is_empty() { "no rules are in it" } else { "none of its rules is owned" };
+        let none = if rules.is_empty() { "it has no rules" } else { "none of its rules is owned" };
         ensure!(
             self.allow_empty || is_any_owned,
             "{}: {none}; --allow-empty removes all services that are owned",
@@ -126,12 +129,12 @@ impl Arguments {
         Policy::new().scope(self.scope()).allowed(allowed).draining(draining)
     }
 
-    /// The policy by which these services become what they were before a change.
+    /// The policy by which the services of a change become as they were before.
     pub(crate) fn way_back(&self, touched: impl Iterator<Item = ServiceKey>) -> Policy {
         Policy::new().scope(Scope::none().services(touched)).allowed(self.allowed())
     }
 
-    /// What is allowed there and back.
+    /// The changes that are allowed both for a change and for going back.
     fn allowed(&self) -> Allowed {
         let mut allowed = Allowed::all();
         allowed.set(Allowed::WEIGHTS, !self.keep_weights);
@@ -156,7 +159,7 @@ impl Arguments {
         scope
     }
 
-    /// The options by which another run owns the same services, and the same weights.
+    /// The options with which another run owns the same services and keeps the same weights.
     pub(crate) fn own_options(&self) -> String {
         let mut words = String::new();
         for (address, prefix) in &self.own_network {

@@ -1,4 +1,4 @@
-//! The rules file: read by its path when nobody writes it.
+//! The rules file, read by its path while nobody writes to it.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
@@ -14,31 +14,34 @@ use crate::support::parse_rules;
 
 /// How often to look at the file.
 ///
-/// Looking goes by the path each time, so that it follows every link that is put in the place of
-/// another. Events of the file system tell of the file that a path led to when it was asked, and of
-/// its neighbours.
+/// Each look goes by the path, and so follows a link that has replaced another. Events of the file
+/// system, however, belong to the file that the path led to when they were asked for, and to its
+/// neighbours.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
 
-/// How much longer than it has to be quiet a file may be written to, until that is told.
+/// The user is told of a writer if the file is not quiet for this long after the time for which it
+/// has to be.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A rules file by its path.
 pub(crate) struct RulesFile {
     path: PathBuf,
-    /// After how long without a change the file is whole.
+    /// A file that has not changed for this long is taken to be complete.
     quiet: Duration,
-    /// What was there last, and since when.
+    /// The file that was at the path at the last look.
     seen: Option<Identity>,
+    /// The time since which it has been there.
     since: Instant,
-    /// What was read last.
+    /// The file that was read last.
     read: Option<Identity>,
-    /// Since when it has been written to, and whether that was told.
+    /// The time since which the file has been written to without a pause.
     written: Option<Instant>,
+    /// Whether the user was told of it.
     is_told: bool,
 }
 
-/// What is another where another file, or another text, is at the path. The time of the change of
-/// status is part of it: a writer cannot set it.
+/// The identity of a file and its text: it differs if another file, or another text, is at the
+/// path. The time of the last change of status is part of it, since a writer cannot set that time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Identity {
     file: (u64, u64),
@@ -80,8 +83,8 @@ impl RulesFile {
         }
     }
 
-    /// The rules, where the file is another than was read last, and quiet. A file that cannot be
-    /// read is an error each time, one with broken rules once.
+    /// The rules, if the file differs from the one read last and is quiet. A file that cannot be
+    /// read is an error each time, a file with broken rules only once.
     pub(crate) fn poll(&mut self) -> Option<anyhow::Result<Ruleset>> {
         let found = std::fs::metadata(&self.path).and_then(|metadata| {
             // Opening a pipe would wait for its writer.
@@ -102,13 +105,13 @@ impl RulesFile {
                 self.read = seen;
                 Some(parse_rules(&self.path, &text))
             }
-            // Somebody has begun to write.
+            // A writer has begun to write.
             Ok(None) => None,
             Err(error) => Some(Err(error).with_context(|| self.cannot_read())),
         }
     }
 
-    /// Says once that the file is never quiet for long enough.
+    /// Tells the user, once, that the file is never quiet for long enough.
     fn tell_of_a_writer(&mut self) {
         if self.is_as_read() {
             (self.written, self.is_told) = (None, false);
@@ -126,7 +129,7 @@ impl RulesFile {
         }
     }
 
-    /// Whether what is there now is what was read last.
+    /// Whether the file at the path is the one that was read last.
     pub(crate) fn is_as_read(&self) -> bool {
         self.seen.is_some() && self.seen == self.read
     }
@@ -136,7 +139,7 @@ impl RulesFile {
     }
 }
 
-/// The text of the file with this identity; `None` where another is there by now.
+/// The text of the file with this identity; `None` if another file is there by now.
 fn read(path: &Path, identity: Identity) -> io::Result<Option<String>> {
     let mut file = File::open(path)?;
     let mut text = Vec::new();

@@ -1,5 +1,5 @@
-//! A rules file into the kernel, and nothing but the difference: once, whenever the file changes, or
-//! on trial until it is confirmed.
+//! Brings the kernel's table in line with a rules file, writing only the difference: once, whenever
+//! the file changes, or on trial until the change is confirmed.
 
 mod apply;
 mod arguments;
@@ -60,7 +60,7 @@ fn connect(arguments: &Arguments, rules: &Ruleset) -> Result<Client, Error> {
     arguments.kernel.connect().inspect_err(|_| support::explain(rules))
 }
 
-/// Makes the table what the rules say. An error is one before the first change.
+/// Brings the table in line with the rules once. An error means that nothing was changed.
 fn once(arguments: &Arguments, mut ipvs: Client, rules: &Ruleset) -> anyhow::Result<u8> {
     let plan = ipvs.plan(rules, &arguments.policy());
     let plan = plan.inspect_err(|_| support::explain(rules))?;

@@ -1,4 +1,4 @@
-//! Doing it again whenever the file changes, and whenever what failed is to be tried again.
+//! Syncing again whenever the file changes, and whenever failed changes are to be tried again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,18 +12,18 @@ use crate::file::{INTERVAL, RulesFile};
 use crate::support;
 use crate::support::output::{complain, say};
 
-/// Goes on for as long as the process lives, once it is connected.
+/// Connects, and then syncs for as long as the process lives.
 pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<u8> {
     let file = RulesFile::new(arguments.file()?, arguments.quiet);
     let mut news = News { file, arguments, is_begun: false, told: None };
     let rules = news.begin();
     let mut ipvs = connect(arguments, &rules)?;
-    // Reports have each change.
+    // Detailed reports have each change.
     let policy = arguments.policy().detailed(true);
     let mut syncer = Syncer::new(policy).max_age(arguments.max_age);
     syncer.want(rules);
     let mut left = Arc::default();
-    // Once for all the retries of what failed.
+    // Several retries of failed changes are explained once.
     let mut is_explained = false;
     loop {
         let report = ipvs.pass(&mut syncer);
@@ -41,7 +41,7 @@ pub(crate) fn watch(arguments: &Arguments) -> anyhow::Result<u8> {
     }
 }
 
-/// Prints what came of a pass, where it is news.
+/// Prints the result of a pass if it is news.
 fn tell(report: &Report, is_left_anew: bool) {
     for change in &report.made {
         say!("{change}");
@@ -53,18 +53,18 @@ fn tell(report: &Report, is_left_anew: bool) {
     }
 }
 
-/// What the file says next.
+/// The next rules of the file.
 struct News<'a> {
     file: RulesFile,
     arguments: &'a Arguments,
     /// Whether any rules were read.
     is_begun: bool,
-    /// Why the file cannot be read, once that was told.
+    /// The reason why the file cannot be read, if the user was told of it.
     told: Option<String>,
 }
 
 impl News<'_> {
-    /// The first rules, however long they take to come: the file may be written later than this begins.
+    /// Waits for the first rules, however long: the file may be written after this program starts.
     fn begin(&mut self) -> Ruleset {
         let first = self.file.wait().and_then(|rules| self.arguments.accept(rules));
         let rules = first.unwrap_or_else(|error| {
@@ -79,7 +79,7 @@ impl News<'_> {
         rules
     }
 
-    /// Waits until the file says something else, for this long at most.
+    /// Waits for other rules than before, for at most this long.
     fn wait(&mut self, time: Duration) -> Option<Ruleset> {
         let begin = Instant::now();
         loop {
@@ -90,7 +90,7 @@ impl News<'_> {
                 }
                 Some(Err(error)) => self.tell(&error),
                 None if self.file.is_as_read() && self.told.take().is_some() => {
-                    say!("the file is there again, as it was");
+                    say!("the file is back, unchanged");
                 }
                 None => {}
             }
@@ -106,13 +106,13 @@ impl News<'_> {
         let error = format!("{error:#}");
         if self.told.as_ref() != Some(&error) {
             let meanwhile = if self.is_begun {
-                "what was wanted before stays wanted"
+                "the rules read before stay wanted"
             } else {
-                "nothing is changed until it has rules"
+                "nothing is changed until the file has rules"
             };
             complain!("error: {error}; {meanwhile}");
         }
-        // What was read and is wrong is an error once.
+        // A file with broken rules is read, and is an error, only once.
         self.told = Some(error).filter(|_| !self.file.is_as_read());
     }
 }

@@ -141,7 +141,7 @@ fn told_to_end_it_goes_back_at_once() {
         let trial = Trial::new();
         let (_, said) = run(&mut trial.confirm("5min"));
         kill_process(Trial::guard(&said), signal).unwrap();
-        trial.wait_for_note(&format!("going back: {name} came"));
+        trial.wait_for_note(&format!("going back: {name} received"));
         trial.wait_for_note("went back");
         trial.assert_is_over();
     }
@@ -166,7 +166,7 @@ fn told_to_end_before_the_change_it_changes_nothing() {
         kill_process(Pid::from_raw(program.id().try_into().unwrap()).unwrap(), signal).unwrap();
         let (status, said) = program.end();
         assert_eq!(status, Some(2), "{said:#?}");
-        assert_eq!(said, [format!("error: {name} came; nothing was changed")]);
+        assert_eq!(said, [format!("error: {name} received; nothing was changed")]);
     }
 }
 

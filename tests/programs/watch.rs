@@ -203,12 +203,12 @@ fn a_file_and_a_folder_that_go_and_come_again_are_read_again() {
     wait_for(&mut sync, 1);
     for host in [2, 4] {
         fs::remove_file(&file).unwrap();
-        sync.wait_for("what was wanted before stays wanted");
+        sync.wait_for("the rules read before stay wanted");
         write(&file, 1..=host);
         wait_for(&mut sync, host);
 
         fs::remove_dir_all(&inner).unwrap();
-        sync.wait_for("what was wanted before stays wanted");
+        sync.wait_for("the rules read before stay wanted");
         fs::create_dir(&inner).unwrap();
         write(&file, 1..=host + 1);
         wait_for(&mut sync, host + 1);
@@ -234,9 +234,9 @@ fn a_link_that_leads_nowhere_again_is_told_again() {
     wait_for(&mut sync, 1);
     for _ in 0..2 {
         point("missing");
-        sync.wait_for("what was wanted before stays wanted");
+        sync.wait_for("the rules read before stay wanted");
         point("rules");
-        sync.wait_for("the file is there again, as it was");
+        sync.wait_for("the file is back, unchanged");
     }
     let told = sync.said.iter().filter(|line| line.contains("cannot read")).count();
     assert_eq!(told, 2, "{:#?}", sync.said);
@@ -267,13 +267,13 @@ fn a_file_that_is_missing_empty_or_broken_at_the_start_is_waited_for() {
             fs::write(&file, text).unwrap();
         }
         let mut sync = watch(&file);
-        let line = sync.wait_for("nothing is changed until it has rules");
+        let line = sync.wait_for("nothing is changed until the file has rules");
         assert!(line.contains(told), "{line}");
         write(&file, [1]);
         wait_for(&mut sync, 1);
         // And from here on as ever.
         fs::write(&file, "").unwrap();
-        sync.wait_for("what was wanted before stays wanted");
+        sync.wait_for("the rules read before stay wanted");
         write(&file, [1, 2]);
         wait_for(&mut sync, 2);
         drop(sync);
@@ -321,9 +321,9 @@ fn a_file_that_is_written_all_the_time_is_told() {
 fn a_broken_file_is_told_and_changes_nothing() {
     let (_folder, file, mut sync) = watched();
     fs::write(&file, "-A -t nonsense\n").unwrap();
-    sync.wait_for("what was wanted before stays wanted");
+    sync.wait_for("the rules read before stay wanted");
     fs::write(&file, [0xff, 0xfe]).unwrap();
-    sync.wait_for("what was wanted before stays wanted");
+    sync.wait_for("the rules read before stay wanted");
     replace(&file, [1, 2]);
     wait_for(&mut sync, 2);
 }

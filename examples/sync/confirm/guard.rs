@@ -1,7 +1,9 @@
-//! The guard: the process in the background that makes a change on trial, and goes back.
+//! The guard: the process in the background that makes a change on trial, and goes back to the old
+//! rules.
 //!
-//! From its first write on, it waits for nobody but the kernel and whoever decides: a terminal may be
-//! gone or stopped, and so it speaks to the operator's process alone, by pipes that never block.
+//! From its first write on, the guard waits for nobody but the kernel and whoever decides. A terminal
+//! may be gone or stopped, so the guard speaks to the operator's process alone, over pipes that never
+//! block.
 
 use std::io::{self, BufRead, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -25,23 +27,23 @@ use crate::arguments::Arguments;
 use crate::support::output::{complain, origin, quoted, say};
 use crate::{BAD_INPUT, DONE, FAILED_IN_PART, WENT_BACK, prepare};
 
-/// How often going back is tried, and the wait in between.
+/// How often the guard tries to go back, and the wait between two tries.
 const TRIES: usize = 30;
 const REST: Duration = Duration::from_secs(1);
 
-/// Makes the change, and goes back unless it is confirmed. An error is one before the first change.
+/// Makes the change, and goes back unless it is confirmed. An error means that nothing was changed.
 pub(crate) fn guard(arguments: &Arguments) -> anyhow::Result<u8> {
     let (sender, decisions) = channel();
-    // The terminal may go at any time from here on. That ends nothing, and Rust's runtime has SIGPIPE
-    // ignored already.
+    // From here on, the end of the terminal does not end this process; Rust's runtime ignores SIGPIPE
+    // already.
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
-    rustix::process::setsid().context("the session cannot be left")?;
+    rustix::process::setsid().context("cannot leave the session")?;
     let decider = Decider { sender, is_begun: Arc::default() };
     let of_signals = decider.clone();
     thread::spawn(move || {
         for signal in signals.forever().filter(|signal| *signal != SIGHUP) {
             let name = signal_name(signal).unwrap_or("a signal");
-            of_signals.decide(Decision::GoBack(format!("{name} came")));
+            of_signals.decide(Decision::GoBack(format!("{name} received")));
         }
     });
     let of_operator = decider.clone();
@@ -53,7 +55,7 @@ pub(crate) fn guard(arguments: &Arguments) -> anyhow::Result<u8> {
     let plan = Plan::new(&table, &rules, &arguments.policy());
     arguments.print_plan(&plan)?;
     if plan.is_empty() {
-        say!("0 changes, and so none to confirm");
+        say!("0 changes, none to confirm");
         return Ok(DONE);
     }
     let place = Place::new(arguments.state.as_deref())?;
@@ -75,7 +77,7 @@ pub(crate) fn guard(arguments: &Arguments) -> anyhow::Result<u8> {
     Ok(trial.run(plan))
 }
 
-/// The table as it was, as a rules file that says how to go back by hand.
+/// The old rules as a rules file, whose first lines say how to go back by hand.
 fn saved(arguments: &Arguments, table: &Ruleset, place: &Place) -> anyhow::Result<String> {
     let scope = arguments.policy().scope;
     let mut owned = table.clone();
@@ -87,8 +89,8 @@ fn saved(arguments: &Arguments, table: &Ruleset, place: &Place) -> anyhow::Resul
         options.push_str(" --allow-empty");
     }
     Ok(format!(
-        "# What IPVS had on {} before process {} made it what {} says.\n\
-         # Back to it by hand: sync{options} {}\n{owned}",
+        "# The rules of IPVS on {}, before process {} applied {}.\n\
+         # To go back by hand: sync{options} {}\n{owned}",
         humantime::format_rfc3339_seconds(SystemTime::now()),
         std::process::id(),
         quoted(arguments.file()?),
@@ -96,15 +98,15 @@ fn saved(arguments: &Arguments, table: &Ruleset, place: &Place) -> anyhow::Resul
     ))
 }
 
-/// What becomes of the change.
+/// The decision on the change.
 enum Decision {
-    /// It stays; who asked for that from elsewhere gets an answer.
+    /// The change stays; a process that confirmed it from elsewhere gets an answer.
     Keep(Option<UnixStream>),
-    /// It does not, and why.
+    /// The old rules come back, for this reason.
     GoBack(String),
 }
 
-/// Hears those who confirm from elsewhere.
+/// Hears the processes that confirm from elsewhere.
 fn listen(listener: &UnixListener, decider: &Decider) {
     for stream in listener.incoming().map_while(Result::ok) {
         let decider = decider.clone();
@@ -115,7 +117,7 @@ fn listen(listener: &UnixListener, decider: &Decider) {
     }
 }
 
-/// Hears one who decides, line by line, to the end.
+/// Hears the decisions of one process, line by line, to the end.
 fn hear(lines: impl BufRead, answers: Option<&UnixStream>, decider: &Decider) {
     for line in lines.lines().map_while(Result::ok) {
         let decision = match line.as_str() {
@@ -127,7 +129,8 @@ fn hear(lines: impl BufRead, answers: Option<&UnixStream>, decider: &Decider) {
     }
 }
 
-/// Brings decisions to the trial. Before it has begun, one to go back ends the program.
+/// Hands decisions to the trial. Before the trial has begun, a decision to go back ends the
+/// program.
 #[derive(Clone)]
 struct Decider {
     sender: Sender<Decision>,
@@ -153,10 +156,10 @@ impl Decider {
     }
 }
 
-/// Until when the change can be confirmed.
+/// The deadline for confirming the change.
 struct Deadline {
     time: Duration,
-    /// `None` is later than any clock shows.
+    /// `None` if the clock cannot represent the time.
     at: Option<Instant>,
 }
 
@@ -166,11 +169,12 @@ impl Deadline {
     }
 }
 
-/// A change, from its first write to the decision.
+/// A change on trial, from its first write to the decision.
 struct Trial {
     ipvs: Client,
-    /// The services of the change as they were, and the policy by which they become so again.
+    /// The services of the change as they were before.
     before: Ruleset,
+    /// The policy for going back.
     way_back: Policy,
     decisions: Receiver<Decision>,
     deadline: Deadline,
@@ -195,7 +199,7 @@ impl Trial {
             !matches!(first, Some(Decision::GoBack(_))) && !deadline.left().is_zero()
         });
         let decision = match (made, decided) {
-            // What it was told to leave undone is no error.
+            // The change was called off, which is no error.
             (Err(_), Some(back @ Decision::GoBack(_))) => back,
             (Err(_), None) if self.deadline.left().is_zero() => self.nobody_confirmed(),
             (Err(report), decided) => {
@@ -210,7 +214,8 @@ impl Trial {
             (Ok(report), None) => {
                 self.tell(&report, false);
                 self.say_how_to_decide();
-                // What is said from here on has one stream: the other's end tells that all was said.
+                // From here on all output has one stream. The end of the other one tells that the
+                // output before is complete.
                 let _ = rustix::stdio::dup2_stderr(io::stdout());
                 say_that_it_waits();
                 self.wait()
@@ -246,8 +251,8 @@ impl Trial {
         status
     }
 
-    /// Goes back by adding what is gone and changing what is other: a destination that is added again
-    /// gets the connections back that the kernel still has.
+    /// Goes back to the old rules: adds what is missing and changes what differs. A destination that
+    /// is added again gets those connections back that the kernel still has.
     fn go_back(mut self, why: &str) -> u8 {
         self.tell(&format!("going back: {why}"), false);
         let (mut tries, mut shown) = (0, Shown::default());
@@ -269,41 +274,44 @@ impl Trial {
             Ok(report) => self.tell(&format!("went back: {report}"), false),
             Err(report) => {
                 let file = self.pending.before();
-                let said = format!("error: not all went back: {report}\nwhat was is in ");
+                let said = format!(
+                    "error: the old rules are back only in part: {report}\nall of them are in "
+                );
                 self.tell(&format!("{said}{}", quoted(&file)), true);
             }
         }
         while let Ok(decision) = self.decisions.try_recv() {
-            answer(Some(decision), "it went back");
+            answer(Some(decision), "the old rules are back");
         }
         if back.is_ok() { end(self.pending, WENT_BACK) } else { FAILED_IN_PART }
     }
 
-    /// Prints a line, and notes it for who comes back.
+    /// Prints a line, and writes it into the log for an operator who comes back.
     fn tell(&mut self, line: &str, is_error: bool) {
         self.pending.note(line);
         if is_error { complain!("{line}") } else { say!("{line}") }
     }
 }
 
-/// Ends a change that is decided; the exit status is this one, unless what was cannot be removed.
+/// Ends a change that is decided. Returns this exit status, unless the file of old rules cannot be
+/// removed.
 fn end(pending: Pending, status: u8) -> u8 {
     if let Err(error) = pending.end() {
-        complain!("error: the file of what was cannot be removed: {error}");
+        complain!("error: cannot remove the file of old rules: {error}");
         return FAILED_IN_PART;
     }
     status
 }
 
-/// Answers who asked; one who has gone needs none.
+/// Answers the process that has confirmed; it may have gone already.
 fn answer(asked: Option<Decision>, answer: &str) {
     if let Some(Decision::Keep(Some(mut asked))) = asked {
         let _ = writeln!(asked, "{}{answer}", origin());
     }
 }
 
-/// How far a change has come, as the operator's bar shows it: ten times a second, and not for each of
-/// a million changes.
+/// Shows the progress in the operator's bar: ten times a second at most, not for each of a million
+/// changes.
 #[derive(Default)]
 struct Shown(Option<Instant>);
 

@@ -1,4 +1,4 @@
-//! A change on trial, on the operator's side: starting the process that goes back, and confirming.
+//! A change on trial, on the operator's side: starting the guard, and confirming the change.
 
 mod guard;
 mod pending;
@@ -26,7 +26,7 @@ pub(crate) use guard::guard;
 use pending::Place;
 use talk::{GO_BACK, KEEP, KEPT, Said};
 
-/// What happens on the operator's side while a change is on trial.
+/// An event on the operator's side while a change is on trial.
 enum Event {
     Said(Said),
     Complained(String),
@@ -36,12 +36,13 @@ enum Event {
     Stopped,
 }
 
-/// Has the guard make the change. On a terminal it waits for the end of the trial, or for Enter;
-/// elsewhere, and in the background, it ends once the change is made, so that a script goes on.
+/// Has the guard make the change. On a terminal this process waits for the end of the trial, or for
+/// Enter; elsewhere, and in the background, it ends once the change is made, so that a script goes
+/// on.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let file = arguments.file()?;
     let metadata = file.metadata().with_context(|| format!("cannot read {}", file.display()))?;
-    ensure!(metadata.is_file(), "--confirm takes regular files alone");
+    ensure!(metadata.is_file(), "--confirm takes only regular files");
     let mut words = std::env::args_os();
     let mut guard = Command::new("/proc/self/exe")
         .arg0(words.next().unwrap_or_else(|| "sync".into()))
@@ -51,7 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .context("the process in the background cannot be started")?;
+        .context("cannot start the process in the background")?;
     let (sender, events) = channel();
     let stdout = guard.stdout.take().context("a pipe")?;
     let stderr = guard.stderr.take().context("a pipe")?;
@@ -75,11 +76,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
                 }
             }
             Event::StreamEnded => streams -= 1,
-            // A guard that has ended needs no telling.
+            // A guard that has ended need not be told.
             Event::Confirmed => drop(writeln!(requests, "{KEEP}")),
             Event::Stopped => drop(writeln!(requests, "{GO_BACK}")),
         }
-        // Before the change waits, the guard ends its stream of errors.
+        // The guard ends its stream of errors before the change waits to be confirmed.
         match streams {
             0 => break,
             1 if is_left_alone => return Ok(DONE),
@@ -113,8 +114,8 @@ fn hear_signals(events: Sender<Event>) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether Enter on a terminal would come here: a job of a shell in the background (`&`) is stopped
-/// when it asks for that.
+/// Whether this process would receive Enter on a terminal: a shell's job in the background (`&`) is
+/// stopped when it reads.
 fn is_on_terminal() -> bool {
     let is_elsewhere = tcgetpgrp(io::stdin()).is_ok_and(|foreground| {
         process_group().is_some_and(|group| group != foreground.as_raw_nonzero().get())
@@ -122,15 +123,16 @@ fn is_on_terminal() -> bool {
     io::stdin().is_terminal() && !is_elsewhere
 }
 
-/// This process's group, 0 where its leader is outside of the process's PID namespace: rustix's
-/// `getpgrp` takes no such answer. Fields are those of proc_pid_stat(5), whose second, the program's
-/// name in parentheses, may hold anything.
+/// This process's group; 0 if its leader is outside of the process's PID namespace, which rustix's
+/// `getpgrp` cannot return. The fields are those of proc_pid_stat(5). The second one, the program's
+/// name in parentheses, may hold any character.
 fn process_group() -> Option<i32> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(2)?.parse().ok()
 }
 
-/// Enter confirms; the end of the terminal does not, nor what was typed before the change was made.
+/// Waits for Enter, which confirms the change. Neither the end of the terminal confirms it, nor
+/// input that was typed before the change was made.
 fn wait_for_enter(origin: &str, events: Sender<Event>) {
     let _ = tcflush(io::stdin(), QueueSelector::IFlush);
     say!("{origin}on this terminal: Enter keeps the change, Ctrl-C goes back at once");
@@ -141,7 +143,7 @@ fn wait_for_enter(origin: &str, events: Sender<Event>) {
     });
 }
 
-/// The guard's status is this program's, too.
+/// The exit status of this program, which is the guard's.
 fn status_of(guard: ExitStatus, arguments: &Arguments) -> anyhow::Result<u8> {
     if let Some(code) = guard.code() {
         return Ok(u8::try_from(code).unwrap_or(FAILED_IN_PART));
@@ -151,7 +153,7 @@ fn status_of(guard: ExitStatus, arguments: &Arguments) -> anyhow::Result<u8> {
     Ok(FAILED_IN_PART)
 }
 
-/// Tells the guard that the change is to stay.
+/// Confirms the change: tells the guard to keep it.
 pub(crate) fn confirm_now(arguments: &Arguments) -> anyhow::Result<u8> {
     let place = Place::new(arguments.state.as_deref())?;
     if !place.is_taken()? {
@@ -162,7 +164,7 @@ pub(crate) fn confirm_now(arguments: &Arguments) -> anyhow::Result<u8> {
         bail!("no change waits to be confirmed{}", last.unwrap_or_default());
     }
     let mut guard = UnixStream::connect(place.socket())
-        .context("the change that is to be confirmed is not made yet, or not any more")?;
+        .context("the change on trial is not made yet, or is decided already")?;
     writeln!(guard, "{KEEP}")?;
     let mut answer = String::new();
     BufReader::new(guard).read_line(&mut answer)?;

@@ -1,4 +1,4 @@
-//! What a change on trial leaves in the file system: what was, a lock, a socket, a log.
+//! The files of a change on trial: the old rules, a lock, a socket and a log.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -14,7 +14,7 @@ use rustix::process::geteuid;
 
 use crate::support::output::{complain, origin, quoted};
 
-/// The folder, and the name that belongs to the table: that of the network namespace.
+/// The place of these files: a folder, and a name that stands for the network namespace.
 pub(crate) struct Place {
     folder: PathBuf,
     name: String,
@@ -38,7 +38,7 @@ impl Place {
         Ok(place)
     }
 
-    /// What was, as a rules file.
+    /// The file of old rules.
     pub(crate) fn before(&self) -> PathBuf {
         self.path("ipvs")
     }
@@ -60,22 +60,22 @@ impl Place {
         Ok(self.lock()?.is_none())
     }
 
-    /// What the log says last.
+    /// The last line of the log.
     pub(crate) fn last_words(&self) -> Option<String> {
         let log = std::fs::read_to_string(self.path("log")).ok()?;
         log.lines().last().map(str::to_owned)
     }
 
-    /// What to do where a guard was killed.
+    /// Advice for the case that a guard was killed.
     pub(crate) fn left_over(&self) -> String {
         format!(
-            "where a change was made, what was before it is in {0}, whose first lines say how to go \
-             back; remove that file to keep the change",
+            "if the change was made, the old rules are in {0}, whose first lines say how to go back; \
+             remove that file to keep the change",
             self.before().display()
         )
     }
 
-    /// What to do about the change that waits.
+    /// The commands that decide on the change that waits.
     fn how_to_decide(&self) -> String {
         let keep =
             format!("to keep the change: sync --confirm-now --state {}", quoted(&self.folder));
@@ -87,7 +87,7 @@ impl Place {
         }
     }
 
-    /// Takes the lock, unless another process has it. It ends with the process.
+    /// Takes the lock, unless another process has it. The lock ends with its process.
     fn lock(&self) -> anyhow::Result<Option<File>> {
         let path = self.path("lock");
         let file = options().open(&path).with_context(|| path.display().to_string())?;
@@ -98,7 +98,7 @@ impl Place {
         }
     }
 
-    /// The folder is ours alone: nobody else can put a link there.
+    /// Checks that the folder is this user's alone, so that nobody else can put a link there.
     fn check_folder(&self) -> anyhow::Result<()> {
         let folder = self.folder.display();
         let metadata =
@@ -113,8 +113,8 @@ impl Place {
     }
 }
 
-/// The folder of a user under `$XDG_RUNTIME_DIR` would go with root's last session, which the change
-/// itself may end.
+/// The default folder. Root's is not below `$XDG_RUNTIME_DIR`, which is removed with root's last
+/// session, and the change itself may end that session.
 fn usual_folder() -> anyhow::Result<PathBuf> {
     let folder = if geteuid().is_root() {
         PathBuf::from("/run")
@@ -140,7 +140,7 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// Writes down what was. Once this returns, it is on the disk.
+    /// Writes the file of old rules, which is on the disk when this returns.
     pub(crate) fn begin(place: Place, before: &str) -> anyhow::Result<(Self, UnixListener)> {
         let folder = &place.folder;
         let name = || folder.display().to_string();
@@ -156,7 +156,7 @@ impl Pending {
             complain!("{}", place.how_to_decide());
             bail!("a change waits to be confirmed already");
         };
-        // Whoever finds the lock taken is told by whom.
+        // A process that finds the lock taken reads who holds it.
         lock.set_len(0)?;
         write!(&lock, "{}", std::process::id())?;
         let file = place.before();
@@ -170,7 +170,7 @@ impl Pending {
 
         let begun = || {
             let socket = place.socket();
-            // One of a guard that was killed.
+            // The socket of a guard that was killed.
             if socket.exists() {
                 std::fs::remove_file(&socket)?;
             }
@@ -187,23 +187,24 @@ impl Pending {
         }
     }
 
-    /// What was, as a rules file.
+    /// The file of old rules.
     pub(crate) fn before(&self) -> PathBuf {
         self.place.before()
     }
 
-    /// What to do about this change.
+    /// The commands that decide on this change.
     pub(crate) fn how_to_decide(&self) -> String {
         self.place.how_to_decide()
     }
 
-    /// Writes into the log, which tells an operator who comes back what became of the change.
+    /// Writes a line into the log, which tells an operator who comes back the outcome of the
+    /// change.
     pub(crate) fn note(&mut self, line: &str) {
         let time = humantime::format_rfc3339_seconds(SystemTime::now());
         let _ = writeln!(self.log, "{time} {}{}", origin(), line.replace('\n', "; "));
     }
 
-    /// The change is decided: what was is of no use any more.
+    /// Removes the socket and the old rules: the change is decided.
     pub(crate) fn end(self) -> io::Result<()> {
         std::fs::remove_file(self.place.socket())?;
         std::fs::remove_file(self.place.before())

@@ -1,4 +1,4 @@
-//! What the operator's process and the guard, which goes back, say to each other, a line each.
+//! The messages between the operator's process and the guard, one a line.
 
 use std::io::{self, Write as _};
 
@@ -7,22 +7,23 @@ use ipvs_netlink::Progress;
 use crate::apply::name;
 use crate::support::output::origin;
 
-/// What the guard is asked for.
+/// The requests to the guard.
 pub(super) const KEEP: &str = "keep";
 pub(super) const GO_BACK: &str = "go back";
 
-/// Its answer to one who confirms from elsewhere, after what begins each line.
+/// The guard's answer to a process that confirms from elsewhere; the beginning of each line
+/// precedes it.
 pub(super) const KEPT: &str = "kept";
 
-/// What the guard's standard output says: text to print, and how it goes.
+/// A line of the guard's standard output: text to print, or the state of the change.
 pub(super) enum Said {
     Text(String),
     Progress(String, usize, usize),
-    /// The change is made, and waits to be confirmed; with what begins each line.
+    /// The change is made and waits to be confirmed; with the beginning of each line.
     Waits(String),
 }
 
-/// Begins a line that is no text to print.
+/// The beginning of a line that is no text to print.
 const MARK: char = '\u{1}';
 const WAITS: &str = "waits";
 
@@ -43,7 +44,7 @@ pub(super) fn say_that_it_waits() {
     let _ = writeln!(io::stdout(), "{MARK}{}{WAITS}", origin());
 }
 
-/// How far the change has come: the operator's process has a terminal for a bar.
+/// Tells the progress to the operator's process, which has a terminal for a bar.
 pub(super) fn show(progress: Progress) {
     let Progress { stage, done, total, .. } = progress;
     let _ = writeln!(io::stdout(), "{MARK}{}{} {done} {total}", origin(), name(stage));

@@ -245,7 +245,7 @@ async fn a_change_whose_guard_is_killed_is_taken_back_by_hand(subject: &mut Subj
     kill_process(guard(&said)?, Signal::KILL)?;
     let file = state("ipvs")?.context("what was is in no file")?;
     let text = fs::read_to_string(&file)?;
-    let by_hand = format!("# Back to it by hand: sync {}\n", file.display());
+    let by_hand = format!("# To go back by hand: sync {}\n", file.display());
     assert!(text.contains(&by_hand), "{text}");
     assert_eq!(stage.director.ruleset().await?, stage.mistake);
 
