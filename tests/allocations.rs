@@ -1,4 +1,4 @@
-//! What batches allocate: nothing for an operation.
+//! Batches allocate nothing for an operation.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -32,7 +32,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// So many updates of a destination, which the kernel has no need to allocate for.
+/// This many updates of a destination, for which the fake kernel need not allocate.
 fn updates(count: u32) -> impl Iterator<Item = Operation> + Send {
     let (service, destination) = (web(), backend());
     (0..count).map(move |n| Operation::UpdateDestination(service.key, destination.weight(n)))
@@ -48,7 +48,7 @@ fn backend() -> Destination {
 
 /// Asserts that a larger batch allocates no more than a smaller one.
 fn assert_flat(mut batch: impl FnMut(u32)) {
-    // What is kept is as large as it gets after the first.
+    // The buffers have their final size after the first batch.
     batch(1_000);
     let [small, large] = [1_000, 11_000].map(|count| {
         let before = ALLOCATIONS.get();

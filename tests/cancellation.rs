@@ -1,7 +1,7 @@
-//! Futures that are dropped at any await: the next call is right.
+//! Futures are dropped at any await, and the next call works.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-#[allow(dead_code)] // Other tests use all of it.
+#[allow(dead_code)] // Other tests use all of this module.
 mod support;
 
 use std::future::Future;
@@ -22,7 +22,7 @@ fn backend(last: u8) -> Destination {
     Destination::masquerade(Ipv4Addr::new(10, 0, 1, last), 80)
 }
 
-/// Enough for listings of several parts.
+/// Rules enough for listings of several parts.
 fn rules() -> Ruleset {
     let mut rules = Ruleset::new();
     for port in 1..=3 {
@@ -34,12 +34,12 @@ fn rules() -> Ruleset {
     rules
 }
 
-/// A conversation of a client's, whose outcome is of no interest.
+/// A conversation of a client whose outcome does not matter.
 fn conversation<'a>(future: impl Future<Output: 'a> + Send + 'a) -> Conversation<'a> {
     Box::pin(async move { drop(future.await) })
 }
 
-/// The names of a client's operations, as they are defined.
+/// The names of a client's operations, in the order of their definition.
 fn names() -> Vec<&'static str> {
     let lines = include_str!("../src/operations.rs").lines();
     lines.filter_map(|line| line.trim().strip_prefix("fn ")?.split('(').next()).collect()
@@ -137,14 +137,14 @@ fn a_future_dropped_at_any_await_disturbs_nothing_after_it() {
             let story = format!("{name}, dropped at await {awaits}");
             let before = kernel.now();
             if awaits % 2 == 1 {
-                // Once: this took the end of a listing that was dropped, and the next one waited
-                // for it.
+                // Once: this question took the end of a listing that was dropped, and the next
+                // listing waited for that end.
                 smol::block_on(client.info()).unwrap();
             }
             let table = smol::block_on(client.table()).unwrap_or_else(|e| panic!("{story}: {e}"));
             assert_eq!(table, truth, "{story}");
-            // Where a listing was dropped before it was sent, its end was waited for until the
-            // deadline.
+            // Once: where a listing was dropped before it was sent, the client waited for its end
+            // until the deadline.
             assert_eq!(kernel.now(), before, "{story}: it waited for what never comes");
             let added = smol::block_on(client.add_service(&service(77)));
             assert!(added.is_ok(), "{story}: {added:?}");
@@ -178,8 +178,8 @@ fn the_answers_to_batches_that_were_dropped_take_no_room() {
     }
 }
 
-/// Once: the kernel had dropped answers to a batch, and the next question failed for it, though its
-/// own answer was there.
+/// Once: the kernel had dropped answers to a batch, and the next question failed for that, though
+/// its own answer had arrived.
 #[test]
 fn answers_that_were_lost_before_are_no_error_of_the_next() {
     let kernel = Kernel::new();
@@ -194,7 +194,7 @@ fn answers_that_were_lost_before_are_no_error_of_the_next() {
     smol::block_on(client.info()).unwrap();
 }
 
-/// One that waits for its turn is dropped as well, and nobody waits for it.
+/// A future that waits for its turn can be dropped as well, and then no other waits for it.
 #[test]
 fn clones_take_turns_and_a_dropped_one_gives_up_its_own() {
     let kernel = Kernel::new();
@@ -214,8 +214,8 @@ fn clones_take_turns_and_a_dropped_one_gives_up_its_own() {
     assert_eq!(keys, [service(1).key, service(3).key]);
 }
 
-/// As those that connect on tokio and on smol are, and the client itself. `Conversation` asks it of
-/// the operations.
+/// The futures that connect on tokio and on smol are `Send`, and so is the client itself.
+/// `Conversation` requires the same of the operations.
 #[test]
 fn futures_are_send() {
     fn send(_: impl Send) {}

@@ -1,7 +1,7 @@
 //! Clones of an asynchronous client: they share a socket and their executor.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-#[allow(dead_code)] // Other tests use all of it.
+#[allow(dead_code)] // Other tests use all of this module.
 mod support;
 
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ fn backend(last: u8) -> Destination {
     Destination::masquerade(Ipv4Addr::new(10, 0, 1, last), 80)
 }
 
-/// A link whose waits end when they are told to.
+/// A link whose waits end when the test says so.
 struct Held {
     link: Link,
     is_released: Arc<AtomicBool>,
@@ -93,7 +93,7 @@ fn a_clone_is_served_while_destinations_drain() {
     let mut sync = pin!(client.sync(&wanted, &policy));
     assert!(poll_on(sync.as_mut()).is_pending(), "it drains");
     assert!(poll_on(pin!(client.info())).is_ready(), "a clone waits for the drain");
-    // Another sync has its turn as well, and neither undoes the other's work.
+    // Another sync gets its turn as well, and neither undoes the other's work.
     let mut other = rules.clone();
     other.insert_service(service(443)).unwrap();
     let policy = Policy::new().scope(Scope::none().services([service(443).key]));
@@ -110,8 +110,8 @@ fn a_clone_is_served_while_destinations_drain() {
 }
 
 /// As the documentation says, a clone that is used within a callback waits for the end of the
-/// operation that calls it; a callback that waited for the clone would wait for ever. After the
-/// callback the clone is served.
+/// operation that calls the callback. A callback that waited for the clone would wait for ever.
+/// After the callback the clone is served.
 #[test]
 fn a_clone_that_is_asked_within_a_callback_waits_for_its_end() {
     let kernel = kernel_with(&rules_of([(80, 1)]));
@@ -130,7 +130,7 @@ fn a_clone_that_is_asked_within_a_callback_waits_for_its_end() {
     }
 }
 
-/// A future that is dropped while its destinations drain leaves the client to others.
+/// A future that is dropped while its destinations drain leaves the client to the other clones.
 #[test]
 fn a_dropped_drain_holds_nobody() {
     let rules = rules_of([(80, 2)]);
@@ -155,8 +155,8 @@ fn a_dropped_drain_holds_nobody() {
 /// How many tasks share a client.
 const TASKS: u16 = 64;
 
-/// One of the tasks: it fills a service of its own, and now and then drops an operation before its
-/// turn, within it or after it.
+/// One of the tasks: it fills a service of its own, and now and then drops an operation before,
+/// during or after the operation's turn.
 async fn task(client: Client, number: u16) {
     let port = 1000 + number;
     let wanted = rules_of([(port, 8)]);
@@ -179,7 +179,7 @@ async fn task(client: Client, number: u16) {
             tokio::task::yield_now().await;
         }
     }
-    // Whatever came of what was dropped, what is waited for is whole.
+    // Whatever the outcome of a dropped operation, an awaited sync is complete.
     let report = client.sync(&wanted, &policy).await.unwrap();
     assert_eq!(report.rounds, 0, "{report}");
     let found = client.destinations(service(port).key).await.unwrap();
@@ -240,8 +240,8 @@ fn many_tasks_share_a_client_on_several_threads_of_smol() {
     check();
 }
 
-/// Once: such an iterator did not compile in a spawned task, since the compiler did not find the
-/// method's future to be `Send`.
+/// Once: a batch of such an iterator did not compile in a spawned task, since the compiler did not
+/// find the method's future to be `Send`.
 #[test]
 fn a_lazy_iterator_that_borrows_is_batched_in_a_spawned_task() {
     let kernel = Kernel::new();
@@ -259,7 +259,7 @@ fn a_lazy_iterator_that_borrows_is_batched_in_a_spawned_task() {
     assert_eq!(truth(&kernel), rules);
 }
 
-/// How often others have their turn while a batch is run.
+/// How often other tasks have their turn while a batch runs.
 fn turns(batch: impl Future<Output = Result<(), Error>>) -> usize {
     let mut batch = pin!(batch);
     let mut turns = 0;
@@ -269,7 +269,8 @@ fn turns(batch: impl Future<Output = Result<(), Error>>) -> usize {
     turns
 }
 
-/// Once: only sockets let others have their turn, and a batch of which nothing was sent never did.
+/// Once: only sockets let other tasks have their turn, and a batch of which nothing was sent never
+/// did.
 #[test]
 fn others_have_their_turn_between_two_windows() {
     const WINDOW: usize = 64;
@@ -284,7 +285,8 @@ fn others_have_their_turn_between_two_windows() {
     }
 }
 
-/// Once: the rest of the iterator was taken all the same, and an endless one never ended.
+/// Once: a batch that had stopped took the rest of its iterator all the same, and never ended if
+/// the iterator was endless.
 #[test]
 fn a_batch_that_stops_takes_nothing_more() {
     let missing = Operation::RemoveService(service(1).key);
@@ -306,7 +308,7 @@ fn a_batch_that_stops_takes_nothing_more() {
             let mut client = Kernel::new().connect().unwrap();
             client.batch_each(operations, stopping, &mut each).unwrap();
             let given = given.into_inner();
-            // What was sent along has its results.
+            // The operations that were sent together with the failed one have their results.
             assert!((11..=104).contains(&given) && told == given && failed == 1, "{given}, {told}");
         }
     }

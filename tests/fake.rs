@@ -1,4 +1,4 @@
-//! The fake kernel as a client sees it: its table, its life, its host.
+//! The fake kernel as a client sees it: its table, its connections and its host.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -36,7 +36,7 @@ fn several_clients_share_one_table() {
     assert_eq!(other.service(v6.key).unwrap().service, v6);
 }
 
-/// Runs so many connections and returns the last bytes of the destinations' addresses.
+/// Opens `count` connections and returns the last bytes of the chosen destinations' addresses.
 fn chosen(kernel: &Kernel, service: ServiceKey, count: usize) -> Vec<u8> {
     (0..count)
         .map(|_| match kernel.open(service).unwrap().destination.address {
@@ -46,7 +46,8 @@ fn chosen(kernel: &Kernel, service: ServiceKey, count: usize) -> Vec<u8> {
         .collect()
 }
 
-/// A service of this scheduler with a destination for each weight; the last added comes first.
+/// A service of this scheduler with a destination for each weight. The last one added comes first
+/// in the kernel's order.
 fn scheduled(name: &str, weights: &[u32]) -> (Kernel, Client, ServiceKey) {
     let kernel = Kernel::new();
     let mut ipvs = kernel.connect().unwrap();
@@ -81,8 +82,8 @@ fn schedulers_choose_by_their_rules() {
     assert_eq!(kernel.open(key), Err(NotScheduled::NoDestination));
 }
 
-/// Once: after clients whom nobody took, `wrr` went on from where it had been before them. These
-/// are the choices of Linux 7.3.4.
+/// Once: after clients that no destination took, `wrr` went on from where it had been before them.
+/// The expected choices are those of Linux 7.3.4.
 #[test]
 fn wrr_goes_on_from_where_it_looked_for_nothing() {
     let (kernel, mut ipvs, key) = scheduled("wrr", &[]);
@@ -108,8 +109,7 @@ fn wrr_goes_on_from_where_it_looked_for_nothing() {
     open(&[2]);
 }
 
-/// How many connections each destination gets of so many, and how many are refused, which come
-/// first.
+/// How many of `count` connections are refused, followed by how many each destination gets.
 fn spread<const N: usize>(kernel: &Kernel, service: ServiceKey, count: usize) -> [usize; N] {
     let mut spread = [0; N];
     for _ in 0..count {
@@ -128,10 +128,12 @@ fn spread<const N: usize>(kernel: &Kernel, service: ServiceKey, count: usize) ->
     spread
 }
 
-/// With three destinations of weight 1, real kernels refuse 65 of 200 clients when one goes to 0.
+/// With three destinations of weight 1, real kernels refuse 65 of 200 clients once one weight is
+/// set to 0.
 #[test]
 fn a_share_of_clients_is_refused_by_hash_where_a_weight_is_0() {
-    // As many clients as there are places in the table of `sh`, given out from the newest on.
+    // As many clients as the table of `sh` has places. The newest destination gets the first
+    // places.
     for (name, weights, expected) in [
         ("sh", [1, 1, 1], [0, 85, 85, 86]),
         // A weight of 0 counts as 1.
@@ -141,7 +143,7 @@ fn a_share_of_clients_is_refused_by_hash_where_a_weight_is_0() {
         ("sh", [0, 0, 0], [256, 0, 0, 0]),
         ("mh", [1, 3, 4], [0, 32, 96, 128]),
         ("mh", [100, 300, 400], [0, 32, 96, 128]),
-        // One that never had a weight has no share.
+        // A destination that never had a weight above 0 has no share.
         ("mh", [1, 0, 1], [0, 128, 0, 128]),
         ("mh", [0, 0, 0], [256, 0, 0, 0]),
     ] {
@@ -153,7 +155,7 @@ fn a_share_of_clients_is_refused_by_hash_where_a_weight_is_0() {
         ipvs.update_destination(key, &backend(2).weight(0)).unwrap();
         assert_eq!(spread(&kernel, key, 256), expected, "{name}");
     }
-    // One that is removed and added again at 0 has no share under `mh`.
+    // Under `mh`, a destination that is removed and added again with weight 0 has no share.
     let (kernel, mut ipvs, key) = scheduled("mh", &[1, 1, 1]);
     ipvs.remove_destination(key, backend(2).key).unwrap();
     ipvs.add_destination(key, &backend(2).weight(0)).unwrap();
@@ -183,7 +185,7 @@ fn an_overloaded_destination_refuses_its_share_by_hash() {
     }
 }
 
-/// Of addresses with three destinations, one of weight 0, real kernels refuse a third.
+/// Real kernels refuse a third of the addresses if one of three destinations has weight 0.
 #[test]
 fn destination_hash_refuses_all_clients_of_an_address_or_none() {
     let kernel = Kernel::new();
@@ -253,7 +255,7 @@ fn an_overloaded_destination_gets_no_connections_until_it_is_relieved() {
     kernel.open(key).unwrap();
 }
 
-/// With more connections than it may have now.
+/// A threshold is set that is lower than the number of connections.
 #[test]
 fn a_lower_threshold_shows_at_once_or_at_the_next_connection() {
     for (version, at_once) in [(Series::Linux5_10, false), (Series::Linux6_12, true)] {
@@ -276,7 +278,8 @@ fn a_destination_comes_back_from_the_trash_with_its_connections() {
     let connection = kernel.open(key).unwrap();
     let removed = backend(1);
     ipvs.remove_destination(key, removed.key).unwrap();
-    // Long as it may be gone, its connection keeps it, and its address is not checked again.
+    // The connection keeps the removed destination in the trash for any time, and the kernel does
+    // not check its address again.
     kernel.advance(Duration::from_secs(3600));
     kernel.configure(|host| host.configured = false);
     ipvs.add_destination(key, &removed).unwrap();
@@ -292,7 +295,7 @@ fn a_destination_comes_back_from_the_trash_with_its_connections() {
     assert_eq!(error.errno(), Some(Errno::INVAL), "{error}");
 }
 
-/// The clock advances by any time in one step, whatever the trash holds, and has an end.
+/// The clock advances by any time in one step, whatever the trash holds, and stops at its end.
 #[test]
 fn the_trash_takes_an_age_as_it_takes_an_hour() {
     for age in [Duration::from_secs(1 << 33), Duration::from_secs(1 << 62), Duration::MAX] {
@@ -306,7 +309,7 @@ fn the_trash_takes_an_age_as_it_takes_an_hour() {
         kernel.advance(age);
         kernel.advance(age);
         kernel.advance(age);
-        // What comes back from the trash is not asked for its address.
+        // The kernel does not check the address of a destination that comes back from the trash.
         kernel.configure(|host| host.configured = false);
         ipvs.add_destination(key, &kept).unwrap();
         assert_eq!(ipvs.destination(key, kept.key).unwrap().active_connections, 1);
@@ -319,8 +322,8 @@ fn the_trash_takes_an_age_as_it_takes_an_hour() {
     }
 }
 
-/// Removed destinations are looked for without regard to the family of marks, and by as much of an
-/// address as the asking service has.
+/// The kernel looks for removed destinations without regard to the family of marks, and by as many
+/// bytes of an address as the asking service's family has.
 #[test]
 fn a_destination_comes_back_under_a_relative_of_its_service() {
     let mark = |family| Service::mark(7, family).unwrap();
@@ -358,7 +361,7 @@ fn a_destination_comes_back_under_a_relative_of_its_service() {
     }
 }
 
-/// The kernel remembers for each role whether it was listed.
+/// The kernel remembers for each role whether it has listed the daemon.
 #[test]
 fn a_master_started_while_the_backup_is_listed_is_listed_too() {
     let kernel = Kernel::new();
@@ -420,7 +423,7 @@ fn connections_are_counted_at_the_next_tick() {
     assert_eq!(counted(), 3);
 }
 
-/// What was not shown yet is not lost.
+/// Connections that the counters did not show yet are not lost.
 #[test]
 fn zeroing_leaves_what_was_counted_since_the_tick() {
     let (kernel, mut ipvs, key) = scheduled("rr", &[1]);
@@ -433,7 +436,7 @@ fn zeroing_leaves_what_was_counted_since_the_tick() {
     assert_eq!(ipvs.service(key).unwrap().stats.connections, 1);
 }
 
-/// Each by itself: a kernel can be like no release.
+/// Each fact can be set alone, so that a kernel is like no release.
 #[test]
 fn what_differs_between_kernels_is_set_one_by_one() {
     let kernel = Kernel::new();
@@ -446,7 +449,8 @@ fn what_differs_between_kernels_is_set_one_by_one() {
     ipvs.add_destination(web.key, &many).unwrap();
 }
 
-/// Since 7.1, with the sizes that 7.3.4 had for so many connections.
+/// Linux 7.1 and later resize the table. The expected sizes are those of 7.3.4 for these numbers of
+/// connections.
 #[test]
 fn the_connection_table_grows_and_shrinks() {
     let kernel = Kernel::of_series(Series::Linux7_3);
@@ -519,7 +523,7 @@ fn a_host_can_lack_things() {
     assert!(ipvs.services().unwrap().is_empty());
 }
 
-/// A dump request for a command that lists nothing.
+/// The request is a dump for a command that lists nothing.
 #[test]
 fn without_privilege_older_kernels_say_so_first() {
     for (version, wanted) in [

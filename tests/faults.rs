@@ -1,8 +1,8 @@
-//! Every fault at every step: the right result or an error that says so, never a hang, a panic or
-//! a wrong success, and a client that works for the next call.
+//! Every fault at every step leads to the right result or to an error that tells the truth, never
+//! to a hang, a panic or a false success; and the client works for the next call.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-#[allow(dead_code)] // Other tests use all of it.
+#[allow(dead_code)] // Other tests use all of this module.
 mod support;
 
 use std::time::Duration;
@@ -17,10 +17,10 @@ const EAGAIN: i32 = 11;
 const ENOMEM: i32 = 12;
 const EINVAL: i32 = 22;
 
-/// Longer than any client waits.
+/// A delay longer than any client waits.
 const LONG: Duration = Duration::from_secs(300);
 
-/// A fault, anew for each step.
+/// Makes the fault anew for each step.
 type Make = fn() -> Fault;
 
 const FAULTS: &[Make] = &[
@@ -35,7 +35,7 @@ const FAULTS: &[Make] = &[
     || Fault::Truncate(0),
     || Fault::Truncate(15),
     || Fault::Truncate(18),
-    // Behind the second of the destinations.
+    // The datagram ends behind the second destination.
     || Fault::Truncate(2 * 356),
     || Fault::Stale,
     || Fault::Foreign,
@@ -72,7 +72,7 @@ fn holds(rules: &Ruleset, operation: &Operation) -> bool {
     }
 }
 
-/// A fault that had its chance to strike a conversation.
+/// A conversation that a fault could strike.
 struct Struck {
     kernel: Kernel,
     fault: Fault,
@@ -81,9 +81,9 @@ struct Struck {
     story: String,
 }
 
-/// Runs a conversation with every fault at every one of its steps, with either client: the last is
-/// the first step that it did not come to. The table is `held` before, and what comes of it is
-/// checked before the client goes on without the fault, which has to end with `wanted`.
+/// Runs a conversation with every fault at each of its steps, with both clients, up to the first
+/// step that the conversation does not reach. The table is `held` before. After the result is
+/// checked, the client goes on without the fault, and must end with `wanted`.
 fn at_every_step<T>(
     held: &Ruleset,
     wanted: &Ruleset,
@@ -116,7 +116,8 @@ fn at_every_step<T>(
     }
 }
 
-/// The service or destination is there if the result is a success, and missing if it is an error.
+/// Asserts that the table has the service or destination after a success, and lacks it after an
+/// error.
 fn assert_told(
     struck: &Struck,
     operations: &[Operation],
@@ -178,7 +179,7 @@ fn what_a_batch_says_is_so() {
     });
 }
 
-/// A sync reads, writes in batches and reads back, and mends what it can.
+/// A sync reads, writes in batches and reads back, and repeats failed changes.
 #[test]
 fn what_a_restore_says_is_so() {
     let rules = rules();
@@ -208,8 +209,8 @@ fn what_a_restore_says_is_so() {
     );
 }
 
-/// Another controller takes a destination away in the middle of a listing: the client sees the
-/// table of before or after, or one in between, but never one that is broken.
+/// Another controller removes a destination in the middle of a listing. The client sees the table
+/// before the removal, after it or in between, but never a broken one.
 #[test]
 fn a_table_that_changes_meanwhile_is_still_listed() {
     let rules = rules();

@@ -1,4 +1,4 @@
-//! The API as users guess it: each of these once did not compile, or did not hold.
+//! The API as users guess it. Each of these guesses once did not compile, or failed.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::fmt::Debug;
@@ -116,7 +116,7 @@ fn what_is_read_can_be_made_for_a_test() {
     assert_eq!(table.services[0].entry.stats.rates.incoming_bytes, 9);
     assert_eq!(Info::new(Version::new(1, 2, 1), 4096).connection_table_size, 4096);
 
-    // A fresh kernel has the defaults, so that they are the same here.
+    // A new kernel has the default timeouts.
     let timeouts = Kernel::new().connect().unwrap().timeouts().unwrap();
     assert_eq!(timeouts, Timeouts::default());
     let minute = Duration::from_secs(60);
@@ -143,7 +143,7 @@ fn an_error_has_a_kind_to_match_on() {
     assert_eq!(kinds, wanted);
 }
 
-/// What holds a client can be printed, and lists can grow.
+/// A struct with a client can derive `Debug`, and lists can grow.
 #[test]
 fn clients_are_debug_and_lists_are_slices() {
     fn debug<T: Debug>() {}
@@ -159,7 +159,7 @@ fn clients_are_debug_and_lists_are_slices() {
     assert!(slice(ConnectionState::KNOWN) > 0);
 }
 
-/// A setter of a `bool` takes it.
+/// A setter of a `bool` takes the value.
 #[test]
 fn a_setting_is_handed_on() {
     for is_set in [false, true] {

@@ -1,8 +1,8 @@
-//! New services of `mh`, whose large table the kernel makes anew with each destination: they get
-//! their scheduler after their destinations.
+//! New services of `mh` get their scheduler after their destinations, since the kernel makes the
+//! large table of `mh` anew with each destination.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-#[allow(dead_code)] // Other tests use all of it.
+#[allow(dead_code)] // Other tests use all of this module.
 mod support;
 
 use std::time::Duration;
@@ -17,13 +17,13 @@ const SET_SERVICE: u8 = 2;
 const DEL_SERVICE: u8 = 3;
 const NEW_DESTINATION: u8 = 5;
 
-/// The commands that change something.
+/// Those of the sent commands that change the table.
 fn changes(sends: &Sends) -> Vec<u8> {
     let commands = sends.lock().unwrap().concat();
     commands.into_iter().filter(|command| matches!(command, 1..=3 | 5..=7)).collect()
 }
 
-/// The changes of a sync of these rules onto a kernel.
+/// The commands by which a sync of these rules changes a kernel's table, and its report.
 fn commands(kernel: &Kernel, rules: &Ruleset) -> (Vec<u8>, ipvs_netlink::Report) {
     let (link, sends) = Noting::new(kernel.link());
     let report = Client::connect_with(link).unwrap().sync(rules, &Policy::new());
@@ -56,8 +56,8 @@ fn the_scheduler_comes_after_the_destinations() {
     }
 }
 
-/// With one destination the table is made once in any case; other schedulers have a small one or
-/// none.
+/// With one destination the kernel makes the table once in any case; other schedulers have a small
+/// table or none.
 #[test]
 fn others_are_added_as_they_are() {
     for (scheduler, destinations) in [("mh", 1), ("mh", 0), ("sh", 3), ("dh", 3), ("wrr", 3)] {
@@ -82,7 +82,7 @@ fn a_scheduler_that_is_not_there_leaves_nothing_behind() {
     assert_eq!(truth(&kernel).services().count(), 1);
 }
 
-/// Once: a change that failed and was made in the second try was reported as failed, too.
+/// Once: a change that failed at first and was made at the second try was also reported as failed.
 #[test]
 fn what_is_made_in_the_end_has_not_failed() {
     let mut wanted = rules("mh", 0);
@@ -108,7 +108,8 @@ fn what_is_made_in_the_end_has_not_failed() {
     }
 }
 
-/// An update is no addition: who may not make the one gets the scheduler at once.
+/// Setting the scheduler later is an update. Under a policy without updates, services are added
+/// with their scheduler.
 #[test]
 fn a_policy_without_updates_sends_none() {
     let kernel = Kernel::new();
@@ -120,7 +121,8 @@ fn a_policy_without_updates_sends_none() {
     assert_eq!(truth(&kernel), rules("mh", 3));
 }
 
-/// Changes by others in between are mended, and a lost table is read again.
+/// The sync undoes changes that others make in between, and reads the table again after it was
+/// lost.
 #[test]
 fn faults_and_others_at_any_step_end_equal() {
     const OTHERS: usize = 5;
@@ -156,7 +158,7 @@ fn faults_and_others_at_any_step_end_equal() {
             let report = client.pass(&mut syncer);
             kernel.clear_faults();
             kernel.advance(Duration::from_secs(300));
-            // What others did last is drift, which shows when the table is read again.
+            // The last change of others is drift, which shows when the table is read again.
             let may_be_drift = number >= OTHERS;
             let is_said = !report.is_success() || may_be_drift;
             assert!(is_said || truth(&kernel) == wanted, "{what}: {report}");

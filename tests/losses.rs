@@ -1,7 +1,7 @@
-//! Lost answers and sockets: the results of a batch say what is known.
+//! Lost answers and sockets: the results of a batch tell exactly what is known.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-#[allow(dead_code)] // Other tests use all of it.
+#[allow(dead_code)] // Other tests use all of this module.
 mod support;
 
 use std::io;
@@ -15,12 +15,12 @@ use support::noting::Noting;
 use support::rules::{kernel_with, operations, rules_of, service, truth};
 use support::{Client, KINDS};
 
-/// What an acknowledgement takes of the receive buffer, on the kernels and machines where that was
-/// seen: x86-64 has 768 to 896 bytes, s390x has 1,280 on Linux 6.1, 1,536 on 6.12 and 1,024 on 7.2.
+/// The bytes that an acknowledgement takes of the receive buffer, as seen on real kernels: 768 to
+/// 896 on x86-64; on s390x 1,280 with Linux 6.1, 1,536 with 6.12 and 1,024 with 7.2.
 const SIZES: [usize; 5] = [768, 896, 1024, 1280, 1536];
 
-/// On s390x a batch of which many operations failed lost answers: the errors of one send took more
-/// than the receive buffer.
+/// Once: on s390x a batch with many failed operations lost answers, since the errors of one send
+/// took more than the receive buffer.
 #[test]
 fn the_errors_of_a_window_fit_the_receive_buffer() {
     let (link, sends) = Noting::new(Kernel::new().link());
@@ -37,11 +37,11 @@ fn the_errors_of_a_window_fit_the_receive_buffer() {
     }
 }
 
-/// A batch of three windows, whose second loses its answers: what the first and the third did is
-/// known, and nothing of the second.
+/// A batch of three windows, the second of which loses its answers: the outcomes of the first and
+/// the third are known, and none of the second.
 #[test]
 fn lost_answers_leave_exactly_their_own_outcomes_unknown() {
-    // As many as errors fit the receive buffer.
+    // As many operations as the receive buffer has room for errors.
     const WINDOW: usize = 104;
     let kernel = Kernel::new();
     let mut client = kernel.connect().unwrap();
@@ -64,11 +64,12 @@ fn lost_answers_leave_exactly_their_own_outcomes_unknown() {
             }
         }
     }
-    // The kernel did it all the same.
+    // The kernel has carried out the operations all the same.
     assert_eq!(truth(&kernel).destination_count(), 3 * WINDOW - 1);
 }
 
-/// The rest of a batch was given up when its socket broke, though the next request had a new one.
+/// Once: the rest of a batch was given up when its socket broke, although the next request got a
+/// new socket.
 #[test]
 fn a_broken_socket_costs_a_batch_no_more_than_a_window() {
     let rules = rules_of([(80, 250), (443, 248)]);
@@ -92,8 +93,8 @@ fn a_broken_socket_costs_a_batch_no_more_than_a_window() {
     }
 }
 
-/// Once the module was unloaded, all later windows of a batch were messages of no family, which the
-/// kernel acknowledges and does not run: they were reported as done.
+/// Once: after the module was unloaded, all later windows of a batch were messages of no family,
+/// which the kernel acknowledges and does not run. They were reported as done.
 #[test]
 fn what_comes_after_the_module_was_unloaded_is_not_done() {
     let rules = rules_of([(80, 250), (443, 248)]);
@@ -117,7 +118,7 @@ fn what_comes_after_the_module_was_unloaded_is_not_done() {
     }
 }
 
-/// The module was loaded again at once, and the answer to where it is now was lost.
+/// The module is loaded again at once, but the answer with the family's new number is lost.
 #[test]
 fn what_cannot_find_the_family_is_not_done() {
     let rules = rules_of([(80, 250), (443, 248)]);
@@ -138,7 +139,7 @@ fn what_cannot_find_the_family_is_not_done() {
     }
 }
 
-/// A long listing that failed was asked for once more, and its error lost.
+/// Once: a long listing that failed was requested again, and its error lost.
 #[test]
 fn a_long_listing_that_fails_is_not_repeated() {
     let mut rules = Ruleset::new();
@@ -154,8 +155,8 @@ fn a_long_listing_that_fails_is_not_repeated() {
     assert_eq!(client.ruleset().unwrap(), rules);
 }
 
-/// Once: where a listing had failed, the question after it took the listing's end, and the next
-/// listing waited for that until the deadline.
+/// Once: after a listing had failed, the next question took the listing's end, and the next listing
+/// waited for that end until the deadline.
 #[test]
 fn a_listing_after_one_that_failed_waits_for_nothing() {
     let faults: [fn() -> Fault; 4] = [
@@ -179,8 +180,8 @@ fn a_listing_after_one_that_failed_waits_for_nothing() {
     }
 }
 
-/// Once: the table was resized under a listing, whose rest came in another order; services that
-/// were missing from it counted as gone.
+/// Once: the table was resized during a listing, whose rest came in another order. Services that
+/// the listing lacked counted as gone.
 #[test]
 fn a_listing_that_names_a_service_twice_is_read_again() {
     let rules = rules_of((1..=300).map(|port| (port, 1)));
@@ -202,7 +203,7 @@ fn a_listing_that_names_a_service_twice_is_read_again() {
     }
     kernel.clear_faults();
 
-    // Now in the middle of each listing.
+    // Reorder the table in the middle of each listing.
     for listing in 0..20 {
         kernel.inject(listing * steps + steps / 2, resize());
     }
@@ -212,8 +213,8 @@ fn a_listing_that_names_a_service_twice_is_read_again() {
     assert_eq!(client.ruleset().unwrap(), rules);
 }
 
-/// More answers than the receive buffer has room for, as in no batch of the crate's: those that
-/// fit come after the word of the loss, and all requests are done.
+/// A send has more answers than the receive buffer has room for, as no batch of the crate has. The
+/// error of the loss comes first, then the answers that fit, and all requests are done.
 #[test]
 fn an_overflow_is_told_once_and_first() {
     let kernel = Kernel::new();

@@ -1,4 +1,4 @@
-//! What the feature `tracing` tells of operations, as a log shows it.
+//! The spans and events of the feature `tracing`, as a log shows them.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// What was logged.
+/// The logged text.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -58,7 +58,7 @@ fn backend(last: u8) -> Destination {
     Destination::masquerade(Ipv4Addr::new(10, 0, 1, last), 8080)
 }
 
-/// A client to a kernel with one service.
+/// A client of a kernel with one service.
 fn connected() -> blocking::Client {
     let mut client = Kernel::new().connect().unwrap();
     client.add_service(&web()).unwrap();
@@ -73,7 +73,7 @@ fn two() -> [Operation; 2] {
     })
 }
 
-/// Those of the lines that are of this level and kind, and begin in this span.
+/// The lines of this level and kind that begin with this span.
 fn lines_in<'a>(lines: &'a [String], beginning: &str, kind: &str) -> Vec<&'a str> {
     let matches = |line: &&str| line.starts_with(beginning) && line.contains(kind);
     lines.iter().map(String::as_str).filter(matches).collect()
@@ -133,8 +133,8 @@ fn connecting_is_an_operation_too() {
     assert_eq!(lines_in(&lines, &format!("TRACE {span}"), "sent: find IPVS").len(), 2);
 }
 
-/// The requests of a batch, and what failed of it, were outside of any span: nobody saw whose they
-/// were.
+/// Once: the requests and failures of a batch were outside of any span, and did not show to which
+/// operation they belong.
 #[test]
 fn each_request_of_a_batch_is_decoded_in_its_span() {
     let _turn = turn();

@@ -1,5 +1,5 @@
-//! What only asynchronous clients have to show, on real sockets: they share the executor, their
-//! futures may be dropped, and they are polled anywhere.
+//! The properties of asynchronous clients alone, on real sockets: they share the executor, their
+//! futures may be dropped, and any thread may poll them.
 
 use std::future::{Future as _, poll_fn};
 use std::ops::ControlFlow;
@@ -72,7 +72,7 @@ async fn a_future_dropped_at_any_await_disturbs_nothing_after_it(subject: &mut S
             assert!(client.sync(&wanted, &policy).await?.is_success(), "dropped at await {awaits}");
             assert_eq!(subject.client.ruleset().await?, wanted, "dropped at await {awaits}");
             if finished {
-                // It has windows and listings to be dropped between.
+                // The sync has several windows and listings between which it can be dropped.
                 assert!(awaits > 8, "{awaits}");
                 break;
             }
@@ -90,7 +90,7 @@ fn runtime() -> std::io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(1).enable_all().build()
 }
 
-/// Once: the socket that is opened anew after a long listing panicked for want of a runtime.
+/// Once: opening the socket anew after a long listing panicked for want of a runtime.
 async fn a_long_listing_works_outside_of_the_runtime(subject: &mut Subject) -> Outcome {
     let mut wanted = Ruleset::new();
     wanted.insert_service(web())?;
@@ -108,7 +108,7 @@ async fn a_long_listing_works_outside_of_the_runtime(subject: &mut Subject) -> O
     })
 }
 
-/// Once: it panicked for want of a runtime's timers, and left the weight at 0.
+/// Once: a drain panicked for want of a runtime's timers, and left the weight at 0.
 async fn a_drain_works_outside_of_the_runtime(subject: &mut Subject) -> Outcome {
     let Served { mut wanted, service, leaving, streams: _open } = served(subject).await?;
     wanted.remove_destination(service, leaving);
@@ -150,8 +150,8 @@ async fn a_client_goes_on_after_the_end_of_its_runtime(subject: &mut Subject) ->
     Ok(())
 }
 
-/// Once: every operation of a clone waited for the end of the drain, and nothing could end that
-/// earlier.
+/// Once: every operation of a clone waited for the end of the drain, and the drain could not be
+/// ended earlier.
 async fn a_drain_holds_no_other_clone_and_can_be_called_off(subject: &mut Subject) -> Outcome {
     let Served { mut wanted, service, leaving, streams: _open } = served(subject).await?;
     let before = wanted.clone();

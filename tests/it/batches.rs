@@ -116,7 +116,7 @@ async fn a_small_window_gives_the_same_results(subject: &mut Subject) -> Outcome
     bad_operations_fail_alone(subject).await
 }
 
-/// Operations that were sent along with the one that failed are done, and their results say so.
+/// The operations that were sent together with the failed one are done, and their results say so.
 async fn stopping_says_what_was_done(subject: &mut Subject) -> Outcome {
     let mut operations = vec![Operation::AddService(web())];
     operations.extend(additions(1000));
@@ -144,7 +144,7 @@ async fn results_come_while_it_works(subject: &mut Subject) -> Outcome {
     let operations = std::iter::once(Operation::AddService(web())).chain(additions(2000));
     let operations = operations.inspect(|_| {
         given.fetch_add(1, order);
-        // Those of the present window are under way, no more.
+        // No operations but those of the present window are under way.
         assert!(given.load(order) - known.load(order) <= 256);
     });
     let count = |_: &Operation, result: Result<(), _>| {
@@ -163,8 +163,9 @@ async fn results_come_while_it_works(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// Two clients change and read one table at once, each its own services: each sees its own alone,
-/// as it left them. Of the asynchronous client there is a clone as well, which shares its socket.
+/// Two clients change and read services of their own in one table at the same time, and each sees
+/// its services as it left them. The asynchronous client is joined by a clone, which shares its
+/// socket.
 async fn two_clients_mix_nothing_up(subject: &mut Subject) -> Outcome {
     let mut other = subject.connect(&Options::new()).await?;
     let one = &mut subject.client;

@@ -17,10 +17,10 @@ pub(crate) fn combinations() -> usize {
     COMBINATIONS.load(Ordering::Relaxed)
 }
 
-/// What a case is: a function of a subject whose table is empty.
+/// The function of a case, which gets a subject whose table is empty.
 pub(crate) type Run = for<'a> fn(&'a mut Subject) -> Pin<Box<dyn Future<Output = Outcome> + 'a>>;
 
-/// What comes of a case.
+/// The outcome of a case.
 pub(crate) type Outcome = anyhow::Result<()>;
 
 /// A case with its name.
@@ -28,7 +28,8 @@ pub(crate) type Outcome = anyhow::Result<()>;
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) run: Run,
-    /// Whether one client is enough: the case tries the kernel and the wire, not the client.
+    /// Whether one client is enough, since the case tries the kernel and the messages, not the
+    /// client.
     pub(crate) is_long: bool,
 }
 
@@ -74,7 +75,7 @@ impl Case {
         if self.is_long {
             flavours.truncate(1);
         }
-        // What differs for smol is the socket alone: a tenth of the cases shows that it works.
+        // With smol only the socket differs: a tenth of the cases shows that it works.
         if kernel.is_some() && index.is_multiple_of(10) && !self.is_long {
             flavours.push(Flavour::Smol);
         }
@@ -126,7 +127,7 @@ impl Case {
     }
 }
 
-/// The cases that the fake kernel cannot carry, by the beginnings of their names, and why.
+/// The cases that the fake kernel cannot run, by the beginnings of their names, and why.
 const ON_REAL_KERNELS_ALONE: &[(&str, &str)] = &[
     ("oracle::", "ipvsadm"),
     ("listing::an_empty_table", "ipvsadm"),
@@ -152,7 +153,7 @@ const ON_REAL_KERNELS_ALONE: &[(&str, &str)] = &[
     ("faults::writing::", "ipvsadm"),
 ];
 
-/// An exception without a case is an error, since its case was renamed and runs on the fake kernel.
+/// An exception without a case is an error: the case was renamed, and runs on the fake kernel.
 pub(crate) fn each_exception_has_a_case(cases: &[Case]) -> Trial {
     let has_case = |prefix| cases.iter().any(|case| case.name().starts_with(prefix));
     let prefixes = ON_REAL_KERNELS_ALONE.iter().map(|(prefix, _)| *prefix);

@@ -1,4 +1,4 @@
-//! One client for all cases, whichever of the crate's is behind it.
+//! One client type for all cases, with any of the crate's clients behind it.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -9,7 +9,7 @@ use ipvs_netlink::{
     ServiceKey, SyncDaemon, SyncEvent, Syncer, Table, Timeouts, TimeoutsUpdate, blocking, fake,
 };
 
-/// Which of the crate's clients.
+/// The crate's clients.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flavour {
     Blocking,

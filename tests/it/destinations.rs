@@ -75,7 +75,7 @@ async fn an_update_resets_what_it_leaves_out(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// Others raise a weight and lose the tunnel by it.
+/// Other libraries lose the tunnel when they change a weight.
 async fn modifies_a_destination(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
     let tunnel = Tunnel::gre().checksum(TunnelChecksum::Full);
@@ -137,7 +137,7 @@ async fn what_no_kernel_takes_is_not_sent(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// Older kernels take all thresholds, newer ones those of 31 bits.
+/// Older kernels take all thresholds, newer ones only those of 31 bits.
 async fn an_upper_threshold_of_32_bits_is_taken_by_older_kernels(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
     let largest = subject.release.largest_threshold();

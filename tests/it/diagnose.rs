@@ -1,4 +1,5 @@
-//! What stands in the way of rules is found, and the advice, followed to the letter, mends it.
+//! A diagnosis finds what a host lacks for rules, and its advice, followed to the letter, mends
+//! that.
 
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
@@ -38,7 +39,7 @@ cases![
 
 const BLUE: &str = "/run/netns/blue";
 
-/// What the host of a case is asked, and how its advice is followed.
+/// The host of a case: it is diagnosed, and the advice is followed on it.
 struct Host<'a> {
     subject: &'a Subject,
     options: Options,
@@ -56,7 +57,7 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// Runs the commands of a finding, which a fake host understands as far as it has any.
+    /// Runs the commands of a finding. A fake host understands only those that it has.
     fn follow(&self, finding: &Finding) -> anyhow::Result<()> {
         assert!(!finding.commands.is_empty(), "{finding}");
         for command in &finding.commands {
@@ -113,7 +114,7 @@ async fn nothing_stands_in_the_way_of_an_able_host(subject: &mut Subject) -> Out
         let diagnosis = Host::of(subject).diagnose(&rules(scheduler));
         assert!(diagnosis.is_able(), "{diagnosis}");
         assert_eq!(diagnosis.kernel, subject.release.as_str());
-        // The rules are taken, as was said.
+        // As the diagnosis has said, the kernel takes the rules.
         subject.client.add_service(&web().scheduler(scheduler)).await?;
         subject.client.flush().await?;
     }
@@ -137,7 +138,7 @@ async fn ip_forward_is_turned_on(subject: &mut Subject) -> Outcome {
     assert_eq!(finding.severity, Severity::Broken);
     assert_eq!(subject.proc().sysctl_named("net.ipv4.ip_forward")?, "1");
 
-    // Direct route needs none.
+    // Direct route needs no forwarding.
     forward(subject, "0")?;
     let mut direct = Ruleset::new();
     direct.insert_service(web())?;
@@ -190,7 +191,7 @@ async fn a_namespace_without_addresses_gets_one(subject: &mut Subject) -> Outcom
     program("ip", &["netns", "add", "blue"])?;
     let diagnosis = host.diagnose(&rules);
     let finding = diagnosis.finding(Problem::NoAddress).unwrap_or_else(|| panic!("{diagnosis}"));
-    // The commands are for the network namespace.
+    // The commands run in the network namespace.
     for command in &finding.commands {
         program("ip", &["netns", "exec", "blue", "sh", "-c", command])?;
     }
@@ -201,7 +202,7 @@ async fn a_namespace_without_addresses_gets_one(subject: &mut Subject) -> Outcom
     Ok(())
 }
 
-/// What the advice for a scheduler says.
+/// The rules that the advice for a scheduler leads to.
 fn replaced(finding: &Finding) -> Ruleset {
     assert!(finding.advice.contains("another scheduler, such as wlc"), "{finding}");
     rules(Scheduler::WeightedLeastConnection)
@@ -235,18 +236,18 @@ async fn a_scheduler_that_nobody_has_is_replaced(subject: &mut Subject) -> Outco
     forward(subject, &before).map(drop)
 }
 
-/// Runs something while the kernel loads no module by itself, and with a module gone.
+/// Runs an act without this module, and while the kernel loads no module by itself.
 pub(crate) fn without_module<T>(
     module: &str,
     run: impl FnOnce() -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    // Other cases leave their rules there, which hold modules.
+    // Other cases leave rules in this namespace, and the rules hold modules.
     let _ = program("ip", &["netns", "delete", "blue"]);
     let proc = ipvs_netlink::proc::Proc::new();
     let modprobe = proc.sysctl_named("kernel.modprobe")?;
     let loaded = program("sh", &["-c", "grep -o '^ip_vs[a-z_0-9]*' /proc/modules"])?;
     proc.set_sysctl_named("kernel.modprobe", "")?;
-    // The others need it.
+    // The other modules need `ip_vs`.
     let users = loaded.lines().filter(|name| module == "ip_vs" && *name != module);
     let outcome = users.chain([module]).try_for_each(remove_module).and_then(|()| run());
     proc.set_sysctl_named("kernel.modprobe", &modprobe)?;
@@ -333,7 +334,7 @@ async fn the_module_is_loaded(subject: &mut Subject) -> Outcome {
     })
 }
 
-/// The network namespace that a child of a case diagnoses, if it is another.
+/// The network namespace that a child of a case diagnoses, if it is not the child's own.
 const NAMESPACE: &str = "IPVS_NETLINK_TEST_NAMESPACE";
 
 /// Diagnoses a plain ruleset as a child of a case, and prints it as JSON.
@@ -363,7 +364,8 @@ async fn without_the_capability_root_is_needed(subject: &mut Subject) -> Outcome
     forward(subject, &before).map(drop)
 }
 
-/// A kernel was made up that is too old for everything, and missing permission was not told.
+/// Once: the diagnosis made up a kernel that is too old for everything, and did not tell of the
+/// missing permission.
 async fn without_the_capability_a_namespace_is_not_entered(subject: &mut Subject) -> Outcome {
     let _ = program("ip", &["netns", "delete", "blue"]);
     program("ip", &["netns", "add", "blue"])?;

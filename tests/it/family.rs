@@ -1,4 +1,4 @@
-//! The message as a citizen of the rust-netlink family: it travels with the `genetlink` crate.
+//! The public message works with the `genetlink` crate of the rust-netlink family.
 
 use anyhow::bail;
 use futures_util::StreamExt as _;

@@ -1,9 +1,9 @@
-//! Golden bytes: one conversation, recorded on real kernels, stored, and replayed here.
+//! Golden bytes: one conversation, recorded on real kernels, and replayed here.
 //!
 //! The files under `tests/golden` hold every datagram of [`conversation`] in hexadecimal: `>`
-//! begins one that was sent, `<` an answer of the kernel. A run on a kernel compares its own
+//! begins a datagram that was sent, `<` an answer of the kernel. A run on a kernel compares its own
 //! datagrams with the file of its version; on a difference it prints all of them, as the file
-//! should be. What was recorded in the other byte order is brought into this machine's first.
+//! should be. A recording in the other byte order is first brought into this machine's.
 
 mod byte_order;
 
@@ -71,7 +71,7 @@ trials![
 
 cases![this_kernel_speaks_as_recorded];
 
-/// Everything that a client says and a kernel answers, once.
+/// A conversation that has every request and every kind of answer once.
 fn conversation(client: &mut Client) -> Outcome {
     let hour = Persistence::new(Duration::from_secs(3600));
     let options = HashOptions::default().fallback(true).port(true);
@@ -137,7 +137,8 @@ fn conversation(client: &mut Client) -> Outcome {
     let running = client.daemons()?;
     assert_eq!((running[0], running[1].group), (master, backup.group));
     for role in [DaemonRole::Master, DaemonRole::Backup] {
-        // Time for its thread to run once: until then the kernel may stop it without a word.
+        // Gives the daemon's thread time to run once: until then the kernel may stop it without an
+        // answer.
         thread::sleep(Duration::from_millis(100));
         client.stop_daemon(role)?;
     }
@@ -166,9 +167,9 @@ async fn this_kernel_speaks_as_recorded(subject: &mut Subject) -> Outcome {
 }
 
 /// A socket in a network namespace of its own. Since Linux 7.1 the size of the connection table
-/// shows what a namespace had before.
+/// depends on what the namespace had before.
 fn untouched() -> anyhow::Result<NetlinkSocket> {
-    // There is none before the first run.
+    // The namespace does not exist before the first run.
     let _ = program("ip", &["netns", "delete", "golden"]);
     program("ip", &["netns", "add", "golden"])?;
     program("ip", &["-netns", "golden", "link", "set", "lo", "up"])?;
@@ -198,7 +199,7 @@ fn comparable(datagrams: Vec<(bool, Vec<u8>)>) -> Vec<String> {
             header[12..16].fill(0);
             let length = u32::from_ne_bytes(header[..4].try_into().ok()?);
             if kind == NLMSG_ERROR {
-                // What an error echoes is a header, too.
+                // An error echoes the header of its request.
                 bytes[at + 24..at + 26].fill(0);
             }
             at += usize::try_from(length).ok()?.max(16).next_multiple_of(4);
@@ -269,12 +270,12 @@ impl Transport for Recorder {
     }
 }
 
-/// A kernel that answers as recorded, to whom the same must be said again.
+/// A kernel that answers as recorded, and expects the same requests.
 struct Replay(VecDeque<(bool, Vec<u8>)>);
 
 impl Transport for Replay {
     fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
-        // Answers that were not waited for.
+        // Skip the answers that the client did not wait for.
         while self.0.front().is_some_and(|(sent, _)| !sent) {
             self.0.pop_front();
         }
@@ -297,7 +298,7 @@ impl Transport for Replay {
     }
 }
 
-/// The same is sent, byte for byte, and the same is read.
+/// The client sends the same bytes as recorded, and reads the same values.
 fn recorded_conversations_are_held_again() {
     for recording in RECORDINGS {
         let replay = Replay(recording.datagrams().into());
@@ -328,7 +329,7 @@ fn recorded_messages_survive_decoding_and_encoding() {
     }
 }
 
-/// Machines of both orders say the same numbers, and the same addresses byte for byte.
+/// Machines of both orders have the same numbers, and the same addresses byte for byte.
 fn byte_orders_differ_in_nothing_else() {
     let recorded = |order: ByteOrder| {
         let mut recordings = RECORDINGS.iter();
@@ -339,7 +340,7 @@ fn byte_orders_differ_in_nothing_else() {
     assert_eq!(recorded(ByteOrder::Little), recorded(ByteOrder::Big));
 }
 
-/// What the IPVS family says in a datagram: generic-netlink headers with what follows.
+/// The messages of the IPVS family in a datagram, from the generic-netlink header on.
 fn payloads(mut datagram: &[u8]) -> Vec<&[u8]> {
     let mut payloads = Vec::new();
     while datagram.len() >= 16 {
@@ -363,7 +364,7 @@ fn without_nested_marks(payload: &[u8]) -> Vec<u8> {
         let nested = kind & NLA_F_NESTED != 0;
         bytes[at + 2..at + 4].copy_from_slice(&(kind & !NLA_F_NESTED).to_ne_bytes());
         let length = usize::from(u16::from_ne_bytes([bytes[at], bytes[at + 1]]));
-        // Into a nest, past anything else.
+        // Step into a nest, and past any other attribute.
         at += if nested { 4 } else { length.next_multiple_of(4) };
     }
     bytes

@@ -1,4 +1,4 @@
-//! What can be told on any Linux, without IPVS and without privileges.
+//! Tests that run on any Linux, without IPVS and without privileges.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Asks the controller of generic netlink for itself.
+/// The controller of generic netlink is asked for its own family.
 fn resolves_a_family_over_a_real_socket() -> anyhow::Result<()> {
     let name = b"nlctrl\0\0";
     let mut request = Vec::new();

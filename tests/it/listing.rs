@@ -32,8 +32,8 @@ async fn ours(subject: &mut Subject, view: View) -> anyhow::Result<String> {
     Ok(Listing { info, table, view, exact: false }.to_string())
 }
 
-/// The head, and the services each with its destinations, white space aside. Their order is not
-/// compared: ipvsadm sorts by a subtraction that overflows.
+/// The heading, and the services with their destinations, white space aside. Their order is not
+/// compared, since ipvsadm sorts by a subtraction that overflows.
 fn parts(text: &str) -> (Vec<String>, BTreeSet<(String, BTreeSet<String>)>) {
     let squeezed = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut lines = text.lines().map(squeezed);
@@ -62,7 +62,7 @@ async fn an_empty_table_is_an_empty_table(subject: &mut Subject) -> Outcome {
     for (view, arguments) in VIEWS {
         let listed = ours(subject, view).await?;
         assert_eq!(listed.lines().count(), 3, "{listed}");
-        // Here white space counts, but for that at the ends of lines.
+        // White space counts here, except at the ends of lines.
         let theirs = program("ipvsadm", arguments)?;
         assert!(theirs.lines().map(str::trim_end).eq(listed.lines()), "{theirs}{listed}");
     }

@@ -1,10 +1,10 @@
 //! The integration tests: one binary, whose cases run against a kernel.
 //!
-//! On a real kernel they take over its whole IPVS table, so they run there only when told:
+//! On a real kernel the cases take over its whole IPVS table, and therefore run only when told to:
 //! `cargo xtask vm test` starts this binary in a guest and names the kernel in
-//! `IPVS_NETLINK_TEST_KERNEL`. Elsewhere they run on the fake kernel, and those that it cannot
-//! carry are listed as ignored.
-#![allow(clippy::unwrap_used)] // A test may fail by a panic.
+//! `IPVS_NETLINK_TEST_KERNEL`. Elsewhere the cases run on the fake kernel, and those that it cannot
+//! run are listed as ignored.
+#![allow(clippy::unwrap_used)] // Tests fail by panics.
 
 mod asynchronous;
 mod batches;

@@ -1,4 +1,4 @@
-//! The matrix: every combination that a user can write, read back equal.
+//! The matrix: every combination that a user can write is read back equal.
 
 mod daemons;
 mod destinations;
@@ -26,7 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
     groups.into_iter().flatten().map(Case::long).collect()
 }
 
-/// What the kernel takes for one more protocol: generic routing encapsulation.
+/// Another protocol for the kernel: generic routing encapsulation.
 const GRE: Protocol = Protocol::from_number(47);
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
@@ -52,7 +52,7 @@ fn keys() -> Vec<ServiceKey> {
         .collect()
 }
 
-/// The schedulers that the kernel has, and none.
+/// The schedulers that the kernel has, and the absence of one.
 fn schedulers(subject: &Subject) -> Vec<Scheduler> {
     let mut schedulers = subject.schedulers();
     schedulers.push(Scheduler::Unbound);

@@ -1,4 +1,4 @@
-//! Network namespaces: each has a table of its own, and a client connects to any of them.
+//! Network namespaces: each has a table of its own, and a client can connect to any of them.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -27,9 +27,9 @@ cases![
 
 const BLUE: &str = "/run/netns/blue";
 
-/// A namespace without any service, anew.
+/// Makes a namespace anew, without any service.
 fn add_blue() -> anyhow::Result<()> {
-    // There is none before the first case.
+    // The namespace does not exist before the first case.
     let _ = program("ip", &["netns", "delete", "blue"]);
     program("ip", &["netns", "add", "blue"]).map(drop)
 }
@@ -65,7 +65,7 @@ async fn a_network_namespace_has_sysctls_of_its_own(subject: &mut Subject) -> Ou
     assert_eq!(blue.sysctl(&sysctl::SYNC_RETRIES)?, 3);
     assert_eq!(subject.proc().sysctl(&sysctl::SYNC_RETRIES)?, 0);
     assert_eq!(blue.sysctls()?.len(), subject.proc().sysctls()?.len());
-    // The namespace is kept open, so its name may go.
+    // The client keeps the namespace open, so its name may go.
     program("ip", &["netns", "delete", "blue"])?;
     assert_eq!(blue.sysctl(&sysctl::SYNC_RETRIES)?, 3);
 
@@ -80,7 +80,7 @@ async fn the_network_namespace_of_a_process_is_found(subject: &mut Subject) -> O
     let mut process = Command::new("ip").args(["netns", "exec", "blue", "sleep", "600"]).spawn()?;
     let of = |pid| fs::read_link(format!("/proc/{pid}/ns/net"));
     let here = of(std::process::id())?;
-    // It starts where we are.
+    // The process starts in our namespace, and enters the other one later.
     let entered = comes_true(|| of(process.id()).is_ok_and(|there| there != here));
     let options = Options::new().namespace_of(process.id());
     let connected = Client::connect(subject.flavour, &options).await;
@@ -96,7 +96,7 @@ async fn the_network_namespace_of_a_process_is_found(subject: &mut Subject) -> O
     Ok(())
 }
 
-/// A thread of its own enters the namespace, and has ended when the client is connected.
+/// A separate thread enters the namespace, and has ended when the client is connected.
 async fn the_callers_thread_stays_where_it_is(subject: &mut Subject) -> Outcome {
     add_blue()?;
     let place = || fs::read_link("/proc/thread-self/ns/net");
@@ -104,7 +104,7 @@ async fn the_callers_thread_stays_where_it_is(subject: &mut Subject) -> Outcome 
     let before = (place()?, threads());
     let _blue = Client::connect(subject.flavour, &Options::new().namespace(BLUE)).await?;
     assert_eq!(place()?, before.0);
-    // One that was joined is listed for a moment more.
+    // A thread that was joined is listed for a moment longer.
     ensure!(comes_true(|| threads() == before.1), "there are {} threads", threads());
     Ok(())
 }
@@ -116,8 +116,8 @@ async fn a_missing_network_namespace_is_named(subject: &mut Subject) -> Outcome 
     Ok(())
 }
 
-/// To an ordinary user the namespace of another's process cannot even be opened, and one that can
-/// be opened cannot be entered.
+/// An ordinary user cannot even open the namespace of another user's process, and cannot enter a
+/// namespace that can be opened.
 async fn a_network_namespace_that_may_not_be_entered_is_a_refusal(_: &mut Subject) -> Outcome {
     add_blue()?;
     let this = std::env::current_exe()?;
@@ -130,7 +130,7 @@ async fn a_network_namespace_that_may_not_be_entered_is_a_refusal(_: &mut Subjec
     Ok(())
 }
 
-/// Asks every client for namespaces that it may not have, and prints a line for each answer.
+/// Has every client connect to namespaces that it may not enter, and prints a line for each error.
 pub(crate) fn print_refusals() {
     let options = [Options::new().namespace_of(1), Options::new().namespace(BLUE)];
     let asked = run(async {

@@ -1,5 +1,5 @@
-//! The nft script of `examples/kube` for its cluster of 35 Services. Its own tests hold the golden file against what it
-//! prints.
+//! The nft script of `examples/kube` for its cluster of 35 Services. The example's own tests compare the golden file
+//! with the example's output.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -28,7 +28,7 @@ async fn a_script_is_taken_and_loading_it_again_changes_nothing(_: &mut Subject)
     std::fs::write(&file, SCRIPT)?;
     let once = load(&file)?;
     ensure!(load(&file)? == once, "loaded twice it is another:\n{once}");
-    // All of it is there: nft prints several elements on a line.
+    // The kernel has every element; nft prints several on a line.
     for line in SCRIPT.lines().map(str::trim).filter(|line| line.starts_with("set ")) {
         ensure!(once.contains(line), "{line} is not in\n{once}");
     }
@@ -54,7 +54,7 @@ async fn a_script_replaces_the_one_before(_: &mut Subject) -> Outcome {
     load(&first)?;
     let found = load(&second)?;
     ensure!(found.contains("10.96.0.1 . 444") && !found.contains("10.96.0.1 . 443"), "{found}");
-    // What cannot be loaded leaves what there is.
+    // A script that cannot be loaded leaves the loaded tables as they are.
     std::fs::write(&first, SCRIPT.replace("masquerade", "unheard-of"))?;
     ensure!(load(&first).is_err() && list()? == found);
     forget()
@@ -65,7 +65,7 @@ fn load(file: &Path) -> anyhow::Result<String> {
     list()
 }
 
-/// In numbers, since the guest has no names of protocols.
+/// Lists the tables in numbers, since the guest has no names of protocols.
 fn list() -> anyhow::Result<String> {
     program("nft", &["--numeric", "list", "ruleset"])
 }
@@ -79,19 +79,19 @@ const NODE: Namespace = Namespace("node");
 const POD: Namespace = Namespace("pod");
 const OUTSIDE: Namespace = Namespace("outside");
 
-/// What the script is about, in one family.
+/// The addresses of the script in one family.
 struct Site {
     cluster_ip: SocketAddr,
     /// A load balancer of policy Local.
     local: SocketAddr,
     /// A load balancer with source ranges.
     restricted: SocketAddr,
-    /// A client in the ranges, and one that is not.
+    /// A client inside the source ranges, and one outside.
     allowed: IpAddr,
     stranger: IpAddr,
     /// The endpoint of the cluster IP, as its own client.
     pod: IpAddr,
-    /// The node on the wire, and as its pods see it.
+    /// The address of the node on the wire, and the one that its pods see.
     on_wire: IpAddr,
     at_pods: IpAddr,
 }
@@ -123,7 +123,7 @@ impl Site {
         })
     }
 
-    /// Without the script the host's own port answers, which tells that it is the script that closes it.
+    /// Checks that the host's own port answers without the script, so that the script is what closes it.
     fn check_without(&self) -> anyhow::Result<()> {
         let ssh = SocketAddr::new(self.local.ip(), SSH);
         ensure!(OUTSIDE.run(|| ask(self.stranger, ssh))? == self.stranger);
@@ -139,7 +139,8 @@ impl Site {
             IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
         };
-        // To a cluster IP all is masqueraded that does not come from pods, and what comes back to the pod it came from.
+        // Traffic to a cluster IP is masqueraded unless it comes from pods, and also if it returns to the pod that sent
+        // it.
         for (namespace, source) in [(OUTSIDE, self.stranger), (NODE, any), (POD, self.pod)] {
             let seen = from(namespace, source, self.cluster_ip)?;
             ensure!(seen == self.at_pods, "{} {source} is seen as {seen}", namespace.0);
@@ -206,7 +207,7 @@ fn connect(from: IpAddr, to: SocketAddr, patience: Duration) -> std::io::Result<
     Ok(socket)
 }
 
-/// As whom the server sees us.
+/// Asks the server from which address it sees us.
 fn ask(from: IpAddr, to: SocketAddr) -> anyhow::Result<IpAddr> {
     let mut socket = connect(from, to, PATIENCE)?;
     socket.set_read_timeout(Some(PATIENCE))?;
@@ -215,7 +216,7 @@ fn ask(from: IpAddr, to: SocketAddr) -> anyhow::Result<IpAddr> {
     Ok(answer.parse()?)
 }
 
-/// A node with a pod and a client outside, until it is dropped.
+/// A node with a pod and a client outside, for as long as this value lives.
 struct Place;
 
 impl Place {
@@ -291,7 +292,7 @@ impl Drop for Place {
     }
 }
 
-/// Tells each client as whom it is seen.
+/// Serves clients: tells each the address from which it comes.
 fn serve(namespace: Namespace, port: u16) -> anyhow::Result<()> {
     let listener = namespace.run(|| Ok(TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))?))?;
     std::thread::spawn(move || {

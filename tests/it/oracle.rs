@@ -20,17 +20,17 @@ cases![
     what_ipvsadm_loses_is_kept,
 ];
 
-/// How many random tables each direction is tried with.
+/// The number of random tables for each direction.
 const TABLES: usize = 40;
 
-/// The lines in an order of their own: the kernel promises none.
+/// The lines, sorted: the kernel promises no order.
 fn sorted(text: &str) -> Vec<&str> {
     let mut lines: Vec<_> = text.lines().map(str::trim_end).collect();
     lines.sort_unstable();
     lines
 }
 
-/// Has the real program read a text.
+/// Has the real program restore a text.
 pub(crate) fn restore(text: &str) -> Outcome {
     let mut ipvsadm = Command::new("ipvsadm").arg("-R").stdin(Stdio::piped()).spawn()?;
     ipvsadm.stdin.take().context("a pipe")?.write_all(text.as_bytes())?;
@@ -101,7 +101,7 @@ async fn we_read_any_rules_that_ipvsadm_restored(subject: &mut Subject) -> Outco
     Ok(())
 }
 
-/// The whole range of what a kernel holds, ipvsadm aside.
+/// All values that a kernel holds, without ipvsadm.
 async fn we_read_any_rules_that_we_wrote(subject: &mut Subject) -> Outcome {
     for rules in samples(rulesets(Speaker::Crate, subject.schedulers()), TABLES) {
         subject.client.flush().await?;
@@ -111,9 +111,9 @@ async fn we_read_any_rules_that_we_wrote(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// With `ipvsadm` a saved mark of 4294967295 cannot be restored, and all rules are lost;
-/// thresholds, the local method and the third flag of sh and mh are not saved; a comment ends a
-/// restore half-way.
+/// `ipvsadm` cannot restore a saved mark of 4294967295, and loses all rules; it does not save
+/// thresholds, the local method and the third flag of sh and mh; and a comment ends its restore
+/// half-way.
 async fn what_ipvsadm_loses_is_kept(subject: &mut Subject) -> Outcome {
     let mark = Service::mark(u32::MAX, Family::V4).unwrap();
     let mut rules = Ruleset::new();

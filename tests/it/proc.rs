@@ -51,7 +51,7 @@ async fn every_sysctl_is_known(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// How many sysctls of a kernel were written.
+/// Counts the sysctls of a kernel that were written.
 struct Written {
     proc: Proc,
     series: (u32, u32),
@@ -133,7 +133,7 @@ async fn each_sysctl_is_written_and_read(subject: &mut Subject) -> Outcome {
     let often = SyncThreshold { threshold: 0, period: i32::MAX.cast_unsigned() };
     written.try_each(&sysctl::SYNC_THRESHOLD, [once, often])?;
     written.try_each(&sysctl::SYNC_VERSION, [0])?;
-    // None was forgotten.
+    // Every known sysctl was tried.
     let all: BTreeSet<_> = sysctl::ALL.iter().map(|setting| setting.name).collect();
     assert_eq!(written.names, all);
     Ok(())
@@ -189,7 +189,7 @@ async fn any_sysctl_is_at_hand_by_its_name(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// What a kernel keeps of a text, and what it refuses: real ones and the fake one alike.
+/// Real kernels and the fake one keep the same of a text, and refuse the same texts.
 async fn texts_are_read_as_the_kernel_reads_them(subject: &mut Subject) -> Outcome {
     let proc = subject.proc();
     let invalid = Err("Invalid argument");
@@ -259,7 +259,7 @@ async fn a_profile_is_applied_and_undone(subject: &mut Subject) -> Outcome {
     let before = proc.sysctls()?;
     let profile = Profile::node_proxy().strict_arp();
     let changes = proc.apply(&profile)?;
-    // No kernel among ours is before 5.9, so conn_reuse_mode stays.
+    // No tested kernel is older than 5.9, so conn_reuse_mode stays.
     assert_eq!(
         changes.to_string(),
         "net.ipv4.vs.conntrack: 0 -> 1\n\
@@ -274,7 +274,7 @@ async fn a_profile_is_applied_and_undone(subject: &mut Subject) -> Outcome {
     }
     assert!(proc.apply(&profile)?.is_empty());
 
-    // It survives a restart of the program.
+    // The changes survive a restart of the program.
     let kept = serde_json::to_string(&changes)?;
     let undone = proc.undo(&serde_json::from_str(&kept)?)?;
     assert_eq!(undone.iter().count(), changes.iter().count());
@@ -286,8 +286,8 @@ async fn a_profile_is_applied_and_undone(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// Once: undoing a profile undid what the host had set by itself. Where forwarding goes off, the
-/// kernel turns redirects on and the forwarding of each interface off.
+/// Once: undoing a profile overwrote values that the host had set by itself. When forwarding is
+/// turned off, the kernel turns redirects on and the forwarding of each interface off.
 async fn what_forwarding_sets_along_is_undone(subject: &mut Subject) -> Outcome {
     let proc = subject.proc();
     program("ip", &["link", "add", "name", "dot.100", "type", "dummy"])?;
@@ -309,7 +309,7 @@ async fn what_forwarding_sets_along_is_undone(subject: &mut Subject) -> Outcome 
         assert_eq!(proc.sysctl_named(IP_FORWARD)?, "0");
         assert_eq!(values()?, before);
     }
-    // What is gone meanwhile is no trouble.
+    // An interface that is gone meanwhile is no error.
     let changes = proc.apply(&Profile::node_proxy())?;
     program("ip", &["link", "delete", "dot.100"])?;
     let _ = proc.undo(&changes)?;
@@ -317,7 +317,7 @@ async fn what_forwarding_sets_along_is_undone(subject: &mut Subject) -> Outcome 
     Ok(())
 }
 
-/// Adds dummy interfaces for as long as something runs.
+/// Adds dummy interfaces while an act runs.
 fn with_interfaces<const N: usize>(names: [&str; N], run: impl FnOnce() -> Outcome) -> Outcome {
     for name in names {
         program("ip", &["link", "add", "name", name, "type", "dummy"])?;
@@ -329,8 +329,8 @@ fn with_interfaces<const N: usize>(names: [&str; N], run: impl FnOnce() -> Outco
     outcome
 }
 
-/// Undoing a profile turned the forwarding of an interface off that somebody had turned on, and passed
-/// over interfaces whose names have other characters than letters and digits.
+/// Once: undoing a profile turned off the forwarding of an interface that somebody had turned on, and
+/// passed over interfaces whose names have characters other than letters and digits.
 async fn interfaces_that_others_set_meanwhile_are_left(subject: &mut Subject) -> Outcome {
     let proc = subject.proc();
     proc.set_sysctl_named(IP_FORWARD, "0")?;
@@ -338,7 +338,8 @@ async fn interfaces_that_others_set_meanwhile_are_left(subject: &mut Subject) ->
     with_interfaces(["first", "a+b~$(c)", "..."], || {
         proc.set_sysctl_named(&of("a+b~$(c)"), "1")?;
         let changes = proc.apply(&Profile::node_proxy())?;
-        // Somebody routes by one interface, and no more by another; a third one comes.
+        // Somebody turns forwarding on for one interface and off for another; a third interface
+        // comes.
         proc.set_sysctl_named(&of("lo"), "0")?;
         proc.set_sysctl_named(&of("lo"), "1")?;
         proc.set_sysctl_named(&of("first"), "0")?;
@@ -354,7 +355,7 @@ async fn interfaces_that_others_set_meanwhile_are_left(subject: &mut Subject) ->
             Ok(())
         })?;
 
-        // What somebody turned on before and after.
+        // Somebody has turned these on, before the profile and after it.
         proc.set_sysctl_named(&of("first"), "0")?;
         let changes = proc.apply(&Profile::new().with_named(of("all"), "1"))?;
         assert_eq!(proc.sysctl_named(&of("first"))?, "1");
@@ -366,7 +367,8 @@ async fn interfaces_that_others_set_meanwhile_are_left(subject: &mut Subject) ->
     })
 }
 
-/// Undoing what enables IPv6 took it from interfaces that had it before, and their addresses with it.
+/// Once: undoing a profile that enables IPv6 took it, and the addresses with it, from interfaces that
+/// had IPv6 before.
 async fn interfaces_that_have_ipv6_keep_it(subject: &mut Subject) -> Outcome {
     let proc = subject.proc();
     let of = |name: &str| format!("net.ipv6.conf.{name}.disable_ipv6");
@@ -386,7 +388,7 @@ async fn interfaces_that_have_ipv6_keep_it(subject: &mut Subject) -> Outcome {
         let addresses = program("ip", &["-6", "address", "show", "dev", "has.it"])?;
         assert!(addresses.contains("2001:db8:77::1"), "{addresses}");
 
-        // Where none had it, all is as before.
+        // If no interface had IPv6 before, all is as before.
         proc.set_sysctl_named(&of("all"), "1")?;
         let changes = proc.apply(&Profile::new().with_named(of("all"), "0"))?;
         let _ = proc.undo(&changes)?;
@@ -401,8 +403,9 @@ async fn interfaces_that_have_ipv6_keep_it(subject: &mut Subject) -> Outcome {
     outcome
 }
 
-/// Forwarding set each interface's forwarding after the profile had: it was applied without an error,
-/// was not so, and changed something when it was applied again.
+/// Once: setting the host's forwarding overwrote each interface's forwarding that the profile had set
+/// before. The profile was applied without an error, did not hold, and changed something when it was
+/// applied again.
 async fn interfaces_of_a_profile_have_what_it_says(subject: &mut Subject) -> Outcome {
     let proc = subject.proc();
     proc.set_sysctl_named(IP_FORWARD, "0")?;
@@ -422,14 +425,14 @@ async fn interfaces_of_a_profile_have_what_it_says(subject: &mut Subject) -> Out
         let _ = proc.undo(&changes)?;
         assert_eq!(values()?, ["0", "1", "0"]);
 
-        // Both at once cannot be.
+        // Both values at once cannot be had.
         let profile = Profile::new()
             .with_named(IP_FORWARD, "1")
             .with_named("net.ipv4.conf.all.forwarding", "0");
         let error = proc.apply(&profile).unwrap_err();
         assert!(error.to_string().contains("the kernel took it and keeps"), "{error}");
         assert_eq!(values()?, ["0", "1", "0"]);
-        // The later one of two counts.
+        // Of two values for one sysctl the later one counts.
         let profile = Profile::node_proxy().with_named(IP_FORWARD, "0");
         let changes = proc.apply(&profile)?;
         assert!(proc.apply(&profile)?.is_empty());
@@ -439,8 +442,8 @@ async fn interfaces_of_a_profile_have_what_it_says(subject: &mut Subject) -> Out
     })
 }
 
-/// The kernel prints 0,1 as 0-1 and 0x10 as 16: a profile was rolled back, or failed when it was
-/// applied again.
+/// Once: the kernel prints 0,1 as 0-1 and 0x10 as 16, and a profile was rolled back, or failed when
+/// it was applied again.
 async fn a_value_in_another_spelling_is_the_same(subject: &mut Subject) -> Outcome {
     let proc = subject.proc();
     let before = proc.sysctls()?;
@@ -459,8 +462,8 @@ async fn a_value_in_another_spelling_is_the_same(subject: &mut Subject) -> Outco
     Ok(())
 }
 
-/// With memory short, the kernel turns 1 into 2: a profile could not be applied again, and undoing it
-/// left the defense on.
+/// Once: a kernel that is short of memory turns 1 into 2. A profile could then not be applied again,
+/// and undoing it left the defense on.
 async fn a_defense_that_the_kernel_moves_is_the_same(subject: &mut Subject) -> Outcome {
     let proc = subject.proc();
     let before = proc.sysctls()?;

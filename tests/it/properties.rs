@@ -1,4 +1,4 @@
-//! What holds for all values: each survives being written and read again.
+//! Properties of all values: each survives being written and read again.
 
 use std::net::IpAddr;
 
@@ -27,7 +27,7 @@ trials![
     any_text_is_parsed_or_refused,
 ];
 
-/// Runs a property over many values; the failing one is printed as small as it can be.
+/// Runs a property over many values; a failing value is shrunk and printed.
 fn holds<S: Strategy>(strategy: S, property: impl Fn(S::Value)) {
     let config = Config { cases: 512, failure_persistence: None, ..Config::default() };
     let outcome = TestRunner::new(config).run(&strategy, |value| {
@@ -38,7 +38,7 @@ fn holds<S: Strategy>(strategy: S, property: impl Fn(S::Value)) {
 }
 
 fn bytes_of(message: &Message) -> Vec<u8> {
-    // Whatever was in the buffer before is overwritten.
+    // The encoding overwrites all of the buffer.
     let mut bytes = vec![0xaa; message.buffer_len()];
     message.emit(&mut bytes);
     bytes
@@ -194,7 +194,7 @@ fn daemon() -> impl Strategy<Value = DaemonAttributes> {
     })
 }
 
-/// Statistics whose packets and rates are at most so large; bytes always have 64 bits.
+/// Statistics whose packets and rates are at most `most`; bytes always have 64 bits.
 fn stats(most: u64) -> impl Strategy<Value = Stats> {
     (vec(0..=most, 8), any::<(u64, u64)>()).prop_map(|(counts, bytes)| {
         let mut stats = Stats::default();

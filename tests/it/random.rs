@@ -1,4 +1,4 @@
-//! Random values: of messages, of rules, and of rules that `ipvsadm` can say.
+//! Random values: messages, rules, and rules that `ipvsadm` can express.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
-/// Who must be able to say the rules.
+/// The program that must be able to express the rules.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Speaker {
     /// This crate: everything that a kernel holds.
@@ -24,7 +24,7 @@ pub(crate) enum Speaker {
     Ipvsadm,
 }
 
-/// The same values in every run, so that a failure is there again.
+/// The same values in every run, so that a failure recurs.
 pub(crate) fn samples<S: Strategy>(strategy: S, count: usize) -> impl Iterator<Item = S::Value> {
     let mut runner = TestRunner::deterministic();
     (0..count).map(move |_| strategy.new_tree(&mut runner).unwrap().current())
@@ -53,7 +53,7 @@ pub(crate) fn rulesets_of(
         for (service, destinations) in services {
             rules.insert_service(service).unwrap();
             for destination in destinations {
-                // Of a service that came twice the destinations of both stay.
+                // A service that comes twice keeps the destinations of both.
                 let _ = rules.insert_destination(service.key, destination);
             }
         }
@@ -110,7 +110,7 @@ fn service(speaker: Speaker, schedulers: Vec<Scheduler>) -> impl Strategy<Value 
     })
 }
 
-/// What the crate refuses and the kernel holds all the same.
+/// Removes settings that the kernel holds although the crate refuses them.
 fn make_sense(service: &mut Service) {
     let ServiceKey::Address { protocol, port, .. } = service.key else { return };
     if port == 0 && service.persistence.is_none() {
@@ -119,15 +119,15 @@ fn make_sense(service: &mut Service) {
     service.one_packet &= !matches!(protocol, Protocol::TCP | Protocol::SCTP);
 }
 
-/// The rules of ipvsadm, which the kernel does not have.
+/// Applies the restrictions of ipvsadm, which the kernel does not have.
 fn restrict(service: &mut Service) {
     let is_udp = matches!(service.key, ServiceKey::Address { protocol: Protocol::UDP, .. });
     if service.scheduler.hash_options().is_some() {
-        // Of sh and mh ipvsadm does not save the third flag.
+        // ipvsadm does not save the third flag of sh and mh.
         service.flags = ServiceFlags::empty();
     }
     if let Some(persistence) = &mut service.persistence {
-        // The engine reads UDP.
+        // The engine works on UDP alone.
         persistence.engine = persistence.engine.filter(|_| is_udp);
     }
 }
@@ -142,7 +142,7 @@ fn key(speaker: Speaker) -> impl Strategy<Value = ServiceKey> {
     };
     let most = match speaker {
         Speaker::Crate => u32::MAX,
-        // Above it ipvsadm saves what it cannot restore.
+        // ipvsadm cannot restore marks above this one that it has saved.
         Speaker::Ipvsadm => i32::MAX.cast_unsigned(),
     };
     let family = prop_oneof![Just(Family::V4), Just(Family::V6)];
@@ -209,7 +209,8 @@ fn destination(speaker: Speaker, service: ServiceKey) -> impl Strategy<Value = D
     let thresholds = (0..=limits, any::<u32>());
     (method, tunnel(speaker), any::<bool>(), any::<u16>(), port(), 0..=limits, thresholds).prop_map(
         move |(method, tunnel, mixed, host, port, weight, (upper, lower))| {
-            // ipvsadm has no words for the local method: masquerade, tunnel and direct route.
+            // ipvsadm has no option for the local method, but for masquerade, tunnel and direct
+            // route.
             let method = match (speaker, method) {
                 (Speaker::Crate, method) => method,
                 (Speaker::Ipvsadm, 1) => 2,
@@ -222,7 +223,7 @@ fn destination(speaker: Speaker, service: ServiceKey) -> impl Strategy<Value = D
                 _ => Family::V6,
             };
             let port = match service {
-                // Only masquerading changes ports, says ipvsadm.
+                // ipvsadm changes the port of any other method to the service's.
                 ServiceKey::Address { port, .. } if speaker == Speaker::Ipvsadm && method != 0 => {
                     port
                 }

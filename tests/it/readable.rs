@@ -1,4 +1,4 @@
-//! The readable forms: the same rules as text, JSON and YAML, and errors that say what is wrong.
+//! The same rules as text, JSON and YAML, and errors that say what is wrong with them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -143,7 +143,8 @@ fn names_are_written_and_defaults_left_out() {
     );
 }
 
-/// Once: the words that people write first were refused, by messages about maps and strings.
+/// Once: the short forms that people write first were refused, with messages about maps and
+/// strings.
 fn a_value_may_be_said_in_a_word() {
     let yaml = "
 services:
@@ -178,7 +179,7 @@ services:
     assert!(error.contains("expected tcp 10.0.0.1:80 or IPv4 firewall mark 7"), "{error}");
 }
 
-/// A map whose keys are services could not be written as JSON at all.
+/// Once: a map whose keys are services could not be written as JSON at all.
 fn keys_are_keys_of_maps() {
     let services = [
         (ServiceKey::tcp(vip(), 80), 1),
@@ -287,7 +288,7 @@ fn what_is_wrong_is_told() {
         assert!(error.to_string().contains(says), "{json}\n{error}");
         let has_place = error.to_string().contains(" at line 1 column ");
         assert!(has_place || json == "[[]]", "{json}\n{error}");
-        // JSON is YAML.
+        // Any JSON is YAML, too.
         let error = serde_saphyr::from_str::<Ruleset>(&json).unwrap_err();
         assert!(error.location().is_some() || json == "[[]]", "{json}\n{error}");
     }

@@ -1,4 +1,4 @@
-//! A stale family or socket is found again, and the system's buffers are large enough.
+//! Clients recover from a stale family or socket, and the system's buffers are large enough.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ async fn a_reloaded_module_is_found_again(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// The module does not go while services use its schedulers.
+/// The module cannot be unloaded while services use its schedulers.
 async fn reload_with_rules(subject: &mut Subject) -> Outcome {
     subject.client.flush().await?;
     reload()
@@ -50,7 +50,7 @@ async fn a_batch_survives_a_reloaded_module(subject: &mut Subject) -> Outcome {
     reload()?;
     let mut operations = vec![Operation::AddService(web())];
     operations.extend((0..500).map(|n| Operation::AddDestination(web().key, backend(n))));
-    // It fails for good, by the same error number that a lost family has.
+    // This operation fails for good, with the same error number as a lost family.
     operations.push(Operation::RemoveDestination(web().key, backend(1000).key));
     let results = subject.client.batch(operations).await?;
     let (last, others) = results.split_last().context("no results")?;

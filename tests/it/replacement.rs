@@ -1,5 +1,5 @@
-//! Our ipvsadm beside the original: the same calls, each program in a namespace of its own, must print
-//! the same, end the same and leave the same table.
+//! Our ipvsadm beside the original, each in a namespace of its own: the same calls must print the
+//! same, end with the same status and leave the same table.
 
 mod calls;
 mod differences;
@@ -24,15 +24,15 @@ pub(crate) fn cases() -> Vec<Case> {
     [calls::cases(), generated::cases(), differences::cases()].into_iter().flatten().collect()
 }
 
-/// A program under its three names, and a namespace where it is the only one.
+/// A program under its three names, and a namespace that it has to itself.
 pub(crate) struct Program {
     namespace: Namespace,
-    /// Where its names are found.
+    /// The folder of its names.
     folder: PathBuf,
     client: Client,
 }
 
-/// What a call came to.
+/// The output and the end of a call.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Said {
     pub(crate) output: String,
@@ -40,7 +40,7 @@ pub(crate) struct Said {
     pub(crate) status: Option<i32>,
 }
 
-/// What a call left.
+/// The state that a call has left.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Left {
     rules: Ruleset,
@@ -80,7 +80,7 @@ impl Program {
         Ok(Self { namespace, folder, client })
     }
 
-    /// Runs a line in which this program is `ipvsadm`, by a shell where it needs one.
+    /// Runs a line in which `ipvsadm` is this program; by a shell if the line needs one.
     pub(crate) fn run(&self, line: &str) -> anyhow::Result<Said> {
         self.run_in(&self.namespace, line)
     }
@@ -113,13 +113,13 @@ impl Program {
                 shell
             }
         };
-        // All processes of a line can be ended together.
+        // A process group lets all processes of a line be ended together.
         command.process_group(0);
         command.current_dir("/tmp").stdin(Stdio::null()).stderr(Stdio::piped());
         Ok(command)
     }
 
-    /// What is in the kernel now.
+    /// The kernel's present state.
     pub(crate) fn left(&mut self) -> anyhow::Result<Left> {
         let (rules, timeouts) = (self.client.ruleset()?, self.client.timeouts()?);
         Ok(Left { rules, timeouts, daemons: self.client.daemons()? })
@@ -135,7 +135,7 @@ impl Drop for Program {
     }
 }
 
-/// Both programs, whose callers are not to tell one from the other.
+/// Both programs, between which a caller must see no difference.
 struct Pair {
     ours: Program,
     theirs: Program,
@@ -149,12 +149,12 @@ impl Pair {
         Ok(Self { ours: Program::ours()?, theirs: Program::theirs()?, calls: 0, differing: 0 })
     }
 
-    /// Makes a call with each, and compares what they say and leave.
+    /// Makes a call with each, and compares their output and the state that they leave.
     fn call(&mut self, line: &str, canonical: impl Fn(Said) -> Said) -> anyhow::Result<()> {
         let (wanted, said) = (self.theirs.run(line)?, self.ours.run(line)?);
         let is_change = said.status == Some(0) && !is_listing(line);
         self.compare(line, &canonical(wanted), &canonical(said));
-        // What a call that failed has left shows after the next that did not.
+        // The state that a failed call has left shows after the next successful one.
         if is_change {
             let (wanted, left) = (self.theirs.left()?, self.ours.left()?);
             ensure!(left == wanted, "{line} left\n{left:#?}\nand not\n{wanted:#?}");
@@ -162,9 +162,9 @@ impl Pair {
         Ok(())
     }
 
-    /// Has each read one table, the original's, where even order and counters are the same. The kernel
-    /// brings counters and rates up to date every two seconds: reading between two equal answers
-    /// of the original counts.
+    /// Has both programs read the original's table, so that even the order and the counters are the
+    /// same. The kernel updates counters and rates every two seconds: a reading counts if it is
+    /// between two equal answers of the original.
     fn read(&mut self, line: &str, canonical: impl Fn(Said) -> Said) -> anyhow::Result<()> {
         let mut wanted = canonical(self.theirs.run(line)?);
         for _ in 0..20 {
@@ -187,7 +187,7 @@ impl Pair {
         }
     }
 
-    /// How many calls came to the same, if all did.
+    /// The number of calls, if all had the same outcome.
     fn end(self) -> anyhow::Result<usize> {
         let Self { calls, differing, .. } = self;
         ensure!(differing == 0, "{differing} of {calls} calls differ");
@@ -196,7 +196,7 @@ impl Pair {
     }
 }
 
-/// What a program said that ends; one that does not is killed.
+/// The output of a program that ends; a program that does not end is killed.
 fn ended(child: Child) -> anyhow::Result<Output> {
     let process = Pid::from_child(&child);
     let (ends, end) = std::sync::mpsc::channel::<()>();
@@ -213,8 +213,8 @@ fn ended(child: Child) -> anyhow::Result<Output> {
     Ok(output?)
 }
 
-/// The words of a line that takes no shell: quotes are all that it has. A shell costs as much time as
-/// the program.
+/// The words of a line that needs no shell, since it has nothing but words and quotes. A shell takes
+/// as much time as the program.
 fn words(line: &str) -> Option<Vec<String>> {
     if !line.starts_with("ipvsadm") || line.contains(['|', ';', '<', '>', '$', '&', '"', '\\']) {
         return None;
@@ -222,7 +222,7 @@ fn words(line: &str) -> Option<Vec<String>> {
     let mut words: Vec<String> = Vec::new();
     for (index, part) in line.split('\'').enumerate() {
         if index % 2 == 1 {
-            // What is in quotes is a word or a part of one, even where it is empty.
+            // A quoted text is a word or a part of one, even if it is empty.
             words.push(part.to_owned());
         } else {
             words.extend(part.split_whitespace().map(ToOwned::to_owned));
@@ -250,7 +250,7 @@ fn differences(wanted: &Said, said: &Said) -> String {
     text + &format!("  status {:?}, ours {:?}", wanted.status, said.status)
 }
 
-/// Gives the guest names of hosts and ports.
+/// Gives the guest names for hosts and ports.
 pub(crate) fn name_hosts_and_ports() -> anyhow::Result<()> {
     for (file, text) in [
         ("/etc/nsswitch.conf", "hosts: files\nservices: files\n"),

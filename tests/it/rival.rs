@@ -15,7 +15,8 @@ pub(crate) struct Rival {
 }
 
 impl Rival {
-    /// Starts it with commands to choose from; `enter` brings its thread to their namespace.
+    /// Starts the rival with commands to choose from; `enter` brings its thread into their
+    /// namespace.
     pub(crate) fn start(
         lines: Vec<String>,
         enter: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
@@ -25,7 +26,7 @@ impl Rival {
         let thread = std::thread::spawn(move || {
             enter()?;
             let mut runs = 0;
-            // Any odd factor goes through all of the numbers.
+            // A generator that goes through all numbers of 64 bits.
             let mut random = 1_u64;
             while !stopped.load(Ordering::Relaxed) {
                 let mut text = String::new();
@@ -34,7 +35,7 @@ impl Rival {
                     let index = usize::try_from(random >> 33)? % lines.len();
                     text.extend([lines[index].as_str(), "\n"]);
                 }
-                // Most of it fails, for want of what it would change.
+                // Most commands fail, since the rules that they would change are missing.
                 let mut ipvsadm = Command::new("ipvsadm")
                     .arg("-R")
                     .stdin(Stdio::piped())
@@ -49,7 +50,7 @@ impl Rival {
         Self { stop, thread }
     }
 
-    /// Stops it, and tells how often it was at work.
+    /// Stops the rival; returns how often it ran.
     pub(crate) fn stop(self) -> anyhow::Result<usize> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("the rival does not panic")

@@ -44,7 +44,7 @@ pub(crate) fn backend(n: u16) -> Destination {
     Destination::masquerade(real(n), 8080)
 }
 
-/// Something of everything that `ipvsadm` can say.
+/// Rules with some of everything that `ipvsadm` can express.
 pub(crate) fn rich() -> Ruleset {
     let mut rules = Ruleset::new();
     let mut add = |service: Service, destinations: &[Destination]| {
@@ -96,7 +96,7 @@ pub(crate) fn rich() -> Ruleset {
     rules
 }
 
-/// Writes rules by one operation after the other.
+/// Writes rules, one operation after the other.
 pub(crate) async fn write(subject: &mut Subject, rules: &Ruleset) -> Outcome {
     for rules in rules.services() {
         subject.client.add_service(rules.service()).await?;
@@ -109,7 +109,7 @@ pub(crate) async fn write(subject: &mut Subject, rules: &Ruleset) -> Outcome {
 
 async fn whole_rulesets_are_read_back(subject: &mut Subject) -> Outcome {
     let mut rules = rich();
-    // What ipvsadm cannot say.
+    // Settings that ipvsadm cannot express.
     let key = ServiceKey::tcp(vip(), 80);
     for destination in [
         Destination::local(vip(), 81),

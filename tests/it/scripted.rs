@@ -15,7 +15,7 @@ use crate::tampered::attribute;
 /// The answers to a request: datagrams, or errors of the socket.
 pub(crate) type Answers = Vec<io::Result<Vec<u8>>>;
 
-/// Answers each request by a function. The family is found without it.
+/// A kernel that answers each request by a function. The request for the family does not reach it.
 pub(crate) struct Scripted {
     script: Box<dyn FnMut(&Request<'_>) -> Answers + Send>,
     queue: VecDeque<io::Result<Vec<u8>>>,
@@ -26,7 +26,7 @@ pub(crate) struct Scripted {
 /// A request, as the script sees it.
 pub(crate) struct Request<'a>(pub(crate) &'a [u8]);
 
-/// The family's number here.
+/// The number of the IPVS family.
 const FAMILY: u16 = 0x25;
 
 impl Scripted {
@@ -39,7 +39,7 @@ impl Scripted {
         (Self { script, queue, now: Instant::now(), sent: Arc::clone(&sent) }, sent)
     }
 
-    /// A client of a kernel that answers so.
+    /// A client of a kernel that answers by this function.
     pub(crate) fn client(
         mut script: impl FnMut(&Request<'_>) -> Answers + Send + 'static,
     ) -> Client {
@@ -62,7 +62,7 @@ impl Transport for Scripted {
 
     fn receive(&mut self, buffer: &mut Vec<u8>, deadline: Instant) -> io::Result<Received> {
         let Some(answer) = self.queue.pop_front() else {
-            // Nobody waits here: the clock goes to the deadline by itself.
+            // The clock jumps to the deadline, so that nobody waits in real time.
             self.now = deadline;
             return Err(io::ErrorKind::TimedOut.into());
         };
@@ -82,7 +82,7 @@ impl Transport for Scripted {
     }
 }
 
-// Answers are what a receive gives, which may be an error.
+// An answer is the result of a receive, which may be an error.
 #[allow(clippy::unnecessary_wraps)]
 impl Request<'_> {
     pub(crate) fn is_family(&self) -> bool {
@@ -93,7 +93,7 @@ impl Request<'_> {
         u32::from_ne_bytes(self.0[8..12].try_into().unwrap())
     }
 
-    /// The answer that the family is there.
+    /// The answer to the request for the family.
     pub(crate) fn family(&self) -> Answers {
         let id = attribute(1, &FAMILY.to_ne_bytes());
         let sequence = self.sequence();
@@ -112,7 +112,7 @@ impl Request<'_> {
         self.error_of(self.sequence(), errno)
     }
 
-    /// The same about another request.
+    /// An acknowledgement, or an error, of another request.
     pub(crate) fn error_of(&self, sequence: u32, errno: i32) -> io::Result<Vec<u8>> {
         let payload = [&(-errno).to_ne_bytes()[..], &self.0[..16]].concat();
         Ok(message(NLMSG_ERROR, NLM_F_CAPPED, sequence, &payload))
@@ -137,8 +137,8 @@ fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The attributes of a service as the kernel writes them, less its statistics; `change` adds to
-/// them, and of duplicates the last counts.
+/// The attributes of a service as the kernel writes them, without statistics. `change` is added
+/// behind them, and of duplicates the last one counts.
 pub(crate) fn service(change: &[u8]) -> Vec<u8> {
     let mut nest = Vec::new();
     nest.extend(attribute(1, &2u16.to_ne_bytes()));
@@ -153,7 +153,7 @@ pub(crate) fn service(change: &[u8]) -> Vec<u8> {
     attribute(1, &nest)
 }
 
-/// The attributes of a destination, as [`service`].
+/// The attributes of a destination, like [`service`].
 pub(crate) fn destination(change: &[u8]) -> Vec<u8> {
     let mut nest = Vec::new();
     nest.extend(attribute(1, &[10, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));

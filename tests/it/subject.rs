@@ -1,4 +1,4 @@
-//! What a case is run against: a kernel and a client to it.
+//! The subject of a case: a kernel and a client of it.
 
 use std::process::Command;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(crate) fn release_from_environment() -> Option<Release> {
     let name = std::env::var("IPVS_NETLINK_TEST_KERNEL").ok()?;
     let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs");
     let release: Release = text.parse().expect("a release");
-    // A run on another kernel than was meant would prove nothing.
+    // A run on a kernel other than the named one would prove nothing.
     assert!(
         series(&release) == name || !name.starts_with(|c: char| c.is_ascii_digit()),
         "the tests were to run on Linux {name}, this is {release}"
@@ -25,18 +25,18 @@ pub(crate) fn release_from_environment() -> Option<Release> {
     Some(release)
 }
 
-/// The series of a release, as 6.12.
+/// The series of a release, such as 6.12.
 pub(crate) fn series(release: &Release) -> String {
     let (major, minor) = release.series();
     format!("{major}.{minor}")
 }
 
-/// A kernel and a client to it.
+/// A kernel and a client of it.
 pub(crate) struct Subject {
     pub(crate) client: Client,
-    /// What tells how the kernel differs from others.
+    /// The kernel's release, which tells how it differs from others.
     pub(crate) release: Release,
-    /// The kernel itself, where it is the fake one.
+    /// The kernel itself, if it is the fake one.
     pub(crate) fake: Option<fake::Kernel>,
     pub(crate) flavour: Flavour,
     /// How many combinations of the matrix the case has gone through.
@@ -76,12 +76,13 @@ impl Subject {
         self.fake.as_ref().map_or_else(Proc::new, fake::Kernel::proc)
     }
 
-    /// Adds an interface to the kernel's host: up and with addresses of both families, or neither.
+    /// Adds an interface to the kernel's host, either up and with addresses of both families, or
+    /// down and without addresses.
     pub(crate) fn add_interface(&self, name: &str, up: bool) -> anyhow::Result<()> {
         self.add_small_interface(name, up, 1500)
     }
 
-    /// The same for packets of so many bytes; below 1280 it has no IPv6.
+    /// Adds an interface for packets of `mtu` bytes; below 1280 it has no IPv6.
     pub(crate) fn add_small_interface(&self, name: &str, up: bool, mtu: u32) -> anyhow::Result<()> {
         let has_ipv6_address = up && mtu >= 1280;
         if let Some(fake) = &self.fake {
@@ -128,7 +129,7 @@ impl Subject {
         program("ip", &["address", "delete", "10.7.7.1/24", "dev", "lo"]).map(drop)
     }
 
-    /// Another client to the same kernel.
+    /// Another client of the same kernel.
     pub(crate) async fn connect(&self, options: &Options) -> Result<Client, Error> {
         match &self.fake {
             None => Client::connect(self.flavour, options).await,
@@ -151,7 +152,7 @@ impl Subject {
     }
 }
 
-/// Runs a program of the guest and gives what it printed.
+/// Runs a program of the guest; returns its output.
 pub(crate) fn program(name: &str, arguments: &[&str]) -> anyhow::Result<String> {
     let output = Command::new(name)
         .args(arguments)
@@ -166,8 +167,8 @@ pub(crate) fn program(name: &str, arguments: &[&str]) -> anyhow::Result<String> 
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// How long cases go on that find more the longer they run: no longer than they must, unless
-/// `cargo xtask soak` says so.
+/// For how long those cases run that find more the longer they run: as short as possible, unless
+/// `cargo xtask soak` says otherwise.
 pub(crate) fn soak() -> Duration {
     let seconds = std::env::var("IPVS_NETLINK_SOAK_SECONDS").ok();
     Duration::from_secs(seconds.and_then(|seconds| seconds.parse().ok()).unwrap_or(0))

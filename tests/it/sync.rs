@@ -1,4 +1,5 @@
-//! Rule sync on real kernels: large tables, the real `ipvsadm` as witness and as rival, draining.
+//! Rule sync on real kernels: large tables, the real `ipvsadm` as a witness and as a rival, and
+//! draining.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -29,7 +30,7 @@ cases![
 async fn what_was_applied_is_read_back(subject: &mut Subject) -> Outcome {
     let policy = Policy::new();
     for (most, count) in [(8, 8), (150, 3)] {
-        // What a pair shares is in both, so the second has more.
+        // The second ruleset has more services, since it has the common ones as well.
         let rulesets = rulesets_of(0..most + 1, Speaker::Crate, subject.schedulers());
         for (actual, wanted) in samples(pairs(rulesets), count) {
             subject.client.flush().await?;
@@ -49,7 +50,7 @@ async fn what_was_applied_is_read_back(subject: &mut Subject) -> Outcome {
 }
 
 /// Once: a service that another program had written, and that the crate refuses, was printed, but
-/// neither parsed nor written again: nobody could go back to the table as it was.
+/// could be neither parsed nor written again. The old table could not be restored.
 async fn what_another_program_wrote_is_put_back_as_it_was(subject: &mut Subject) -> Outcome {
     let before: Ruleset = "-A -t 10.0.0.1:0 -s wlc --as-is\n\
         -A -t 10.0.0.1:80 -s rr -o --as-is\n\
@@ -90,7 +91,7 @@ async fn the_commands_of_a_plan_do_what_applying_it_does(subject: &mut Subject) 
     Ok(())
 }
 
-/// How long the real `ipvsadm` is at work beside us: longer where a soak says so.
+/// How long the real `ipvsadm` changes the table beside us: longer in a soak.
 fn rivalry() -> Duration {
     soak().max(Duration::from_secs(3))
 }
@@ -121,7 +122,7 @@ async fn what_ipvsadm_changes_meanwhile_is_mended(subject: &mut Subject) -> Outc
         let report = subject.client.pass(&mut syncer).await;
         ensure!(report.error.is_none(), "{report}");
         mended += report.rounds;
-        // Both are to have met, however slow the machine is.
+        // Both must have met, however slow the machine is.
         let now = Instant::now();
         if now >= end && mended > 0 || now >= end + Duration::from_secs(60) {
             break;
@@ -135,7 +136,7 @@ async fn what_ipvsadm_changes_meanwhile_is_mended(subject: &mut Subject) -> Outc
         ensure!(report.is_success() && report.rounds == 0, "{report}");
         assert_eq!(&subject.client.ruleset().await?, wanted);
     }
-    // What is known is of before; what fails by that is read again.
+    // The syncer's knowledge is old. Services whose changes fail for that are read again.
     syncer.want(one.clone());
     syncer.resync();
     let report = subject.client.pass(&mut syncer).await;
@@ -152,7 +153,7 @@ fn drain_progress(event: SyncEvent<'_>) -> Option<Progress> {
     }
 }
 
-/// A server on an address of its own, which answers every byte by its number.
+/// A server on an address of its own, which answers every byte with its number.
 fn serve(last: u8) -> anyhow::Result<SocketAddr> {
     program("ip", &["address", "replace", &format!("10.9.9.{last}/32"), "dev", "lo"])?;
     let listener = TcpListener::bind((Ipv4Addr::new(10, 9, 9, last), 0))?;
@@ -172,7 +173,7 @@ fn serve(last: u8) -> anyhow::Result<SocketAddr> {
     Ok(address)
 }
 
-/// Asks whose connection it is.
+/// Asks the server for its number.
 fn ask(stream: &mut TcpStream) -> std::io::Result<u8> {
     stream.write_all(b"?")?;
     let mut answer = [0];
@@ -195,7 +196,7 @@ pub(crate) struct Served {
     pub(crate) streams: [TcpStream; 2],
 }
 
-/// Has 11 and 12 serve, and connects to both: first to 11.
+/// Starts the servers 11 and 12, and connects to both, first to 11.
 pub(crate) async fn served(subject: &mut Subject) -> anyhow::Result<Served> {
     program("ip", &["address", "replace", "10.9.9.9/32", "dev", "lo"])?;
     let service = Service::tcp(Ipv4Addr::new(10, 9, 9, 9), 2000).scheduler(Scheduler::RoundRobin);

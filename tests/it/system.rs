@@ -1,4 +1,4 @@
-//! Operations that are not about a service: version, counters, timeouts, sync daemons.
+//! Operations on no service: version, counters, timeouts, sync daemons.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
@@ -32,11 +32,11 @@ async fn tells_its_version(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// Counters move on the kernel's tick, so traffic shows some seconds later.
+/// Counters move at the kernel's ticks, so traffic shows some seconds later.
 async fn zeroes_counters(subject: &mut Subject) -> Outcome {
     let director = Ipv4Addr::new(10, 9, 9, 9);
     program("ip", &["address", "replace", "10.9.9.9/32", "dev", "lo"])?;
-    // Somebody listens, so that no ICMP message is counted.
+    // A server listens, so that no ICMP message is counted.
     let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let here = Destination::masquerade(Ipv4Addr::LOCALHOST, server.local_addr()?.port());
     let services = [Service::udp(director, 1001), Service::udp(director, 1002)];
@@ -95,7 +95,8 @@ async fn timeouts_are_set_one_by_one(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// At 250 ticks a second and more the longest timeout is 8,589,934 s; nothing is set then.
+/// At 250 ticks a second and more the longest timeout is 8,589,934 s. The kernel sets nothing if
+/// one is longer.
 async fn a_timeout_too_long_is_refused(subject: &mut Subject) -> Outcome {
     let before = subject.client.timeouts().await?;
     let update =
@@ -143,8 +144,8 @@ async fn a_daemon_needs_its_interface(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// Once: the kernel does not answer where the daemon's thread has not run yet; the client waited
-/// for ten seconds, and its error left open whether the daemon was stopped.
+/// Once: the kernel does not answer if the daemon's thread has not run yet. The client waited for
+/// ten seconds, and its error left open whether the daemon was stopped.
 async fn a_daemon_stops_as_soon_as_it_has_started(subject: &mut Subject) -> Outcome {
     for _ in 0..10 {
         for role in [DaemonRole::Master, DaemonRole::Backup] {

@@ -1,4 +1,4 @@
-//! A transport that edits datagrams before they are sent: for requests that the crate itself never
+//! A transport that edits datagrams before they are sent, for requests that the crate itself never
 //! makes.
 
 use std::io;
@@ -19,7 +19,7 @@ pub(crate) struct Tampered {
 }
 
 impl Tampered {
-    /// A client whose requests are changed. The first asks for the family.
+    /// A client whose requests are edited. Its first request asks for the family.
     pub(crate) fn client(
         subject: &Subject,
         edit: impl FnMut(&mut Vec<u8>) + Send + 'static,
@@ -45,12 +45,12 @@ impl Transport for Tampered {
     }
 }
 
-/// Where a message's generic-netlink header begins: with the command.
+/// The offset of a message's generic-netlink header, which begins with the command.
 const COMMAND: usize = 16;
-/// Where its attributes begin.
+/// The offset of a message's attributes.
 const ATTRIBUTES: usize = 20;
 
-/// Whether the message is one of the IPVS family, by this command.
+/// Whether the message is a request to the IPVS family with this command.
 pub(crate) fn is_command(message: &[u8], command: u8) -> bool {
     let controller = message[4..6] == 0x10u16.to_ne_bytes();
     !controller && message[COMMAND] == command
@@ -87,7 +87,7 @@ pub(crate) fn set_value(message: &mut [u8], kind: u16, value: &[u8]) {
     message[at..at + value.len()].copy_from_slice(value);
 }
 
-/// An attribute's header, in the byte order of this machine as all of netlink's.
+/// An attribute's header, in the byte order of this machine, as all headers of netlink.
 fn header(kind: u16, value: &[u8]) -> [u8; 4] {
     let length = u16::try_from(4 + value.len()).unwrap();
     let ([l0, l1], [k0, k1]) = (length.to_ne_bytes(), kind.to_ne_bytes());

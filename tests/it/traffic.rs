@@ -27,18 +27,18 @@ pub(crate) use network::Namespace;
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = undisturbed::cases();
-    // The controller has a client of its own.
+    // The controller has a client of its own, so one client is enough for these cases.
     cases.extend(killed::cases().into_iter().map(Case::long));
-    // The program has a client of its own, too.
+    // The program has a client of its own.
     cases.extend(confirm::cases().into_iter().map(Case::long));
-    // The table is the kernel's, whoever wrote the rules.
+    // The connection table is the kernel's, whoever wrote the rules.
     cases.extend(connections::cases().into_iter().map(Case::long));
     cases.extend(replacement::cases().into_iter().map(Case::long));
-    // What unpacks tunnels is the kernel's, too.
+    // The kernel unpacks the tunnels.
     cases.extend(tunnels::cases().into_iter().map(Case::long));
-    // What is advised is the same for each client.
+    // The advice is the same for each client.
     cases.extend(advice::cases().into_iter().map(Case::long));
-    // How requests are spread is the kernel's doing, whoever wrote the rules.
+    // The kernel spreads the requests, whoever wrote the rules.
     cases.extend(schedulers::cases().into_iter().map(Case::long));
     cases
 }
@@ -47,7 +47,7 @@ pub(crate) fn cases() -> Vec<Case> {
 const SERVERS: [u8; 3] = [1, 2, 3];
 /// How many addresses the clients have in each lane, numbered from 1.
 const CLIENTS: u8 = 20;
-/// After this long something hangs, however slow the machine is.
+/// A wait of this length means a hang, however slow the machine is.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A way from clients to the real servers, with a virtual address of its own.
@@ -87,7 +87,7 @@ impl Lane {
     fn destination(self, server: u8) -> Destination {
         let address = Network::SERVERS.host(self.family, server);
         match self.method {
-            // Direct route changes no ports.
+            // Direct route does not change the port.
             Method::DirectRoute => Destination::direct_route(address, 80),
             Method::Masquerade => Destination::masquerade(address, 8080),
         }
@@ -101,8 +101,8 @@ impl fmt::Display for Lane {
 }
 
 impl Method {
-    /// Where its clients are: servers send replies to some through the director, to others
-    /// straight.
+    /// The network of its clients: servers reply to some clients through the director, to others
+    /// directly.
     fn network(self) -> Network {
         match self {
             Self::Masquerade => Network(50),
@@ -111,7 +111,7 @@ impl Method {
     }
 }
 
-/// A network of 256 hosts on the one wire, of either family.
+/// A network of 256 hosts of either family on the common wire.
 #[derive(Clone, Copy)]
 struct Network(u8);
 
@@ -133,7 +133,7 @@ impl Network {
     }
 }
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 pub(crate) fn wait_until(
     what: &str,
     mut holds: impl FnMut() -> anyhow::Result<bool>,

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::program::{PATIENCE, Program, comes_true, ended, example, folder, rules, run};
 use crate::terminal::Terminal;
 
-/// A folder of state, and the programs that use it.
+/// A folder for `--state`, and the programs that use it.
 struct Trial {
     folder: TempDir,
 }
@@ -45,7 +45,7 @@ impl Trial {
         files.filter(move |file| file.extension().is_some_and(|it| it == extension))
     }
 
-    /// What the guard has noted, once it has noted this.
+    /// Waits until the log has this text.
     #[track_caller]
     fn wait_for_note(&self, text: &str) {
         comes_true(text, || {
@@ -54,14 +54,14 @@ impl Trial {
         });
     }
 
-    /// The process that goes back, by what it said.
+    /// The process that goes back, as the output names it.
     fn guard(said: &[String]) -> Pid {
         let line = said.iter().find_map(|line| line.split_once("process ")).unwrap();
         let number = line.1.split_whitespace().next().unwrap().parse().unwrap();
         Pid::from_raw(number).unwrap()
     }
 
-    /// Nothing waits any more.
+    /// Asserts that no change is on trial any more.
     #[track_caller]
     fn assert_is_over(&self) {
         comes_true("nothing waits", || {
@@ -94,7 +94,7 @@ fn a_change_that_is_confirmed_stays() {
     assert_eq!(said, ["fake: confirmed: the change stays"]);
     trial.wait_for_note("fake: confirmed: the change stays");
     trial.assert_is_over();
-    // And once more there is nothing to confirm.
+    // After that, no change waits to be confirmed.
     let (status, said) = run(&mut trial.sync(&["--confirm-now"]));
     assert_eq!(status, Some(2), "{said:#?}");
     assert!(said[0].contains("no change waits to be confirmed"), "{said:#?}");
@@ -115,8 +115,8 @@ fn a_second_change_on_trial_is_refused() {
     let (status, said) = run(&mut trial.confirm("5min"));
     assert_eq!(status, Some(2), "{said:#?}");
     assert!(said.iter().any(|line| line.contains("waits to be confirmed already")), "{said:#?}");
-    // Once: the command that it named failed, and it named none to go back. Each is run as it
-    // stands.
+    // Once: the command for keeping the change failed, and the message named none for going back.
+    // Each command is run as it is printed.
     let after = |said: &[String], text| {
         let line = said.iter().find_map(|line| line.split_once(text)).unwrap();
         line.1.split(' ').map(str::to_owned).collect::<Vec<_>>()
@@ -147,7 +147,7 @@ fn told_to_end_it_goes_back_at_once() {
     }
 }
 
-/// It waited on for the file, made the change, and took it back.
+/// Once: the guard went on waiting for the file, made the change, and took it back.
 #[test]
 fn told_to_end_before_the_change_it_changes_nothing() {
     let trial = Trial::new();
@@ -193,8 +193,8 @@ fn a_change_that_fails_in_part_is_taken_back() {
     trial.assert_is_over();
 }
 
-/// What remains says how to go back, and can be read again. Once: the name of the rules file was
-/// written unescaped into the file of old rules, line feeds included.
+/// The file of old rules says how to go back, and can be read again. Once: it had the name of the
+/// rules file unescaped, line feeds included.
 #[test]
 fn the_name_of_a_file_is_no_rule() {
     let trial = Trial::new();
@@ -208,7 +208,7 @@ fn the_name_of_a_file_is_no_rule() {
     assert_eq!(run(&mut trial.sync(&["--confirm-now"])).0, Some(0));
 }
 
-/// What is to be typed can be: a folder with a space in its name is one word.
+/// The printed commands can be typed: a folder with a space in its name is one word.
 #[test]
 fn a_folder_with_a_space_is_one_word() {
     let outer = folder();
@@ -235,7 +235,7 @@ fn killed_it_leaves_what_was() {
     assert_eq!(status, Some(2));
     assert!(said[0].contains(before.to_str().unwrap()), "{said:#?}");
 
-    // Nor is another change begun, which would write over it.
+    // No other change begins, since it would overwrite the file.
     let (status, said) = run(&mut trial.confirm("5min"));
     assert_eq!(status, Some(2), "{said:#?}");
     assert!(said.iter().any(|line| line.contains("never decided")), "{said:#?}");
@@ -258,7 +258,7 @@ fn a_folder_that_others_can_write_to_is_refused() {
     assert_eq!(fs::read_dir(trial.folder.path()).unwrap().count(), 0);
 }
 
-/// The folder may be of a user whom somebody else leads elsewhere.
+/// Somebody else may have put a link into the user's folder.
 #[test]
 fn a_link_in_the_place_of_a_file_is_not_followed() {
     let trial = Trial::new();
@@ -286,7 +286,7 @@ fn a_link_in_the_place_of_a_file_is_not_followed() {
     assert_eq!(fs::read_dir(real).unwrap().count(), 0);
 }
 
-/// Once: the error had only the system's words, and no advice.
+/// Once: the error had only the system's text, and no advice.
 #[test]
 fn nothing_is_changed_where_what_was_cannot_be_kept() {
     let long = format!("/tmp/{}", "long".repeat(25));
@@ -304,7 +304,7 @@ fn nothing_is_changed_where_what_was_cannot_be_kept() {
     }
 }
 
-/// Once: going back set the weights that a health checker had set meanwhile.
+/// Once: going back overwrote the weights that a health checker had set meanwhile.
 #[test]
 fn the_way_back_by_hand_keeps_the_weights_that_the_change_kept() {
     let trial = Trial::new();
@@ -325,7 +325,8 @@ fn without_a_change_nothing_waits() {
     trial.assert_is_over();
 }
 
-/// Whoever waits for the end of its output, as a shell's $(…) does, does not wait for the guard.
+/// A caller that waits for the end of the output, as a shell's $(…) does, does not wait for the
+/// guard.
 #[test]
 fn the_guard_holds_nobodys_pipe() {
     let trial = Trial::new();
@@ -341,7 +342,7 @@ fn on_terminal(command: &Command) -> (Terminal, Receiver<Vec<u8>>) {
     (Terminal::start(command, print).unwrap(), screen)
 }
 
-/// Waits for a text; gives all that came up to it.
+/// Waits for a text; returns all output up to it.
 #[track_caller]
 fn wait_for_text(screen: &Receiver<Vec<u8>>, text: &str) -> String {
     let mut all = Vec::new();
@@ -365,7 +366,7 @@ fn on_a_terminal_enter_confirms() {
     assert_eq!(ended(&mut terminal.program).code(), Some(0));
 }
 
-/// Once: a bar was drawn before its first progress, and without the word.
+/// Once: a bar was drawn before its first progress, and without the mark of the fake kernel.
 #[test]
 fn on_a_terminal_each_line_says_that_it_is_the_fakes() {
     let trial = Trial::new();
@@ -379,13 +380,14 @@ fn on_a_terminal_each_line_says_that_it_is_the_fakes() {
     assert_eq!(ended(&mut terminal.program).code(), Some(0));
 }
 
-/// Once: a shell's job in the background asked for Enter, was stopped by that, and never ended.
+/// Once: a shell's job in the background read from the terminal, was stopped by that, and never
+/// ended.
 #[test]
 fn in_the_background_of_a_terminal_the_command_ends_once_the_change_is_made() {
     let trial = Trial::new();
     let sync = trial.confirm("5min");
     let mut shell = Command::new("sh");
-    // As an interactive shell does it, each job has a process group of its own.
+    // Each job has a process group of its own, as in an interactive shell.
     shell.args(["-c", r#"set -m; "$@" & wait $!; echo "status $?""#, "sh"]);
     shell.arg(sync.get_program()).args(sync.get_args());
     let (_terminal, screen) = on_terminal(&shell);
@@ -398,7 +400,7 @@ fn in_the_background_of_a_terminal_the_command_ends_once_the_change_is_made() {
 fn on_a_terminal_control_c_goes_back() {
     let trial = Trial::new();
     let (mut terminal, screen) = on_terminal(&trial.confirm("5min"));
-    // What is typed before the prompt confirms nothing.
+    // Input that is typed before the prompt confirms nothing.
     terminal.press(b"\n").unwrap();
     wait_for_text(&screen, "fake: on this terminal: Enter");
     terminal.press(&[3]).unwrap();
@@ -419,7 +421,7 @@ fn a_terminal_that_is_gone_neither_confirms_nor_ends_it() {
     trial.assert_is_over();
 }
 
-/// After Ctrl-S, whoever writes to the terminal waits for Ctrl-Q.
+/// After Ctrl-S, a process that writes to the terminal waits for Ctrl-Q.
 #[test]
 fn a_terminal_that_is_stopped_does_not_hold_it_up() {
     let trial = Trial::new();

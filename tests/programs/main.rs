@@ -1,5 +1,5 @@
 //! The example programs, each run as a user runs it.
-#![allow(clippy::unwrap_used)] // A test may fail by a panic.
+#![allow(clippy::unwrap_used)] // Tests fail by panics.
 
 mod confirm;
 mod origin;

@@ -1,4 +1,4 @@
-//! Which kernel a program speaks with, and that each line from the fake one says so.
+//! The kernel that a program uses; every line about the fake one says so.
 
 use ipvs_netlink::blocking::Client;
 
@@ -37,7 +37,7 @@ fn every_line_from_the_fake_kernel_says_so() {
     }
 }
 
-/// An error of the fake kernel is one of its lines, too.
+/// An error of the fake kernel is marked as well.
 #[test]
 fn an_error_from_the_fake_kernel_says_so() {
     let folder = folder();
@@ -47,13 +47,13 @@ fn an_error_from_the_fake_kernel_says_so() {
         let (status, said) = run(example(name).args(["--kernel", "fake"]).arg(&file));
         assert_eq!(status, Some(1), "{said:#?}");
         assert_is_from_the_fake(&said);
-        // Before it stands what is in the way.
+        // A line before the error tells what is in the way.
         let refused = "fake: refused: the scheduler nosuch is not installed";
         assert!(said.iter().any(|line| line.starts_with(refused)), "{name}: {said:#?}");
     }
 }
 
-/// This only reads: where this host has IPVS, its table is somebody's.
+/// These programs only read: if this host has IPVS, its table belongs to somebody.
 #[test]
 fn without_being_asked_the_fake_kernel_is_taken_only_where_there_is_no_ipvs() {
     let file = rules("web.ipvs");
@@ -80,11 +80,11 @@ fn without_being_asked_the_fake_kernel_is_taken_only_where_there_is_no_ipvs() {
     }
 }
 
-/// Asked for, this host's kernel is not replaced by another.
+/// A user who asks for this host's kernel does not get the fake one.
 #[test]
 fn the_real_kernel_that_is_asked_for_and_not_there_is_an_error() {
     if Client::connect().and_then(|mut client| client.info()).is_ok() {
-        // Its table is somebody's, and is only read.
+        // The table belongs to somebody, and is only read.
         let (status, said) = run(example("list").args(["--kernel", "real"]));
         assert_eq!(status, Some(0), "{said:#?}");
         assert!(!said.iter().any(|line| line.starts_with("fake")), "{said:#?}");
@@ -94,7 +94,7 @@ fn the_real_kernel_that_is_asked_for_and_not_there_is_an_error() {
         let (status, said) = run(example(name).args(["--kernel", "real"]).args(&arguments));
         assert!(matches!(status, Some(1 | 2)), "{name}: {said:#?}");
         assert!(said.last().unwrap().starts_with("error: "), "{name}: {said:#?}");
-        // Before it stands what is in the way.
+        // A line before the error tells what is in the way.
         assert!(said.iter().any(|line| line.starts_with("refused: ")), "{name}: {said:#?}");
     }
 }
@@ -124,7 +124,8 @@ fn a_file_without_rules_needs_a_word() {
     }
 }
 
-/// Once: a file of other services, as of another data centre, removed all that is owned.
+/// Once: a file with other services alone, of another data centre for example, removed all owned
+/// services.
 #[test]
 fn a_file_without_rules_that_are_owned_needs_a_word_too() {
     let folder = folder();
@@ -143,7 +144,7 @@ fn a_file_without_rules_that_are_owned_needs_a_word_too() {
     }
 }
 
-/// Once: they named types of Rust, and an error of YAML had five lines and a second "error:".
+/// Once: errors named types of Rust, and an error of YAML had five lines and a second "error:".
 #[test]
 fn what_is_wrong_with_a_file_is_told_in_one_line() {
     let folder = folder();
@@ -183,7 +184,7 @@ fn what_is_wrong_with_a_file_is_told_in_one_line() {
             for inner in ["error:", "struct", "enum", "Entries", "Rules", "<input>"] {
                 assert!(!what.contains(inner), "{what}");
             }
-            // YAML's reader has words of its own for most of these.
+            // The YAML parser has its own texts for most of these.
             assert!(extension == "yaml" || what.contains(expected), "{what}");
         }
     }
@@ -201,7 +202,7 @@ fn one_of_a_kind_is_counted_as_one() {
     assert!(said[0].ends_with("as written: 1 service with 0 destinations"), "{said:#?}");
 }
 
-/// Once: with these scopes the program owned nothing, or other services, and did not say so.
+/// Once: with these options the program owned nothing, or other services, and did not say so.
 #[test]
 fn options_that_can_mean_nothing_are_refused() {
     let file = rules("web.ipvs");

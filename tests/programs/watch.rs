@@ -1,4 +1,4 @@
-//! `sync --watch`: the file is read once it is whole, whatever happens to it.
+//! `sync --watch`: the file is read once it is complete, whatever happens to it.
 
 use std::fs;
 use std::io::Write as _;
@@ -31,7 +31,7 @@ fn replace(file: &Path, hosts: impl IntoIterator<Item = u8>) {
     fs::rename(new, file).unwrap();
 }
 
-/// Watches a file, by a table that is not read anew by itself.
+/// Watches a file; the table is not read anew by age.
 fn watch(file: &Path) -> Program {
     let mut sync = example("sync");
     sync.args(["--kernel", "fake", "--watch", "--max-age", "1h"]).arg(file);
@@ -50,7 +50,7 @@ fn assert_nothing_was_removed(said: &[String]) {
     }
 }
 
-/// What was to be seen of a change; nothing else was changed by then.
+/// Waits for the change that adds this destination, and asserts that nothing was removed before.
 #[track_caller]
 fn wait_for(sync: &mut Program, host: u8) {
     sync.wait_for(&added(host));
@@ -112,7 +112,8 @@ fn allowed_to_be_empty_it_is() {
     sync.wait_for("fake: - ");
 }
 
-/// As the kubelet does it: `rules` is a link to `..data/rules`, and `..data` one to a folder.
+/// The files are as the kubelet makes them: `rules` is a link to `..data/rules`, and `..data` a
+/// link to a folder.
 #[test]
 fn each_swap_of_a_mounted_config_map_is_followed() {
     let folder = folder();
@@ -157,7 +158,7 @@ fn a_link_that_leads_elsewhere_is_followed_each_time() {
     wait_for(&mut sync, 2);
     link("c/rules");
     wait_for(&mut sync, 3);
-    // And what the link leads to now is watched, too.
+    // The new target of the link is watched, too.
     replace(&path("c").join("rules"), 1..=4);
     wait_for(&mut sync, 4);
 }
@@ -213,12 +214,12 @@ fn a_file_and_a_folder_that_go_and_come_again_are_read_again() {
         write(&file, 1..=host + 1);
         wait_for(&mut sync, host + 1);
     }
-    // Each absence is told once.
+    // Each absence is reported once.
     let told = sync.said.iter().filter(|line| line.contains("cannot read")).count();
     assert_eq!(told, 4, "{:#?}", sync.said);
 }
 
-/// Once: the second absence was not told, since the same file had come back in between.
+/// Once: the second absence was not reported, since the same file had come back in between.
 #[test]
 fn a_link_that_leads_nowhere_again_is_told_again() {
     let folder = folder();
@@ -252,7 +253,7 @@ fn what_is_left_is_told_though_nothing_is_changed() {
     Program::start(&mut sync).wait_for("left as");
 }
 
-/// Once: it ended, and whoever wrote the file a moment later was not heard.
+/// Once: the program ended, and did not see a file that was written a moment later.
 #[test]
 fn a_file_that_is_missing_empty_or_broken_at_the_start_is_waited_for() {
     let folder = folder();
@@ -271,14 +272,14 @@ fn a_file_that_is_missing_empty_or_broken_at_the_start_is_waited_for() {
         assert!(line.contains(told), "{line}");
         write(&file, [1]);
         wait_for(&mut sync, 1);
-        // And from here on as ever.
+        // From here on the file is watched as usual.
         fs::write(&file, "").unwrap();
         sync.wait_for("the rules read before stay wanted");
         write(&file, [1, 2]);
         wait_for(&mut sync, 2);
         drop(sync);
 
-        // Without --watch it is an error.
+        // Without --watch such a file is an error.
         match text {
             Some(text) => fs::write(&file, text).unwrap(),
             None => fs::remove_file(&file).unwrap(),
@@ -289,7 +290,7 @@ fn a_file_that_is_missing_empty_or_broken_at_the_start_is_waited_for() {
     }
 }
 
-/// Once: it waited without a word.
+/// Once: the program waited without a message.
 #[test]
 fn a_file_that_is_written_all_the_time_is_told() {
     let folder = folder();
@@ -339,7 +340,7 @@ fn what_is_no_regular_file_is_told_and_holds_up_nothing() {
     wait_for(&mut sync, 2);
 }
 
-/// The first wait is a second; the table is read anew after an hour.
+/// The first retry is after a second, while the table is read anew only after an hour.
 #[test]
 fn what_failed_is_tried_again_when_the_report_says() {
     let folder = folder();
@@ -352,7 +353,7 @@ fn what_failed_is_tried_again_when_the_report_says() {
     }
 }
 
-/// What stands in the way of rules is told once, and not at each retry of them.
+/// The reason that rules cannot be applied is reported once, and not at each retry.
 #[test]
 fn what_stands_in_the_way_is_told_once_for_a_file() {
     let folder = folder();

@@ -1,4 +1,4 @@
-//! Clients to the fake kernel of both kinds, driven alike.
+//! Clients of both kinds, connected to the fake kernel and used alike.
 
 pub(crate) mod noting;
 pub(crate) mod rules;
@@ -14,7 +14,7 @@ use ipvs_netlink::{Error, Incomplete, Operation, Policy, Results, Ruleset, block
 use tokio::runtime::{self, Runtime};
 use tokio::task::yield_now;
 
-/// A link that has every call wait for a wake-up first, as a socket may.
+/// A link whose every call first waits for a wake-up, as a call of a socket may.
 pub(crate) struct Pausing {
     link: Link,
     paused: bool,
@@ -68,7 +68,7 @@ impl AsyncTransport for Pausing {
     }
 }
 
-/// Which client.
+/// The kinds of clients.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Blocking,
@@ -78,7 +78,7 @@ pub(crate) enum Kind {
 /// Both kinds.
 pub(crate) const KINDS: [Kind; 2] = [Kind::Blocking, Kind::Tokio];
 
-/// A client of either kind, whose operations are waited for.
+/// A client of either kind, whose methods wait for the end of the operation.
 pub(crate) enum Client {
     Blocking(blocking::Client),
     Tokio(ipvs_netlink::Client, Runtime),
@@ -120,7 +120,7 @@ impl Client {
         }
     }
 
-    /// Runs an operation that adds something, by itself.
+    /// Runs an operation that adds something, by the client's own method.
     pub(crate) fn run(&mut self, operation: &Operation) -> Result<(), Error> {
         match (operation, self) {
             (Operation::AddService(service), Self::Blocking(client)) => client.add_service(service),

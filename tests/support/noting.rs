@@ -1,4 +1,4 @@
-//! A link that records the commands that are sent.
+//! A link that records the sent commands.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -42,7 +42,7 @@ impl Transport for Noting {
     }
 }
 
-/// The commands of a datagram's messages, less those to the controller.
+/// The commands of a datagram's messages, except those to the controller of generic netlink.
 fn commands(datagram: &[u8]) -> Vec<u8> {
     let mut commands = Vec::new();
     let mut rest = datagram;

@@ -1,5 +1,5 @@
-//! The example programs, run as users run them: their output, and how they end.
-#![allow(dead_code)] // Each test program takes what it needs.
+//! Running the example programs as users run them: their output, and how they end.
+#![allow(dead_code)] // Not every test program needs all of it.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-/// After this long something hangs, however slow the machine is.
+/// A wait of this length means a hang, however slow the machine is.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A command that runs an example of the same build as this test.
@@ -15,7 +15,7 @@ pub(crate) fn example(name: &str) -> Command {
     Command::new(built(&Path::new("examples").join(name)))
 }
 
-/// Where a program of the same build as this test is.
+/// The path of a program of the same build as this test.
 pub(crate) fn built(name: &Path) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let program = test.parent().unwrap().parent().unwrap().join(name);
@@ -24,8 +24,8 @@ pub(crate) fn built(name: &Path) -> PathBuf {
     program
 }
 
-/// `cargo test --test NAME` builds no examples. Where a program runs elsewhere than it was built,
-/// no sources are told.
+/// Asserts that the program is as new as its sources: `cargo test --test NAME` builds no examples.
+/// A program that runs on another machine than it was built on has no sources to compare with.
 fn assert_is_of_these_sources(program: &Path) {
     let modified = |path: &Path| std::fs::metadata(path).and_then(|it| it.modified()).ok();
     let built = modified(program);
@@ -36,7 +36,7 @@ fn assert_is_of_these_sources(program: &Path) {
     }
 }
 
-/// A program that runs until it is dropped. What it prints on both streams comes line by line.
+/// A program that runs until it is dropped, and the lines of both of its output streams.
 pub(crate) struct Program {
     child: Child,
     lines: Receiver<String>,
@@ -59,7 +59,7 @@ impl Program {
         self.child.id()
     }
 
-    /// Waits for a line with this in it; gives the line.
+    /// Waits for a line with this text; returns the line.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
         loop {
@@ -73,7 +73,7 @@ impl Program {
         }
     }
 
-    /// Waits for its end; returns the exit status and the output.
+    /// Waits for the program's end; returns the exit status and the output.
     #[track_caller]
     pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>) {
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
@@ -91,7 +91,7 @@ impl Drop for Program {
     }
 }
 
-/// Waits for the end of a process, which must come.
+/// Waits for the end of a process; fails if it does not end.
 #[track_caller]
 pub(crate) fn ended(child: &mut Child) -> ExitStatus {
     let mut status = None;
@@ -102,13 +102,13 @@ pub(crate) fn ended(child: &mut Child) -> ExitStatus {
     status.unwrap()
 }
 
-/// Runs a program to its end; gives the exit status, and all that it said.
+/// Runs a program to its end; returns the exit status and the output.
 #[track_caller]
 pub(crate) fn run(command: &mut Command) -> (Option<i32>, Vec<String>) {
     Program::start(command).end()
 }
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 #[track_caller]
 pub(crate) fn comes_true(what: &str, mut holds: impl FnMut() -> bool) {
     let begin = std::time::Instant::now();
@@ -126,7 +126,7 @@ fn listen(stream: impl Read + Send + 'static, lines: Sender<String>) {
     });
 }
 
-/// A folder that goes with the test.
+/// A folder that is removed with the test.
 pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }

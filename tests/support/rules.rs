@@ -11,7 +11,7 @@ pub(crate) fn service(port: u16) -> Service {
     Service::tcp(Ipv4Addr::new(10, 0, 0, 1), port).scheduler(Scheduler::RoundRobin)
 }
 
-/// Services of these ports with so many destinations.
+/// A service for each of these ports, with this number of destinations.
 pub(crate) fn rules_of(services: impl IntoIterator<Item = (u16, u8)>) -> Ruleset {
     let mut rules = Ruleset::new();
     for (port, destinations) in services {
@@ -39,7 +39,7 @@ pub(crate) fn kernel_with(rules: &Ruleset) -> Kernel {
     kernel
 }
 
-/// What the kernel holds, asked for by someone whom no fault strikes.
+/// The kernel's table, read over a link that no fault strikes.
 pub(crate) fn truth(kernel: &Kernel) -> Ruleset {
     blocking::Client::connect_with(kernel.observer()).unwrap().ruleset().unwrap()
 }

@@ -1,5 +1,5 @@
-//! A terminal whose far end can go away, as that of a remote shell does when its connection breaks.
-#![allow(dead_code)] // Each test program takes what it needs.
+//! A terminal whose far end can close, as that of a remote shell does when its connection breaks.
+#![allow(dead_code)] // Not every test program needs all of it.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-/// A terminal on which a program runs, in a session of its own.
+/// A terminal with a program that runs on it in a session of its own.
 pub(crate) struct Terminal {
     keyboard: Option<File>,
     is_gone: Arc<AtomicBool>,
@@ -36,7 +36,8 @@ impl Terminal {
             let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
             Ok(rustix::fs::open(name.as_c_str(), flags, Mode::empty())?)
         };
-        // With -c, the terminal becomes the session's, which is hung up along with it.
+        // With -c, the terminal becomes the controlling terminal of the session, which is hung up
+        // together with it.
         let mut setsid = Command::new("setsid");
         setsid.arg("-c");
         if ignores_hangups() {
@@ -59,7 +60,7 @@ impl Terminal {
                 if !is_readable(&far) {
                     continue;
                 }
-                // That nobody has it open any more is an error.
+                // The read fails once no process has the terminal open any more.
                 let Ok(length @ 1..) = far.read(&mut bytes) else { return };
                 screen(&bytes[..length]);
             }
@@ -71,7 +72,7 @@ impl Terminal {
         self.keyboard.as_mut().expect("the terminal is there").write_all(keys)
     }
 
-    /// The far end goes: the kernel sends SIGHUP to the session.
+    /// Closes the far end, so that the kernel sends SIGHUP to the session.
     pub(crate) fn hang_up(&mut self) {
         self.is_gone.store(true, Ordering::Relaxed);
         self.keyboard = None;
@@ -81,7 +82,7 @@ impl Terminal {
     }
 }
 
-/// Whether this process ignores SIGHUP, as under nohup: its children inherit that.
+/// Whether this process ignores SIGHUP, as under nohup; its children inherit that.
 fn ignores_hangups() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -37,8 +37,7 @@ fn a_fault_at_any_step_is_reported_or_mended_and_the_next_sync_ends_equal() {
             if let Ok(report) = same {
                 assert_eq!(now, after, "{what}: {report}");
             }
-            // The same client goes on, once nothing is late any more, and so does one that is
-            // started anew.
+            // Once no answer is late any more, the same client works again, and so does a new one.
             kernel.advance(300 * SECOND);
             let report = client.sync(&after, &Policy::new()).unwrap();
             assert!(report.is_success(), "{what}: {report}");
@@ -66,7 +65,7 @@ fn what_others_change_meanwhile_is_mended() {
     ];
     let (before, after) = before_and_after();
     for act in others {
-        // Later, there is nothing that could still see it: it is drift, for a pass to come.
+        // A later change is seen by no reading of this sync: it is drift, for a later pass.
         let (kernel, mut client) = kernel_with(&before);
         let start = kernel.steps();
         let _ = client.sync(&after, &Policy::new()).unwrap();
@@ -100,7 +99,7 @@ fn a_missing_scheduler_fails_its_service_alone() {
     assert_eq!(client.ruleset().unwrap(), web_with(&[backend(1)]));
 }
 
-/// What the kernel refuses was reported again each time that others' changes had been mended.
+/// Once: a refused change was reported again each time that changes of others had been undone.
 #[test]
 fn what_is_refused_is_reported_once_though_others_meddle() {
     let (kernel, mut client) = kernel_with(&web_with(&[]));

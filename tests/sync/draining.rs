@@ -1,4 +1,5 @@
-//! Draining: until the connections have ended, until the deadline, or until it is wanted again.
+//! Draining a destination until its connections have ended, until the deadline, or until it is
+//! wanted again.
 
 use std::net::Ipv4Addr;
 use std::ops::ControlFlow;
@@ -46,7 +47,7 @@ fn without_draining_nothing_is_waited_for() {
     assert_eq!((report.drained, report.cut_off, report.times.drain), (0, 0, Duration::ZERO));
 }
 
-/// Nothing ends a UDP exchange, so waiting for it waits for the deadline.
+/// Nothing marks the end of a UDP exchange, so a drain that waits for it lasts until the deadline.
 #[test]
 fn udp_is_removed_at_once_unless_told_otherwise() {
     let dns = Service::udp(Ipv4Addr::new(10, 0, 0, 1), 53);
@@ -64,7 +65,7 @@ fn udp_is_removed_at_once_unless_told_otherwise() {
     }
 }
 
-/// A service proxy takes an endpoint of UDP and SCTP away at once, and lets its TCP connections end.
+/// A service proxy removes an endpoint of UDP and SCTP at once, and lets its TCP connections end.
 #[test]
 fn sctp_is_drained_unless_told_otherwise() {
     let within = Draining::within(30 * SECOND);
@@ -88,7 +89,7 @@ fn an_unwanted_service_goes_when_its_destinations_have_drained() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
     kernel.set_connections(web().key, key(1), 1, 0, 0);
     kernel.after(3 * SECOND, |kernel| {
-        // Until then, it is there for the connections it has.
+        // Until then the destination serves its old connections.
         let mut observer = Client::connect_with(kernel.observer()).unwrap();
         assert_eq!(observer.destination(web().key, key(1)).unwrap().destination.weight, 0);
         kernel.set_connections(web().key, key(1), 0, 0, 0);
@@ -99,7 +100,8 @@ fn an_unwanted_service_goes_when_its_destinations_have_drained() {
     assert!(report.times.drain >= 2 * SECOND, "{report}");
 }
 
-/// Once: where counting took longer than the interval, it never rested, and nobody was told.
+/// Once: if counting took longer than the interval, the drain counted without a pause, and told
+/// nobody.
 #[test]
 fn between_two_counts_is_a_rest_however_long_they_take() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
@@ -125,7 +127,7 @@ fn between_two_counts_is_a_rest_however_long_they_take() {
     assert!(counts > 20 && rests + 3 >= counts, "{rests} rests between {counts} counts");
 }
 
-/// Others delete it and add it again, and its connections are lost.
+/// Other programs remove the destination and add it again, and lose its connections.
 #[test]
 fn a_destination_that_returns_is_raised_and_keeps_its_connections() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
@@ -147,7 +149,7 @@ fn a_destination_that_returns_is_raised_and_keeps_its_connections() {
     assert_eq!(client.ruleset().unwrap(), web_with(&[backend(1), backend(2)]));
 }
 
-/// After a restart others leave a destination at weight 0 for ever.
+/// Other controllers leave a destination at weight 0 for ever after a restart.
 #[test]
 fn a_restarted_controller_goes_on_draining_and_raises_what_is_wanted() {
     let actual = web_with(&[backend(1).weight(0), backend(2).weight(0)]);
@@ -167,7 +169,8 @@ fn a_restarted_controller_goes_on_draining_and_raises_what_is_wanted() {
     assert_eq!(client.ruleset().unwrap(), web_with(&[backend(2)]));
 }
 
-/// Once: in a policy without weights, its own example, it stayed at weight 0 for ever, unsaid.
+/// Once: under a policy without weights, as in the example of the policy's documentation, the
+/// destination stayed at weight 0 for ever, and no report told it.
 #[test]
 fn a_destination_wanted_again_gets_its_weight_back_where_weights_are_others() {
     let policy = drained(30).allowed(Allowed::all() - Allowed::WEIGHTS);
@@ -182,7 +185,7 @@ fn a_destination_wanted_again_gets_its_weight_back_where_weights_are_others() {
     assert_eq!((report.draining, report.wanted_again), (0, 1), "{report}");
     assert_eq!(truth(&kernel), web_with(&[backend(1).weight(7), backend(2)]));
 
-    // A controller that was killed in between does not know who set it to 0, and says so.
+    // A controller that was killed in between does not know who set the weight to 0, and says so.
     syncer.want(web_with(&[backend(2)]));
     let _ = client.pass(&mut syncer);
     let drains = syncer.drains();
@@ -193,7 +196,7 @@ fn a_destination_wanted_again_gets_its_weight_back_where_weights_are_others() {
     let report = client.sync(&web_with(&[backend(1), backend(2)]), &policy).unwrap();
     assert_eq!(report.left[0].why, Reason::UnknownOrigin, "{report}");
 
-    // With the drains of the one before, it does.
+    // With the drains of the old controller, it knows.
     let text = serde_json::to_string(&drains).unwrap();
     let mut restarted = Syncer::new(policy).resume(&serde_json::from_str(&text).unwrap());
     restarted.want(web_with(&[backend(1), backend(2)]));
@@ -202,7 +205,8 @@ fn a_destination_wanted_again_gets_its_weight_back_where_weights_are_others() {
     assert_eq!(truth(&kernel), web_with(&[backend(1).weight(7), backend(2)]));
 }
 
-/// Once: destinations found while settling or verifying were set to weight 0 and forgotten.
+/// Once: destinations that were found while settling or verifying were set to weight 0 and
+/// forgotten.
 #[test]
 fn what_others_add_meanwhile_is_drained_to_its_end() {
     let wanted = web_with(&[backend(1), backend(2)]);
@@ -227,8 +231,8 @@ fn what_others_add_meanwhile_is_drained_to_its_end() {
     assert_eq!(truth(&kernel), web_with(&[backend(1), backend(2).weight(4)]));
 }
 
-/// Once: the service was removed, with the connections of destinations that others had raised or
-/// added.
+/// Once: the service was removed together with the connections of destinations that others had
+/// raised or added.
 #[test]
 fn a_going_service_waits_for_what_others_raise_or_add() {
     let acts: [fn(&mut Client); 2] = [
@@ -275,7 +279,7 @@ fn what_others_raise_is_lowered_again_and_keeps_its_deadline() {
 /// Once: a listing that lacked an entry ended the drain.
 #[test]
 fn an_entry_that_a_listing_lacks_is_read_again() {
-    // What one listing does not have, since others remove and add it meanwhile.
+    // One listing lacks the destination, since others remove and add it meanwhile.
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
     kernel.set_connections(web().key, key(1), 5, 0, 0);
     let mut syncer = Syncer::new(drained(600));
@@ -284,7 +288,7 @@ fn an_entry_that_a_listing_lacks_is_read_again() {
     kernel.advance(2 * SECOND);
     Client::connect_with(kernel.observer()).unwrap().remove_destination(web().key, key(1)).unwrap();
     let start = kernel.steps();
-    // It is back by the second listing.
+    // The second listing has the destination again.
     kernel.inject(
         6,
         Fault::meanwhile(|kernel| {
@@ -296,7 +300,7 @@ fn an_entry_that_a_listing_lacks_is_read_again() {
     assert!(kernel.steps() - start > 6);
     assert_eq!((report.draining, report.gone), (1, 0), "{report}");
 
-    // What two do not have is gone.
+    // A destination that two listings lack is gone.
     kernel.advance(2 * SECOND);
     Client::connect_with(kernel.observer()).unwrap().remove_destination(web().key, key(1)).unwrap();
     let report = client.pass(&mut syncer);
@@ -358,7 +362,8 @@ fn no_duration_is_too_long() {
     assert_eq!(client.pass(&mut syncer).draining, 1);
 }
 
-/// Once: where counting failed past the deadline, the time to pass again was at once, for ever.
+/// Once: if counting failed past the deadline, the report asked for the next pass at once, for
+/// ever.
 #[test]
 fn a_count_that_fails_past_the_deadline_waits() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
@@ -400,7 +405,7 @@ fn a_removal_that_fails_keeps_the_deadline() {
     assert_eq!((report.cut_off, report.draining), (1, 0), "{report}");
 }
 
-/// Once: a destination that was wanted and is drained again later had the old deadline.
+/// Once: a destination that was wanted again, and drained again later, had the old deadline.
 #[test]
 fn a_new_drain_has_a_new_deadline() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
@@ -416,7 +421,7 @@ fn a_new_drain_has_a_new_deadline() {
     }
 }
 
-/// A controller that keeps its drains ends as one that was never stopped.
+/// A controller that keeps its drains ends like one that was never stopped.
 #[test]
 fn a_restart_with_drains_keeps_the_deadline() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
@@ -437,7 +442,7 @@ fn a_restart_with_drains_keeps_the_deadline() {
     assert_eq!(truth(&kernel), web_with(&[backend(2)]));
 }
 
-/// Under `sh` and `mh` a destination of weight 0 keeps its share of the clients, who are refused,
+/// Under `sh` and `mh` a destination of weight 0 keeps its share of the clients, which are refused
 /// unless the service falls back.
 #[test]
 fn under_schedulers_by_hash_a_service_falls_back_while_it_drains() {
@@ -457,7 +462,7 @@ fn under_schedulers_by_hash_a_service_falls_back_while_it_drains() {
         assert_eq!((report.draining, report.changed), (1, 2), "{name}: {report}");
         let options = client.service(web().key).unwrap().service.scheduler.hash_options();
         assert!(options.unwrap().fallback, "{name}");
-        // A restart knows it.
+        // A new controller knows this, too.
         let mut syncer = Syncer::new(drained(30));
         syncer.want(wanted.clone());
         let report = client.pass(&mut syncer);
@@ -468,16 +473,17 @@ fn under_schedulers_by_hash_a_service_falls_back_while_it_drains() {
         assert_eq!((report.drained, report.changed), (1, 2), "{name}: {report}");
         assert_eq!(truth(&kernel), wanted, "{name}");
 
-        // Who may not update services removes at once; the plan says which.
+        // Under a policy without updates of services the destination is removed at once, and the
+        // plan says so.
         let policy = drained(30).allowed(Allowed::all() - Allowed::UPDATE_SERVICES);
         let plan = Plan::new(&before, &wanted, &policy);
         assert_eq!(plan.to_string(), "- tcp 10.0.0.1:80 -> 10.0.1.1:80\n");
     }
 }
 
-/// Once: a destination was removed with its connections the moment that another could take its
-/// place. Its deadline had begun when it was first unwanted, though it was held back and took
-/// connections.
+/// Once: a destination was removed with its connections at the moment when another could take its
+/// place. Its deadline had begun when the destination was first unwanted, though it was held back
+/// and took connections.
 #[test]
 fn what_was_held_back_drains_from_when_it_is_lowered() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
@@ -498,8 +504,8 @@ fn what_was_held_back_drains_from_when_it_is_lowered() {
     assert_eq!(client.pass(&mut syncer).cut_off, 1);
 }
 
-/// Once: an apply drained a destination again that it had removed. It wrote to it, waited for it,
-/// and said that others had removed it.
+/// Once: an apply drained a destination again that it had removed. It wrote to the destination,
+/// waited for it, and reported that others had removed it.
 #[test]
 fn what_was_drained_and_removed_by_an_apply_is_done_with() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
@@ -513,7 +519,7 @@ fn what_was_drained_and_removed_by_an_apply_is_done_with() {
     assert_eq!(truth(&kernel), web_with(&[backend(2)]));
 }
 
-/// Once: the last removal of a service that others drain was taken for somebody else's.
+/// Once: the last removal of a draining destination was taken for somebody else's.
 #[test]
 fn what_is_removed_here_is_not_said_to_be_removed_by_others() {
     for policy in [drained(10), drained(10).verify(false)] {
@@ -547,7 +553,7 @@ fn a_service_beside_one_that_drains_is_written_once() {
     assert_eq!(truth(&kernel), wanted);
 }
 
-/// Once: the option stayed where a destination was lowered while another stopped draining.
+/// Once: the fallback option stayed if a destination was lowered while another stopped draining.
 #[test]
 fn the_fallback_option_goes_with_the_drain() {
     let table = |service: &str, destinations: &[(u8, u32)]| {
@@ -566,7 +572,7 @@ fn the_fallback_option_goes_with_the_drain() {
     assert_eq!(truth(&kernel), table("sh", &[(1, 2), (2, 1)]));
 }
 
-/// Once: kept before the first pass, a deadline was of 1970.
+/// Once: a deadline that was kept before the first pass was in 1970.
 #[test]
 fn drains_are_kept_before_the_first_pass() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
@@ -583,7 +589,8 @@ fn drains_are_kept_before_the_first_pass() {
     assert_eq!((report.draining, report.cut_off), (1, 0), "{report}");
 }
 
-/// Once: a removal whose answer was lost, and the read after it too, was somebody else's.
+/// Once: a removal whose answer was lost, and the reading after it, too, was taken for somebody
+/// else's.
 #[test]
 fn a_removal_of_unknown_outcome_is_counted_in_the_next_pass() {
     let mut cut = 0;
@@ -630,7 +637,7 @@ fn a_drain_is_called_off_within_a_second() {
     assert_eq!(truth(&kernel), web_with(&[backend(1).weight(0), backend(2)]));
 }
 
-/// Who breaks off when nothing is left to do has called off nothing.
+/// A caller that breaks off when nothing is left to do has called off nothing.
 #[test]
 fn what_is_called_off_after_its_end_is_done() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
@@ -647,7 +654,7 @@ fn what_is_called_off_after_its_end_is_done() {
 }
 
 /// Once: one reading that failed for want of memory ended an apply that waited for connections, and
-/// nothing said that the destination stays at weight 0.
+/// no report told that the destination stays at weight 0.
 #[test]
 fn a_count_that_fails_for_a_moment_ends_nothing() {
     for (failures, goes_on) in [(4, true), (5, false)] {
@@ -656,7 +663,7 @@ fn a_count_that_fails_for_a_moment_ends_nothing() {
         let wanted = web_with(&[backend(2)]);
         let plan = client.plan(&wanted, &drained(60)).unwrap();
         kernel.after(3 * SECOND, move |kernel| {
-            // Of two steps each: what is sent, and its answer.
+            // Each reading has two steps: the send, and the answer.
             for reading in 0..failures {
                 kernel.inject(1 + 2 * reading, Fault::Refuse(12));
             }
@@ -676,8 +683,8 @@ fn a_count_that_fails_for_a_moment_ends_nothing() {
     }
 }
 
-/// Once: a sync that was called off left a service with the fallback option, due to go after its
-/// drain, and neither failed nor draining said it.
+/// Once: a sync that was called off left a service with the fallback option, which was to be taken
+/// back after the drain, and neither the failed nor the draining list of the report told it.
 #[test]
 fn what_was_to_come_after_a_drain_is_said_when_it_is_called_off() {
     let before = rules(

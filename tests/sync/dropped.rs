@@ -1,4 +1,5 @@
-//! What survives a pass that is dropped at any await, as a timeout or a shutdown does.
+//! The state that survives when a pass is dropped at any await, by a timeout or a shutdown for
+//! example.
 
 use std::future::Future;
 use std::pin::pin;
@@ -12,7 +13,7 @@ use super::support::Pausing;
 use super::support::rules::{rules_of, service};
 use super::{SECOND, drained, kernel_with, truth};
 
-/// What each of the dropped passes begins with.
+/// The rules with which each of the dropped passes begins.
 fn before() -> Ruleset {
     rules_of([(80, 3), (443, 2)])
 }
@@ -33,7 +34,7 @@ fn client_to(kernel: &Kernel) -> Client {
     block_on(Client::connect_with(Pausing::new(kernel.link()))).unwrap()
 }
 
-/// A syncer that has nothing to do: the table is as wanted.
+/// A syncer whose table is as wanted.
 fn at_rest(client: &Client, policy: Policy) -> Syncer {
     let mut syncer = Syncer::new(policy);
     syncer.want(before());
@@ -41,21 +42,21 @@ fn at_rest(client: &Client, policy: Policy) -> Syncer {
     syncer
 }
 
-/// Runs the test with a pass that is dropped at each await in turn, until one ends by itself.
+/// Runs a test with a pass that is dropped at each await in turn, until a pass ends by itself.
 fn at_each_await(mut with: impl FnMut(usize) -> bool) {
     let awaits = (1..1000).find(|awaits| with(*awaits)).unwrap();
     assert!(awaits > 2, "the pass was never dropped");
 }
 
-/// Drops a pass at this await; tells whether it had ended.
+/// Drops a pass at this await; returns whether the pass has ended before.
 fn drop_pass(client: &Client, syncer: &mut Syncer, awaits: usize) -> bool {
     let mut pass = pin!(client.pass(syncer));
     let mut context = Context::from_waker(Waker::noop());
     (0..awaits).any(|_| pass.as_mut().poll(&mut context).is_ready())
 }
 
-/// Once: the drains of a pass that was dropped ended in 1970, and the next controller cut their
-/// connections off at once.
+/// Once: the drains of a dropped pass had a deadline in 1970, and the next controller cut off their
+/// connections at once.
 #[test]
 fn drains_keep_their_deadline() {
     at_each_await(|awaits| {
@@ -74,8 +75,8 @@ fn drains_keep_their_deadline() {
     });
 }
 
-/// Once: after a first pass that was dropped when it had read the table, drift was never seen, nor
-/// a module that was loaded anew, and every later pass was a success.
+/// Once: after a first pass that was dropped when it had read the table, neither drift nor a module
+/// that was loaded anew was ever seen, and every later pass was a success.
 #[test]
 fn the_table_is_read_again() {
     let lose: [fn(&Client, &Kernel); 2] = [
@@ -119,15 +120,14 @@ fn a_confirmation_is_kept_until_it_is_made() {
         let report = block_on(client.pass(&mut syncer));
         assert!(report.is_success(), "await {awaits}: {report}");
         assert_eq!(truth(&kernel), rules_of([(80, 3)]), "await {awaits}");
-        // The next one is guarded again.
+        // The next losses are guarded again.
         syncer.want(Ruleset::new());
         assert!(block_on(client.pass(&mut syncer)).excess.is_some(), "await {awaits}");
         has_ended
     });
 }
 
-/// Once: changes that a dropped pass had made were reported as never sent, and no pass counted
-/// them.
+/// Once: changes that a dropped pass had made were reported as not sent, and no pass counted them.
 #[test]
 fn a_change_of_unknown_outcome_is_not_said_to_be_unsent() {
     let mut sent = 0;

@@ -7,12 +7,12 @@ mod dropped;
 mod order;
 mod plans;
 #[path = "../it/random.rs"]
-#[allow(dead_code)] // The integration tests use all of it.
+#[allow(dead_code)] // The integration tests use all of this module.
 mod random;
 mod reloads;
 mod reports;
 #[path = "../support/mod.rs"]
-#[allow(dead_code)] // Other tests use all of it.
+#[allow(dead_code)] // Other tests use all of this module.
 mod support;
 mod syncer;
 mod withheld;
@@ -53,7 +53,7 @@ fn web_with(destinations: &[Destination]) -> Ruleset {
     rules
 }
 
-/// A kernel that holds these rules, and a client to it.
+/// A kernel that holds these rules, and a client of it.
 fn kernel_with(rules: &Ruleset) -> (Kernel, Client) {
     let kernel = Kernel::new();
     let mut client = kernel.connect().unwrap();
@@ -67,7 +67,7 @@ fn report_of(outcome: Result<Report, Incomplete>) -> Report {
     outcome.unwrap_or_else(Incomplete::into_report)
 }
 
-/// What the kernel holds, asked for by someone whom no fault strikes.
+/// The kernel's table, read over a link that no fault strikes.
 fn truth(kernel: &Kernel) -> Ruleset {
     Client::connect_with(kernel.observer()).unwrap().ruleset().unwrap()
 }
@@ -82,7 +82,7 @@ fn pairs(count: usize) -> impl Iterator<Item = (Ruleset, Ruleset)> {
     samples(random::pairs(rulesets), count)
 }
 
-/// A before and an after with something of every change.
+/// Rules before and after, which differ by every kind of change.
 fn before_and_after() -> (Ruleset, Ruleset) {
     let before = rules(
         "-A -t 10.0.0.1:80 -s rr\n-a -t 10.0.0.1:80 -r 10.0.1.1:80 -m\n\
@@ -96,7 +96,7 @@ fn before_and_after() -> (Ruleset, Ruleset) {
     (before, after)
 }
 
-/// The controller starts again, and wants the same.
+/// Asserts that a controller that starts again and wants the same ends with the wanted table.
 fn ends_equal(kernel: &Kernel, wanted: &Ruleset, what: &str) {
     kernel.clear_faults();
     let mut client = kernel.connect().unwrap();

@@ -1,4 +1,4 @@
-//! Nothing is taken away before its replacement is there.
+//! Nothing is taken away before its replacement is added.
 
 use std::net::Ipv4Addr;
 use std::ops::ControlFlow;
@@ -36,14 +36,15 @@ fn additions_that_fail_once_are_made_before_anything_is_removed() {
             let what = format!("{:?} at step {step}: {report}", fault());
             let now = truth(&kernel);
             assert!(now.destination_count() > 0, "{what}");
-            // Where the table cannot be read back, a right end is no success either.
+            // If the table cannot be read back, even a right table is no success.
             assert!(now == wanted || !report.is_success(), "{what}");
             assert!(report.is_success() || report.error.is_some(), "{what}");
         }
     }
 }
 
-/// What no kernel has a route to, or a policy does not allow, never comes: one that serves stays.
+/// A destination that the kernel has no route to, or that the policy does not allow, never comes: a
+/// serving destination stays.
 #[test]
 fn a_service_keeps_a_destination_where_none_can_take_its_place() {
     let unreachable = Destination::masquerade(Ipv4Addr::new(224, 0, 0, 1), 80);
@@ -73,14 +74,14 @@ fn the_last_weight_is_not_lowered_to_none() {
     assert_eq!((report.failed.len(), report.left.len()), (1, 1), "{report}");
     assert_eq!(client.ruleset().unwrap(), web_with(&[backend(1), backend(2).weight(0)]));
 
-    // Where none is wanted to serve, none has to.
+    // If no destination is wanted to serve, none has to stay.
     let wanted = web_with(&[backend(1).weight(0), backend(2).weight(0)]);
     let report = client.sync(&wanted, &Policy::new()).unwrap();
     assert!(report.is_success() && report.left.is_empty(), "{report}");
     assert_eq!(client.ruleset().unwrap(), wanted);
 }
 
-/// Failures elsewhere do not hold the removal back, but it comes last.
+/// Failures elsewhere do not prevent the removal, which comes last.
 #[test]
 fn a_service_is_removed_after_its_successor_has_been_tried() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
@@ -125,7 +126,7 @@ fn a_caller_can_stop_the_rest() {
     assert_eq!(truth(&kernel), web_with(&[backend(1)]));
 }
 
-/// Others remove the destination that was to stay, between the additions and the removals.
+/// Between the additions and the removals, others remove the destination that was to stay.
 #[test]
 fn what_others_take_away_is_seen_at_the_next_read() {
     for step in 1..12 {
@@ -146,7 +147,7 @@ fn what_others_take_away_is_seen_at_the_next_read() {
     }
 }
 
-/// Whenever the caller stops, each planned change is made or said.
+/// Whenever the caller stops, each planned change is made or reported.
 #[test]
 fn what_is_stopped_is_made_or_said() {
     let (before, after) = super::before_and_after();
@@ -170,7 +171,7 @@ fn what_is_stopped_is_made_or_said() {
     }
 }
 
-/// Once: if the caller stopped before losses made by others were mended, no list of the report had
+/// Once: if the caller stopped before losses by others were made up for, no list of the report had
 /// them.
 #[test]
 fn a_stop_before_what_others_did_is_mended_says_it() {
@@ -188,14 +189,14 @@ fn a_stop_before_what_others_did_is_mended_says_it() {
             seen += 1;
             if seen >= event { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         }));
-        // Until it is read again, what the kernel acknowledged is so.
+        // Acknowledged changes count as made until the table is read again.
         let is_there = truth(&kernel) == web_with(&[backend(1), backend(2)]);
         assert!(!is_read || report.is_success() == is_there, "event {event}: {report}");
     }
 }
 
-/// Once: if the caller stopped, no list of the report had changes that were refused or to be read
-/// again.
+/// Once: if the caller stopped, no list of the report had the changes that were refused, or that
+/// were to be read again.
 #[test]
 fn a_stop_never_makes_a_success_of_a_wrong_table() {
     let refused = Destination::masquerade(Ipv4Addr::new(224, 0, 0, 1), 80);

@@ -1,4 +1,4 @@
-//! What a plan changes, leaves and prints.
+//! The changes that a plan makes, the differences that it leaves, and its text.
 
 use ipvs_netlink::*;
 
@@ -43,8 +43,8 @@ fn there_is_one_change_for_each_difference() {
     }
 }
 
-/// Whatever part of a plan was made when its controller died, present and wanted destinations are
-/// kept.
+/// Whatever part of a plan was made when the controller died, destinations that are both present
+/// and wanted are kept.
 #[test]
 fn every_prefix_of_a_plan_keeps_what_is_there_and_wanted() {
     for (actual, wanted) in pairs(200) {
@@ -113,7 +113,7 @@ fn what_is_not_allowed_is_left_and_said() {
     );
     assert!(plan.to_string().contains("it is left: not allowed"));
 
-    // Weights that others set are kept, and nothing is said of them.
+    // Weights that others have set are kept, and are not reported.
     let policy = Policy::new().allowed(Allowed::all() - Allowed::WEIGHTS);
     let plan = Plan::new(&actual, &web_with(&[backend(1), backend(2)]), &policy);
     assert!(plan.is_empty() && plan.left().is_empty(), "{plan}");

@@ -1,4 +1,4 @@
-//! A module that is loaded anew, with an empty table: whoever finds out, and at whichever step.
+//! The module is loaded anew, with an empty table: any client may find out, at any step.
 
 use std::net::Ipv4Addr;
 
@@ -19,7 +19,7 @@ fn before_a_reload() -> (Kernel, Client, Syncer) {
     (kernel, client, syncer)
 }
 
-/// Once: where the module was found loaded anew by another call than the pass, nothing was done.
+/// Once: if another call than the pass found the module loaded anew, the pass did nothing.
 #[test]
 fn a_reload_that_others_have_noticed_is_noticed() {
     let (kernel, mut client, mut syncer) = before_a_reload();
@@ -29,8 +29,8 @@ fn a_reload_that_others_have_noticed_is_noticed() {
     assert_eq!(truth(&kernel), *syncer.wanted());
 }
 
-/// Once: a client that was connected after a reload had seen none, and the syncer took the empty
-/// table for the one that it knew.
+/// Once: a client that was connected after a reload had seen no reload, and the syncer took the
+/// empty table for the one that it knew.
 #[test]
 fn a_reload_before_another_client_was_connected_is_noticed() {
     let (kernel, _, mut syncer) = before_a_reload();
@@ -75,8 +75,8 @@ fn reload_at(kernel: &Kernel, step: u64) {
     kernel.inject(step, Fault::meanwhile(|kernel| kernel.reload(0x40)));
 }
 
-/// Once: a sync that met the reload itself made what it had planned in the empty table, and was a
-/// success without the services that were to stay.
+/// Once: a sync during which the module was loaded anew made its planned changes in the empty
+/// table, and was a success without the services that were to stay.
 #[test]
 fn a_reload_during_a_sync_is_no_success_without_the_rest() {
     let (before, wanted) = before_and_after();
@@ -84,7 +84,7 @@ fn a_reload_during_a_sync_is_no_success_without_the_rest() {
     let start = kernel.steps();
     let report = client.sync(&wanted, &Policy::new()).unwrap();
     assert_eq!(report.changed, 1);
-    // The last two receive what the kernel had listed before.
+    // The last two steps receive listings that the kernel has made before.
     let steps = kernel.steps() - start - 2;
     for step in 1..=steps {
         let (kernel, mut client) = kernel_with(&before);
@@ -95,7 +95,8 @@ fn a_reload_during_a_sync_is_no_success_without_the_rest() {
     }
 }
 
-/// Once: the same, of a plan. It knows no more of the table than what it changes, and so it ends.
+/// Once: an apply during which the module was loaded anew was a success as well. A plan knows only
+/// the part of the table that it changes, and therefore ends with an error.
 #[test]
 fn a_plan_whose_table_was_lost_is_an_error() {
     let (before, wanted) = before_and_after();
@@ -111,8 +112,8 @@ fn a_plan_whose_table_was_lost_is_an_error() {
     }
 }
 
-/// Once: services listed before a reload had the destinations listed after it, that is none; and
-/// `sync --confirm` kept that as what to go back to.
+/// Once: services that were listed before a reload got the destinations that were listed after it,
+/// that is none; and `sync --confirm` kept these as the old rules.
 #[test]
 fn what_is_read_is_of_one_load_of_the_module() {
     let (before, _) = before_and_after();

@@ -1,4 +1,4 @@
-//! The contents of reports, and which of them are no success.
+//! The contents of reports, and the reports that are no success.
 
 use ipvs_netlink::blocking::Client;
 use ipvs_netlink::fake::{Fault, Kernel};
@@ -6,8 +6,8 @@ use ipvs_netlink::*;
 
 use super::{backend, drained, kernel_with, key, pairs, report_of, rules, truth, web, web_with};
 
-/// Once: the kernel counts in jiffies of 32 bits and reads back another timeout; it was written six
-/// times in each sync, and each was a success.
+/// Once: a timeout was written six times in each sync, since the kernel counts in 32 bits of
+/// jiffies and returned another one; and each sync was a success.
 #[test]
 fn what_the_kernel_does_not_keep_is_no_success() {
     let wanted = rules("-A -t 10.0.0.1:80 -s rr -p 20000000");
@@ -25,7 +25,7 @@ fn what_the_kernel_does_not_keep_is_no_success() {
         let report = client.pass(&mut syncer);
         writes += report.changed;
         if report.is_success() {
-            // The kernel has acknowledged it; the next look tells.
+            // The kernel has acknowledged the change; only the next reading tells.
             assert_eq!(truth(&kernel).services().len(), 1);
         }
         syncer.resync();
@@ -37,7 +37,7 @@ fn what_the_kernel_does_not_keep_is_no_success() {
 #[test]
 fn a_second_writer_is_no_success() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
-    // After each write of ours somebody takes it back.
+    // Somebody takes back each of our writes.
     for step in 1..200 {
         kernel.inject(
             step,
@@ -68,7 +68,7 @@ fn what_is_left_or_failed_is_said_in_every_pass() {
         let report = client.pass(&mut syncer);
         assert_eq!((report.left.len(), report.failed.len()), (1, 1), "{report}");
     }
-    // A change elsewhere says it, too.
+    // A pass with a change elsewhere reports it, too.
     syncer.want_destination(web().key, backend(3)).unwrap();
     let report = client.pass(&mut syncer);
     assert_eq!((report.left.len(), report.failed.len(), report.changed), (1, 1, 1), "{report}");
@@ -104,7 +104,8 @@ fn a_change_whose_answer_was_lost_counts_as_made() {
     }
 }
 
-/// Once: five thousand destinations that failed for one missing module were five thousand lines.
+/// Once: five thousand destinations that failed for one missing module were reported in five
+/// thousand lines.
 #[test]
 fn what_fails_for_one_reason_is_one_line() {
     let mut wanted = rules("-A -t 10.0.0.1:80 -s nosuch\n-A -t 10.0.0.2:80 -s nosuch");
@@ -128,7 +129,7 @@ fn a_detailed_report_has_each_change_and_is_written() {
     let mut syncer = Syncer::new(drained(30).detailed(true));
     syncer.want(web_with(&[backend(3)]));
     let report = client.pass(&mut syncer);
-    // One is added, three are lowered, two of them are removed.
+    // One destination is added, three are lowered, and two of these are removed.
     assert_eq!((report.made.len(), report.changed), (6, 6), "{report}");
     assert_eq!((report.ended.len(), report.drains.len()), (2, 1));
     assert_eq!(report.ended[0].end, DrainEnd::Idle);
@@ -170,11 +171,11 @@ fn what_was_to_be_done_and_is_not_is_an_error() {
     assert_eq!(incomplete.report().failed.len(), 2);
     assert_eq!(incomplete.into_report().changed, 2);
 
-    // Once more: what failed fails again, and the rest is as wanted.
+    // The next sync fails for the same change, and the rest is as wanted.
     let plan = client.plan(&wanted, &Policy::new()).unwrap();
     assert_eq!(client.apply(plan).unwrap_err().report().failed.len(), 2);
 
-    // A pass goes on, and makes an error of it where it is asked to.
+    // A pass of a syncer is no error by itself; its report can be turned into one.
     let mut syncer = Syncer::new(Policy::new());
     syncer.want(wanted);
     let report = client.pass(&mut syncer);
@@ -182,7 +183,7 @@ fn what_was_to_be_done_and_is_not_is_an_error() {
     assert_eq!(report.into_result().unwrap_err().report().failed.len(), 2);
 }
 
-/// What the policy leaves was not to be done.
+/// Differences that the policy leaves were not to be changed.
 #[test]
 fn what_the_policy_leaves_is_no_error() {
     let (_kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));

@@ -42,7 +42,7 @@ fn an_unchanged_pass_makes_no_call_and_a_changed_weight_is_one_send() {
     assert_eq!((report.changed, kernel.steps() - before), (1, 2), "one send, one receive");
     assert_eq!(client.destination(key, backend(4).key).unwrap().destination.weight, 9);
 
-    // The same rules wanted anew are no change.
+    // Wanting the same rules again changes nothing.
     let same = syncer.wanted().clone();
     let before = kernel.steps();
     syncer.want(same);
@@ -100,7 +100,7 @@ fn a_pass_that_loses_answers_or_meets_others_ends_equal() {
                 let report = client.pass(&mut syncer);
                 assert!(report.is_success(), "{what}, then {report}");
             }
-            // What others did after the last answer is drift.
+            // Changes by others after the last answer are drift.
             syncer.resync();
             let _ = client.pass(&mut syncer);
             assert_eq!(client.ruleset().unwrap(), after, "{what}");
@@ -108,7 +108,7 @@ fn a_pass_that_loses_answers_or_meets_others_ends_equal() {
     }
 }
 
-/// Once: a first pass before anything was wanted removed every service.
+/// Once: a first pass before the controller wanted anything removed every service.
 #[test]
 fn nothing_is_removed_before_all_that_is_wanted_is_known() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
@@ -127,7 +127,7 @@ fn nothing_is_removed_before_all_that_is_wanted_is_known() {
     assert_eq!(client.pass(&mut syncer).changed, 1);
 }
 
-/// Without a word on the age, drift was never seen.
+/// Once: without a maximum age, drift was never seen.
 #[test]
 fn drift_is_seen_by_default_and_looking_is_cheap() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
@@ -171,7 +171,7 @@ fn what_failed_is_tried_again_after_growing_waits() {
         assert_eq!(report.failed.len(), 2, "{report}");
         let next = report.next.unwrap();
         waits.push(next);
-        // Before, it is said and not tried.
+        // Before that time the failure is reported, and the change is not tried.
         let before = kernel.steps();
         assert_eq!(client.pass(&mut syncer).failed.len(), 2);
         assert_eq!(kernel.steps(), before);
@@ -185,7 +185,7 @@ fn what_failed_is_tried_again_after_growing_waits() {
     assert_eq!(truth(&kernel), web_with(&[backend(1)]));
 }
 
-/// Once: counting looked through a listing for each destination that drains.
+/// Once: counting searched a whole listing for each draining destination.
 #[test]
 fn draining_thousands_reads_each_listing_once() {
     let mut actual = web_with(&[]);
@@ -200,7 +200,7 @@ fn draining_thousands_reads_each_listing_once() {
     assert_eq!(truth(&kernel), web_with(&[]));
 }
 
-/// Once: each service that had failed cost time by the number of all that had.
+/// Once: each failed service took time in proportion to the number of failed services.
 #[test]
 fn thousands_of_services_that_failed_are_tried_again_at_once() {
     let refused = Destination::masquerade(Ipv4Addr::new(224, 0, 0, 1), 80);
@@ -222,7 +222,7 @@ fn thousands_of_services_that_failed_are_tried_again_at_once() {
     assert_eq!(report.failed.len(), 8_000);
 }
 
-/// Wanting the same again tries nothing again.
+/// Wanting the same again does not try failed changes again.
 #[test]
 fn the_same_wanted_again_is_no_change() {
     let kernel = Kernel::new();
@@ -239,8 +239,8 @@ fn the_same_wanted_again_is_no_change() {
     assert_eq!(kernel.steps(), before);
 }
 
-/// Once: while something drained and the table could not be read, the next pass was of use at once,
-/// and a controller asked the kernel without a pause.
+/// Once: while a destination drained and the table could not be read, the report asked for the next
+/// pass at once, and a controller asked the kernel without a pause.
 #[test]
 fn a_pass_that_drains_and_cannot_read_waits() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
@@ -264,7 +264,7 @@ fn a_pass_that_drains_and_cannot_read_waits() {
     }
 }
 
-/// Once: an interval of nothing, written into the field, kept a pass reading for ever.
+/// Once: an interval of 0, written into the field, kept a pass reading for ever.
 #[test]
 fn a_pass_without_an_interval_ends() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));

@@ -1,4 +1,4 @@
-//! What takes away more than the policy does at once: withheld, told, and confirmed.
+//! Losses larger than the policy allows at once are withheld and reported until they are confirmed.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use ipvs_netlink::*;
 use super::support::rules::{rules_of, service};
 use super::{SECOND, backend, drained, kernel_with, key, truth, web, web_with};
 
-/// An empty list from an API, or a truncated file.
+/// The cause may be an empty list from an API, or a truncated file.
 #[test]
 fn what_would_take_too_much_is_withheld_until_it_is_confirmed() {
     let mut actual = web_with(&[backend(1), backend(2), backend(3), backend(4)]);
@@ -32,7 +32,7 @@ fn what_would_take_too_much_is_withheld_until_it_is_confirmed() {
     let report = client.pass(&mut syncer);
     assert!(report.excess.is_none() && report.is_success(), "{report}");
     assert_eq!(truth(&kernel), *syncer.wanted());
-    // The next one is guarded again.
+    // The next losses are guarded again.
     syncer.want(Ruleset::new());
     assert!(client.pass(&mut syncer).excess.is_some());
 
@@ -45,12 +45,12 @@ fn what_would_take_too_much_is_withheld_until_it_is_confirmed() {
     );
     assert_eq!(truth(&kernel), actual);
     assert_eq!(client.apply(plan.confirm()).unwrap().changed, 4);
-    // Half is not more than half.
+    // Half of the destinations is not more than half.
     let (_kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
     assert!(client.sync(&web_with(&[backend(1)]), &policy).unwrap().excess.is_none());
 }
 
-/// Once: a confirmation of nothing stayed, and took a later emptying for confirmed.
+/// Once: a confirmation without withheld losses stayed, and confirmed a later emptying.
 #[test]
 fn a_confirmation_is_of_the_next_pass_alone() {
     let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
@@ -74,7 +74,7 @@ fn a_confirmation_is_of_the_next_pass_alone() {
     }
 }
 
-/// Once: a pass that withheld something stopped all drains, and named no time but now.
+/// Once: a pass that withheld losses stopped all drains, and asked for the next pass at once.
 #[test]
 fn drains_go_on_while_something_is_withheld() {
     let mut actual = web_with(&[backend(1), backend(2)]);
@@ -99,7 +99,7 @@ fn drains_go_on_while_something_is_withheld() {
     assert_eq!(truth(&kernel).destination_count(), 1, "the drain has ended");
     syncer.confirm();
     assert!(client.pass(&mut syncer).is_success());
-    // What was confirmed drains, too.
+    // The confirmed losses drain, too.
     kernel.advance(11 * SECOND);
     let _ = client.pass(&mut syncer);
     assert!(truth(&kernel).is_empty());
@@ -122,7 +122,7 @@ fn what_is_found_on_the_way_is_withheld_too() {
     let report = client.pass(&mut syncer);
     assert!(report.excess.is_some(), "{report}");
     assert!(truth(&kernel).services().len() >= 100, "{report}");
-    // A confirmation outlives a pass that could not read.
+    // A confirmation outlives a pass that could not read the table.
     syncer.confirm();
     syncer.resync();
     kernel.inject(1, Fault::Fail(5));
@@ -132,7 +132,7 @@ fn what_is_found_on_the_way_is_withheld_too() {
     assert_eq!(truth(&kernel), *syncer.wanted());
 }
 
-/// A destination that is held back is not taken away.
+/// A destination that is held back does not count as taken away.
 #[test]
 fn what_is_held_back_is_no_excess() {
     let policy = Policy::new().allowed(Allowed::all() - Allowed::ADD_DESTINATIONS).at_most(0.5);
@@ -168,7 +168,7 @@ fn what_was_confirmed_is_removed_when_it_has_drained() {
     assert_eq!(truth(&kernel), wanted);
 }
 
-/// Once: a service that had drained and another that was to go were too much together, though each
+/// Once: a service that had drained and another that was to go were withheld together, though each
 /// was within the share.
 #[test]
 fn a_service_that_drains_is_counted_once() {
@@ -182,11 +182,12 @@ fn a_service_that_drains_is_counted_once() {
     syncer.want(wanted.clone());
     let report = client.pass(&mut syncer);
     assert!(report.is_success(), "{report}");
-    // The second is without connections.
+    // The second service has no connections.
     assert_eq!(truth(&kernel), wanted, "{report}");
 }
 
-/// Once: where something drained, its count alone was told, and who confirmed one service lost all.
+/// Once: if something drained, only its own count was reported, and a user who confirmed one
+/// service lost all.
 #[test]
 fn what_is_withheld_is_told_whole() {
     let (kernel, mut client, mut wanted) = ten_with_connections();

@@ -1,4 +1,4 @@
-//! A crate that depends on ours: it uses only names that need no feature.
+//! A crate that depends on ours, and uses only names that need no feature.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use ipvs_netlink::{Destination, Error, Operation, Options, Ruleset, Scheduler, S
 /// A client that does not wait for long.
 ///
 /// # Errors
-/// Where this host has no IPVS.
+/// This host has no IPVS.
 pub fn connect() -> Result<Client, Error> {
     Options::new().timeout(Duration::from_secs(5)).connect()
 }

@@ -1,4 +1,4 @@
-//! The program of somebody who depends on the crate: the front page's first one.
+//! The first program of the README, in a package that depends on the crate.
 
 use ipvs_netlink::blocking::Client;
 

@@ -1,4 +1,4 @@
-//! The tests of somebody who depends on the crate: on the fake kernel, without root and IPVS.
+//! The tests of a package that depends on the crate: on the fake kernel, without root and IPVS.
 
 use consumer::{add, replace};
 use ipvs_netlink::fake::Kernel;

@@ -1,4 +1,4 @@
-//! What the kernel refuses of destinations.
+//! Destinations that the kernel refuses.
 
 use std::net::IpAddr;
 
@@ -60,7 +60,7 @@ async fn an_ipv4_address_of_no_host(subject: &mut Subject) -> Outcome {
     let added = subject.client.add_destination(web().key, &broadcast).await;
     subject.remove_network()?;
     refused(added, Errno::INVAL, says);
-    // What looks as odd and is taken.
+    // The kernel takes these addresses, odd as they look.
     for address in ["0.0.0.1", "127.0.0.1", "240.0.0.1"] {
         let odd = Destination::masquerade(address.parse::<IpAddr>()?, 80);
         subject.client.add_destination(web().key, &odd).await?;
@@ -87,7 +87,7 @@ async fn an_upper_threshold_of_32_bits(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
     subject.client.add_destination(web().key, &backend(1)).await?;
     if subject.release.largest_threshold() == u32::MAX {
-        // Nothing is refused: `destinations` tests that it is taken.
+        // This kernel takes the threshold, as `destinations` tests.
         return Ok(());
     }
     let says = "this kernel takes no upper threshold above 2147483647";
@@ -112,7 +112,7 @@ async fn another_family_while_a_sync_daemon_runs(subject: &mut Subject) -> Outco
     let same = Destination::tunnel(real6(1), 80, Tunnel::Ipip);
     subject.client.add_destination(service.key, &same).await?;
     subject.client.stop_daemon(DaemonRole::Backup).await?;
-    // And the other way about.
+    // The same in the other order.
     subject.client.add_destination(service.key, &mixed).await?;
     let says = "cannot run while a destination is of another address family than its service's";
     refused(subject.client.start_daemon(&daemon).await, Errno::INVAL, says);
@@ -127,13 +127,14 @@ const ADDRESS_FAMILY: u16 = 11;
 const TUNNEL_PORT: u16 = 14;
 const AF_INET6: u16 = 10;
 
-/// Only what no kernel takes may be refused without asking it.
+/// The crate may refuse without asking the kernel only what no kernel takes.
 async fn what_is_refused_before_sending_the_kernel_refuses_too(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
     let add = |kind: u16, value: u32| -> anyhow::Result<_> {
         let mut client = Tampered::client(subject, move |message| {
             if is_command(message, 5) {
-                // The destination's, since the service's attributes come first.
+                // The last attribute of the kind is the destination's: the service's attributes
+                // come first.
                 set_value(message, kind, &value.to_ne_bytes());
             }
         })?;
@@ -141,9 +142,9 @@ async fn what_is_refused_before_sending_the_kernel_refuses_too(subject: &mut Sub
     };
     refused(add(WEIGHT, 1 << 31)?, Errno::RANGE, "");
     refused(add(WEIGHT, u32::MAX)?, Errno::RANGE, "");
-    // Above the upper one, which is 0.
+    // The lower threshold is above the upper one, which is 0.
     refused(add(LOWER_THRESHOLD, 1)?, Errno::RANGE, "");
-    // Another family without a tunnel.
+    // The destination is of another family, without a tunnel.
     let mut client = Tampered::client(subject, |message| {
         if is_command(message, 5) {
             set_value(message, ADDRESS_FAMILY, &AF_INET6.to_ne_bytes());

@@ -1,4 +1,4 @@
-//! What is refused before the kernel looks at services, destinations or daemons.
+//! Requests that are refused before the kernel looks at services, destinations or daemons.
 
 use ipvs_netlink::{Destination, Errno, Service};
 
@@ -15,7 +15,8 @@ cases![
     a_second_listing_on_a_socket,
 ];
 
-/// What a kernel without IPVS says. Others report an empty table, and remember it for good.
+/// The answer of a kernel without IPVS. Other libraries report an empty table, and remember it for
+/// good.
 async fn an_unknown_family(subject: &mut Subject) -> Outcome {
     let outcome = Tampered::client(subject, |message| {
         if let Some(at) = message.windows(5).position(|window| window == b"IPVS\0") {
@@ -29,7 +30,7 @@ async fn an_unknown_family(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// What an older kernel says of a command that came after it.
+/// The answer of a kernel that is older than the command.
 async fn an_unknown_command(subject: &mut Subject) -> Outcome {
     let mut client = Tampered::client(subject, |message| {
         if is_command(message, 17) {
@@ -50,9 +51,9 @@ async fn a_message_that_is_too_short(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// A listing that nobody reads to its end holds up the next on its socket.
+/// A listing that is not read to its end holds up the next one on its socket.
 async fn a_second_listing_on_a_socket(subject: &mut Subject) -> Outcome {
-    // More than the kernel puts into the first parts.
+    // The table is larger than the first parts of a listing.
     for port in 1..=200 {
         subject.client.add_service(&Service::tcp(vip(), port)).await?;
     }
@@ -60,7 +61,8 @@ async fn a_second_listing_on_a_socket(subject: &mut Subject) -> Outcome {
     subject.client.add_destination(web().key, &Destination::masquerade(real(1), 80)).await?;
     let mut client = Tampered::client(subject, |message| {
         if is_command(message, 4) {
-            // Another listing in the same send, with a number that is not waited for.
+            // A second listing in the same send, with a sequence number that the client does not
+            // wait for.
             let mut other = message.clone();
             other[8..12].copy_from_slice(&0xffff_0000u32.to_ne_bytes());
             other.extend_from_slice(message);

@@ -1,4 +1,4 @@
-//! What a process without privileges, or in another namespace, is told.
+//! The errors of a process without privileges, or in another namespace.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -21,10 +21,11 @@ cases![
     an_ordinary_users_sync_is_an_error_and_not_the_fake_kernels,
 ];
 
-/// Tells this program that it is to ask the kernel and print the answers, and what.
+/// The environment variable that makes this program a child of a case, which sends requests and
+/// prints the answers.
 pub(crate) const CHILD: &str = "IPVS_NETLINK_TEST_CHILD";
 
-/// Runs as a child of a case, if it is one.
+/// Runs as a child of a case, if this process is one.
 pub(crate) fn run_as_child() -> bool {
     match std::env::var(CHILD).as_deref() {
         Ok("everything") => print_everything(),
@@ -73,7 +74,7 @@ fn print_everything() {
 
 const REQUESTS: usize = 18;
 
-/// Fills the table of a network namespace in which nothing is set up.
+/// Fills the table of a network namespace without any configuration.
 fn print_namespace() {
     let mut ipvs = Client::connect().expect("the family is in every namespace");
     println!("{} services", ipvs.services().unwrap().len());
@@ -89,7 +90,7 @@ fn print_namespace() {
     println!("taken");
 }
 
-/// This program as a child, started by another or by itself.
+/// The output of this program as a child, which another program or the program itself starts.
 pub(crate) fn child(command: &mut Command, what: &str) -> anyhow::Result<String> {
     let output = command.env(CHILD, what).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -115,7 +116,7 @@ async fn an_ordinary_user_is_refused_everything(subject: &mut Subject) -> Outcom
     Ok(())
 }
 
-/// All capabilities in a user namespace are not enough, and the text says so.
+/// All capabilities in a user namespace are not enough, and the error says so.
 async fn root_of_a_user_namespace_is_refused_everything(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
     let mut unshare = Command::new("unshare");
@@ -124,7 +125,8 @@ async fn root_of_a_user_namespace_is_refused_everything(subject: &mut Subject) -
     Ok(())
 }
 
-/// There every IPv4 destination is refused until the first address, which puzzles people.
+/// The kernel refuses every IPv4 destination in a network namespace until it has its first address,
+/// which puzzles people.
 async fn a_fresh_network_namespace_has_a_table_of_its_own(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
     let mut unshare = Command::new("unshare");
@@ -140,7 +142,7 @@ async fn a_fresh_network_namespace_has_a_table_of_its_own(subject: &mut Subject)
     Ok(())
 }
 
-/// Once: the example synced a fake kernel instead, and said that its changes were made.
+/// Once: the example synced a fake kernel instead, and reported its changes as made.
 async fn an_ordinary_users_sync_is_an_error_and_not_the_fake_kernels(
     subject: &mut Subject,
 ) -> Outcome {
@@ -156,7 +158,7 @@ async fn an_ordinary_users_sync_is_an_error_and_not_the_fake_kernels(
     for arguments in [&[][..], &["--kernel", "real"], &["--dry-run"], &["--watch"]] {
         let (status, said) = crate::program::run(sync().args(arguments));
         assert_eq!(status, Some(2), "{said:#?}");
-        // What stands in the way, and then the error.
+        // The first line tells what is in the way, the last one is the error.
         let [first, .., last] = &said[..] else { panic!("{said:#?}") };
         assert!(first.starts_with("refused: "), "{said:#?}");
         assert!(last.contains("needs CAP_NET_ADMIN"), "{said:#?}");

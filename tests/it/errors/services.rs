@@ -1,4 +1,4 @@
-//! What the kernel refuses of services.
+//! Services that the kernel refuses.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ async fn an_unknown_service(subject: &mut Subject) -> Outcome {
     for key in [web().key, ServiceKey::udp(vip6(), 80), ServiceKey::mark(7, vip().into())?] {
         let says = "there is no such service";
         let broken = Service::new(key).scheduler("nosuch".parse()?);
-        // It comes before what else is wrong with the request.
+        // This error precedes those for other faults of the request.
         let misplaced = ipvs_netlink::Destination::masquerade(vip6(), 80);
         let misplaced = if key.family() == vip().into() { backend(1) } else { misplaced };
         for error in [
@@ -47,7 +47,7 @@ async fn an_unknown_service(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// It is told before the scheduler is looked up.
+/// The kernel finds this error before it looks up the scheduler.
 async fn a_service_that_is_there(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
     let broken = web().scheduler("nosuch".parse()?);
@@ -79,7 +79,7 @@ async fn an_unknown_engine(subject: &mut Subject) -> Outcome {
     let unbound = Service::tcp(vip(), 81).scheduler(Scheduler::Unbound).persistence(engine);
     let says = "persistence engine nosuch is not available; load it with modprobe ip_vs_pe_nosuch";
     refused(subject.client.add_service(&unbound).await, Errno::NOENT, says);
-    // Which of the two it was the kernel does not tell.
+    // The kernel does not tell whether the scheduler or the engine is missing.
     let update = web().persistence(engine);
     let says = "scheduler rr or persistence engine nosuch is not available";
     let error = refused(subject.client.update_service(&update).await, Errno::NOENT, says);
@@ -102,7 +102,8 @@ async fn a_scheduler_that_is_newer_than_the_kernel(subject: &mut Subject) -> Out
 const ADDRESS_FAMILY: u16 = 1;
 const NETMASK: u16 = 9;
 
-/// What a kernel without IPv6 says of an IPv6 service; here of a family that none has.
+/// The answer of a kernel without IPv6 to an IPv6 service, here provoked by a family that no kernel
+/// has.
 async fn an_unknown_address_family(subject: &mut Subject) -> Outcome {
     let mut client = Tampered::client(subject, |message| {
         if is_command(message, 1) {
@@ -113,7 +114,8 @@ async fn an_unknown_address_family(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// What a kernel would say that needs more than this crate knows of: its own words stay.
+/// The answer of a kernel that needs an attribute unknown to this crate: the error keeps the
+/// kernel's text.
 async fn a_missing_attribute(subject: &mut Subject) -> Outcome {
     let family = attribute(ADDRESS_FAMILY, &2u16.to_ne_bytes());
     for attributes in [Vec::new(), attribute(1, &[]), attribute(1, &family)] {
@@ -128,7 +130,7 @@ async fn a_missing_attribute(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// Only what no kernel takes may be refused without asking it.
+/// The crate may refuse without asking the kernel only what no kernel takes.
 async fn what_is_refused_before_sending_the_kernel_refuses_too(subject: &mut Subject) -> Outcome {
     let prefix = |length: u32| {
         Tampered::client(subject, move |message| {

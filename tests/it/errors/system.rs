@@ -1,4 +1,4 @@
-//! What the kernel refuses of sync daemons and timeouts.
+//! Sync daemons and timeouts that the kernel refuses.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -58,7 +58,7 @@ async fn a_daemon_that_does_not_run(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// Its addresses are no help.
+/// The addresses of such an interface do not help.
 async fn an_interface_that_is_down(subject: &mut Subject) -> Outcome {
     let master = SyncDaemon::new(DaemonRole::Master, "down0".parse()?);
     for daemon in [master, master.group(GROUP6)] {
@@ -71,7 +71,7 @@ async fn an_interface_that_is_down(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// Packets below 1280 bytes are too small for it.
+/// An interface with packets below 1280 bytes has no IPv6.
 async fn an_interface_without_ipv6(subject: &mut Subject) -> Outcome {
     for (role, errno) in
         [(DaemonRole::Master, Errno::NETUNREACH), (DaemonRole::Backup, Errno::INVAL)]
@@ -85,7 +85,7 @@ async fn an_interface_without_ipv6(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// Nothing is applied then, not even the timeout that was fine.
+/// The kernel then applies nothing, not even the valid timeout.
 async fn a_timeout_of_too_many_ticks(subject: &mut Subject) -> Outcome {
     let before = subject.client.timeouts().await?;
     let minute = TimeoutsUpdate::default().tcp(Duration::from_secs(60));
@@ -96,7 +96,7 @@ async fn a_timeout_of_too_many_ticks(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// The check before IPVS has words of its own, which the error carries.
+/// The check before IPVS returns a text of its own, which the error carries.
 async fn an_attribute_that_is_too_short(subject: &mut Subject) -> Outcome {
     let before = subject.client.timeouts().await?;
     let mut client = Tampered::client(subject, |message| {
@@ -116,8 +116,8 @@ const STATE: u16 = 1;
 const SYNC_ID: u16 = 3;
 const GROUP: u16 = 5;
 
-/// A message between directors has one byte for the sync id, and the kernel neither refuses nor
-/// tells it where more is asked for: master 257 speaks as 1, and backup 257 hears nobody.
+/// A message between directors has one byte for the sync id, and the kernel cuts off a larger id
+/// without an error: master 257 sends as 1, and backup 257 receives from nobody.
 async fn a_sync_id_of_more_than_a_byte_is_cut_off_silently(subject: &mut Subject) -> Outcome {
     let daemon = SyncDaemon::new(DaemonRole::Backup, "lo".parse()?);
     let mut client = Tampered::client(subject, |message| {
@@ -128,14 +128,14 @@ async fn a_sync_id_of_more_than_a_byte_is_cut_off_silently(subject: &mut Subject
     client.start_daemon(&daemon)?;
     let mut running = client.daemons()?.pop().unwrap();
     assert_eq!(running.sync_id, 257);
-    // So the crate refuses it.
+    // The crate therefore refuses such an id.
     running.role = DaemonRole::Master;
     let error = subject.client.start_daemon(&running).await.unwrap_err();
     assert!(error.is_invalid() && error.to_string().contains("a sync id is 0 to 255"), "{error}");
     Ok(())
 }
 
-/// Only what no kernel takes may be refused without asking it.
+/// The crate may refuse without asking the kernel only what no kernel takes.
 async fn what_is_refused_before_sending_the_kernel_refuses_too(subject: &mut Subject) -> Outcome {
     let start = |daemon: SyncDaemon, kind: u16, value: [u8; 4]| -> anyhow::Result<_> {
         let mut client = Tampered::client(subject, move |message| {
@@ -148,7 +148,7 @@ async fn what_is_refused_before_sending_the_kernel_refuses_too(subject: &mut Sub
     let daemon = SyncDaemon::new(DaemonRole::Backup, "lo".parse()?).group([224, 0, 0, 81]);
     refused(start(daemon, GROUP, [10, 0, 0, 1])?, Errno::INVAL, "");
     refused(start(daemon, STATE, 3u32.to_ne_bytes())?, Errno::INVAL, "");
-    // Too long at 100 clock ticks a second, the fewest there are.
+    // This timeout is too long even at 100 clock ticks a second, the lowest rate.
     let mut client = Tampered::client(subject, |message| {
         if is_command(message, 12) {
             set_attributes(message, &attribute(6, &21_474_837u32.to_ne_bytes()));

@@ -48,7 +48,7 @@ fn a_missing_family_is_no_empty_table() {
 fn a_missing_family_is_not_remembered() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
-    // Loaded, then gone for two requests, then loaded again.
+    // The module is loaded, then gone for two requests, then loaded again.
     let (scripted, _) = Scripted::new(move |request| match request.is_family() {
         true => match count.fetch_add(1, Ordering::Relaxed) {
             1 | 2 => vec![request.error(ENOENT)],
@@ -66,8 +66,8 @@ fn a_missing_family_is_not_remembered() {
     assert!(asked.load(Ordering::Relaxed) >= 4);
 }
 
-/// The acknowledgement of an earlier request was taken for this one's: it had failed, and nobody
-/// knew.
+/// The acknowledgement of an earlier request was taken for that of the present one, which had
+/// failed without anybody knowing.
 fn a_stale_success_is_not_this_requests() {
     let mut client = Scripted::client(|request| {
         let stale = request.error_of(request.sequence() - 1, 0);
@@ -78,7 +78,7 @@ fn a_stale_success_is_not_this_requests() {
     assert!(error.is_permission_denied(), "{error}");
 }
 
-/// Two who shared a socket got each other's listings.
+/// Two users of a socket got each other's listings.
 fn a_stale_listing_is_not_this_ones() {
     let mut client = Scripted::client(|request| {
         let mut other = request.reply(1, &service(&[])).unwrap();
@@ -101,7 +101,7 @@ fn silence_ends_at_the_deadline() {
     assert!(error.to_string().contains("read the state back"), "{error}");
 }
 
-/// Answers that went on coming, though to another, held off the deadline.
+/// Answers to another request that kept coming held off the deadline.
 fn stale_answers_do_not_prolong_the_wait() {
     let mut client =
         Scripted::client(|request| (0..1000).map(|_| request.error_of(99_999, 0)).collect());
@@ -121,7 +121,7 @@ fn an_error_in_the_middle_of_a_listing_counts() {
     assert_eq!(client.services().unwrap_err().errno(), Some(Errno::NOMEM));
 }
 
-/// A panic after the kernel had made the change left it made and the controller down.
+/// A panic after the kernel had made the change ended the controller.
 fn a_change_whose_answer_cannot_be_read_is_not_certain() {
     for broken in [vec![1, 2, 3], vec![0; 16], vec![0xff; 64], Vec::new()] {
         let mut client = Scripted::client(move |_| vec![Ok(broken.clone())]);
@@ -130,10 +130,11 @@ fn a_change_whose_answer_cannot_be_read_is_not_certain() {
     }
 }
 
-/// A full receive buffer drops answers, while the kernel does all that was asked.
+/// The kernel drops answers when the receive buffer is full, and carries out all requests: this
+/// passed for a success.
 fn lost_answers_are_never_success() {
     let lost = || Err(io::Error::from_raw_os_error(ENOBUFS));
-    // What is still queued may be of a request before.
+    // Queued answers may be those of an earlier request.
     let mut client = Scripted::client(move |request| {
         vec![lost(), request.error_of(request.sequence().wrapping_sub(1), 0)]
     });
@@ -142,14 +143,14 @@ fn lost_answers_are_never_success() {
     assert!(client.update_service(&web()).unwrap_err().is_outcome_unknown());
     assert!(client.services().is_err());
 
-    // Or it is the answer itself, and then it counts.
+    // The queued answer may also be that of this request, and then it counts.
     let mut client = Scripted::client(move |request| vec![lost(), request.error(0)]);
     client.add_service(&web()).unwrap();
     let mut client = Scripted::client(move |request| vec![lost(), request.error(ESRCH)]);
     assert!(client.update_service(&web()).unwrap_err().is_service_not_found());
 }
 
-/// Both were one error, and controllers added services for want of a destination.
+/// Both were the same error, and controllers added services when a destination was missing.
 fn no_service_and_no_destination_are_two_things() {
     for (errno, service, destination) in [(ESRCH, true, false), (ENOENT, false, true)] {
         let mut client = Scripted::client(move |request| vec![request.error(errno)]);
@@ -161,14 +162,14 @@ fn no_service_and_no_destination_are_two_things() {
             assert_eq!(error.is_destination_not_found(), destination, "{error}");
         }
     }
-    // A listing that is there, without the destination that was asked for.
+    // The listing lacks the destination that was asked for.
     let mut client =
         Scripted::client(|request| vec![request.reply(5, &destination(&[])), request.done(0)]);
     let error = client.destination(web().key, backend(2).key).unwrap_err();
     assert!(error.is_destination_not_found(), "{error}");
 }
 
-/// Bytes were written past the length that the message told, which the kernel takes for another.
+/// Bytes were written past the message's length, and the kernel took them for another message.
 fn nothing_is_sent_beyond_its_length() {
     let (scripted, sent) =
         Scripted::new(
@@ -182,7 +183,7 @@ fn nothing_is_sent_beyond_its_length() {
         client.add_service(&service).unwrap();
         client.remove_service(service.key).unwrap();
     }
-    // The longest names there are.
+    // The longest names that the kernel takes.
     let scheduler = "a23456789012345".parse().unwrap();
     let longest = ipvs_netlink::Persistence::new(Duration::from_secs(9));
     let longest = longest.engine("a234567890123456".parse().unwrap());

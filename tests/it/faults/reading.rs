@@ -1,4 +1,4 @@
-//! Faults of reading: listings that fail, and values that are not what the kernel has.
+//! Faults of reading: listings that fail, and values that differ from the kernel's.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -79,8 +79,8 @@ async fn one_odd_destination_does_not_hide_the_others(subject: &mut Subject) -> 
 /// Clock ticks a second, in which procfs counts, on the kernels that are tested.
 const TICKS: u32 = 250;
 
-/// Marks and timeouts were read in the wrong byte order, and weights and marks cut to 16 bits: so a
-/// listing of another kind is the witness.
+/// Marks and timeouts were read in the wrong byte order, and weights and marks cut to 16 bits. The
+/// listing of procfs is the witness here.
 async fn numbers_are_those_that_procfs_shows(subject: &mut Subject) -> Outcome {
     let mark = Service::mark(0x0102_0304, Family::V4)
         .unwrap()
@@ -136,7 +136,7 @@ async fn the_kernels_own_flag_is_no_difference(subject: &mut Subject) -> Outcome
     Ok(())
 }
 
-/// What a client reads where the kernel lists one service with these attributes besides.
+/// The service that a client reads from a listing with these additional attributes.
 fn read_service(change: Vec<u8>) -> ServiceEntry {
     let mut client =
         Scripted::client(move |request| vec![request.reply(1, &service(&change)), request.done(0)]);
@@ -145,7 +145,7 @@ fn read_service(change: Vec<u8>) -> ServiceEntry {
     read[0]
 }
 
-/// The same of a destination.
+/// The destination that a client reads from a listing with these additional attributes.
 fn read_destination(change: Vec<u8>) -> DestinationEntry {
     let mut client = Scripted::client(move |request| {
         vec![request.reply(5, &destination(&change)), request.done(0)]
@@ -167,7 +167,7 @@ fn an_unknown_attribute_is_skipped() {
     assert_eq!(client.services().unwrap().len(), 1);
 }
 
-/// A scheduler of a newer kernel, or of a module of one's own, panicked or failed the listing.
+/// A scheduler of a newer kernel or of a private module panicked, or failed the listing.
 fn an_unknown_scheduler_keeps_its_name() {
     for (bytes, name) in [(&b"vip7\0"[..], "vip7"), (b"a23456789012345\0", "a23456789012345")] {
         let read = read_service(attribute(6, bytes)).service;
@@ -214,7 +214,7 @@ fn bytes_above_32_bits_are_whole() {
         .into_iter()
         .flat_map(|kind| attribute(kind, &7u32.to_ne_bytes()))
         .collect();
-    // Both are in every answer, in this order; the wide one counts.
+    // Every answer has both nests, in this order; the wide one counts.
     let both = [attribute(10, &narrow), attribute(12, &wide)].concat();
     for stats in [read_service(both.clone()).stats, read_destination(both).stats] {
         assert_eq!((stats.connections, stats.incoming_packets), (large(1), large(2)));
@@ -225,7 +225,7 @@ fn bytes_above_32_bits_are_whole() {
         assert_eq!(stats.rates.incoming_bytes, large(9));
         assert_eq!(stats.rates.outgoing_bytes, large(10));
     }
-    // A kernel before 4.1 has the narrow one alone.
+    // A kernel before 4.1 sends only the narrow nest.
     let stats = read_service(attribute(10, &narrow)).stats;
     assert_eq!((stats.connections, stats.rates.outgoing_bytes), (7, 7));
 }

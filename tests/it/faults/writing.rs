@@ -23,7 +23,7 @@ cases![
     nothing_is_where_nobody_put_it,
 ];
 
-/// What ipvsadm says of the table, white space aside.
+/// The output of ipvsadm, white space aside.
 fn ipvsadm(arguments: &[&str]) -> anyhow::Result<String> {
     let said = program("ipvsadm", arguments)?;
     Ok(said.split_whitespace().collect::<Vec<_>>().join(" "))
@@ -84,7 +84,7 @@ async fn flags_are_set(subject: &mut Subject) -> Outcome {
     let saved = ipvsadm(&["-S", "-n"])?;
     assert!(saved.contains("-A -t 10.0.0.1:80 -s sh -p 9 -b sh-fallback,sh-port"), "{saved}");
     assert!(saved.contains("-A -u 10.0.0.1:53 -s wlc -o"), "{saved}");
-    // And taken back.
+    // The flags can be taken back.
     subject.client.update_service(&web()).await?;
     let saved = ipvsadm(&["-S", "-n"])?;
     assert!(

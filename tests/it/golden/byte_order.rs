@@ -1,7 +1,7 @@
 //! Datagrams of a machine of the other byte order, brought into the order of this one.
 //!
-//! The tables say which values are numbers of the machine's order. They are written down here once
-//! more, and not taken from the crate: it is the crate that they test.
+//! The tables tell which values are numbers of the machine's order. They repeat the crate's
+//! knowledge, since they test the crate.
 
 use ipvs_netlink::wire::Command;
 use ipvs_netlink::wire::uapi::AF_INET6;
@@ -39,7 +39,7 @@ impl ByteOrder {
 /// The kinds of attributes, each with its type of value.
 type Table = &'static [(u16, Value)];
 
-/// What the value of an attribute is.
+/// The type of an attribute's value.
 #[derive(Clone, Copy)]
 enum Value {
     /// Bytes, text, and numbers in network order.
@@ -47,14 +47,14 @@ enum Value {
     /// Numbers of so many bytes.
     Numbers(usize),
     Nest(Table),
-    /// A number of two bytes, by which the netmask beside it goes.
+    /// A number of two bytes, which decides the form of the netmask in the same nest.
     AddressFamily,
-    /// Bytes of an IPv4 service, a number of four bytes of an IPv6 service.
+    /// Bytes for an IPv4 service, a number of four bytes for an IPv6 service.
     Netmask,
 }
 use Value::{AddressFamily, Bytes, Nest, Netmask, Numbers};
 
-/// The answer to `GET_INFO` numbers its attributes by itself.
+/// The answer to `GET_INFO` has attribute numbers of its own.
 const SET_INFO: u8 = Command::SetInfo.number();
 
 const FAMILY: Table = &[
@@ -65,7 +65,7 @@ const FAMILY: Table = &[
     (5, Numbers(4)),
     (6, Nest(COMMANDS)),
 ];
-/// The kinds of this nest count the commands.
+/// The attributes of this nest are numbered through.
 const COMMANDS: Table = &[(EACH, Nest(&[(1, Numbers(4)), (2, Numbers(4))]))];
 const EACH: u16 = 0;
 const INFO: Table = &[(1, Numbers(4)), (2, Numbers(4))];
@@ -143,10 +143,11 @@ const STATS64: Table = &[
     (10, Numbers(8)),
 ];
 
-/// Brings a datagram of that order into this machine's.
+/// Brings a datagram of this order into the machine's.
 ///
 /// # Panics
-/// On an attribute that no table has: unnoticed it would stay in the other order.
+/// The datagram has an attribute that is in no table, and that would stay in the other order
+/// unnoticed.
 pub(super) fn to_host(datagram: &mut [u8], order: ByteOrder) {
     if order == ByteOrder::HOST {
         return;

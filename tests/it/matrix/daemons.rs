@@ -10,7 +10,7 @@ use crate::subject::Subject;
 
 cases![each_daemon_with_each_group, a_backup_receives_at_least_1024_bytes];
 
-/// An interface of its own: the kernel's loopback takes no IPv6 group.
+/// The daemons' own interface, since the kernel's loopback takes no IPv6 group.
 const INTERFACE: &str = "sync0";
 
 async fn each_daemon_with_each_group(subject: &mut Subject) -> Outcome {
@@ -20,7 +20,7 @@ async fn each_daemon_with_each_group(subject: &mut Subject) -> Outcome {
     outcome
 }
 
-/// The kernel raises a shorter length, so that no message of another master is cut off.
+/// The kernel raises a smaller maximum length, so that no message of another master is cut off.
 async fn a_backup_receives_at_least_1024_bytes(subject: &mut Subject) -> Outcome {
     subject.add_interface(INTERFACE, true)?;
     for (role, held) in [(DaemonRole::Master, 576), (DaemonRole::Backup, 1024)] {

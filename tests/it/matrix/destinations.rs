@@ -1,4 +1,4 @@
-//! What a destination can be told, under each kind of service.
+//! All settings of a destination, under each kind of service.
 
 use std::net::IpAddr;
 
@@ -49,7 +49,7 @@ fn tunnels() -> Vec<Tunnel> {
     tunnels
 }
 
-/// Every forwarding method, of tunnels the three kinds.
+/// Every forwarding method, with the three kinds of tunnels.
 fn methods() -> Vec<Forwarding> {
     let tunnels = [Tunnel::Ipip, Tunnel::gue(6080).unwrap(), Tunnel::gre()];
     (0..8)
@@ -71,7 +71,7 @@ async fn each_forwarding_method_under_each_kind(subject: &mut Subject) -> Outcom
     Ok(())
 }
 
-/// Through a tunnel a destination may be of another family than its service.
+/// A destination behind a tunnel may be of another family than its service.
 async fn each_tunnel_of_both_families(subject: &mut Subject) -> Outcome {
     for key in keys() {
         for family in FAMILIES {
@@ -114,7 +114,7 @@ async fn each_threshold(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// One address with many ports, and ports that read otherwise when their bytes are swapped.
+/// One address with many ports, among them ports whose bytes would show if they were swapped.
 async fn each_port(subject: &mut Subject) -> Outcome {
     for key in keys() {
         let wanted: Vec<_> = [0, 1, 80, 255, 256, 0x0102, 32768, u16::MAX]

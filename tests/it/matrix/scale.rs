@@ -1,4 +1,4 @@
-//! Tables of the size that large clusters have, complete.
+//! Tables as large as those of large clusters are read and written completely.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::subject::Subject;
 
 cases![three_thousand_destinations_are_complete, five_thousand_services_are_complete];
 
-/// Other libraries gather a listing in 32 KiB, or receive into 4 KiB, and lose the rest.
+/// Other libraries collect a listing in 32 KiB, or receive into 4 KiB, and lose the rest.
 async fn three_thousand_destinations_are_complete(subject: &mut Subject) -> Outcome {
     subject.client.add_service(&web()).await?;
     let wanted: Vec<_> =
@@ -36,7 +36,7 @@ async fn three_thousand_destinations_are_complete(subject: &mut Subject) -> Outc
     Ok(())
 }
 
-/// Linux 7.1 and later resize their table meanwhile, which disorders listings under way.
+/// Linux 7.1 and later resize the table meanwhile, which disorders listings under way.
 async fn five_thousand_services_are_complete(subject: &mut Subject) -> Outcome {
     let mut wanted = Ruleset::new();
     for port in 1..=2500 {

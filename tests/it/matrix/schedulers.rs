@@ -50,7 +50,7 @@ async fn each_scheduler(subject: &mut Subject, wanted: Option<Protocol>) -> Outc
         for (index, &from) in all.iter().enumerate() {
             subject.client.add_service(&service.scheduler(from)).await?;
             holds(subject, &service.scheduler(from)).await?;
-            // To each of those after it and back, so that every pair is changed both ways.
+            // Change to each later scheduler and back, so that every pair is changed both ways.
             for &other in &all[index + 1..] {
                 for to in [other, from] {
                     let changed = subject.client.update_service(&service.scheduler(to)).await;
@@ -86,7 +86,7 @@ async fn each_flag_under_each_scheduler(subject: &mut Subject) -> Outcome {
             let flags = ServiceFlags::from_bits_retain(1 << bit);
             let own = ServiceFlags::SCHEDULER_1 | ServiceFlags::SCHEDULER_2;
             if scheduler.hash_options().is_some() && own.contains(flags) {
-                continue; // These are options of the scheduler.
+                continue; // These flags are options of the scheduler.
             }
             add_and_remove(subject, &web().scheduler(scheduler).flags(flags)).await?;
         }

@@ -1,4 +1,4 @@
-//! What a service can be told beside its scheduler.
+//! All settings of a service except its scheduler.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -37,7 +37,7 @@ async fn each_address_and_port(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// Port 0 needs persistence.
+/// Puts a service on a port; port 0 needs persistence.
 fn on_port(service: Service, port: u16) -> Service {
     if port == 0 { service.persistence(Duration::from_secs(60)) } else { service }
 }
@@ -68,14 +68,14 @@ async fn one_packet_under_each_kind(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// TCP and SCTP have connections.
+/// Whether a service can schedule each packet by itself: TCP and SCTP have connections.
 fn takes_one_packet(key: &ServiceKey) -> bool {
     !matches!(key.protocol(), Some(Protocol::TCP | Protocol::SCTP))
 }
 
 async fn each_persistence_timeout(subject: &mut Subject) -> Outcome {
     for key in keys() {
-        // The longest is that of 250 clock ticks a second.
+        // The last timeout is the longest at 250 clock ticks a second.
         for seconds in [1, 360, 65535, 65536, 2_678_400, 17_179_868] {
             let timeout = Duration::from_secs(seconds);
             add_and_remove(subject, &Service::new(key).persistence(timeout)).await?;
@@ -114,7 +114,7 @@ async fn each_persistence_engine(subject: &mut Subject) -> Outcome {
             let sip = Persistence::new(Duration::from_secs(60)).engine("sip".parse()?);
             let service = Service::new(key).persistence(sip).one_packet(one_packet);
             subject.client.add_service(&service).await?;
-            // On, off and on again.
+            // Persistence is set, changed, removed and set again.
             for persistence in [Some(sip), Some(Duration::from_secs(60).into()), None, Some(sip)] {
                 let mut service = service;
                 service.persistence = persistence;
@@ -138,7 +138,7 @@ async fn port_0_with_persistence(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// The longest are those of 250 clock ticks a second.
+/// The longest timeouts here are the longest at 250 clock ticks a second.
 async fn each_timeout(subject: &mut Subject) -> Outcome {
     for seconds in [1, 2, 60, 255, 256, 65536, 8_589_934] {
         let timeout = Duration::from_secs(seconds);

@@ -20,7 +20,7 @@ cases![
     nobody_who_reads_is_a_signal,
 ];
 
-/// The calls, one a line.
+/// The calls, one on each line.
 const CALLS: &str = include_str!("calls.txt");
 
 async fn the_same_calls_come_to_the_same(_: &mut Subject) -> Outcome {
@@ -38,7 +38,7 @@ async fn the_same_calls_come_to_the_same(_: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// Kernels before 5.16 do not load it by themselves, nor do those that are told not to.
+/// Kernels before 5.16 do not load IPVS by themselves, nor do kernels that are told not to.
 async fn ipvs_is_loaded_where_it_is_not(_: &mut Subject) -> Outcome {
     for program in [Program::ours()?, Program::theirs()?] {
         let said = without_module("ip_vs", || program.run("ipvsadm -Ln"))?;
@@ -47,7 +47,7 @@ async fn ipvs_is_loaded_where_it_is_not(_: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// Shells show it as a status of 141, other callers as what it is.
+/// Shells show the signal as a status of 141, other callers as a signal.
 async fn nobody_who_reads_is_a_signal(_: &mut Subject) -> Outcome {
     for program in [Program::ours()?, Program::theirs()?] {
         for line in ["ipvsadm -h", "ipvsadm -Ln", "ipvsadm -Lc", "ipvsadm -v"] {
@@ -61,11 +61,11 @@ async fn nobody_who_reads_is_a_signal(_: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// What a call said, in the order and without the numbers that are not the programs' to choose.
+/// The output of a call, without the order and the numbers that the programs do not choose.
 fn canonical(said: Said, line: &str) -> Said {
     let mut lines: Vec<String> = said.output.lines().map(ToOwned::to_owned).collect();
     for line in &mut lines {
-        // Since Linux 7.1 the table grows and shrinks by itself.
+        // Since Linux 7.1 the kernel resizes the connection table.
         if line.starts_with("IP Virtual Server version") {
             let end = line.find("(size=").unwrap_or(line.len());
             line.truncate(end);
@@ -73,7 +73,7 @@ fn canonical(said: Said, line: &str) -> Said {
     }
     let counts = line.contains("--stats") || line.contains("--rate");
     if lines.first().is_some_and(|line| line == "IPVS connection entries") {
-        // The kernel's order is by a hash with a random part, and time goes on.
+        // The kernel orders connections by a hash with a random part, and their timers run.
         for line in &mut lines[2..] {
             stop_clock(line);
         }
@@ -91,7 +91,7 @@ fn canonical(said: Said, line: &str) -> Said {
         for service in &mut services {
             service[1..].sort_unstable();
             if counts && service[0].contains(":500") {
-                // What live connections have carried by now is another number for each.
+                // The counters of live connections differ between the two.
                 for line in &mut *service {
                     line.truncate(NAME);
                 }
@@ -116,14 +116,14 @@ pub(super) fn stop_clock(line: &mut String) {
     }
 }
 
-/// The columns of a listing with counters that names stand in.
+/// The width of the column for names in a listing with counters.
 const NAME: usize = 33;
 
 /// Sockets that keep connections as they are.
 type Sockets = (Vec<TcpListener>, Vec<TcpStream>, Vec<UdpSocket>);
 
-/// Has clients come to services: connected, in their handshake, without a handshake, and persistent by
-/// their address or by an engine.
+/// Opens connections of clients to services: established, in the handshake, without a handshake, and
+/// persistent by address or by an engine.
 pub(super) fn open_connections(program: &Program) -> anyhow::Result<Sockets> {
     let addresses =
         [IpAddr::from([10, 9, 8, 1]), Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 1).into()];
@@ -153,7 +153,8 @@ pub(super) fn open_connections(program: &Program) -> anyhow::Result<Sockets> {
             datagrams.send_to(b"hello", service(5000))?;
             sockets.2.push(datagrams);
             sockets.2.push(UdpSocket::bind(service(6002))?);
-            // The engine goes by the call's name. The original crashes of an entry with more than 255 bytes.
+            // The engine groups by the call's name. The original crashes on an entry with more than 255
+            // bytes.
             for (port, call) in [(40_002, "f81d4fae@10.9.8.1".to_owned()), (40_003, "c".repeat(40))]
             {
                 let phone = UdpSocket::bind(service(port))?;

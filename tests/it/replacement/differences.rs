@@ -1,4 +1,4 @@
-//! Where our ipvsadm is right and the original is not.
+//! The differences in which our ipvsadm is right and the original is wrong.
 
 use anyhow::Context as _;
 use ipvs_netlink::Destination;
@@ -30,7 +30,7 @@ async fn listings_are_in_the_order_of_numbers(_: &mut Subject) -> Outcome {
     }
     let wanted = rules.concat();
     let mut lines: Vec<_> = wanted.lines().collect();
-    // Backwards, but services before their servers.
+    // Reverse the lines, but keep services before their servers.
     lines.sort_by_key(|line| std::cmp::Reverse(line.starts_with("-A")));
     lines[4..].reverse();
     let said = ours.run(&format!("printf -- '{}\\n' | ipvsadm -R", lines.join("\\n")))?;
@@ -46,7 +46,8 @@ async fn listings_are_in_the_order_of_numbers(_: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// A saved mark of 4294967295 was `-1`, which stopped the restore after the table was cleared.
+/// The original saved a mark of 4294967295 as `-1`, which stopped the restore after the table was
+/// cleared.
 async fn every_mark_survives_being_saved(_: &mut Subject) -> Outcome {
     let mut ours = Program::ours()?;
     for mark in ["4294967295", "2147483648"] {
@@ -61,8 +62,8 @@ async fn every_mark_survives_being_saved(_: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// What came before the broken line stayed, often what came behind it, too, and the status was that
-/// of the last line; `ipvsadm-restore` had cleared the table by then.
+/// With the original, the rules before the broken line stayed, and often those after it; the status
+/// was that of the last line; and `ipvsadm-restore` had cleared the table by then.
 async fn a_broken_text_changes_nothing(_: &mut Subject) -> Outcome {
     let mut ours = Program::ours()?;
     for line in ["-A -t 10.0.0.1:80 -s rr", "-a -t 10.0.0.1:80 -r 10.0.1.1 -m -w 3", "--set 9 8 7"]
@@ -97,7 +98,7 @@ async fn a_broken_text_changes_nothing(_: &mut Subject) -> Outcome {
         let text = format!(
             "# a comment\\n-A -t 10.0.0.3:80\\n--set 5 5 5\\n{broken}\\n-A -t 10.0.0.4:80\\n"
         );
-        // Cleared or not, all comes back.
+        // All rules come back, whether the table was cleared or not.
         for (program, first) in [("ipvsadm -R", ""), ("ipvsadm-restore", "\\n")] {
             let said = ours.run(&format!("printf -- '{first}{text}' | {program}"))?;
             let number = line + first.len() / 2;
@@ -112,7 +113,8 @@ async fn a_broken_text_changes_nothing(_: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// Thresholds, timeouts, daemons and flags were lost, and the local method became direct route.
+/// The original lost thresholds, timeouts, daemons and flags, and made direct route of the local
+/// method.
 async fn what_the_original_does_not_save_is_saved(_: &mut Subject) -> Outcome {
     let mut ours = Program::ours()?;
     let lines = [
@@ -132,7 +134,7 @@ async fn what_the_original_does_not_save_is_saved(_: &mut Subject) -> Outcome {
     let said = ours.run("ipvsadm -Sn > saved; cat saved")?;
     assert_eq!(said.output, format!("{}\n", lines.join("\n")));
     assert!(ours.run("ipvsadm -L")?.output.contains(" sh (sh-port,flag-3)\n"));
-    // The daemon goes on.
+    // The daemon keeps running.
     let said = ours.run("ipvsadm-restore < saved")?;
     assert_eq!((said.errors.as_str(), said.status), ("", Some(0)));
     assert_eq!(ours.left()?, before);
@@ -147,7 +149,7 @@ async fn what_the_original_does_not_save_is_saved(_: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// The original lost what the disk had no room for, and told nobody.
+/// The original lost output for which the disk had no room, without an error.
 async fn what_cannot_be_printed_is_an_error(_: &mut Subject) -> Outcome {
     name_hosts_and_ports()?;
     let ours = Program::ours()?;
@@ -159,7 +161,7 @@ async fn what_cannot_be_printed_is_an_error(_: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// The original took a text that cannot be read for an empty one, and crashed of commas alone.
+/// The original took a text that cannot be read for an empty one, and crashed on a list of commas.
 async fn what_is_no_text_and_no_flag_is_told_apart(_: &mut Subject) -> Outcome {
     let ours = Program::ours()?;
     let said = ours.run("ipvsadm -R < /")?;

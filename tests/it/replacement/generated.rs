@@ -1,6 +1,6 @@
-//! Calls that are put together: each option with values at and beyond its edges, addresses in all forms,
-//! and texts for `-R`. Both programs print the same bytes; clocks and the connection table's size alone are
-//! left out, which do not stand still.
+//! Generated calls: each option with values at and beyond its limits, addresses in all forms, and texts for
+//! `-R`. Both programs print the same bytes, except for clocks and the connection table's size, which
+//! change by themselves.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
@@ -13,7 +13,8 @@ use crate::subject::Subject;
 
 cases![odd_values_come_to_the_same, odd_texts_are_restored_the_same, one_table_is_printed_the_same];
 
-/// At and beyond the edges of 8, 16, 31, 32 and 64 bits, and as C reads numbers or does not.
+/// Numbers at and beyond the limits of 8, 16, 31, 32 and 64 bits, and in forms that C reads or
+/// refuses.
 const NUMBERS: &[&str] = &[
     "0",
     "255",
@@ -32,7 +33,7 @@ const NUMBERS: &[&str] = &[
     "''",
 ];
 
-/// Addresses and ports in all forms, and what only looks like one.
+/// Addresses and ports in all forms, and texts that only look like them.
 const ADDRESSES: &[&str] = &[
     "10.0.0.1",
     "10.0.0.1:http",
@@ -106,7 +107,7 @@ const MASKS: &[&str] = &[
     "''",
 ];
 
-/// Groups for sync messages; those that all hosts are in have no use.
+/// Groups for sync messages; groups that all hosts are in cannot be used.
 const GROUPS: &[&str] = &[
     "224.0.0.1",
     "224.0.0.99",
@@ -126,7 +127,7 @@ const GROUPS: &[&str] = &[
     "''",
 ];
 
-/// What stands together in odd ways.
+/// Options in odd combinations.
 const FORMS: &[&str] = &[
     "-L -n=",
     "-Ln=5",
@@ -187,7 +188,7 @@ async fn odd_values_come_to_the_same(_: &mut Subject) -> Outcome {
         }
         call(&format!("-e -t 10.0.0.1:80 -r 10.0.1.1 -i --tun-type gue --tun-port {number}"));
         call(&format!("-E -t 10.0.0.1:80 -p {number}"));
-        // From there on the original prints marks as negative numbers.
+        // From this mark on the original prints negative numbers.
         if *number != "2147483648" {
             call(&format!("-A -f {number} -s rr"));
         }
@@ -197,7 +198,7 @@ async fn odd_values_come_to_the_same(_: &mut Subject) -> Outcome {
         call(&format!("--set 900 120 {number}"));
         for option in ["--syncid", "--sync-maxlen", "--mcast-port", "--mcast-ttl"] {
             call(&format!("--start-daemon backup {option} {number}"));
-            // Most have started none.
+            // Most of these calls have started no daemon.
             call("--stop-daemon backup");
         }
     }
@@ -232,7 +233,7 @@ async fn odd_values_come_to_the_same(_: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// Texts that go well, for printf; what comes of others is among the differences.
+/// Valid texts, for printf; the differences have the broken ones.
 const TEXTS: &[&str] = &[
     "",
     "\\n\\n",
@@ -261,7 +262,8 @@ async fn odd_texts_are_restored_the_same(_: &mut Subject) -> Outcome {
         pair.call("ipvsadm -C", without_size)?;
     }
     for line in [
-        // Word by word, without an end of its last line, with far too much space, and of many lines.
+        // Texts that arrive word by word, without an end of the last line, with far too much space,
+        // and of many lines.
         "(printf -- '-A -t 10.6.'; sleep 1; printf '0.1:80\\n'; sleep 1; printf -- '-A -f 1') | ipvsadm -R",
         "(printf -- '-A'; printf %70000s; echo -f 2) | ipvsadm -R",
         "printf -- '-A -f 4\\000\\n-A -f 5\\0006 -s rr\\000' | ipvsadm -R",
@@ -277,7 +279,7 @@ async fn odd_texts_are_restored_the_same(_: &mut Subject) -> Outcome {
     pair.end().map(drop)
 }
 
-/// In one namespace the kernel's order and all counters are the same, too.
+/// In one namespace the kernel's order and all counters are the same as well.
 async fn one_table_is_printed_the_same(_: &mut Subject) -> Outcome {
     let mut pair = Pair::new()?;
     let mut text = String::new();
@@ -323,7 +325,7 @@ async fn one_table_is_printed_the_same(_: &mut Subject) -> Outcome {
     pair.end().map(drop)
 }
 
-/// Has so many bytes sent that listings count them in millions.
+/// Sends so many bytes that listings show them in millions.
 fn carry_much(program: &Program) -> anyhow::Result<()> {
     let service = |port| SocketAddr::from((Ipv4Addr::new(10, 9, 8, 1), port));
     for line in ["-A -u 10.9.8.1:5003 -s rr", "-a -u 10.9.8.1:5003 -r 10.9.8.1:6003 -m"] {
@@ -342,7 +344,8 @@ fn carry_much(program: &Program) -> anyhow::Result<()> {
     })
 }
 
-/// Since Linux 7.1 the table of connections grows and shrinks by itself.
+/// The output without the size of the connection table, which kernels since Linux 7.1 change by
+/// themselves.
 fn without_size(said: Said) -> Said {
     let lines = said.output.split_inclusive('\n').map(|line| match line.find(" (size=") {
         Some(end) if line.starts_with("IP Virtual Server version") => &line[..end],
@@ -351,7 +354,7 @@ fn without_size(said: Said) -> Said {
     Said { output: lines.collect(), ..said }
 }
 
-/// Time goes on from one program to the other.
+/// The output without clocks, which go on between the two programs.
 fn without_clocks(said: Said) -> Said {
     let lines = said.output.split_inclusive('\n').enumerate().map(|(number, line)| {
         let mut line = line.to_owned();

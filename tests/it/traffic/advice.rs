@@ -1,5 +1,5 @@
-//! What a diagnosis says of real traffic holds, and its advice, followed to the letter, lets clients
-//! through and breaks nothing else.
+//! The findings of a diagnosis hold for real traffic, and its advice, followed to the letter, lets
+//! clients through and breaks nothing else.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream};
@@ -60,7 +60,7 @@ fn answers(lane: Lane) -> anyhow::Result<u8> {
     CLIENT.run(|| Ok(Connection::open(lane, 1)?.server))
 }
 
-/// Forwarding was judged by that of the whole namespace, which no packet is forwarded by.
+/// Once: forwarding was judged by the setting of the whole namespace, which decides for no packet.
 async fn each_interface_forwards_by_itself(subject: &mut Subject) -> Outcome {
     let site = Site::build()?;
     let mut director = site.director(subject.flavour).await?;
@@ -82,7 +82,7 @@ async fn each_interface_forwards_by_itself(subject: &mut Subject) -> Outcome {
     ensure!(diagnosis.finding(problem).is_none(), "{diagnosis}");
     answers(MASQUERADE)?;
 
-    // IPv6 has an equal since Linux 6.17, by another name.
+    // IPv6 has an equivalent since Linux 6.17, under another name.
     let lane = Lane { family: Family::V6, ..MASQUERADE };
     let rules = serve(&mut director, lane, Scheduler::RoundRobin).await?;
     let problem = Problem::Forwarding(Family::V6);
@@ -97,7 +97,7 @@ async fn each_interface_forwards_by_itself(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// It was found under sh and mh alone.
+/// Once: this was found under sh and mh alone.
 async fn a_destination_of_weight_0_under_dh_refuses_clients(subject: &mut Subject) -> Outcome {
     let site = Site::build()?;
     let mut director = site.director(subject.flavour).await?;
@@ -139,7 +139,7 @@ async fn a_virtual_address_that_is_nowhere_is_brought_here(subject: &mut Subject
 const ROUTER: Namespace = Namespace("router");
 const HOST: Namespace = Namespace("host");
 
-/// Forwarding takes such routes away unless advertisements are taken all the same.
+/// Forwarding removes such routes unless the interface accepts advertisements all the same.
 async fn routes_by_router_advertisement_outlive_forwarding(_: &mut Subject) -> Outcome {
     let outcome = forward_with_advertised_routes();
     [ROUTER, HOST].into_iter().for_each(Namespace::remove);

@@ -32,10 +32,10 @@ cases![
 /// The port of the operator's remote shell.
 const SHELL: u16 = 23;
 
-/// The usual place of the old rules, for root.
+/// Root's default folder for the old rules.
 const STATE: &str = "/run/ipvs-sync";
 
-/// In each masqueraded lane, a web site and the operator's way in.
+/// The old rules: in each masqueraded lane, a web site and the operator's way in.
 fn before() -> anyhow::Result<Ruleset> {
     let mut rules = Ruleset::new();
     for lane in lanes() {
@@ -50,7 +50,7 @@ fn before() -> anyhow::Result<Ruleset> {
     Ok(rules)
 }
 
-/// The operator's mistake: the way in is gone, and the site has other servers.
+/// The operator's mistake: rules without the way in, and with other servers for the site.
 fn mistake() -> anyhow::Result<Ruleset> {
     let mut rules = Ruleset::new();
     for lane in lanes() {
@@ -65,7 +65,7 @@ fn lanes() -> impl Iterator<Item = Lane> {
     Lane::ALL.into_iter().filter(|lane| lane.method == Method::Masquerade)
 }
 
-/// The site with the table of before, and the file that changes it.
+/// The site with the old rules, and the file with the mistake.
 struct Stage {
     _site: Site,
     director: Client,
@@ -118,7 +118,7 @@ fn state(extension: &str) -> anyhow::Result<Option<PathBuf>> {
     Ok(file.exists().then_some(file))
 }
 
-/// Waits until the log says this.
+/// Waits until the log has this text.
 fn wait_until_noted(what: &str) -> Outcome {
     super::wait_until(what, || {
         let log = state("log")?.map(fs::read_to_string).transpose()?;
@@ -131,7 +131,7 @@ fn wait_until_over() -> Outcome {
 }
 
 /// The operator's remote shell: a connection through the service to a server, which has a terminal
-/// of the director's.
+/// of the director.
 struct RemoteShell {
     terminal: Terminal,
     server: TcpStream,
@@ -155,8 +155,8 @@ impl RemoteShell {
         Ok(Self { terminal, server, operator })
     }
 
-    /// The server ends the session, as it does once the connection is dead; what it says to that
-    /// reaches the operator when the way is there again.
+    /// Has the server end the session, as it does once the connection is dead. Its last words reach
+    /// the operator when the way in is back.
     fn hang_up(mut self) -> anyhow::Result<JoinHandle<std::io::Result<String>>> {
         self.terminal.hang_up();
         let status = ended(&mut self.terminal.program);
@@ -177,7 +177,7 @@ async fn a_change_that_cuts_the_operators_connection_is_taken_back(
         let shell = RemoteShell::open(lane.virtual_address(), &stage.confirm("20s"))?;
         wait_until_noted("goes back 20s after the first write")?;
         assert_eq!(stage.director.ruleset().await?, mistake);
-        let saved = fs::read_to_string(state("ipvs")?.context("what was is in no file")?)?;
+        let saved = fs::read_to_string(state("ipvs")?.context("no file of old rules")?)?;
         assert_eq!(saved.parse::<Ruleset>()?, before);
         let operator = shell.hang_up()?;
 
@@ -185,7 +185,7 @@ async fn a_change_that_cuts_the_operators_connection_is_taken_back(
         wait_until_over()?;
         wait_until_noted("nobody confirmed within 20s")?;
         wait_until_noted("went back")?;
-        // What was connected is so still, the visitor and the operator alike.
+        // Both the visitor and the operator are still connected.
         visitor.ask()?;
         let screen = operator.join().expect("it does not panic")?;
         let way_in = SocketAddr::from((lane.virtual_address(), SHELL));
@@ -199,7 +199,7 @@ async fn a_change_that_is_confirmed_stays(subject: &mut Subject) -> Outcome {
     let mut stage = Stage::set(subject).await?;
     let (status, said) = run_there(&mut stage.confirm("1h"))?;
     assert_eq!(status, Some(0), "{said:#?}");
-    // A namespace of its own has a table of its own, in which nothing waits.
+    // Another namespace has a table of its own, in which no change is on trial.
     let (status, said) = run(example("sync").arg("--confirm-now"));
     assert_eq!(status, Some(2), "{said:#?}");
     let (status, said) = run_there(example("sync").arg("--confirm-now"))?;
@@ -209,13 +209,13 @@ async fn a_change_that_is_confirmed_stays(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// The process that goes back, by what it said.
+/// The process that goes back, as the output names it.
 fn guard(said: &[String]) -> anyhow::Result<Pid> {
     let guard = said.iter().find_map(|line| line.strip_prefix("process ")?.split(' ').next());
     guard.and_then(|number| Pid::from_raw(number.parse().ok()?)).context("a number")
 }
 
-/// Once: the weights that a health checker had set meanwhile were set back.
+/// Once: going back overwrote the weights that a health checker had set meanwhile.
 async fn weights_that_a_change_keeps_are_kept_by_the_way_back(subject: &mut Subject) -> Outcome {
     let mut stage = Stage::set(subject).await?;
     let (mut changed, mut back) = (stage.mistake.clone(), stage.before.clone());
@@ -243,7 +243,7 @@ async fn a_change_whose_guard_is_killed_is_taken_back_by_hand(subject: &mut Subj
     let mut visitor = CLIENT.run(|| Connection::open(lane, 1))?;
     let (_, said) = run_there(&mut stage.confirm("1h"))?;
     kill_process(guard(&said)?, Signal::KILL)?;
-    let file = state("ipvs")?.context("what was is in no file")?;
+    let file = state("ipvs")?.context("no file of old rules")?;
     let text = fs::read_to_string(&file)?;
     let by_hand = format!("# To go back by hand: sync {}\n", file.display());
     assert!(text.contains(&by_hand), "{text}");

@@ -1,4 +1,5 @@
-//! The connection table and the counters in `/proc`, beside what clients have opened.
+//! The connection table and the counters in `/proc`, compared with the connections that clients
+//! have opened.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -28,14 +29,15 @@ cases![
     a_namespace_that_takes_no_connection_is_found,
 ];
 
-/// Of each of the four services.
+/// The clients of each of the four services.
 const CLIENTS: u16 = 500;
 const FIRST_PORT: u16 = 20_000;
 
-/// An entry without what time changes: protocol, client, virtual address, destination, state.
+/// The part of an entry that does not change with time: protocol, client, virtual address,
+/// destination, state.
 type Entry = (Protocol, SocketAddr, SocketAddr, DestinationKey, String);
 
-/// What clients have opened, and the sockets that keep it open.
+/// The connections that clients have opened, and the sockets that keep them open.
 #[derive(Default)]
 struct Opened {
     entries: Vec<Entry>,
@@ -84,7 +86,7 @@ async fn proc_has_what_clients_have_opened(subject: &mut Subject) -> Outcome {
     assert_eq!(opened.entries.len(), 4 * usize::from(CLIENTS));
     let wanted = with_templates(&opened.entries, address_of(sticky));
 
-    // Where the kernel resizes its table, one entry can be listed twice until it has done so.
+    // While the kernel resizes its table, an entry can be listed twice.
     let mut read = Vec::new();
     let outcome = wait_until("the table is what was opened", || {
         read = entries(proc.connections()?)?;
@@ -144,7 +146,7 @@ impl Opened {
         connect(&socket, &service).with_context(|| format!("{client} to {service}"))?;
         let mut stream = TcpStream::from(socket);
         stream.write_all(b"?")?;
-        // One of the destinations has it.
+        // One of the destinations has the connection.
         for listener in listeners {
             listener.set_nonblocking(true)?;
         }
@@ -196,7 +198,7 @@ fn with_templates(opened: &[Entry], sticky: SocketAddr) -> Vec<Entry> {
     }
     assert_eq!(networks.len(), 5);
     let templates = networks.into_iter().map(|(network, destination)| {
-        // Assured, since their connections are established.
+        // The templates are assured, since their connections are established.
         let state = ConnectionState::Assured.to_string();
         (Protocol::TCP, SocketAddr::from((network, 0)), sticky, destination, state)
     });
@@ -270,15 +272,15 @@ fn counters(proc: &Proc) -> Outcome {
     Ok(())
 }
 
-/// A template has what the table tells of its service: a mark in the place of the address, or the
-/// data by which an engine knows a call.
+/// A template tells of its service what the table has: a mark in the place of the address, or the
+/// data by which an engine identifies a call.
 async fn templates_of_marks_and_engines_are_told_apart(subject: &mut Subject) -> Outcome {
     ALONE.add()?;
     let options = Options::new().namespace(ALONE.path());
     let mut client = Client::connect(subject.flavour, &options).await?;
     let proc = options.proc()?;
     let real = address([127, 0, 0, 1], 8080);
-    // A mark has all ports, and persistent connections keep theirs.
+    // A mark is for all ports, and persistent connections keep their port.
     let [marked, marked6] =
         [[127, 0, 0, 1].into(), Ipv6Addr::LOCALHOST.into()].map(|it: IpAddr| address(it, 9000));
     let persistence = Persistence::new(Duration::from_secs(300));
@@ -362,7 +364,7 @@ fn address(address: impl Into<IpAddr>, port: u16) -> SocketAddr {
     SocketAddr::new(address.into(), port)
 }
 
-/// Of a destination with port 0 there was its template alone, which has that port.
+/// Once: of a destination with port 0, only the template was found, which has that port.
 async fn a_destination_for_all_ports_has_its_connections(subject: &mut Subject) -> Outcome {
     ALONE.add()?;
     let options = Options::new().namespace(ALONE.path());
@@ -396,7 +398,7 @@ async fn a_destination_for_all_ports_has_its_connections(subject: &mut Subject) 
     Ok(())
 }
 
-/// That 0 is no connection at all, and not no limit, only traffic shows.
+/// Only traffic shows that 0 means no connection at all, and not an absent limit.
 async fn a_namespace_that_takes_no_connection_is_found(subject: &mut Subject) -> Outcome {
     ALONE.add()?;
     let options = Options::new().namespace(ALONE.path());
@@ -415,7 +417,7 @@ async fn a_namespace_that_takes_no_connection_is_found(subject: &mut Subject) ->
     let connections = || {
         ALONE.run(|| {
             let socket = UdpSocket::bind(address([127, 0, 0, 1], 0))?;
-            // Refused or not, the table tells.
+            // Whether the packet was refused or not, the table tells.
             let _ = socket.send_to(b"?", address([127, 0, 0, 1], 53));
             Ok(())
         })?;

@@ -16,7 +16,7 @@ use crate::errors::CHILD;
 /// How long the controller rests between two passes.
 const REST: Duration = Duration::from_millis(10);
 
-/// What it says before a pass for other rules, after one that went well, and of any other.
+/// The lines before a pass for other rules, after a successful pass, and after any other pass.
 const BEGINS: &str = "begins";
 const MADE: &str = "made";
 const FAILED: &str = "failed";
@@ -50,17 +50,17 @@ pub(super) struct Controller {
     tally: Tally,
 }
 
-/// What controllers said until they were killed.
+/// The counts of what controllers printed until they were killed.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) controllers: usize,
-    /// Of these, how many were killed in a pass that changes something.
+    /// How many of these controllers were killed in a pass that changes something.
     pub(super) in_a_pass: usize,
     pub(super) changed: usize,
     pub(super) drained: usize,
-    /// What went wrong in a pass.
+    /// The failures of passes.
     pub(super) failures: Vec<String>,
-    /// Whether the last that was said is that a pass begins.
+    /// Whether the last line tells of the begin of a pass.
     begun: bool,
 }
 
@@ -81,12 +81,12 @@ impl Controller {
         Ok(Self { process, said, tally: Tally { controllers: 1, ..Tally::default() } })
     }
 
-    /// Reads all lines that it has printed so far.
+    /// Reads all lines that the controller has printed so far.
     pub(super) fn catch_up(&mut self) -> anyhow::Result<()> {
         self.said.try_iter().try_for_each(|line| self.tally.take(line))
     }
 
-    /// Waits until it begins a pass for other rules than before.
+    /// Waits until the controller begins a pass for other rules than before.
     pub(super) fn wait_for_pass(&mut self) -> anyhow::Result<()> {
         while !self.tally.begun {
             let line = self.said.recv_timeout(PATIENCE).context("the controller begins no pass")?;
@@ -95,11 +95,11 @@ impl Controller {
         Ok(())
     }
 
-    /// Kills it, and returns its last lines.
+    /// Kills the controller, and returns the counts of its lines.
     pub(super) fn kill(mut self) -> anyhow::Result<Tally> {
         let ended = self.process.try_wait()?;
         ensure!(ended.is_none(), "the controller ended by itself: {ended:?}");
-        // Dropped below, it is dead, and its pipe is at its end.
+        // The process is dead now, and its pipe ends.
         self.process.kill()?;
         self.process.wait()?;
         while let Ok(line) = self.said.recv() {
@@ -144,10 +144,10 @@ impl Tally {
     }
 }
 
-/// Tells the controller where the file is.
+/// The environment variable that tells the controller the path of the file.
 const WANTED: &str = "IPVS_NETLINK_TEST_WANTED";
 
-/// Is the controller, until it is killed.
+/// Runs as the controller until it is killed.
 pub(crate) fn control() {
     let file = std::env::var_os(WANTED).expect("the file of what is wanted");
     control_by(file.as_ref()).expect("a controller goes on");

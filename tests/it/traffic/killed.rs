@@ -1,4 +1,4 @@
-//! No request fails though the controller is killed at any moment and started again.
+//! No request fails although the controller is killed at any moment and started again.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -19,11 +19,11 @@ use crate::subject::{Subject, soak};
 
 cases![no_request_fails_though_the_controller_is_killed];
 
-/// How often other rules are wanted on one site, and how many controllers are killed in a pass, at
-/// least. A soak builds one site after the other.
+/// The least number of times that other rules are wanted on a site, and of controllers that are
+/// killed in a pass. A soak builds one site after the other.
 const TURNS: usize = 8;
 const KILLED_IN_A_PASS: usize = 2;
-/// So many turns are enough for that, however slow the machine is.
+/// The most turns that this may take, however slow the machine is.
 const MOST_TURNS: usize = 100;
 
 /// Each lane has one of these, which it keeps.
@@ -40,7 +40,7 @@ async fn no_request_fails_though_the_controller_is_killed(subject: &mut Subject)
     let mut turns = samples(turn(), usize::MAX);
     loop {
         round(subject, &schedulers, &mut turns).await?;
-        // Next each method and family has another scheduler.
+        // On the next site each method and family has another scheduler.
         schedulers.rotate_left(1);
         if Instant::now() >= end {
             return Ok(());
@@ -48,22 +48,22 @@ async fn no_request_fails_though_the_controller_is_killed(subject: &mut Subject)
     }
 }
 
-/// What is wanted next, and when the controller is killed after that.
+/// The rules that are wanted next, and the moment at which the controller is killed after that.
 #[derive(Debug, Clone)]
 struct Turn {
-    /// The weights of each lane's servers: of the first, which stays; of the one whose turn it is;
-    /// and of the one whose turn it was, which goes where it has none.
+    /// The weights of each lane's servers: of the first one, which stays; of the one whose turn it
+    /// is; and of the one whose turn it was, which is removed if it has none.
     weights: [(u32, u32, Option<u32>); 4],
     killed: Moment,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Moment {
-    /// So long after it begins to change the table.
+    /// This long after it begins to change the table.
     InPass(Duration),
     /// This long after the rules were written, at whatever step the controller is.
     After(Duration),
-    /// Not at all: the table is as wanted, all drained, before other rules are.
+    /// Not at all: the table is as wanted, and nothing drains, before other rules are wanted.
     Never,
 }
 
@@ -99,8 +99,8 @@ impl Turn {
     }
 }
 
-/// What the rival does to services of its own, at other ports of our addresses; and the services
-/// that it adds before and leaves alone.
+/// The commands of the rival on services of its own, at other ports of our addresses; and the
+/// services that it adds before and leaves alone.
 fn rivalry() -> (Vec<String>, Vec<String>) {
     let (mut lines, mut left) = (Vec::new(), Vec::new());
     for lane in Lane::ALL {
@@ -164,14 +164,14 @@ async fn round(
     }
 
     println!("{requests} requests, none failed; {runs} runs of ipvsadm; {killed:?}");
-    // Less of any would show nothing.
+    // With fewer of any of these the test would show nothing.
     assert!(requests > 500 && runs > 0 && killed.changed > TURNS && killed.drained > 0);
     assert!(site.servers.iter().all(|server| server.accepted() > 0));
     Ok(())
 }
 
-/// Streams in every lane: one that tries all places of a scheduler's table, by many clients, and
-/// others that keep the servers busy, so that draining them takes its time.
+/// Streams in every lane: one that tries all places of a scheduler's table, with many clients, and
+/// others that keep the servers busy, so that draining them takes time.
 fn start() -> Vec<Stream> {
     let start = |lane| {
         let held = [14..=15, 16..=17, 18..=CLIENTS];
@@ -182,7 +182,7 @@ fn start() -> Vec<Stream> {
 }
 
 /// Kills controllers and starts others, while other rules are wanted again and again. In the end
-/// the table is as wanted; tells what the controllers did.
+/// the table is as wanted; returns the counts of the controllers.
 async fn kill(
     director: &mut Client,
     mut controller: Controller,

@@ -23,13 +23,13 @@ pub(crate) struct Namespace(pub(crate) &'static str);
 pub(super) const CLIENT: Namespace = Namespace("client");
 pub(super) const DIRECTOR: Namespace = Namespace("director");
 const SWITCH: Namespace = Namespace("switch");
-/// One that no other is connected to.
+/// A namespace that is connected to no other.
 pub(super) const ALONE: Namespace = Namespace("alone");
 pub(super) const REAL: [Namespace; 3] =
     [Namespace("real1"), Namespace("real2"), Namespace("real3")];
 
 impl Namespace {
-    /// Makes it anew, with its loopback up.
+    /// Makes the namespace anew, with its loopback up.
     pub(crate) fn add(self) -> anyhow::Result<()> {
         self.remove();
         ip(&[], &[format!("netns add {}", self.0)])?;
@@ -46,13 +46,13 @@ impl Namespace {
         PathBuf::from("/run/netns").join(self.0)
     }
 
-    /// Has the calling thread enter it, for good.
+    /// Has the calling thread enter the namespace, for good.
     pub(crate) fn enter(self) -> anyhow::Result<()> {
         let file = File::open(self.path()).with_context(|| format!("namespace {}", self.0))?;
         Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
     }
 
-    /// Runs something in it, on a thread of its own.
+    /// Runs an act in the namespace, on a separate thread.
     pub(crate) fn run<T: Send>(
         self,
         run: impl FnOnce() -> anyhow::Result<T> + Send,
@@ -78,7 +78,7 @@ impl Namespace {
     }
 }
 
-/// Has `ip` carry out lines.
+/// Has `ip` carry out these lines.
 fn ip(options: &[&str], lines: &[String]) -> anyhow::Result<()> {
     let mut ip =
         Command::new("ip").args(options).args(["-batch", "-"]).stdin(Stdio::piped()).spawn()?;
@@ -97,7 +97,7 @@ impl Site {
         remove();
         let all = || [SWITCH, CLIENT, DIRECTOR].into_iter().chain(REAL);
         ip(&[], &all().map(|n| format!("netns add {}", n.0)).collect::<Vec<_>>())?;
-        // What is the default before an interface comes is the interface's.
+        // An interface takes over the defaults that are set before it comes.
         for namespace in all() {
             namespace.sysctls(&[
                 ("ipv4/conf/all/rp_filter", "0"),
@@ -113,7 +113,7 @@ impl Site {
         }
         DIRECTOR.sysctls(&[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")])?;
         for real in REAL {
-            // It has the virtual address, too, and keeps quiet about it.
+            // A real server has the virtual address, too, but does not answer ARP requests for it.
             real.sysctls(&[
                 ("ipv4/conf/all/arp_ignore", "1"),
                 ("ipv4/conf/all/arp_announce", "2"),
@@ -147,7 +147,7 @@ impl Site {
         Ok(Client::connect(flavour, &Options::new().namespace(DIRECTOR.path())).await?)
     }
 
-    /// The server of a number.
+    /// The server with this number.
     pub(super) fn server(&self, number: u8) -> &Server {
         &self.servers[usize::from(number) - 1]
     }
@@ -164,7 +164,7 @@ fn remove() {
     [SWITCH, CLIENT, DIRECTOR].into_iter().chain(REAL).for_each(Namespace::remove);
 }
 
-/// Duplicate address detection would take seconds.
+/// Flags for an address: duplicate address detection would take seconds.
 fn flags(family: Family) -> &'static str {
     if family == Family::V6 { " nodad" } else { "" }
 }
@@ -181,7 +181,7 @@ fn client() -> Vec<String> {
         let network = lane.method.network();
         lines.extend((1..=CLIENTS).map(|number| add_host(network, lane.family, number)));
     }
-    // Servers ask from there for addresses on the wire.
+    // Real servers resolve addresses on the wire from this network.
     lines.extend(FAMILIES.map(|f| format!("route add {} dev eth0", Network::SERVERS.prefix(f))));
     lines
 }

@@ -1,4 +1,4 @@
-//! Services that our ipvsadm alone has set up, by every way that it knows: bytes arrive whole.
+//! Services that our ipvsadm alone has set up, by every forwarding method: bytes arrive complete.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -30,7 +30,7 @@ async fn services_of_our_ipvsadm_carry_bytes_whole(_: &mut Subject) -> Outcome {
     ] {
         program("ip", &["netns", "exec", "real1", "sh", "-c", device])?;
     }
-    // What comes out of a tunnel has come by another way than the answer takes.
+    // A packet out of a tunnel has come by another way than its answer takes.
     for device in ["tunl0", "ip6tnl0"] {
         let file = format!("/proc/sys/net/ipv4/conf/{device}/rp_filter");
         REAL[0].run(|| Ok(std::fs::write(&file, "0")?))?;
@@ -52,7 +52,7 @@ async fn services_of_our_ipvsadm_carry_bytes_whole(_: &mut Subject) -> Outcome {
             let server = SocketAddr::new(Network::SERVERS.host(family, 1), behind);
             ipvsadm(&format!("-A -t {service} -s rr"))?;
             ipvsadm(&format!("-a -t {service} -r {server} {options}"))?;
-            // The kernel remembers the connections of a destination that was there before.
+            // The kernel remembers the connections of an earlier destination.
             let before = connections(service)?;
             let carried = CLIENT.run(|| carry(service));
             carried.with_context(|| format!("{lane} with {options}"))?;
@@ -80,7 +80,7 @@ fn connections(service: SocketAddr) -> anyhow::Result<u32> {
     Ok(counts.sum::<Result<u32, _>>()?)
 }
 
-/// Has the first real server send back what it has received to the end.
+/// Has the first real server echo the bytes that it receives, to the end.
 fn echo(port: u16) -> Outcome {
     let any = IpAddr::from(Ipv6Addr::UNSPECIFIED);
     let listener = REAL[0].run(|| Ok(TcpListener::bind((any, port))?))?;
@@ -93,7 +93,7 @@ fn echo(port: u16) -> Outcome {
     Ok(())
 }
 
-/// Sends bytes to a service and takes the same back.
+/// Sends bytes to a service, and checks that the same bytes come back.
 fn carry(service: SocketAddr) -> Outcome {
     let mut stream = TcpStream::connect_timeout(&service, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;

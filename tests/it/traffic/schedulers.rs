@@ -1,4 +1,4 @@
-//! Schedulers spread requests as they should.
+//! Each scheduler spreads requests as its documentation says.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,8 @@ use crate::subject::Subject;
 
 cases![requests_are_spread_as_the_scheduler_says];
 
-/// Those that count connections come first: the kernel goes on counting those that have ended.
+/// Schedulers that count connections come first, since the kernel goes on counting ended
+/// connections.
 async fn requests_are_spread_as_the_scheduler_says(subject: &mut Subject) -> Outcome {
     let site = Site::build()?;
     let mut director = site.director(subject.flavour).await?;
@@ -46,7 +47,7 @@ async fn schedule(
     Ok(())
 }
 
-/// Makes requests from one client, and counts who answered.
+/// Makes requests from one client, and counts the answers by server.
 fn answers(lane: Lane, client: u8, requests: usize) -> anyhow::Result<BTreeMap<u8, usize>> {
     CLIENT.run(|| {
         let mut answers = BTreeMap::new();
@@ -70,14 +71,14 @@ async fn in_turn(site: &Site, director: &mut Client, lane: Lane) -> Outcome {
         let answers = answers(lane, 1, 36)?;
         let answered = SERVERS.map(|server| answers.get(&server).copied().unwrap_or(0));
         assert_eq!(answered, expected, "{scheduler} with weights {weights:?}, {lane}");
-        // The servers count the same.
+        // The servers have counted the same.
         let after = accepted();
         assert_eq!([0, 1, 2].map(|n| after[n] - before[n]), expected);
     }
     Ok(())
 }
 
-/// Each client has one server, and the clients have more than one between them.
+/// Each client has one server, and all clients together have more than one.
 async fn by_source(director: &mut Client, lane: Lane) -> Outcome {
     schedule(director, lane, Scheduler::SOURCE_HASH, [1, 1, 1]).await?;
     let mut servers = BTreeMap::new();
@@ -87,7 +88,7 @@ async fn by_source(director: &mut Client, lane: Lane) -> Outcome {
         servers.extend(answers);
     }
     assert_eq!(servers.len(), SERVERS.len(), "{lane}: {servers:?}");
-    // With the port hashed as well, one client has many.
+    // If the port is hashed as well, one client has many servers.
     let with_port = Scheduler::SourceHash(HashOptions::default().port(true));
     schedule(director, lane, with_port, [1, 1, 1]).await?;
     assert!(answers(lane, 1, 40)?.len() > 1);

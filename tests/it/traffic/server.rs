@@ -15,13 +15,13 @@ pub(super) struct Server {
     connections: Arc<Connections>,
 }
 
-/// How many connections there were.
+/// The numbers of connections.
 #[derive(Default)]
 struct Connections {
     accepted: AtomicUsize,
-    /// Those that ended by the client's close.
+    /// The connections that the client has closed.
     closed: AtomicUsize,
-    /// Those that ended in any other way.
+    /// The connections that ended in any other way.
     broken: AtomicUsize,
 }
 
@@ -29,7 +29,7 @@ impl Server {
     pub(super) fn start(number: u8, namespace: Namespace) -> anyhow::Result<Self> {
         let mut server = Self { listeners: Vec::new(), connections: Arc::default() };
         for port in [80, 8080] {
-            // It takes IPv4, too.
+            // The socket takes IPv4, too.
             let listen = || Ok(TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))?);
             let listener = Arc::new(namespace.run(listen)?);
             let connections = Arc::clone(&server.connections);
@@ -52,7 +52,7 @@ impl Server {
         Ok(server)
     }
 
-    /// How many connections came.
+    /// How many connections the server has accepted.
     pub(super) fn accepted(&self) -> usize {
         self.connections.accepted.load(Ordering::Relaxed)
     }

@@ -19,7 +19,7 @@ use super::{Lane, PATIENCE};
 /// A connection of one client.
 pub(super) struct Connection {
     stream: TcpStream,
-    /// The server it leads to.
+    /// The server to which it leads.
     pub(super) server: u8,
 }
 
@@ -30,12 +30,12 @@ impl Connection {
         Self::open_from(lane, client, 0)
     }
 
-    /// The same from a port; 0 is any.
+    /// Connects from this port, or from any for 0, and asks once.
     fn open_from(lane: Lane, client: u8, port: u16) -> anyhow::Result<Self> {
         let source = SocketAddr::from((lane.client(client), port));
         let service = SocketAddr::from((lane.virtual_address(), 80));
         let family = if source.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        // A program started meanwhile would hold the connection open.
+        // Without this flag, a program that is started meanwhile would hold the connection open.
         let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         for timeout in [Timeout::Send, Timeout::Recv] {
             set_socket_timeout(&socket, timeout, Some(PATIENCE))?;
@@ -67,14 +67,14 @@ impl Connection {
 pub(super) struct Habit {
     /// How many turns of requests it makes over one connection.
     turns: usize,
-    /// How long it rests between two turns: there are others, and the machine is slow.
+    /// The rest between two turns, which leaves the machine to the other streams.
     rest: Duration,
-    /// The server that its first connection leads to, if that matters.
+    /// The server to which its first connection leads, if that matters.
     server: Option<u8>,
 }
 
 impl Habit {
-    /// A connection for every turn.
+    /// A new connection for every turn.
     pub(super) const SHORT: Self = Self { turns: 1, rest: Duration::from_millis(2), server: None };
     /// All requests over one connection.
     pub(super) const LONG: Self = Self { turns: usize::MAX, ..Self::SHORT };
@@ -82,7 +82,7 @@ impl Habit {
     pub(super) const HELD: Self =
         Self { turns: 20, rest: Duration::from_millis(30), ..Self::SHORT };
 
-    /// All requests over one connection, which leads to this server.
+    /// Makes all requests over one connection, which leads to this server.
     pub(super) const fn long_to(server: u8) -> Self {
         Self { server: Some(server), ..Self::LONG }
     }
@@ -94,7 +94,7 @@ pub(super) struct Stream {
     thread: JoinHandle<anyhow::Result<()>>,
 }
 
-/// Stops streams; each of their requests was answered. Tells how many turns there were.
+/// Stops streams, and checks that each of their requests was answered. Returns the number of turns.
 pub(super) fn stop(streams: Vec<Stream>) -> anyhow::Result<usize> {
     streams.iter().for_each(Stream::leave);
     let (mut done, mut failures) = (0, Vec::new());
@@ -113,7 +113,7 @@ pub(super) fn stop(streams: Vec<Stream>) -> anyhow::Result<usize> {
     Ok(done)
 }
 
-/// What a stream and who watches it both see.
+/// The state that a stream and its observer share.
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
@@ -122,12 +122,12 @@ struct Shared {
     failures: Mutex<Vec<anyhow::Error>>,
 }
 
-/// More turns than a stream makes in its time, and less than a client has ports.
+/// More turns than a stream makes, and fewer than a client has ports.
 const MOST: usize = 60_000;
 const FIRST_PORT: u16 = 1024;
 
 impl Stream {
-    /// Starts a stream whose connections are of these clients in turn.
+    /// Starts a stream whose connections come from these clients in turn.
     pub(super) fn start(lane: Lane, clients: RangeInclusive<u8>, habit: Habit) -> Self {
         let shared = Arc::<Shared>::default();
         let theirs = Arc::clone(&shared);
@@ -148,17 +148,18 @@ impl Stream {
         self.thread.is_finished() || !self.shared.failures().is_empty()
     }
 
-    /// Whether it tries again where a connection is refused. One that is open must not end.
+    /// Sets whether the stream tries again after a refused connection. An open connection must not
+    /// end in any case.
     pub(super) fn forgive_refusals(&self, forgive: bool) {
         self.shared.is_forgiving.store(forgive, Ordering::Relaxed);
     }
 
-    /// Has it close its connection after the request it is at, without waiting for that.
+    /// Has the stream close its connection after the present request, and does not wait for that.
     pub(super) fn leave(&self) {
         self.shared.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Stops it. Tells how many turns were answered, and what failed.
+    /// Stops the stream. Returns how many turns were answered, and the failures.
     fn stop(self) -> (usize, Vec<anyhow::Error>) {
         self.leave();
         let end = self.thread.join().expect("a stream does not panic");
@@ -173,9 +174,9 @@ impl Shared {
         self.failures.lock().expect("a stream does not panic")
     }
 
-    /// Goes on after a failure, so that all are told.
+    /// Runs the stream, which goes on after a failure, so that all failures are reported.
     fn run(&self, lane: Lane, clients: RangeInclusive<u8>, habit: Habit) -> anyhow::Result<()> {
-        // The director remembers a connection for minutes, and no port of a client is used twice.
+        // No port of a client is used twice, since the director remembers a connection for minutes.
         let mut sources = clients.cycle().zip(FIRST_PORT..=u16::MAX);
         let mut open = || {
             let (client, port) = sources.next().context("no port is left")?;
@@ -207,7 +208,7 @@ impl Shared {
     }
 }
 
-/// Asks over the connection that is held, or a new one; it is held on for the turns that are left.
+/// Asks over the held connection, or a new one, which is then held for the turns that are left.
 fn turn(
     held: Option<(Connection, usize)>,
     habit: Habit,
@@ -225,7 +226,7 @@ fn is_refusal(error: &anyhow::Error) -> bool {
     error.downcast_ref() == Some(&Errno::CONNREFUSED)
 }
 
-/// Connects until it is this server that answers.
+/// Connects until this server answers.
 fn open_to(
     server: u8,
     mut open: impl FnMut() -> anyhow::Result<Connection>,

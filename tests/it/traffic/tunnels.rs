@@ -1,4 +1,4 @@
-//! Tunnels: a real server that follows the advice of diagnose serves its clients.
+//! Tunnels: a real server that was set up by the advice of a diagnosis serves its clients.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ cases![what_is_advised_lets_tunnels_through, where_tunnels_have_no_device_one_is
 
 const OF_NEW_NAMESPACES: &str = "net.core.fb_tunnels_only_for_init_net";
 
-/// New network namespaces can be told to come without the devices that the modules have for all.
+/// The kernel can be told to make network namespaces without the modules' fallback tunnel devices.
 async fn where_tunnels_have_no_device_one_is_made(subject: &mut Subject) -> Outcome {
     let proc = subject.proc();
     let before = proc.sysctl_named(OF_NEW_NAMESPACES)?;
@@ -38,12 +38,12 @@ async fn what_is_advised_lets_tunnels_through(subject: &mut Subject) -> Outcome 
     let checked = Tunnel::gre().checksum(TunnelChecksum::Full);
     let cases = [
         (Family::V4, Tunnel::Ipip, "tunl0", true),
-        // Its device is that of before.
+        // The device exists already.
         (Family::V4, gue, "ip fou add", false),
         (Family::V4, Tunnel::gue(5556)?.checksum(TunnelChecksum::Full), "port 5556", false),
         (Family::V4, Tunnel::gue(5557)?.checksum(TunnelChecksum::Remote), "port 5557", false),
         (Family::V4, Tunnel::gre(), "gre0", true),
-        // The device for all drops what has a checksum.
+        // The fallback device drops packets with a checksum.
         (Family::V4, checked, "icsum", false),
         (Family::V6, Tunnel::Ipip, "ip6tnl0", false),
         (Family::V6, gue, "ip -6 fou add", false),
@@ -53,8 +53,8 @@ async fn what_is_advised_lets_tunnels_through(subject: &mut Subject) -> Outcome 
     let_through(subject, &cases).await
 }
 
-/// Tunnels to a real server get through once its advice was followed: with the family, what is among the
-/// commands, and whether the reverse path filter is, too.
+/// Checks that tunnels to a real server get through once the advice was followed. A case has the family,
+/// the tunnel, a text that is among the commands, and whether the reverse path filter is among them.
 async fn let_through(subject: &mut Subject, cases: &[(Family, Tunnel, &str, bool)]) -> Outcome {
     let site = Site::build()?;
     let mut director = site.director(subject.flavour).await?;
@@ -63,7 +63,8 @@ async fn let_through(subject: &mut Subject, cases: &[(Family, Tunnel, &str, bool
     proc.set_sysctl_named("net.ipv4.conf.all.rp_filter", "1")?;
     for &(family, tunnel, device, is_strict) in cases {
         let told = |what: &str| format!("{tunnel} over {family}: {what}");
-        // A real server by direct route has what one by tunnel needs, but the device.
+        // A real server for direct route has everything that one for tunnels needs, except the
+        // device.
         let lane = Lane { method: Method::DirectRoute, family };
         let service = lane.service(Scheduler::RoundRobin);
         let real = Destination::tunnel(Network::SERVERS.host(family, 1), 80, tunnel);
@@ -73,7 +74,7 @@ async fn let_through(subject: &mut Subject, cases: &[(Family, Tunnel, &str, bool
         director.add_service(&service).await?;
         director.add_destination(service.key, &real).await?;
 
-        // The director packs, which takes no device.
+        // The director packs the packets, for which it needs no device.
         let diagnosis = Options::new().namespace(DIRECTOR.path()).diagnose(&rules);
         ensure!(
             diagnosis.is_able() && commands(&diagnosis).is_empty(),
@@ -106,7 +107,7 @@ async fn let_through(subject: &mut Subject, cases: &[(Family, Tunnel, &str, bool
         ensure!(answer.with_context(|| told("a client"))? == [1], told("another server's answer"));
         director.remove_service(service.key).await?;
     }
-    // The others filter as before.
+    // The other interfaces filter as before.
     assert_eq!(proc.sysctl_named("net.ipv4.conf.eth0.rp_filter")?, "1");
     Ok(())
 }

@@ -63,7 +63,7 @@ async fn no_request_fails_while_rules_change(subject: &mut Subject) -> Outcome {
         let is_seamless = subject.release.series() >= (6, 12);
         changed = change_schedulers(&site, &mut director, &streams, is_seamless).await;
     }
-    // What failed first is told first.
+    // The first failure is reported first.
     let requests = stop(streams)?;
     changed?;
 
@@ -104,8 +104,9 @@ async fn change(
     more(streams)
 }
 
-/// While Linux 6.1 changes a scheduler, a service has none for some tens of milliseconds: who
-/// connects then is refused, and nothing that is written can help it. Open connections go on.
+/// While Linux 6.1 changes a scheduler, the service has none for some tens of milliseconds. A
+/// client that connects then is refused, and no way of writing the change avoids that. Open
+/// connections go on.
 async fn change_schedulers(
     site: &Site,
     director: &mut Client,
@@ -148,7 +149,7 @@ async fn drain(
             if progress.stage != Stage::Draining || counts == 3 || is_over {
                 return ControlFlow::Continue(());
             }
-            // Until its last connection ends, a server is counted again and again.
+            // The connections of the server are counted again and again until the last one ends.
             assert_eq!(progress.done, 0);
             if seen.is_ok() {
                 seen = more(streams).and_then(|()| more(&last));
