@@ -121,7 +121,7 @@ fn main() -> Result<ExitCode> {
         }
     }
     println!("{rounds} rounds of connections: {failures} differences in all");
-    print!("what the real kernel was asked, and what it answered:\n{}", bench.tally);
+    print!("requests to the real kernel, with its answers:\n{}", bench.tally);
     Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -19,7 +19,7 @@ pub(crate) enum Value {
 pub(crate) struct Attribute {
     pub(crate) kind: u16,
     pub(crate) value: Value,
-    /// What the length says beyond the truth.
+    /// The length in the header minus the true length.
     pub(crate) lie: i16,
     pub(crate) padded: bool,
 }
@@ -77,11 +77,11 @@ pub(crate) struct Request {
     pub(crate) version: u8,
     pub(crate) reserved: u16,
     pub(crate) attributes: Vec<Attribute>,
-    /// What follows the attributes.
+    /// The bytes behind the attributes.
     pub(crate) trailing: Vec<u8>,
-    /// What the length says beyond the truth.
+    /// The length in the header minus the true length.
     pub(crate) lie: i32,
-    /// Ends after the header.
+    /// Whether the message ends after its header.
     pub(crate) bare: bool,
 }
 

@@ -19,8 +19,7 @@ use crate::support::parse_rules;
 /// neighbours.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
 
-/// The user is told of a writer if the file is not quiet for this long after the time for which it
-/// has to be.
+/// How much longer than the quiet time the file may be written to before the user is told.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A rules file by its path.

@@ -1,4 +1,4 @@
-//! What the reconciler has done so far.
+//! The tally of the reconciler's work: the changes that were made and the drains that ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use crate::model::{DestinationKey, ServiceKey};
 use crate::ruleset::past::Drain;
 use crate::ruleset::{Change, ConnectionCounts, Ruleset};
 
-/// What the reconciler has done so far.
+/// The work of the reconciler since the tally was last taken.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Tally {
     /// The number of changes that were made.

@@ -9,7 +9,7 @@ use crate::rules::Size;
 
 /// A client of IPVS, used in the fastest way that it offers.
 pub trait Peer {
-    /// What it is called in tables and ratios.
+    /// The peer's name in tables and ratios.
     fn name(&self) -> &'static str;
 
     /// How the peer writes, if its name does not tell.
@@ -31,7 +31,7 @@ pub trait Peer {
 
 /// A library's encoding and decoding, without a kernel.
 pub trait Codec {
-    /// What it is called in tables and ratios.
+    /// The library's name in tables and ratios.
     const NAME: &'static str;
 
     /// Encodes the request that adds the destination of [`rules::destination`](crate::rules::destination),

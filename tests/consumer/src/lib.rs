@@ -16,7 +16,7 @@ pub fn connect() -> Result<Client, Error> {
 /// Replaces the table.
 ///
 /// # Errors
-/// What the kernel refuses.
+/// The kernel refuses a change.
 pub fn replace(ipvs: &mut Client, rules: &Ruleset) -> Result<(), Error> {
     let mut operations = vec![Operation::Flush];
     for rules in rules.services() {
@@ -30,7 +30,7 @@ pub fn replace(ipvs: &mut Client, rules: &Ruleset) -> Result<(), Error> {
 /// Adds a service with one server.
 ///
 /// # Errors
-/// What the kernel refuses.
+/// The kernel refuses a change.
 pub fn add(ipvs: &mut Client) -> Result<(), Error> {
     let web = Service::tcp([10, 0, 0, 1], 80).scheduler(Scheduler::RoundRobin);
     match ipvs.add_service(&web) {

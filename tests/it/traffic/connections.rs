@@ -272,8 +272,8 @@ fn counters(proc: &Proc) -> Outcome {
     Ok(())
 }
 
-/// A template tells of its service what the table has: a mark in the place of the address, or the
-/// data by which an engine identifies a call.
+/// A template identifies its service as the table shows it: by a mark in the place of the address,
+/// or by the data with which an engine identifies a call.
 async fn templates_of_marks_and_engines_are_told_apart(subject: &mut Subject) -> Outcome {
     ALONE.add()?;
     let options = Options::new().namespace(ALONE.path());

@@ -62,7 +62,7 @@ impl Connection {
     }
 }
 
-/// What a stream does, over and over.
+/// The pattern of requests that a stream repeats.
 #[derive(Clone, Copy)]
 pub(super) struct Habit {
     /// How many turns of requests it makes over one connection.
