@@ -15,9 +15,9 @@ pub(crate) struct Tally {
     pub(crate) rounds: usize,
     /// The numbers of drains that ended, by the way they ended.
     pub(crate) ends: BTreeMap<DrainEnd, usize>,
-    /// The services that were to be changed, as they were before; and the keys of all of them, new
-    /// ones included.
+    /// The services that were to be changed, as they were before.
     pub(crate) before: Ruleset,
+    /// The keys of all services that were to be changed, new ones included.
     pub(crate) touched: BTreeSet<ServiceKey>,
     /// The changes that were made, if the policy asks for details.
     pub(crate) made: Vec<Change>,
