@@ -56,17 +56,22 @@ impl<'a> Payload<'a> {
 
     #[inline(always)]
     pub(crate) fn encode<S: Sink>(&self, sink: &mut S) -> Written {
+        // Without closures, which are not inlined here: a fifth more instructions.
         if let Some(service) = self.service {
-            sink.nest(message::SERVICE, |sink| match service {
-                Mention::Key(key) => ServiceAttributes::from(key).encode_table(sink),
-                Mention::Full(service) => ServiceAttributes::from(service).encode_table(sink),
-            })?;
+            let nest = sink.begin_nest()?;
+            match service {
+                Mention::Key(key) => ServiceAttributes::from(key).encode_table(sink)?,
+                Mention::Full(service) => ServiceAttributes::from(service).encode_table(sink)?,
+            }
+            sink.end_nest(message::SERVICE, nest);
         }
         if let Some(destination) = self.destination {
-            sink.nest(message::DESTINATION, |sink| match destination {
-                Mention::Key(key) => DestinationAttributes::from(key).encode_table(sink),
-                Mention::Full(full) => DestinationAttributes::from(full).encode_table(sink),
-            })?;
+            let nest = sink.begin_nest()?;
+            match destination {
+                Mention::Key(key) => DestinationAttributes::from(key).encode_table(sink)?,
+                Mention::Full(full) => DestinationAttributes::from(full).encode_table(sink)?,
+            }
+            sink.end_nest(message::DESTINATION, nest);
         }
         if let Some(daemon) = self.daemon {
             let attributes: DaemonAttributes = daemon.attributes();

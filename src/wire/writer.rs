@@ -9,8 +9,20 @@ pub(crate) type Written = Option<()>;
 pub(crate) trait Sink: Sized {
     fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Written;
     fn put_slice(&mut self, bytes: &[u8]) -> Written;
+    /// An attribute that holds attributes, once it has begun.
+    type Nest;
+    fn begin_nest(&mut self) -> Option<Self::Nest>;
+    /// Ends an attribute that holds what was written since it began.
+    fn end_nest(&mut self, kind: u16, nest: Self::Nest);
+
     /// An attribute that holds the attributes that `body` writes.
-    fn nest(&mut self, kind: u16, body: impl FnOnce(&mut Self) -> Written) -> Written;
+    #[inline(always)]
+    fn nest(&mut self, kind: u16, body: impl FnOnce(&mut Self) -> Written) -> Written {
+        let nest = self.begin_nest()?;
+        body(self)?;
+        self.end_nest(kind, nest);
+        Some(())
+    }
 
     /// An attribute whose value needs no padding, or has four bytes at most. Header, value and
     /// padding are written in one step.
@@ -69,10 +81,14 @@ impl Sink for Length {
         Some(())
     }
 
-    fn nest(&mut self, _: u16, body: impl FnOnce(&mut Self) -> Written) -> Written {
+    type Nest = ();
+
+    fn begin_nest(&mut self) -> Option<()> {
         self.0 += NLA_HEADER_SIZE;
-        body(self)
+        Some(())
     }
+
+    fn end_nest(&mut self, _: u16, (): ()) {}
 }
 
 /// Writes into a slice, until it is full.
@@ -100,7 +116,7 @@ impl<'a> Slice<'a> {
     }
 }
 
-impl Sink for Slice<'_> {
+impl<'a> Sink for Slice<'a> {
     #[inline(always)]
     fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Written {
         *self.take()? = bytes;
@@ -115,13 +131,18 @@ impl Sink for Slice<'_> {
         Some(())
     }
 
+    /// Where the header goes, and the number of bytes that were left behind it.
+    type Nest = (&'a mut [u8; NLA_HEADER_SIZE], usize);
+
     #[inline(always)]
-    fn nest(&mut self, kind: u16, body: impl FnOnce(&mut Self) -> Written) -> Written {
+    fn begin_nest(&mut self) -> Option<Self::Nest> {
         let to = self.take()?;
-        let before = self.left();
-        body(self)?;
-        *to = header(kind | NLA_F_NESTED, before - self.left());
-        Some(())
+        Some((to, self.left()))
+    }
+
+    #[inline(always)]
+    fn end_nest(&mut self, kind: u16, (to, left): Self::Nest) {
+        *to = header(kind | NLA_F_NESTED, left - self.left());
     }
 }
 
