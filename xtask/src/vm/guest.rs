@@ -19,7 +19,7 @@ use crate::command::tail;
 use crate::progress::Progress;
 
 /// How long a guest may take until it speaks; translated code on a busy machine takes a while.
-const BOOT: Duration = Duration::from_secs(120);
+const BOOT: Duration = Duration::from_secs(300);
 
 /// How often a kernel boots that panics before it is up. Translated code does so now and then.
 const BOOTS: u32 = 3;
