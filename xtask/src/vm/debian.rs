@@ -320,7 +320,7 @@ pub(super) struct Here {
 
 impl Here {
     fn find(root: &Path) -> Option<Self> {
-        let image = image_below(root)?;
+        let image = image_below(root).filter(|_| packages::is_whole(root))?;
         let release = kernel::release(&image).ok()?;
         let fetched = std::fs::metadata(root).ok()?.modified().ok()?;
         Some(Self { root: root.to_owned(), image, release, fetched })

@@ -2,13 +2,12 @@
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Seek as _, Write};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use tempfile::NamedTempFile;
 
 use super::initramfs::Tree;
 use super::kernel::Kernel;
@@ -23,6 +22,10 @@ const BOOT: Duration = Duration::from_secs(300);
 
 /// How often a kernel boots that panics before it is up. Translated code does so now and then.
 const BOOTS: u32 = 3;
+
+/// What to do where a guest does not come up.
+const DAMAGED: &str = "; where the console does not tell why, its files may be damaged: remove target/vm, and they are \
+    fetched anew";
 
 /// The exit status of a program whose output nobody reads.
 const SIGPIPE: u8 = 128 + 13;
@@ -67,21 +70,24 @@ impl Guest<'_> {
         let mut boots = 1..=BOOTS;
         loop {
             let last = boots.next() == Some(BOOTS);
-            let log = NamedTempFile::new_in(self.cache)?;
-            // QEMU and the console write to it, each behind the text of the other.
-            let open = || File::options().append(true).open(log.path());
-            let qemu = Qemu::start(&machine, open()?)?;
-            let error = match self.follow(qemu, task, &token, open()?, stdout, stderr) {
+            // It has no name either. QEMU and the console write to it, each behind the text of the other.
+            let mut log = tempfile::tempfile_in(self.cache)?;
+            let qemu = Qemu::start(&machine, log.try_clone()?)?;
+            let error = match self.follow(qemu, task, &token, log.try_clone()?, stdout, stderr) {
                 Ok(status) => return Ok(status),
                 Err(error) => error,
             };
-            let console = fs::read(log.path())?;
+            let mut console = Vec::new();
+            log.rewind()?;
+            log.read_to_end(&mut console)?;
             let said = String::from_utf8_lossy(&console);
             let panicked = said.contains("Kernel panic");
             let is_translated = self.accelerator != Accelerator::Kvm;
-            if last || !panicked || !is_translated || release(&said, &token).is_some() {
+            let is_up = release(&said, &token).is_some();
+            if last || !panicked || !is_translated || is_up {
                 let what = if panicked { "kernel panic" } else { "the run failed" };
-                return fail(&error.context(what), self.kernel, log, &console, self.cache);
+                let advice = if is_up { "" } else { DAMAGED };
+                return fail(&error.context(what), advice, self.kernel, &console, self.cache);
             }
             eprintln!("note: {} panicked while it booted; it boots again", self.kernel);
         }
@@ -252,15 +258,15 @@ fn release<'a>(console: &'a str, token: &str) -> Option<&'a str> {
 /// Says what the console said last, and keeps all of it.
 fn fail(
     error: &anyhow::Error,
+    advice: &str,
     kernel: &Kernel,
-    log: NamedTempFile,
     console: &[u8],
     cache: &Path,
 ) -> Result<u8> {
     let kept = cache.join(format!("console-{}.log", kernel.name));
-    log.persist(&kept)?;
+    fs::write(&kept, console)?;
     bail!(
-        "{kernel}: {error:#}\nThe console's last lines (all: {}):\n{}",
+        "{kernel}: {error:#}{advice}\nThe console's last lines (all: {}):\n{}",
         kept.display(),
         tail(console, 40)
     )

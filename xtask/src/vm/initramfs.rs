@@ -1,31 +1,21 @@
 //! The guest's files: a tree put together on the host and written as the kernel reads it, a newc cpio archive.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use cpio::newc::{Builder, ModeFileType};
 
 /// Files by their path in the guest, without the leading slash.
-#[derive(Default, Hash)]
+#[derive(Default)]
 pub(super) struct Tree(BTreeMap<String, Node>);
 
-#[derive(Hash)]
 enum Node {
     Folder,
     Link(String),
     Text { contents: Vec<u8>, mode: u32 },
-    File { host: PathBuf, mode: u32, seen: Seen },
-}
-
-/// What tells that a file of the host is another one now.
-#[derive(Hash)]
-struct Seen {
-    length: u64,
-    modified: SystemTime,
+    File { host: PathBuf, mode: u32 },
 }
 
 impl Tree {
@@ -46,9 +36,10 @@ impl Tree {
 
     /// A file of the host, with its mode.
     pub(super) fn file(&mut self, path: &str, host: &Path) -> Result<()> {
-        let (mode, seen) = look(host)?;
-        let host = host.to_owned();
-        self.add(path, Node::File { host, mode, seen });
+        let metadata =
+            std::fs::metadata(host).with_context(|| format!("{} is not there", host.display()))?;
+        let mode = metadata.permissions().mode() & 0o7777;
+        self.add(path, Node::File { host: host.to_owned(), mode });
         Ok(())
     }
 
@@ -60,13 +51,6 @@ impl Tree {
         self.0.insert(path.to_owned(), node);
     }
 
-    /// A name for these contents: another one when anything in the tree changed.
-    pub(super) fn fingerprint(&self) -> String {
-        let mut hasher = DefaultHasher::new();
-        self.hash(&mut hasher);
-        format!("{:016x}", hasher.finish())
-    }
-
     pub(super) fn archive(&self) -> Result<Vec<u8>> {
         let mut archive = Vec::new();
         for (path, node) in &self.0 {
@@ -74,7 +58,7 @@ impl Tree {
                 Node::Folder => (ModeFileType::Directory, 0o755, Vec::new()),
                 Node::Link(to) => (ModeFileType::Symlink, 0o777, to.clone().into_bytes()),
                 Node::Text { contents, mode } => (ModeFileType::Regular, *mode, contents.clone()),
-                Node::File { host, mode, .. } => (
+                Node::File { host, mode } => (
                     ModeFileType::Regular,
                     *mode,
                     std::fs::read(host)
@@ -104,13 +88,6 @@ fn append(
         .write(archive, u32::try_from(contents.len())?);
     std::io::Write::write_all(&mut entry, contents)?;
     Ok(entry.finish()?)
-}
-
-fn look(host: &Path) -> Result<(u32, Seen)> {
-    let metadata =
-        std::fs::metadata(host).with_context(|| format!("{} is not there", host.display()))?;
-    let seen = Seen { length: metadata.len(), modified: metadata.modified()? };
-    Ok((metadata.permissions().mode() & 0o7777, seen))
 }
 
 #[cfg(test)]
@@ -148,16 +125,5 @@ mod tests {
         );
         assert_eq!(archive.len() % 4, 0);
         Ok(())
-    }
-
-    #[test]
-    fn the_fingerprint_tells_contents_apart() {
-        let tree = |contents: &str| {
-            let mut tree = Tree::default();
-            tree.text("init", contents);
-            tree.fingerprint()
-        };
-        assert_eq!(tree("a"), tree("a"));
-        assert_ne!(tree("a"), tree("b"));
     }
 }

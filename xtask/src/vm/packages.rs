@@ -78,7 +78,7 @@ fn with_lists(lists: &Lists, work: impl Fn() -> Result<()>) -> Result<()> {
 
 /// Downloads packages of this host's own release and unpacks them into one folder, unless that was done before.
 pub(super) fn unpack(packages: &[&str], root: &Path, cache: &Path) -> Result<()> {
-    if root.exists() {
+    if is_whole(root) {
         return Ok(());
     }
     let lists = Lists::of_host(cache);
@@ -119,10 +119,47 @@ fn unpack_by(
         .and_then(|()| unpack_debs(work.path(), &unpacked))
         .map_err(|error| lists.failure(&error))
         .with_context(|| format!("{} could not be fetched", packages.join(" ")))?;
+    let files = lengths(&unpacked)?;
+    std::fs::write(unpacked.join(LENGTHS), files.join("\n"))?;
+    // It stays whole when the host loses its power.
+    rustix::fs::syncfs(std::fs::File::open(work.path())?)?;
     if root.exists() {
         std::fs::remove_dir_all(root)?;
     }
     std::fs::rename(&unpacked, root).with_context(|| format!("{} was not unpacked", root.display()))
+}
+
+/// The file of what was unpacked, a line each: its length and its path. Caches of earlier versions lack it.
+const LENGTHS: &str = ".lengths";
+
+/// Whether all that was unpacked into a folder is there, and as long as it was.
+pub(super) fn is_whole(root: &Path) -> bool {
+    let is_there = |line: &str| {
+        let Some((length, path)) = line.split_once(' ') else { return false };
+        let found = root.join(path).symlink_metadata();
+        found.is_ok_and(|found| length.parse() == Ok(found.len()))
+    };
+    match std::fs::read_to_string(root.join(LENGTHS)) {
+        Ok(files) => files.lines().all(is_there),
+        Err(_) => root.exists(),
+    }
+}
+
+fn lengths(root: &Path) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            let found = path.symlink_metadata()?;
+            if found.is_dir() {
+                folders.push(path);
+            } else {
+                lines.push(format!("{} {}", found.len(), path.strip_prefix(root)?.display()));
+            }
+        }
+    }
+    Ok(lines)
 }
 
 fn unpack_debs(folder: &Path, root: &Path) -> Result<()> {
@@ -160,4 +197,28 @@ impl Run for Command {
 
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_cut_after_it_was_unpacked_is_not_whole() -> Result<()> {
+        let root = tempfile::tempdir()?;
+        let root = root.path();
+        assert!(!is_whole(&root.join("nowhere")));
+        let (shell, link) = (root.join("bin/busybox"), root.join("sh"));
+        std::fs::create_dir(root.join("bin"))?;
+        std::fs::write(&shell, "a program")?;
+        std::os::unix::fs::symlink("bin/nowhere yet", link)?;
+        assert!(is_whole(root), "an earlier version wrote no list");
+        std::fs::write(root.join(LENGTHS), lengths(root)?.join("\n"))?;
+        assert!(is_whole(root));
+        std::fs::write(&shell, "a pro")?;
+        assert!(!is_whole(root));
+        std::fs::remove_file(&shell)?;
+        assert!(!is_whole(root));
+        Ok(())
+    }
 }

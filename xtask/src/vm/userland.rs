@@ -9,7 +9,6 @@ use super::kernel::Kernel;
 use super::modules::{self, Modules};
 use super::{lock, packages, program};
 use crate::command::which;
-use crate::progress::Progress;
 
 /// Programs that the guest has under these names, whatever the host has.
 pub(super) const TOOLS: [&str; 3] = ["ipvsadm", "ip", "nft"];
@@ -27,36 +26,10 @@ const PASSWD: &str = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/
 const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
 
-/// The archive of these files, made once for a kernel and the tools of this host.
+/// The archive of these files, made anew for each guest: a copy that was damaged would fail every run from then on.
 pub(super) fn archive(kernel: &Kernel, modules: &Modules, cache: &Path) -> Result<Vec<u8>> {
     let _lock = lock::exclusive(cache)?;
-    let tree = tree(kernel, modules, cache)?;
-    let folder = cache.join("initramfs");
-    let file = folder.join(format!("{}-{}.cpio", kernel.release, tree.fingerprint()));
-    if let Ok(archive) = std::fs::read(&file) {
-        return Ok(archive);
-    }
-    let _progress = Progress::start(format!("packing the guest of {kernel}"));
-    let archive = tree.archive()?;
-    std::fs::create_dir_all(&folder)?;
-    lock::remove_leftovers(&folder)?;
-    let mut whole = tempfile::NamedTempFile::new_in(&folder)?;
-    std::io::Write::write_all(&mut whole, &archive)?;
-    whole.persist(&file)?;
-    remove_others(&folder, &kernel.release, &file)?;
-    Ok(archive)
-}
-
-/// What was packed for the kernel before, of other modules or tools.
-fn remove_others(folder: &Path, release: &str, keep: &Path) -> Result<()> {
-    let prefix = format!("{release}-");
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(&prefix) && entry.path() != keep {
-            std::fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
+    tree(kernel, modules, cache)?.archive()
 }
 
 fn tree(kernel: &Kernel, modules: &Modules, cache: &Path) -> Result<Tree> {
