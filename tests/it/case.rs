@@ -1,13 +1,15 @@
 //! A case: one function that must hold, run against every kernel.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ipvs_netlink::fake::{Release, Series};
+use ipvs_netlink::fake::Series;
 use libtest_mimic::Trial;
 
 use crate::client::Flavour;
 use crate::subject::Subject;
+use crate::worker::Workers;
 
 /// How many combinations of the matrix all cases have gone through.
 static COMBINATIONS: AtomicUsize = AtomicUsize::new(0);
@@ -15,6 +17,11 @@ static COMBINATIONS: AtomicUsize = AtomicUsize::new(0);
 /// How many combinations of the matrix held in this run.
 pub(crate) fn combinations() -> usize {
     COMBINATIONS.load(Ordering::Relaxed)
+}
+
+/// Counts combinations that held in another process.
+pub(crate) fn add_combinations(more: usize) {
+    COMBINATIONS.fetch_add(more, Ordering::Relaxed);
 }
 
 /// The function of a case, which gets a subject whose table is empty.
@@ -69,61 +76,59 @@ impl Case {
         Self { is_long: true, ..self }
     }
 
-    /// The trials of this case: on the real kernel, or else on the fake one.
-    pub(crate) fn trials(self, index: usize, kernel: Option<&Release>) -> Vec<Trial> {
-        let mut flavours = vec![Flavour::Blocking, Flavour::Tokio];
-        if self.is_long {
-            flavours.truncate(1);
-        }
+    /// The trials of this case on a real kernel, by a worker.
+    pub(crate) fn real_trials(self, index: usize, workers: &Arc<Workers>) -> Vec<Trial> {
+        let mut flavours = self.flavours();
         // With smol only the socket differs: a tenth of the cases shows that it works.
-        if kernel.is_some() && index.is_multiple_of(10) && !self.is_long {
+        if index.is_multiple_of(10) && !self.is_long {
             flavours.push(Flavour::Smol);
         }
+        let trial = |flavour| {
+            let name = format!("{} (Linux {}, {flavour})", self.name(), workers.release());
+            let (workers, title) = (workers.clone(), name.clone());
+            Trial::test(name, move || workers.run(index, flavour, &title))
+        };
+        flavours.into_iter().map(trial).collect()
+    }
+
+    /// The trials of this case on the fake kernel, which tell where it cannot carry it.
+    pub(crate) fn fake_trials(self) -> Vec<Trial> {
         let name = self.name();
         let alone = ON_REAL_KERNELS_ALONE.iter().find(|(prefix, _)| name.starts_with(prefix));
-        match (kernel, alone) {
-            (Some(kernel), _) => flavours
-                .into_iter()
-                .map(|flavour| {
-                    let name = format!("{name} (Linux {kernel}, {flavour})");
-                    let release = kernel.clone();
-                    self.trial(name, move || Subject::real(release, flavour))
-                })
-                .collect(),
-            (None, Some((_, why))) => {
-                let name = format!("{name} (real kernels alone: {why})");
-                vec![Trial::test(name, || Ok(())).with_ignored_flag(true)]
-            }
-            (None, None) => Series::ALL
-                .iter()
-                .flat_map(|version| flavours.iter().map(move |flavour| (*version, *flavour)))
-                .map(|(version, flavour)| {
-                    let subject = move || Subject::fake(version, flavour);
-                    self.trial(format!("{name} (fake {version:?}, {flavour})"), subject)
-                })
-                .collect(),
+        if let Some((_, why)) = alone {
+            let name = format!("{name} (real kernels alone: {why})");
+            return vec![Trial::test(name, || Ok(())).with_ignored_flag(true)];
         }
+        let flavours = self.flavours();
+        let each = |version| flavours.iter().map(move |flavour| (version, *flavour));
+        let trial = |(version, flavour)| {
+            let name = format!("{name} (fake {version:?}, {flavour})");
+            Trial::test(name, move || {
+                let outcome = run(self.over(Subject::fake(version, flavour)));
+                outcome.map(add_combinations).map_err(|error| format!("{error:?}").into())
+            })
+        };
+        Series::ALL.iter().copied().flat_map(each).map(trial).collect()
+    }
+
+    fn flavours(self) -> Vec<Flavour> {
+        let flavours = [Flavour::Blocking, Flavour::Tokio];
+        flavours[..if self.is_long { 1 } else { 2 }].to_vec()
     }
 
     fn name(&self) -> &'static str {
         self.name.trim_start_matches("it::")
     }
 
-    fn trial<F: Future<Output = anyhow::Result<Subject>>>(
+    /// Runs it against a subject; gives how many combinations of the matrix held.
+    pub(crate) async fn over(
         self,
-        name: String,
-        subject: impl FnOnce() -> F + Send + 'static,
-    ) -> Trial {
-        Trial::test(name, move || {
-            let outcome = run(async {
-                let mut subject = subject().await?;
-                subject.reset().await?;
-                (self.run)(&mut subject).await?;
-                COMBINATIONS.fetch_add(subject.combinations, Ordering::Relaxed);
-                Ok(())
-            });
-            outcome.map_err(|error| format!("{error:?}").into())
-        })
+        subject: impl Future<Output = anyhow::Result<Subject>>,
+    ) -> anyhow::Result<usize> {
+        let mut subject = subject.await?;
+        subject.reset().await?;
+        (self.run)(&mut subject).await?;
+        Ok(subject.combinations)
     }
 }
 
@@ -164,6 +169,6 @@ pub(crate) fn each_exception_has_a_case(cases: &[Case]) -> Trial {
 }
 
 /// Runs a case to its end.
-pub(crate) fn run(case: impl Future<Output = Outcome>) -> Outcome {
+pub(crate) fn run<T>(case: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(case)
 }

@@ -10,7 +10,7 @@ use ipvs_netlink::{
 };
 
 /// The crate's clients.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Flavour {
     Blocking,
     Tokio,

@@ -245,27 +245,31 @@ pub(crate) fn without_module<T>(
     let _ = program("ip", &["netns", "delete", "blue"]);
     let proc = ipvs_netlink::proc::Proc::new();
     let modprobe = proc.sysctl_named("kernel.modprobe")?;
-    let loaded = program("sh", &["-c", "grep -o '^ip_vs[a-z_0-9]*' /proc/modules"])?;
+    let loaded = program("grep", &["-o", "^ip_vs[a-z_0-9]*", "/proc/modules"])?;
     proc.set_sysctl_named("kernel.modprobe", "")?;
+    let loaded: Vec<&str> = loaded.lines().collect();
     // The other modules need `ip_vs`.
-    let users = loaded.lines().filter(|name| module == "ip_vs" && *name != module);
-    let outcome = users.chain([module]).try_for_each(remove_module).and_then(|()| run());
+    let removed: &[&str] = if module == "ip_vs" { &loaded } else { &[module] };
+    let outcome = remove_modules(removed).and_then(|()| run());
     proc.set_sysctl_named("kernel.modprobe", &modprobe)?;
-    for name in loaded.lines().rev() {
-        program("modprobe", &[name])?;
-    }
+    program("modprobe", &[&["-a"], &loaded[..]].concat())?;
     outcome
 }
 
-/// A module is in use until the kernel has cleaned up a namespace that was deleted.
-fn remove_module(name: &str) -> anyhow::Result<()> {
-    let mut removed = program("rmmod", &[name]);
+/// A module is in use until the kernel has cleaned up a namespace that was deleted. Those that are not
+/// there any more do not matter.
+fn remove_modules(names: &[&str]) -> anyhow::Result<()> {
+    let mut removed = program("rmmod", names);
     for _ in 0..1000 {
-        if removed.is_ok() {
-            break;
+        let loaded = std::fs::read_to_string("/proc/modules")?;
+        let is_loaded =
+            |name: &&str| loaded.lines().any(|line| line.split(' ').next() == Some(name));
+        let left: Vec<&str> = names.iter().copied().filter(is_loaded).collect();
+        if left.is_empty() {
+            return Ok(());
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
-        removed = program("rmmod", &[name]);
+        removed = program("rmmod", &left);
     }
     removed.map(drop)
 }

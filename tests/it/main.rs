@@ -34,6 +34,7 @@ mod rival;
 mod rules;
 mod scripted;
 mod services;
+mod standstill;
 mod subject;
 mod sync;
 mod system;
@@ -41,24 +42,60 @@ mod tampered;
 #[path = "../support/terminal.rs"]
 mod terminal;
 mod traffic;
+mod worker;
 
+use std::sync::Arc;
+
+use ipvs_netlink::fake::Release;
 use libtest_mimic::{Arguments, Conclusion};
 
 use crate::case::Case;
 use crate::subject::release_from_environment;
+use crate::worker::Workers;
 
 fn main() {
     if errors::run_as_child() {
         return;
     }
-    run().exit();
+    let kernel = release_from_environment();
+    let cases = cases();
+    if worker::is_worker() {
+        let kernel = kernel.expect("workers run on real kernels");
+        worker::work(&cases, &kernel).expect("orders are understood");
+        return;
+    }
+    run(&cases, kernel).exit();
 }
 
-fn run() -> Conclusion {
+fn run(cases: &[Case], kernel: Option<Release>) -> Conclusion {
     let mut arguments = Arguments::from_args();
-    // The cases share the kernel's one table.
+    // The cases share the kernel's one table. A network namespace for each would not part them: before
+    // Linux 7.1 a listing in one loses services when some are added in another meanwhile.
     arguments.test_threads = Some(1);
-    let kernel = release_from_environment();
+    let mut trials = vec![case::each_exception_has_a_case(cases)];
+    let workers = kernel.map(|kernel| Arc::new(Workers::new(kernel)));
+    let cases = cases.iter().enumerate();
+    trials.extend(cases.flat_map(|(index, case)| match &workers {
+        Some(workers) => case.real_trials(index, workers),
+        None => case.fake_trials(),
+    }));
+    trials.extend(host::trials());
+    trials.extend(faults::trials());
+    trials.extend(golden::trials());
+    trials.extend(properties::trials());
+    trials.extend(readable::trials());
+    trials.extend(standstill::trials());
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let (Some(workers), combinations @ 1..) = (&workers, case::combinations()) {
+        println!("{combinations} combinations of the matrix held on Linux {}\n", workers.release());
+    }
+    if let Some(workers) = workers {
+        println!("{}", workers.slowest());
+    }
+    conclusion
+}
+
+fn cases() -> Vec<Case> {
     let cases = [
         services::cases(),
         destinations::cases(),
@@ -82,20 +119,7 @@ fn run() -> Conclusion {
         traffic::cases(),
         once(nft::cases()),
     ];
-    let mut trials = host::trials();
-    trials.extend(faults::trials());
-    trials.extend(golden::trials());
-    trials.extend(properties::trials());
-    trials.extend(readable::trials());
-    let cases: Vec<_> = cases.into_iter().flatten().collect();
-    trials.push(case::each_exception_has_a_case(&cases));
-    let cases = cases.into_iter().enumerate();
-    trials.extend(cases.flat_map(|(index, case)| case.trials(index, kernel.as_ref())));
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    if let (Some(kernel), combinations @ 1..) = (kernel, case::combinations()) {
-        println!("{combinations} combinations of the matrix held on Linux {kernel}\n");
-    }
-    conclusion
+    cases.into_iter().flatten().collect()
 }
 
 /// Cases for which one client is enough, since they do not try the client.

@@ -15,9 +15,11 @@ use anyhow::{Context as _, bail, ensure};
 use ipvs_netlink::blocking::Client;
 use ipvs_netlink::{Options, Ruleset, SyncDaemon, Timeouts};
 use rustix::process::{Pid, Signal, kill_process_group};
+use tempfile::TempDir;
 
 use crate::case::Case;
-use crate::program::built;
+use crate::program::{built, comes_true, folder};
+use crate::standstill;
 use crate::traffic::{Namespace, PATIENCE};
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -29,6 +31,8 @@ pub(crate) struct Program {
     namespace: Namespace,
     /// The folder of its names.
     folder: PathBuf,
+    /// Where it runs.
+    place: TempDir,
     client: Client,
 }
 
@@ -51,21 +55,20 @@ pub(crate) struct Left {
 impl Program {
     pub(crate) fn ours() -> anyhow::Result<Self> {
         let program = built(Path::new("ipvsadm"));
-        let folder = PathBuf::from("/tmp/ours");
-        if !folder.exists() {
-            std::fs::create_dir(&folder)?;
-            for name in ["ipvsadm", "ipvsadm-save", "ipvsadm-restore"] {
-                symlink(&program, folder.join(name))?;
-            }
+        let place = folder();
+        let names = place.path().join("names");
+        std::fs::create_dir(&names)?;
+        for name in ["ipvsadm", "ipvsadm-save", "ipvsadm-restore"] {
+            symlink(&program, names.join(name))?;
         }
-        Self::new("ours", folder)
+        Self::new("ours", names, place)
     }
 
     fn theirs() -> anyhow::Result<Self> {
-        Self::new("theirs", "/usr/local/sbin".into())
+        Self::new("theirs", "/usr/local/sbin".into(), folder())
     }
 
-    fn new(name: &'static str, folder: PathBuf) -> anyhow::Result<Self> {
+    fn new(name: &'static str, folder: PathBuf, place: TempDir) -> anyhow::Result<Self> {
         let namespace = Namespace(name);
         namespace.add()?;
         namespace.ip(&[
@@ -77,7 +80,7 @@ impl Program {
             "route add ::/0 dev eth0".to_owned(),
         ])?;
         let client = Options::new().namespace(namespace.path()).connect()?;
-        Ok(Self { namespace, folder, client })
+        Ok(Self { namespace, folder, place, client })
     }
 
     /// Runs a line in which `ipvsadm` is this program; by a shell if the line needs one.
@@ -92,6 +95,11 @@ impl Program {
         let child = namespace.run(|| Ok(command.spawn()?))?;
         let output =
             ended(child).with_context(|| format!("{line}, in {}'s namespace", namespace.0))?;
+        // To the end of a daemon whose thread has not run the kernel answers nothing, and the original
+        // waits for ever.
+        if line.contains("--start-daemon") {
+            comes_true("the daemon's thread has run", standstill::daemons_have_run);
+        }
         Ok(Said {
             output: String::from_utf8_lossy(&output.stdout).into_owned(),
             errors: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -115,7 +123,7 @@ impl Program {
         };
         // A process group lets all processes of a line be ended together.
         command.process_group(0);
-        command.current_dir("/tmp").stdin(Stdio::null()).stderr(Stdio::piped());
+        command.current_dir(self.place.path()).stdin(Stdio::null()).stderr(Stdio::piped());
         Ok(command)
     }
 
@@ -202,15 +210,18 @@ fn ended(child: Child) -> anyhow::Result<Output> {
     let (ends, end) = std::sync::mpsc::channel::<()>();
     let watch = std::thread::spawn(move || {
         let is_late = end.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout);
-        if is_late {
+        is_late.then(|| {
+            let described = standstill::described();
             let _ = kill_process_group(process, Signal::KILL);
-        }
-        is_late
+            described
+        })
     });
     let output = child.wait_with_output();
     drop(ends);
-    ensure!(!watch.join().expect("no panic"), "did not end within {PATIENCE:?}");
-    Ok(output?)
+    match watch.join().expect("no panic") {
+        None => Ok(output?),
+        Some(described) => bail!("did not end within {PATIENCE:?}\n{described}"),
+    }
 }
 
 /// The words of a line that needs no shell, since it has nothing but words and quotes. A shell takes

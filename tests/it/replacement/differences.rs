@@ -15,6 +15,7 @@ cases![
     what_the_original_does_not_save_is_saved,
     what_cannot_be_printed_is_an_error,
     what_is_no_text_and_no_flag_is_told_apart,
+    a_daemon_is_started_and_stopped_by_one_text,
 ];
 
 /// 192.168.0.1 came before 10.0.0.1, and 10.0.0.10 before 10.0.0.9.
@@ -169,5 +170,19 @@ async fn what_is_no_text_and_no_flag_is_told_apart(_: &mut Subject) -> Outcome {
     let said = ours.run("ipvsadm -A -f 1 -s sh -b ,")?;
     assert_eq!((said.errors.as_str(), said.status), ("", Some(0)));
     assert_eq!(ours.run("ipvsadm -S")?.output, "-A -f 1 -s sh\n");
+    Ok(())
+}
+
+/// To the end of a daemon whose thread has not run yet the kernel answers nothing, and the original
+/// waited for ever.
+async fn a_daemon_is_started_and_stopped_by_one_text(_: &mut Subject) -> Outcome {
+    let mut ours = Program::ours()?;
+    let before = ours.left()?;
+    for _ in 0..5 {
+        let said =
+            ours.run("printf -- '--start-daemon backup\\n--stop-daemon backup\\n' | ipvsadm -R")?;
+        assert_eq!((said.errors.as_str(), said.status), ("", Some(0)));
+        assert_eq!(ours.left()?, before);
+    }
     Ok(())
 }

@@ -80,12 +80,10 @@ impl Job {
         let mut examples = cargo(&metadata);
         examples.args(["build", "--workspace", "--all-features", "--example", TESTED]);
         examples.args(["--bin", IPVSADM]);
-        // The kernel's tables are one for all tests.
-        let one_by_one = OsString::from("--test-threads=1");
         Ok(Self {
             programs: build(tests, |target| target.is_test() && target.name == "it")?,
             beside: build(examples, |target| [TESTED, IPVSADM].contains(&&*target.name))?,
-            arguments: std::iter::once(one_by_one).chain(arguments).collect(),
+            arguments: arguments.into_iter().collect(),
             ..Self::default()
         })
     }
