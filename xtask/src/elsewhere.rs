@@ -4,9 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
-use cargo_metadata::Metadata;
 
-use crate::cargo::{PACKAGE, cargo};
 use crate::command::{output, which};
 
 /// One for each kind of system that is not Linux.
@@ -29,13 +27,4 @@ fn is_there(target: &str) -> Result<bool> {
     let folder =
         output(Command::new(rustc).args(["--print", "target-libdir", "--target", target]))?;
     Ok(Path::new(String::from_utf8_lossy(&folder).trim()).exists())
-}
-
-/// Checks the library with these features; nothing is linked, so that no other tools are needed.
-pub(crate) fn check(metadata: &Metadata, target: &str, features: &str) -> Command {
-    let mut check = cargo(metadata);
-    check.env("RUSTFLAGS", "-D warnings");
-    check.args(["check", "-p", PACKAGE, "--lib", "--target", target, features]);
-    check.arg("--target-dir").arg(metadata.target_directory.join("elsewhere"));
-    check
 }

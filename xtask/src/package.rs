@@ -38,7 +38,7 @@ impl Package {
     pub(crate) fn check(&self, metadata: &Metadata) -> Command {
         let mut check = cargo(metadata);
         check.current_dir(&self.folder).args(["check", "--all-targets", "--all-features"]);
-        check.arg("--target-dir").arg(metadata.target_directory.join("packaged"));
+        check.arg("--target-dir").arg(&metadata.target_directory);
         check
     }
 
@@ -49,7 +49,7 @@ impl Package {
         let patch =
             format!("patch.crates-io.{PACKAGE}.path={:?}", self.folder.display().to_string());
         cargo.arg("--config").arg(patch);
-        cargo.arg("--target-dir").arg(metadata.target_directory.join("consumer"));
+        cargo.arg("--target-dir").arg(&metadata.target_directory);
         cargo
     }
 }
