@@ -80,11 +80,14 @@ fn run(cases: &[Case], kernel: Option<Release>) -> Conclusion {
         None => case.fake_trials(),
     }));
     trials.extend(host::trials());
-    trials.extend(faults::trials());
-    trials.extend(golden::trials());
-    trials.extend(properties::trials());
-    trials.extend(readable::trials());
     trials.extend(standstill::trials());
+    if workers.is_none() {
+        // They are the same over every kernel, and take long in a guest.
+        trials.extend(faults::trials());
+        trials.extend(golden::trials());
+        trials.extend(properties::trials());
+        trials.extend(readable::trials());
+    }
     let conclusion = libtest_mimic::run(&arguments, trials);
     if let (Some(workers), combinations @ 1..) = (&workers, case::combinations()) {
         println!("{combinations} combinations of the matrix held on Linux {}\n", workers.release());
