@@ -1,6 +1,7 @@
 //! Cases on a real kernel: a worker, which is another process of this program, runs those that it is
 //! told over a socket. One that hangs or crashes is that case's failure, and the next has a new worker.
 
+use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -120,7 +121,7 @@ impl Workers {
         let mut text = format!("{:.0} s of cases, the longest:\n", all.as_secs_f64());
         for (time, title) in times.iter().take(15) {
             let name = title.split(" (").next().unwrap_or(title);
-            text.push_str(&format!("{:8.1} s  {name}\n", time.as_secs_f64()));
+            let _ = writeln!(text, "{:8.1} s  {name}", time.as_secs_f64());
         }
         text
     }
