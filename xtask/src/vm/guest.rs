@@ -147,7 +147,7 @@ impl Guest<'_> {
         let all = Modules::read(&self.kernel.modules)?.select(modules::wanted());
         // It has no name: a killed run leaves nothing of it.
         let mut file = tempfile::tempfile_in(self.cache)?;
-        file.write_all(&userland::archive(self.kernel, &all, self.cache)?)?;
+        let base = userland::archive(self.kernel, &all, self.cache)?;
 
         let modules = all.without(self.without)?;
         let left_out: Vec<_> = all.files().filter(|file| !modules.has(file)).collect();
@@ -156,8 +156,11 @@ impl Guest<'_> {
         tree.text("guest/without", left_out.join("\n"));
         tree.text("guest/settings", self.settings(task, token));
         tree.text("init", include_str!("init.sh"));
-        file.write_all(&tree.archive()?)?;
-        file.write_all(&self.tree.archive()?)?;
+        for part in [base, tree.archive()?, self.tree.archive()?] {
+            let folder = self.cache.display();
+            file.write_all(&part)
+                .with_context(|| format!("the guest's files cannot be written in {folder}"))?;
+        }
         Ok(file)
     }
 

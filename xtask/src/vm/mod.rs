@@ -23,7 +23,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 
 pub(crate) use self::debian::{Debian, NotServed, Origin};
@@ -284,6 +284,7 @@ impl<'a> Session<'a> {
 /// `target/vm`
 fn cache() -> Result<PathBuf> {
     let cache = cargo::metadata()?.target_directory.join("vm").into_std_path_buf();
-    std::fs::create_dir_all(&cache)?;
+    std::fs::create_dir_all(&cache)
+        .with_context(|| format!("{} cannot be made", cache.display()))?;
     Ok(cache)
 }
