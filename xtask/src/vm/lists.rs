@@ -123,6 +123,10 @@ impl Lists {
 
     /// Where this fails, lists that were here before stay as they are, and none that are empty.
     pub(super) fn fetch(&self) -> Result<(), Failure> {
+        if self.fetched().is_some() && output(self.apt("apt-cache").arg("stats")).is_err() {
+            // Damaged ones would stay: apt cannot bring up to date what it cannot read.
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
         let fetched = self.prepare().and_then(|()| {
             let _progress = Progress::start(format!("fetching the package lists of {}", self.name));
             output(self.apt("apt-get").args(["--quiet", "update"]))?;
