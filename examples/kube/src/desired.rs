@@ -392,7 +392,9 @@ impl<'a> Making<'a> {
         let refuses_node = !self.local.iter().any(is_allowed);
         let sets = self.script.sets_mut(frontend.family);
         sets.restricted.insert(target);
-        sets.allowed.extend(ranges.iter().map(|range| (target, *range)));
+        for range in ranges {
+            sets.allowed.entry(range.prefix()).or_default().insert((target, range.address()));
+        }
         if refuses_node {
             sets.refused_to_node.insert(target);
         }

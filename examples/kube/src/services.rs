@@ -242,11 +242,14 @@ fn frontends(
         let of_family = |all: &[IpAddr]| {
             all.iter().copied().filter(|address| Family::from(*address) == family).collect()
         };
-        let ranges = source_ranges.as_ref().map(|ranges| {
+        let of_this = |ranges: &Vec<Network>| {
             Network::without_covered(
                 ranges.iter().copied().filter(|range| range.family() == family),
             )
-        });
+        };
+        let ranges = source_ranges.as_ref().map(of_this);
+        // Everybody may come where a range is all there is of the family.
+        let ranges = ranges.filter(|ranges| ranges.iter().all(|range| range.prefix() > 0));
         frontends.push(Frontend {
             family,
             cluster_ip,
