@@ -47,9 +47,12 @@ impl From<&HealthCheck> for ServiceName {
     }
 }
 
-/// An object's namespace. kubectl takes one that a file does not name for `default`.
+/// What kubectl takes for an object's namespace where a file does not name it.
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
+
+/// An object's namespace.
 pub(crate) fn namespace(metadata: &ObjectMeta) -> String {
-    metadata.namespace.clone().unwrap_or_else(|| "default".to_owned())
+    metadata.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
 }
 
 impl fmt::Display for ServiceName {
