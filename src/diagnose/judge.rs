@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::facts::{Device, Facts, Loading, Module};
+use super::routes::Way;
 use super::tunnels;
 use super::{Finding, Problem, Severity};
 use crate::error::quoted;
@@ -282,7 +283,7 @@ fn ipv6(facts: &Facts, rules: &Ruleset) -> Option<Finding> {
         destinations(rules).map(|destination| destination.key.address).find(|address| {
             address.is_ipv6()
                 && facts.is_local(*address) == Some(false)
-                && facts.routes.device(*address).is_none()
+                && facts.routes.way(*address) == Way::Nowhere
         });
     let text = match unreached {
         _ if disabled.is_empty() => return None,
@@ -323,7 +324,7 @@ fn virtual_addresses(facts: &Facts, rules: &Ruleset) -> Option<Finding> {
     );
     Some(elsewhere.into_iter().fold(finding, |finding, address| {
         let length = if address.is_ipv4() { 32 } else { 128 };
-        let device = facts.routes.device(address).unwrap_or("lo");
+        let device = facts.routes.way(address).device().unwrap_or("lo");
         finding.command("ip address add", &[&format!("{address}/{length}"), "dev", device])
     }))
 }
@@ -347,7 +348,7 @@ fn forwarding(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>) {
         let does_any = facts.devices.outward().iter().any(|(_, device)| forwards(Some(device)));
         let (mut stuck, mut is_stuck) = (BTreeSet::new(), false);
         for address in real_servers {
-            match facts.routes.device(address) {
+            match facts.routes.way(address).device() {
                 Some(device) if !forwards(facts.devices.all.get(device)) => {
                     stuck.insert(device);
                     is_stuck = true;
