@@ -692,6 +692,8 @@ mod tests {
             "sysctl -w net.ipv4.conf.eth0.rp_filter=2",
             "sysctl -w net.ipv4.conf.default.rp_filter=2",
             "sysctl -w net.ipv4.conf.all.rp_filter=0",
+            // It was never set, and got what `default` is.
+            "sysctl -w net.ipv4.conf.gre0.rp_filter=0",
         ];
         let commands: Vec<_> =
             finding.commands.iter().filter(|command| !command.contains(".lo.")).collect();

@@ -235,9 +235,9 @@ fn reverse_path(facts: &Facts, to_this_host: &[Unpacker]) -> Option<Finding> {
         }
         finding = set(finding, "all", 0);
     }
-    // A device that is still to be made gets what `default` is by then.
-    let is_filtered =
-        |device: &str| filter(device) > 0 || of_all > 0 && !devices.all.contains_key(device);
+    // Whoever sets `default` sets each device, too, for which it was never set by itself.
+    let sets_default = filter("default") < of_all;
+    let is_filtered = |device: &str| filter(device) > 0 || sets_default;
     for device in dropping.into_iter().filter(|device| is_filtered(device)) {
         finding = set(finding, device, 0);
     }
