@@ -51,7 +51,8 @@ fn path_of_thread(path: &str) -> String {
 /// The name of a file. One that is no text could not be opened again.
 fn text(name: OsString) -> io::Result<String> {
     name.into_string().map_err(|name| {
-        let what = format!("{name:?} has a name that is not UTF-8: rename it");
+        let name = name.as_encoded_bytes().escape_ascii();
+        let what = format!("the name {name} is not UTF-8: rename what has it");
         io::Error::new(io::ErrorKind::InvalidData, what)
     })
 }
@@ -98,6 +99,6 @@ mod tests {
     fn a_name_that_is_no_text_is_an_error() {
         assert_eq!(text("eth0".into()).unwrap(), "eth0");
         let error = text(OsString::from_vec(b"eth\xff".to_vec())).unwrap_err();
-        assert_eq!(error.to_string(), r#""eth\xFF" has a name that is not UTF-8: rename it"#);
+        assert_eq!(error.to_string(), r"the name eth\xff is not UTF-8: rename what has it");
     }
 }
