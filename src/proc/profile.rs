@@ -153,13 +153,22 @@ impl SysctlChanges {
     }
 
     /// The changes, in the order in which they were made.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &SysctlChange> {
+    pub fn iter(&self) -> std::slice::Iter<'_, SysctlChange> {
         self.changes.iter()
     }
 
     pub(super) fn chain(mut self, later: Self) -> Self {
         self.changes.extend(later.changes);
         self
+    }
+}
+
+impl<'a> IntoIterator for &'a SysctlChanges {
+    type Item = &'a SysctlChange;
+    type IntoIter = std::slice::Iter<'a, SysctlChange>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 
