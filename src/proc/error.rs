@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use super::profile::{SysctlChange, SysctlChanges};
+use super::changes::{SysctlChange, SysctlChanges};
 use crate::model::Invalid;
 
 /// Why a file of procfs could not be read, or a sysctl not be set.
@@ -15,12 +15,12 @@ use crate::model::Invalid;
 pub struct Error {
     attempt: Attempt,
     cause: Cause,
-    left: Option<Box<Left>>,
+    left: Option<Box<NotUndone>>,
 }
 
 /// What stays changed.
 #[derive(Debug, Clone)]
-struct Left {
+struct NotUndone {
     changes: SysctlChanges,
     /// Why the first of them could not be set back, unless that is the error itself.
     cause: Option<Error>,
@@ -72,7 +72,7 @@ impl Error {
 
     /// The error by which changes stay that it was to set back.
     pub(super) fn leaving(mut self, changes: SysctlChanges) -> Self {
-        self.left = (!changes.is_empty()).then(|| Box::new(Left { changes, cause: None }));
+        self.left = (!changes.is_empty()).then(|| Box::new(NotUndone { changes, cause: None }));
         self
     }
 
@@ -84,7 +84,7 @@ impl Error {
                 changes = own.changes.chain(changes);
             }
             let cause = Some(left.cause.unwrap_or(undoing));
-            self.left = Some(Box::new(Left { changes, cause }));
+            self.left = Some(Box::new(NotUndone { changes, cause }));
         }
         self
     }
