@@ -228,7 +228,7 @@ pub use protocol::{Operation, Request};
 pub use results::Results;
 pub use ruleset::{
     Allowed, Change, ConnectionCounts, Difference, Draining, Excess, Left, ParseError, Plan,
-    Policy, Reason, Ruleset, Scope, ServiceRules, Share,
+    Policy, Reason, Ruleset, Scope, ServiceRules, ServicesIter, Share,
 };
 pub use session::BatchOptions;
 pub use sync::{

@@ -125,6 +125,42 @@ fn what_is_read_can_be_made_for_a_test() {
     assert_eq!(ipvs.timeouts().unwrap(), Timeouts::default().udp(minute));
 }
 
+/// A loop has what `iter` has, of all that holds several.
+#[test]
+fn what_holds_several_is_looped_over() {
+    let rules: Ruleset = [80, 443]
+        .map(|port| ServiceRules::new(Service::tcp([10, 0, 0, 1], port), [backend()]).unwrap())
+        .into_iter()
+        .collect();
+    let mut ports = Vec::new();
+    for service in &rules {
+        ports.push(service.key().socket_address().unwrap().port());
+    }
+    assert_eq!(ports, [80, 443]);
+    assert_eq!(
+        (rules.iter().len(), rules.iter().next_back().unwrap().destinations().len()),
+        (2, 1)
+    );
+
+    let service = || TableService::new(ServiceEntry::new(web()), Vec::new());
+    let mut table: Table = [service()].into_iter().collect();
+    table.extend([service()]);
+    for service in &table {
+        assert_eq!(service.entry.service, web());
+    }
+    assert_eq!((table.iter().len(), table.into_iter().count()), (2, 2));
+
+    let changes = ipvs_netlink::proc::SysctlChanges::default();
+    assert_eq!((&changes).into_iter().count(), changes.iter().count());
+}
+
+#[test]
+fn a_name_is_compared_with_text() {
+    let daemon = SyncDaemon::new(DaemonRole::Master, "eth0".parse().unwrap());
+    assert_eq!(daemon.interface, "eth0");
+    assert!(daemon.interface != *"eth1");
+}
+
 #[test]
 fn an_error_has_a_kind_to_match_on() {
     let mut ipvs = Kernel::new().connect().unwrap();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::facts::{Device, Facts, Loading, Module};
+use super::routes::Way;
 use super::tunnels;
 use super::{Finding, Problem, Severity};
 use crate::error::quoted;
@@ -23,6 +24,7 @@ pub(super) fn judge(facts: &Facts, rules: &Ruleset) -> Vec<Finding> {
     engines(facts, rules, &mut findings);
     addresses(facts, rules, &mut findings);
     forwarding(facts, rules, &mut findings);
+    findings.extend(unreadable_names(facts));
     tunnels::judge(facts, rules, &mut findings);
     limits(facts, rules, &mut findings);
     findings
@@ -45,11 +47,18 @@ impl Finding {
         self.commands.push(words.collect::<Vec<_>>().join(" "));
         self
     }
-}
 
-/// The name of a device's sysctl, as `net.ipv4.conf.eth0.forwarding`.
-pub(super) fn of_device(folder: &str, device: &str, setting: &str) -> String {
-    format!("{folder}.{}.{setting}", device.replace('.', "/"))
+    /// Adds the command that gives a device's sysctl a value. `sysctl` takes what is behind the first `=` for the
+    /// value, in a device's name, too.
+    pub(super) fn sysctl(self, folder: &str, device: &str, setting: &str, value: u8) -> Self {
+        if device.contains('=') {
+            let folder = folder.replace('.', "/");
+            let file = format!("/proc/sys/{folder}/{device}/{setting}");
+            return self.command(&format!("echo {value} >"), &[&file]);
+        }
+        let device = device.replace('.', "/");
+        self.command("sysctl -w", &[&format!("{folder}.{device}.{setting}={value}")])
+    }
 }
 
 /// Whether the caller can speak with IPVS at all.
@@ -282,7 +291,7 @@ fn ipv6(facts: &Facts, rules: &Ruleset) -> Option<Finding> {
         destinations(rules).map(|destination| destination.key.address).find(|address| {
             address.is_ipv6()
                 && facts.is_local(*address) == Some(false)
-                && facts.routes.device(*address).is_none()
+                && facts.routes.way(*address) == Way::Nowhere
         });
     let text = match unreached {
         _ if disabled.is_empty() => return None,
@@ -296,9 +305,26 @@ fn ipv6(facts: &Facts, rules: &Ruleset) -> Option<Finding> {
     };
     let finding = broken(text, "Enable it, and give the interface its addresses again:");
     Some(disabled.into_iter().fold(finding, |finding, device| {
-        finding
-            .command("sysctl -w", &[&(of_device("net.ipv6.conf", device, "disable_ipv6") + "=0")])
+        finding.sysctl("net.ipv6.conf", device, "disable_ipv6", 0)
     }))
+}
+
+/// Devices whose settings cannot be read, since procfs has their names in bytes that are no text.
+fn unreadable_names(facts: &Facts) -> Option<Finding> {
+    let is_unreadable = |name: &&String| name.contains(char::REPLACEMENT_CHARACTER);
+    let names: Vec<_> =
+        facts.devices.all.keys().filter(is_unreadable).map(|name| format!("{name:?}")).collect();
+    let [first, ..] = &names[..] else { return None };
+    let (devices, their, them) = match names.len() {
+        1 => (format!("the device {first} has a name that is"), "its", "it"),
+        _ => (format!("the devices {} have names that are", names.join(", ")), "their", "them"),
+    };
+    Some(Finding::new(
+        Severity::Limited,
+        Problem::DeviceName,
+        format!("{devices} not UTF-8, so {their} settings were not looked at"),
+        format!("Rename {them}, and diagnose again."),
+    ))
 }
 
 /// Virtual addresses to which packets are not for this host: IPVS sees those that the host receives, and
@@ -323,7 +349,7 @@ fn virtual_addresses(facts: &Facts, rules: &Ruleset) -> Option<Finding> {
     );
     Some(elsewhere.into_iter().fold(finding, |finding, address| {
         let length = if address.is_ipv4() { 32 } else { 128 };
-        let device = facts.routes.device(address).unwrap_or("lo");
+        let device = facts.routes.way(address).device().unwrap_or("lo");
         finding.command("ip address add", &[&format!("{address}/{length}"), "dev", device])
     }))
 }
@@ -347,7 +373,7 @@ fn forwarding(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>) {
         let does_any = facts.devices.outward().iter().any(|(_, device)| forwards(Some(device)));
         let (mut stuck, mut is_stuck) = (BTreeSet::new(), false);
         for address in real_servers {
-            match facts.routes.device(address) {
+            match facts.routes.way(address).device() {
                 Some(device) if !forwards(facts.devices.all.get(device)) => {
                     stuck.insert(device);
                     is_stuck = true;
@@ -371,9 +397,6 @@ fn stuck_replies(facts: &Facts, family: Family, stuck: &BTreeSet<&str>, does_any
         );
         Finding::new(Severity::Broken, Problem::Forwarding(family), text, advice)
     };
-    let set = |finding: Finding, folder, device: &str, setting: &str| {
-        finding.command("sysctl -w", &[&of_device(folder, device, setting)])
-    };
     match family {
         // Turning it on for all would do so for others than these.
         Family::V4 if does_any || facts.forwards_ipv4 => {
@@ -381,7 +404,7 @@ fn stuck_replies(facts: &Facts, family: Family, stuck: &BTreeSet<&str>, does_any
             let by = format!(" that comes in by {}", devices.join(", "));
             let finding = broken(&by, "Turn forwarding on there:");
             stuck.iter().fold(finding, |finding, device| {
-                set(finding, "net.ipv4.conf", device, "forwarding=1")
+                finding.sysctl("net.ipv4.conf", device, "forwarding", 1)
             })
         }
         Family::V4 => {
@@ -404,7 +427,7 @@ fn stuck_replies(facts: &Facts, family: Family, stuck: &BTreeSet<&str>, does_any
                  which the routes are lost that came by them:"
             };
             let finding = advertised.into_iter().fold(broken("", advice), |finding, device| {
-                set(finding, "net.ipv6.conf", device, "accept_ra=2")
+                finding.sysctl("net.ipv6.conf", device, "accept_ra", 2)
             });
             finding.command("sysctl -w net.ipv6.conf.all.forwarding=1", &[])
         }
@@ -637,6 +660,69 @@ mod tests {
 
     fn commands(finding: &Finding) -> Vec<&str> {
         finding.commands.iter().map(String::as_str).collect()
+    }
+
+    /// The rules of this host as a real server by a tunnel, whose device is there.
+    fn by_gre(host: &Altered) -> Ruleset {
+        host.kernel.configure(|host| host.local.push([10, 0, 1, 1].into()));
+        let mut rules = Ruleset::new();
+        let web = Service::tcp([127, 0, 0, 1], 80);
+        rules.insert_service(web).unwrap();
+        let real = Destination::tunnel([10, 0, 1, 1], 80, crate::model::Tunnel::gre());
+        rules.insert_destination(web.key, real).unwrap();
+        rules
+    }
+
+    /// Once: `default` stayed as it was, and devices that came later filtered no more.
+    #[test]
+    fn devices_that_come_later_filter_as_those_before() {
+        let filter = |value| [("ipv4/rp_filter", value)];
+        let host = Altered::new()
+            .with("sys/net/ipv4/conf/all/rp_filter", "2")
+            .with("sys/net/ipv4/conf/default/rp_filter", "1")
+            .with_interface("gre0", &filter("0"))
+            .with_interface("eth0", &filter("0"))
+            .with_interface("a=b", &filter("1"));
+        let rules = by_gre(&host);
+        let diagnosis = host.diagnose(&rules);
+        let finding = diagnosis.finding(Problem::ReversePath).unwrap();
+        let wanted = [
+            // sysctl would take b.rp_filter=2 for the value.
+            "echo 2 > /proc/sys/net/ipv4/conf/a=b/rp_filter",
+            "sysctl -w net.ipv4.conf.eth0.rp_filter=2",
+            "sysctl -w net.ipv4.conf.default.rp_filter=2",
+            "sysctl -w net.ipv4.conf.all.rp_filter=0",
+            // It was never set, and got what `default` is.
+            "sysctl -w net.ipv4.conf.gre0.rp_filter=0",
+        ];
+        let commands: Vec<_> =
+            finding.commands.iter().filter(|command| !command.contains(".lo.")).collect();
+        assert_eq!(commands, wanted.iter().collect::<Vec<_>>(), "{diagnosis}");
+
+        // The tunnel's own device, still to be made, gets what `default` is by then.
+        let host = Altered::new().with("sys/net/ipv4/conf/all/rp_filter", "1");
+        let rules = by_gre(&host);
+        let diagnosis = host.diagnose(&rules);
+        let commands = &diagnosis.finding(Problem::ReversePath).unwrap().commands;
+        let [.., default, all, own] = &commands[..] else { panic!("{diagnosis}") };
+        assert_eq!(default, "sysctl -w net.ipv4.conf.default.rp_filter=1");
+        assert_eq!(all, "sysctl -w net.ipv4.conf.all.rp_filter=0");
+        assert_eq!(own, "sysctl -w net.ipv4.conf.gre0a000101.rp_filter=0");
+    }
+
+    /// Once: they were passed over in silence.
+    #[test]
+    fn devices_whose_names_are_no_text_are_told() {
+        let host = Altered::new().with("net/dev", "lo: 0\neth\u{fffd}: 0\n");
+        let diagnosis = host.diagnose(&Ruleset::new());
+        let finding = diagnosis.finding(Problem::DeviceName).unwrap();
+        assert!(diagnosis.is_able());
+        assert_eq!(
+            finding.text,
+            "the device \"eth\u{fffd}\" has a name that is not UTF-8, so its settings were not looked at"
+        );
+        let diagnosis = Altered::new().diagnose(&Ruleset::new());
+        assert!(diagnosis.finding(Problem::DeviceName).is_none());
     }
 
     #[test]

@@ -103,6 +103,8 @@ pub enum Problem {
     /// This host is a destination by a tunnel, and has no device that unpacks what other directors
     /// send it.
     TunnelDevice(Tunnel),
+    /// A device has a name that is not UTF-8, and nothing of its settings was looked at.
+    DeviceName,
     /// This host is a destination by a tunnel, and drops what is unpacked: its clients are not where
     /// the reverse path filter expects them.
     ReversePath,

@@ -1,6 +1,7 @@
 //! Where a host sends packets: the routes of its main table, and of IPv6 those of all tables, which procfs
-//! does not tell apart.
+//! does not tell apart. Where two of these lead to one network by different devices, the device is not known.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,9 +15,28 @@ pub(super) struct Routes {
 
 #[derive(Debug)]
 struct Route {
-    /// `None` where packets are refused.
-    device: Option<String>,
+    way: Way<String>,
     metric: u32,
+}
+
+/// By which device packets go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way<Name> {
+    By(Name),
+    /// They are refused, or no route leads there.
+    Nowhere,
+    /// Tables that are not told apart lead to different devices.
+    Unknown,
+}
+
+impl<'a> Way<&'a str> {
+    /// The device, where it is known.
+    pub(super) fn device(self) -> Option<&'a str> {
+        match self {
+            Self::By(device) => Some(device),
+            Self::Nowhere | Self::Unknown => None,
+        }
+    }
 }
 
 /// Flags of [route.h] and [ipv6_route.h].
@@ -27,6 +47,9 @@ const UP: u32 = 0x1;
 const REJECT: u32 = 0x200;
 const ADDRCONF: u32 = 0x4_0000;
 const LOCAL: u32 = 0x8000_0000;
+
+/// The metric of the entry by which each table of IPv6 says that it has no route.
+const NO_ROUTE: u32 = u32::MAX;
 
 /// A line of routes.
 struct TableLine<'a> {
@@ -92,18 +115,41 @@ impl Routes {
         if flags & ADDRCONF != 0 && device != "lo" {
             self.advertised.insert(device.to_owned());
         }
-        if self.networks.get(&network).is_none_or(|known| metric < known.metric) {
-            // Routes that drop packets have no device, and of IPv4 no flag either.
-            let device = (flags & REJECT == 0 && device != "*").then(|| device.to_owned());
-            self.networks.insert(network, Route { device, metric });
+        // Routes that drop packets have no device, and of IPv4 no flag either.
+        let refuses = flags & REJECT != 0 || device == "*";
+        let way = if refuses { Way::Nowhere } else { Way::By(device.to_owned()) };
+        match self.networks.entry(network) {
+            Entry::Vacant(entry) => {
+                entry.insert(Route { way, metric });
+            }
+            Entry::Occupied(mut known) => known.get_mut().meet(way, metric, network.1.is_ipv6()),
         }
     }
 
-    /// The device by which packets to an address go; `None` where no route leads there.
-    pub(super) fn device(&self, address: IpAddr) -> Option<&str> {
+    /// The way of packets to an address: that of the longest network that it is in.
+    pub(super) fn way(&self, address: IpAddr) -> Way<&str> {
         let longest = if address.is_ipv4() { 32 } else { 128 };
-        let mut lengths = (0..=longest).rev();
-        lengths.find_map(|length| self.networks.get(&network(address, length)))?.device.as_deref()
+        let lengths = (0..=longest).rev();
+        let mut ways = lengths.filter_map(|length| self.networks.get(&network(address, length)));
+        let Some(first) = ways.next() else { return Way::Nowhere };
+        match &first.way {
+            // The longest can be in another table than the one that packets take.
+            _ if ways.any(|route| route.way == Way::Unknown) => Way::Unknown,
+            Way::By(device) => Way::By(device),
+            Way::Nowhere => Way::Nowhere,
+            Way::Unknown => Way::Unknown,
+        }
+    }
+}
+
+impl Route {
+    /// Another route to the same network. In one table that of the lower metric counts.
+    fn meet(&mut self, way: Way<String>, metric: u32, is_of_any_table: bool) {
+        if is_of_any_table && self.way != way && metric.max(self.metric) < NO_ROUTE {
+            self.way = Way::Unknown;
+        } else if metric < self.metric {
+            *self = Self { way, metric };
+        }
     }
 }
 
@@ -146,7 +192,7 @@ mod tests {
         ]
         .concat();
         routes.add_ipv4(&text);
-        let device = |address: [u8; 4]| routes.device(address.into());
+        let device = |address: [u8; 4]| routes.way(address.into()).device();
         assert_eq!(device([192, 0, 2, 1]), Some("fast"));
         assert_eq!(device([10, 1, 0, 1]), Some("near"));
         assert_eq!(device([10, 9, 0, 1]), None);
@@ -164,8 +210,55 @@ mod tests {
         let local = routes.add_ipv6(&text);
         let address = |last| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last));
         assert_eq!(local, [(128, address(0))]);
-        assert_eq!(routes.device(address(1)), Some("eth0"));
-        assert_eq!(routes.device(Ipv6Addr::LOCALHOST.into()), Some("eth1"));
+        assert_eq!(routes.way(address(1)), Way::By("eth0"));
+        assert_eq!(routes.way(Ipv6Addr::LOCALHOST.into()), Way::By("eth1"));
         assert_eq!(routes.advertised, BTreeSet::from(["eth0", "eth1"].map(str::to_owned)));
+    }
+
+    /// Once: the device of the lower metric was taken, which can be that of a table that no packet to the address
+    /// is sent by.
+    #[test]
+    fn of_ipv6_routes_of_different_tables_the_device_is_not_known() {
+        let zero = "00000000000000000000000000000000";
+        let line = |network: &str, length: &str, metric: &str, flags: &str, device: &str| {
+            format!(
+                "{network} {length} {zero} 00 {zero} {metric} 00000001 00000000 {flags} {device}\n"
+            )
+        };
+        let near = "20010db8000000000000000000000000";
+        let far = "20010db8000100000000000000000000";
+        let ways = |lines: &[String]| {
+            let mut routes = Routes::default();
+            routes.add_ipv6(&lines.concat());
+            let way = |third| {
+                let address = Ipv6Addr::new(0x2001, 0xdb8, third, 0, 0, 0, 0, 1);
+                match routes.way(address.into()) {
+                    Way::By(device) => Way::By(device.to_owned()),
+                    Way::Nowhere => Way::Nowhere,
+                    Way::Unknown => Way::Unknown,
+                }
+            };
+            [way(0), way(1), way(2)]
+        };
+        let by = |device: &str| Way::By(device.to_owned());
+        let default = |metric, device| line(zero, "00", metric, "00000003", device);
+        let none = line(zero, "00", "ffffffff", "00200200", "lo");
+        let networks = [
+            line(near, "30", "00000100", "00000001", "eth0"),
+            line(far, "30", "00000100", "00000001", "eth1"),
+        ]
+        .concat();
+        assert_eq!(ways(&[networks.clone(), none.clone()]), [by("eth0"), by("eth1"), Way::Nowhere]);
+        // The same device twice, and the entry without a route, are no contradiction.
+        let one = [networks.clone(), default("00000400", "eth2"), none.clone()];
+        assert_eq!(ways(&one), [by("eth0"), by("eth1"), by("eth2")]);
+        let same = [networks.clone(), default("00000400", "eth2"), default("00000064", "eth2")];
+        assert_eq!(ways(&same), [by("eth0"), by("eth1"), by("eth2")]);
+        // Of two tables with a default route each network can be in the other one.
+        let two =
+            [networks.clone(), none, default("00000400", "eth2"), default("00000064", "eth3")];
+        assert_eq!(ways(&two), [Way::Unknown, Way::Unknown, Way::Unknown]);
+        let other = line(near, "30", "00000400", "00000001", "eth3");
+        assert_eq!(ways(&[networks, other]), [Way::Unknown, by("eth1"), Way::Nowhere]);
     }
 }

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use super::facts::Facts;
-use super::judge::of_device;
 use super::{Finding, Problem, Severity};
 use crate::model::{Destination, Family, Forwarding, Tunnel, TunnelChecksum};
 use crate::ruleset::Ruleset;
@@ -223,20 +222,23 @@ fn reverse_path(facts: &Facts, to_this_host: &[Unpacker]) -> Option<Finding> {
         Problem::ReversePath,
         "this host is a destination by a tunnel, and its reverse path filter drops what other \
          directors send it, unless the tunnel's device has an address and the filter is 2",
-        "Have each other device filter by itself, and the tunnel's not at all:",
+        "Have each other device filter by itself, those that come later too, and the tunnel's not at all:",
     );
     let set = |finding: Finding, device: &str, filter: u8| {
-        let setting = of_device("net.ipv4.conf", device, &format!("rp_filter={filter}"));
-        finding.command("sysctl -w", &[&setting])
+        finding.sysctl("net.ipv4.conf", device, "rp_filter", filter)
     };
     if of_all > 0 {
-        let others = devices.all.keys().filter(|it| !unpackers.contains(it.as_str()));
+        let others = devices.all.keys().map(String::as_str);
+        let others = others.filter(|it| !unpackers.contains(it)).chain(["default"]);
         for device in others.filter(|device| filter(device) < of_all) {
             finding = set(finding, device, of_all);
         }
         finding = set(finding, "all", 0);
     }
-    for device in dropping.into_iter().filter(|device| filter(device) > 0) {
+    // Whoever sets `default` sets each device, too, for which it was never set by itself.
+    let sets_default = filter("default") < of_all;
+    let is_filtered = |device: &str| filter(device) > 0 || sets_default;
+    for device in dropping.into_iter().filter(|device| is_filtered(device)) {
         finding = set(finding, device, 0);
     }
     Some(finding)

@@ -11,9 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::seconds::{self, Seconds};
 use super::text::{self, OnlyMap, Text, TextOrMap};
 use crate::model::{
-    Destination, DestinationKey, EngineName, Family, Forwarding, Invalid, Netmask, Persistence,
-    Protocol, Scheduler, Service, ServiceFlags, ServiceKey, Timeouts, TimeoutsUpdate, Tunnel,
-    TunnelChecksum, parse_bare_address,
+    DaemonRole, Destination, DestinationKey, EngineName, Family, Forwarding, InterfaceName,
+    Invalid, Netmask, Persistence, Protocol, Scheduler, Service, ServiceFlags, ServiceKey,
+    SyncDaemon, Timeouts, TimeoutsUpdate, Tunnel, TunnelChecksum, parse_bare_address,
 };
 
 /// Has types written and read as maps.
@@ -35,6 +35,7 @@ macro_rules! as_maps {
 }
 
 as_maps! {
+    SyncDaemon => DaemonMap: "a sync daemon: a map with its role and its interface";
     Timeouts => TimeoutsMap: "timeouts: a map";
     TimeoutsUpdate => TimeoutsUpdateMap: "timeouts: a map";
 }
@@ -393,6 +394,38 @@ impl From<Timeouts> for TimeoutsMap {
 impl From<TimeoutsMap> for Timeouts {
     fn from(map: TimeoutsMap) -> Self {
         Self { tcp: map.tcp.0, tcp_fin: map.tcp_fin.0, udp: map.udp.0 }
+    }
+}
+
+/// A sync daemon. It is not checked, since the kernel can run it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DaemonMap {
+    role: DaemonRole,
+    interface: InterfaceName,
+    #[serde(default)]
+    sync_id: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_length: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    group: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ttl: Option<u8>,
+}
+
+impl From<SyncDaemon> for DaemonMap {
+    fn from(daemon: SyncDaemon) -> Self {
+        let SyncDaemon { role, interface, sync_id, max_length, group, port, ttl } = daemon;
+        Self { role, interface, sync_id, max_length, group, port, ttl }
+    }
+}
+
+impl From<DaemonMap> for SyncDaemon {
+    fn from(map: DaemonMap) -> Self {
+        let DaemonMap { role, interface, sync_id, max_length, group, port, ttl } = map;
+        Self { role, interface, sync_id, max_length, group, port, ttl }
     }
 }
 

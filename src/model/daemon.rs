@@ -46,8 +46,6 @@ impl FromStr for DaemonRole {
 /// # Ok::<(), ipvs_netlink::Invalid>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub struct SyncDaemon {
     /// What it does.
@@ -56,21 +54,16 @@ pub struct SyncDaemon {
     pub interface: InterfaceName,
     /// Tells groups of directors on one link apart: 0 to 255. The kernel takes a larger number and
     /// sends its lowest byte.
-    #[cfg_attr(feature = "serde", serde(default))]
     pub sync_id: u32,
     /// The largest message, in bytes (Linux 4.3 and later); unless set, or where 0, what fits the
     /// interface (1472 for IPv4 and 1452 for IPv6 on Ethernet). The kernel raises the length of a
     /// backup to 1024, and lowers any length to 65,507.
-    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub max_length: Option<u16>,
     /// The multicast group (Linux 4.3 and later); 224.0.0.81 unless set.
-    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub group: Option<IpAddr>,
     /// The UDP port (Linux 4.3 and later); 8848 unless set, or where 0.
-    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub port: Option<u16>,
     /// The time to live of messages (Linux 4.3 and later); 1 unless set, or where 0.
-    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub ttl: Option<u8>,
 }
 

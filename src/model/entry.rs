@@ -120,8 +120,39 @@ impl TableService {
     }
 }
 
+impl Table {
+    /// The services.
+    pub fn iter(&self) -> std::slice::Iter<'_, TableService> {
+        self.services.iter()
+    }
+}
+
 impl FromIterator<TableService> for Table {
     fn from_iter<I: IntoIterator<Item = TableService>>(services: I) -> Self {
         Self { services: services.into_iter().collect() }
+    }
+}
+
+impl Extend<TableService> for Table {
+    fn extend<I: IntoIterator<Item = TableService>>(&mut self, services: I) {
+        self.services.extend(services);
+    }
+}
+
+impl IntoIterator for Table {
+    type Item = TableService;
+    type IntoIter = std::vec::IntoIter<TableService>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.services.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Table {
+    type Item = &'a TableService;
+    type IntoIter = std::slice::Iter<'a, TableService>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.services.iter()
     }
 }

@@ -36,7 +36,7 @@ impl Version {
         Self(u32::from_be_bytes([0, major, minor, patch]))
     }
 
-    /// The version of a number, as the kernel packs it: a byte each for major, minor and patch.
+    /// The version of a number, as the kernel packs it: a byte for patch, one for minor, and the rest for major.
     pub const fn from_number(number: u32) -> Self {
         Self(number)
     }
@@ -49,7 +49,7 @@ impl Version {
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [_, major, minor, patch] = self.0.to_be_bytes();
+        let (major, [_, _, minor, patch]) = (self.0 >> 16, self.0.to_be_bytes());
         write!(f, "{major}.{minor}.{patch}")
     }
 }
@@ -58,11 +58,13 @@ impl FromStr for Version {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let parts: Option<Vec<u8>> = text.split('.').map(|part| part.parse().ok()).collect();
-        match parts.as_deref() {
-            Some(&[major, minor, patch]) => Ok(Self::new(major, minor, patch)),
-            _ => Err(Invalid::expected("a version, as 1.2.1", text)),
-        }
+        let version = |text: &str| {
+            let (major, rest) = text.split_once('.')?;
+            let (minor, patch) = rest.split_once('.')?;
+            let [high, low] = major.parse::<u16>().ok()?.to_be_bytes();
+            Some(Self(u32::from_be_bytes([high, low, minor.parse().ok()?, patch.parse().ok()?])))
+        };
+        version(text).ok_or_else(|| Invalid::expected("a version, as 1.2.1", text))
     }
 }
 
@@ -74,6 +76,17 @@ mod tests {
     fn versions_have_three_parts() {
         assert_eq!(Version::from_number(0x0001_0201).to_string(), "1.2.1");
         assert_eq!("1.2.1".parse(), Ok(Version::new(1, 2, 1)));
-        assert!("1.2".parse::<Version>().is_err() && "1.2.256".parse::<Version>().is_err());
+        for text in ["", "1", "1.2", "1.2.256", "1.256.1", "65536.0.0", "1.2.1.0", "1..1"] {
+            assert!(text.parse::<Version>().is_err(), "{text}");
+        }
+    }
+
+    /// Once: of a number above 24 bits the text was that of another version.
+    #[test]
+    fn versions_are_read_as_they_are_printed() {
+        for number in [0, 0x0001_0201, 0x00ff_ffff, 0x0100_0000, 0x0101_0201, u32::MAX] {
+            let version = Version::from_number(number);
+            assert_eq!(version.to_string().parse(), Ok(version), "{version}");
+        }
     }
 }

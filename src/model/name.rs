@@ -69,6 +69,18 @@ impl<const MAX: usize> AsRef<str> for Name<MAX> {
     }
 }
 
+impl<const MAX: usize> PartialEq<str> for Name<MAX> {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl<const MAX: usize> PartialEq<&str> for Name<MAX> {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
+    }
+}
+
 impl<const MAX: usize> fmt::Display for Name<MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())

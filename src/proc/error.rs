@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use super::changes::{SysctlChange, SysctlChanges};
 use crate::model::Invalid;
 
 /// Why a file of procfs could not be read, or a sysctl not be set.
@@ -14,6 +15,15 @@ use crate::model::Invalid;
 pub struct Error {
     attempt: Attempt,
     cause: Cause,
+    left: Option<Box<NotUndone>>,
+}
+
+/// What stays changed.
+#[derive(Debug, Clone)]
+struct NotUndone {
+    changes: SysctlChanges,
+    /// Why the first of them could not be set back, unless that is the error itself.
+    cause: Option<Error>,
 }
 
 /// What was tried.
@@ -40,20 +50,50 @@ enum Cause {
 }
 
 impl Error {
+    fn new(attempt: Attempt, cause: Cause) -> Self {
+        Self { attempt, cause, left: None }
+    }
+
     pub(super) fn io(attempt: Attempt, error: io::Error) -> Self {
-        Self { attempt, cause: Cause::Io(Arc::new(error)) }
+        Self::new(attempt, Cause::Io(Arc::new(error)))
     }
 
     pub(super) fn line(attempt: Attempt, number: u64, reason: String) -> Self {
-        Self { attempt, cause: Cause::Line(number, reason) }
+        Self::new(attempt, Cause::Line(number, reason))
     }
 
     pub(super) fn invalid(attempt: Attempt, invalid: Invalid) -> Self {
-        Self { attempt, cause: Cause::Invalid(invalid) }
+        Self::new(attempt, Cause::Invalid(invalid))
     }
 
     pub(super) fn not_kept(attempt: Attempt, kept: String) -> Self {
-        Self { attempt, cause: Cause::NotKept(kept) }
+        Self::new(attempt, Cause::NotKept(kept))
+    }
+
+    /// The error by which changes stay that it was to set back.
+    pub(super) fn leaving(mut self, changes: SysctlChanges) -> Self {
+        self.left = (!changes.is_empty()).then(|| Box::new(NotUndone { changes, cause: None }));
+        self
+    }
+
+    /// The error, and what a failed undoing has left.
+    pub(super) fn and_not_undone(mut self, mut undoing: Self) -> Self {
+        if let Some(left) = undoing.left.take() {
+            let mut changes = left.changes;
+            if let Some(own) = self.left.take() {
+                changes = own.changes.chain(changes);
+            }
+            let cause = Some(left.cause.unwrap_or(undoing));
+            self.left = Some(Box::new(NotUndone { changes, cause }));
+        }
+        self
+    }
+
+    /// The changes that [`Proc::apply`](super::Proc::apply) made before it failed and could not set back, or that
+    /// [`Proc::undo`](super::Proc::undo) could not: `undo` takes them once the reason is gone. `None` where all are as
+    /// they were.
+    pub fn not_set_back(&self) -> Option<&SysctlChanges> {
+        self.left.as_deref().map(|left| &left.changes)
     }
 
     pub(crate) fn enter(error: io::Error) -> Self {
@@ -83,6 +123,11 @@ impl Error {
             Cause::Line(number, _) => Some(number),
             _ => None,
         }
+    }
+
+    /// The error itself, as text.
+    fn without_left(&self) -> String {
+        Self { left: None, ..self.clone() }.to_string()
     }
 
     fn is(&self, kind: io::ErrorKind) -> bool {
@@ -141,8 +186,17 @@ impl fmt::Display for Error {
             Cause::Invalid(invalid) => write!(f, ": {invalid}")?,
             Cause::NotKept(kept) => write!(f, ": the kernel took it and keeps {kept:?}")?,
         }
-        match self.remedy() {
-            Some(remedy) => write!(f, "; {remedy}"),
+        if let Some(remedy) = self.remedy() {
+            write!(f, "; {remedy}")?;
+        }
+        let Some(left) = &self.left else { return Ok(()) };
+        f.write_str("; not set back:")?;
+        for (index, SysctlChange { name, before, after, .. }) in left.changes.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "," };
+            write!(f, "{separator} {name} is {after} and was {before}")?;
+        }
+        match &left.cause {
+            Some(cause) => write!(f, " ({})", cause.without_left()),
             None => Ok(()),
         }
     }

@@ -1,5 +1,6 @@
 //! Where the files below `/proc` come from: the host's procfs, in a network namespace.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
@@ -47,6 +48,15 @@ fn path_of_thread(path: &str) -> String {
     }
 }
 
+/// The name of a file. One that is no text could not be opened again.
+fn text(name: OsString) -> io::Result<String> {
+    name.into_string().map_err(|name| {
+        let name = name.as_encoded_bytes().escape_ascii();
+        let what = format!("the name {name} is not UTF-8: rename what has it");
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    })
+}
+
 impl Files for Host {
     fn open(&self, path: &str) -> io::Result<Box<dyn Read + Send>> {
         let file = self.namespace.run(|| fs::File::open(path_of_thread(path)))?;
@@ -62,9 +72,7 @@ impl Files for Host {
 
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
         self.namespace.run(|| {
-            fs::read_dir(path_of_thread(folder))?
-                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-                .collect()
+            fs::read_dir(path_of_thread(folder))?.map(|entry| text(entry?.file_name())).collect()
         })
     }
 
@@ -78,5 +86,19 @@ impl Files for Host {
         let dependencies = fs::read_to_string(folder.join("modules.dep")).ok()?;
         let builtin = fs::read_to_string(folder.join("modules.builtin")).unwrap_or_default();
         Some(ModuleIndex { dependencies, builtin })
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_no_text_is_an_error() {
+        assert_eq!(text("eth0".into()).unwrap(), "eth0");
+        let error = text(OsString::from_vec(b"eth\xff".to_vec())).unwrap_err();
+        assert_eq!(error.to_string(), r"the name eth\xff is not UTF-8: rename what has it");
     }
 }

@@ -25,6 +25,7 @@
 //! thread for blocking work, such as tokio's `spawn_blocking` or smol's `unblock`. [`Proc`] is cheap
 //! to clone, and it and [`Connections`] can be sent to another thread.
 
+mod changes;
 mod connection;
 mod connections;
 mod error;
@@ -44,14 +45,15 @@ use crate::namespace::Namespace;
 use error::Attempt;
 use sysctl::{Sysctl, Value};
 
+pub use changes::{SysctlChange, SysctlChanges};
 pub use connection::{Connection, ConnectionState, EngineData, Origin, OtherState};
 pub use connections::Connections;
 pub use error::Error;
 pub(crate) use files::Files;
 #[cfg(feature = "fake")]
 pub(crate) use files::ModuleIndex;
+pub use profile::Profile;
 pub(crate) use profile::series;
-pub use profile::{Profile, SysctlChange, SysctlChanges};
 #[cfg(feature = "fake")]
 pub(crate) use spelling::number;
 pub use stats::{CpuStats, StatsPerCpu};

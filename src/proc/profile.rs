@@ -1,9 +1,10 @@
 //! A set of sysctls that belong together: applied in one call, and undone.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::io;
 
 use super::Proc;
+use super::changes::{SysctlChange, SysctlChanges};
 use super::error::{Attempt, Error};
 use super::spelling;
 use super::sysctl::{self, Sysctl, Value};
@@ -85,6 +86,10 @@ impl Profile {
     ///
     /// `net.ipv6.conf.all.forwarding` 1 takes IPv6 routes away that came by router advertisement, for
     /// good, unless `accept_ra` of their interfaces is 2: want that before it.
+    ///
+    /// `net.ipv6.conf.all.disable_ipv6` 1 takes the IPv6 addresses of all interfaces away, and their routes: setting
+    /// it back to 0 brings back those alone that the kernel makes by itself, link-local ones and what routers advertise.
+    /// Whoever gave an interface others gives them again.
     #[must_use]
     pub fn with_named(self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         self.for_kernels(name, value, (0, 0), (u32::MAX, 0))
@@ -112,82 +117,32 @@ impl Profile {
     }
 }
 
-/// Which sysctls were changed: what [`Proc::apply`] returns and [`Proc::undo`] takes.
-///
-/// A program that may be killed before it undoes them keeps them in a file (feature `serde`).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(transparent))]
-#[must_use = "these changes are the only way back"]
-pub struct SysctlChanges {
-    changes: Vec<SysctlChange>,
-}
-
-/// A sysctl that was changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
-#[non_exhaustive]
-pub struct SysctlChange {
-    /// Its name: `net.ipv4.vs.conntrack`.
-    pub name: String,
-    /// The value that it had.
-    pub before: String,
-    /// The value that it has been given, as the kernel prints it.
-    pub after: String,
-    /// What the kernel has set along with it, and what it could have: forwarding is also each
-    /// interface's. Empty where it changed nothing else.
-    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
-    pub along: Vec<SysctlChange>,
-}
-
-impl SysctlChanges {
-    /// Whether everything was as wanted already.
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
-    }
-
-    /// The changes, in the order in which they were made.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &SysctlChange> {
-        self.changes.iter()
-    }
-}
-
-/// A line for each change: `net.ipv4.vs.conntrack: 0 -> 1`.
-impl fmt::Display for SysctlChanges {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, SysctlChange { name, before, after, .. }) in self.changes.iter().enumerate() {
-            let end = if index == 0 { "" } else { "\n" };
-            write!(f, "{end}{name}: {before} -> {after}")?;
-        }
-        Ok(())
-    }
-}
-
 impl Proc {
     /// Sets the sysctls of a profile that have other values, and returns which ones these were.
     ///
     /// It is all or nothing: where one cannot be set, those before it are set back. Applying the same
     /// profile again changes nothing and returns nothing, so the first answer is the one to keep.
     ///
-    /// Where the kernel sets one of them along with another, each has its own value in the end. Values
+    /// Where the kernel sets one of them along with another, each has its own value in the end; nothing is set where an
+    /// interface has a name that is not UTF-8, since what became of it could not be kept. Values
     /// are compared as the kernel reads them: `0,1` is `0-1`, and a [`DefenseMode`](sysctl::DefenseMode)
     /// that it has moved from 1 to 2 is still 1.
     ///
     /// # Errors
     /// That of the first sysctl that could not be read or set, or that the kernel did not keep: two
-    /// that contradict each other are among these.
+    /// that contradict each other are among these. What could then not be set back is in it:
+    /// [`Error::not_set_back`].
     pub fn apply(&self, profile: &Profile) -> Result<SysctlChanges, Error> {
         let kernel = series(&self.read("sys/kernel/osrelease")?);
         let wanted = profile.for_kernel(kernel);
         let mut made = SysctlChanges::default();
         match self.apply_all(&wanted, &mut made) {
             Ok(()) => Ok(made),
-            Err(error) => {
-                // The error that stopped the profile is the one to tell.
-                let _ = self.undo(&made);
-                Err(error)
-            }
+            // The error that stopped the profile is the one to tell.
+            Err(error) => Err(match self.undo(&made) {
+                Ok(_) => error,
+                Err(undoing) => error.and_not_undone(undoing),
+            }),
         }
     }
 
@@ -215,17 +170,28 @@ impl Proc {
     /// before: the kernel would take its addresses away. The other interfaces are set back one by one.
     ///
     /// # Errors
-    /// That of the first sysctl that could not be read or set; the others are set back all the same.
+    /// That of the first sysctl that could not be read or set; the others are set back all the same. It
+    /// has those that were not: [`Error::not_set_back`].
     pub fn undo(&self, changes: &SysctlChanges) -> Result<SysctlChanges, Error> {
         let mut made = SysctlChanges::default();
-        let mut failed = None;
+        let (mut failed, mut left) = (None, Vec::new());
         for change in changes.changes.iter().rev() {
             match self.set_back(change) {
                 Ok(changes) => made.changes.extend(changes),
-                Err(error) => failed = failed.or(Some(error)),
+                Err(error) => {
+                    match error.not_set_back() {
+                        Some(along) => left.extend(along.changes.iter().rev().cloned()),
+                        None => left.push(change.clone()),
+                    }
+                    failed = failed.or(Some(error));
+                }
             }
         }
-        failed.map_or(Ok(made), Err)
+        left.reverse();
+        match failed {
+            None => Ok(made),
+            Some(error) => Err(error.leaving(SysctlChanges { changes: left })),
+        }
     }
 
     /// Sets back a sysctl that has the value that it was given, and what the kernel sets along with it.
@@ -235,7 +201,8 @@ impl Proc {
             return Ok(Vec::new());
         }
         let along = Along::of(name);
-        let now = self.values_along(along.as_ref());
+        let attempt = |error| Error::io(Attempt::Set(name.clone().into(), before.clone()), error);
+        let now = self.values_along(along.as_ref()).map_err(attempt)?;
         let wanted: Vec<_> = now
             .iter()
             .map(|(name, now)| {
@@ -257,38 +224,50 @@ impl Proc {
         Ok(made.map(|made| SysctlChange { along: self.record(now), ..made }).into_iter().collect())
     }
 
-    /// Sets what the kernel sets along with another sysctl.
+    /// Sets what the kernel sets along with another sysctl: all that can be set.
     fn set_along(&self, wanted: &[(String, String)]) -> Result<Vec<SysctlChange>, Error> {
         let mut made = Vec::new();
+        let (mut failed, mut left) = (None, Vec::new());
         for (name, value) in wanted {
             match self.change(name, value) {
                 Ok(change) => made.extend(change),
                 // An interface can be gone by now.
                 Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if let Ok(now) = self.sysctl_named(name) {
+                        left.push(SysctlChange::new(name, value.clone(), now));
+                    }
+                    failed = failed.or(Some(error));
+                }
             }
         }
-        Ok(made)
+        match failed {
+            None => Ok(made),
+            Some(error) => Err(error.leaving(SysctlChanges { changes: left })),
+        }
     }
 
     /// The sysctls that the kernel sets along with one, and their values.
-    fn values_along(&self, along: Option<&Along<'_>>) -> Vec<(String, String)> {
-        let Some(along) = along else { return Vec::new() };
+    fn values_along(&self, along: Option<&Along<'_>>) -> io::Result<Vec<(String, String)>> {
+        let Some(along) = along else { return Ok(Vec::new()) };
         let folder = format!("sys/{}", along.folder.replace('.', "/"));
-        let interfaces = self.files().list(&folder).unwrap_or_default().into_iter();
-        let of_interfaces =
-            interfaces.filter(|name| name != "all").map(|name| along.of_interface(&name));
-        of_interfaces
-            .chain(along.also.map(str::to_owned))
+        let interfaces = match self.files().list(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            interfaces => interfaces?,
+        };
+        let interfaces = interfaces.into_iter().filter(|name| name != "all");
+        let names =
+            interfaces.map(|name| along.of_interface(&name)).chain(along.also.map(str::to_owned));
+        Ok(names
             .filter_map(|name| self.sysctl_named(&name).ok().map(|value| (name, value)))
-            .collect()
+            .collect())
     }
 
     /// What became of sysctls that had these values; nothing where all kept them.
     fn record(&self, before: Vec<(String, String)>) -> Vec<SysctlChange> {
         let record = |(name, before): (String, String)| {
             let after = self.sysctl_named(&name).ok()?;
-            Some(SysctlChange { name, before, after, along: Vec::new() })
+            Some(SysctlChange::new(&name, before, after))
         };
         let recorded: Vec<_> = before.into_iter().filter_map(record).collect();
         let is_changed = recorded.iter().any(|change| change.before != change.after);
@@ -301,18 +280,37 @@ impl Proc {
         if spelling::is_held(name, &before, wanted) {
             return Ok(None);
         }
-        let along = self.values_along(Along::of(name).as_ref());
+        let attempt = || Attempt::Set(name.to_owned().into(), wanted.to_owned());
+        let along = self
+            .values_along(Along::of(name).as_ref())
+            .map_err(|error| Error::io(attempt(), error))?;
         self.set_sysctl_named(name, wanted)?;
-        let after = self.sysctl_named(name)?;
-        let along = self.record(along);
-        let change = SysctlChange { name: name.to_owned(), before, after, along };
-        if !spelling::is_held(name, &change.after, wanted) {
-            // The kernel rounds or cuts it, say.
-            let _ = self.set_back(&change);
-            let attempt = Attempt::Set(name.to_owned().into(), wanted.to_owned());
-            return Err(Error::not_kept(attempt, change.after));
-        }
-        Ok(Some(change))
+        let mut change = SysctlChange::new(name, before, wanted.to_owned());
+        let error = match self.sysctl_named(name) {
+            Ok(after) => {
+                change.after = after;
+                change.along = self.record(along);
+                if spelling::is_held(name, &change.after, wanted) {
+                    return Ok(Some(change));
+                }
+                // The kernel rounds or cuts it, say.
+                Error::not_kept(attempt(), change.after.clone())
+            }
+            Err(error) => {
+                // Which value it has now cannot be told.
+                return Err(match self.set_sysctl_named(name, &change.before) {
+                    Ok(()) => error,
+                    Err(undoing) => {
+                        let left = SysctlChanges { changes: vec![change] };
+                        error.and_not_undone(undoing.leaving(left))
+                    }
+                });
+            }
+        };
+        Err(match self.undo(&SysctlChanges { changes: vec![change] }) {
+            Ok(_) => error,
+            Err(undoing) => error.and_not_undone(undoing),
+        })
     }
 }
 
@@ -365,7 +363,7 @@ pub(crate) fn series(release: &str) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::io::{self, Read};
+    use std::io::Read;
     use std::sync::Mutex;
 
     use super::*;
@@ -376,13 +374,24 @@ mod tests {
         release: &'static str,
         values: Mutex<BTreeMap<String, String>>,
         keeps: &'static str,
+        /// How often anybody may write.
+        writes: usize,
+        /// A value that cannot be read.
+        unread_at: &'static str,
+        written: Mutex<usize>,
     }
 
     impl Stub {
         fn of(release: &'static str, keeps: &'static str) -> Proc {
+            Proc::of_files(Self::new(release, keeps))
+        }
+
+        fn new(release: &'static str, keeps: &'static str) -> Self {
             let names = ["conntrack", "conn_reuse_mode", "expire_nodest_conn", "from_the_future"];
             let values = names.map(|name| (format!("sys/net/ipv4/vs/{name}"), "1".to_owned()));
-            Proc::of_files(Self { release, values: Mutex::new(values.into()), keeps })
+            let values = Mutex::new(values.into());
+            let (writes, written) = (usize::MAX, Mutex::new(0));
+            Self { release, values, keeps, writes, unread_at: "nothing", written }
         }
     }
 
@@ -392,10 +401,18 @@ mod tests {
                 "sys/kernel/osrelease" => self.release.to_owned(),
                 _ => self.values.lock().unwrap().get(path).ok_or(io::ErrorKind::NotFound)?.clone(),
             };
+            if text == self.unread_at {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
             Ok(Box::new(io::Cursor::new(format!("{text}\n"))))
         }
 
         fn write(&self, path: &str, text: &str) -> io::Result<()> {
+            let mut written = self.written.lock().unwrap();
+            if *written == self.writes {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
+            *written += 1;
             if !path.ends_with(self.keeps) {
                 self.values.lock().unwrap().insert(path.to_owned(), text.trim().to_owned());
             }
@@ -403,6 +420,9 @@ mod tests {
         }
 
         fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+            if folder == "sys/net/ipv6/conf" {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "\"\\xFF\" is no text"));
+            }
             let values = self.values.lock().unwrap();
             let names = values.keys().filter_map(|path| path.strip_prefix(folder));
             Ok(names.map(|name| name.trim_start_matches('/').to_owned()).collect())
@@ -448,6 +468,64 @@ mod tests {
         );
         assert!(!error.is_invalid());
         assert!(proc.sysctl(&sysctl::EXPIRE_NODEST_CONN).unwrap(), "it was set back");
+    }
+
+    /// Once: what could not be set back was told nowhere.
+    #[test]
+    fn an_error_tells_what_it_could_not_set_back() {
+        // Two are written, and nothing after them.
+        let once = Stub { writes: 2, ..Stub::new("6.12", "conntrack") };
+        let proc = Proc::of_files(once);
+        let profile = Profile::new()
+            .with(&sysctl::EXPIRE_NODEST_CONN, false)
+            .and_then(|profile| profile.with(&sysctl::CONNTRACK, false))
+            .unwrap();
+        let error = proc.apply(&profile).unwrap_err();
+        let left = error.not_set_back().unwrap();
+        assert_eq!(left.to_string(), "net.ipv4.vs.expire_nodest_conn: 1 -> 0");
+        let text = error.to_string();
+        assert!(
+            text.starts_with("cannot set the sysctl net.ipv4.vs.conntrack to \"0\": the kernel took it and keeps \"1\"; not set back: net.ipv4.vs.expire_nodest_conn is 0 and was 1 (cannot set the sysctl net.ipv4.vs.expire_nodest_conn to \"1\": permission denied"),
+            "{text}"
+        );
+        // And undoing tells it, too.
+        let error = proc.undo(left).unwrap_err();
+        assert!(error.is_permission_denied());
+        assert_eq!(error.not_set_back(), Some(left));
+        assert!(
+            error
+                .to_string()
+                .ends_with("; not set back: net.ipv4.vs.expire_nodest_conn is 0 and was 1"),
+            "{error}"
+        );
+    }
+
+    /// Once: such an interface was passed over in silence, and kept what the kernel had set along.
+    #[test]
+    fn nothing_is_set_along_with_what_cannot_be_named() {
+        let proc = Stub::of("6.12", "none");
+        let name = "net.ipv6.conf.all.forwarding";
+        proc.set_sysctl_named(name, "0").unwrap();
+        let error = proc.apply(&Profile::new().with_named(name, "1")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("cannot set the sysctl {name} to \"1\": \"\\xFF\" is no text")
+        );
+        assert_eq!(proc.sysctl_named(name).unwrap(), "0");
+    }
+
+    /// Once: a value that was set and could not be read again stayed.
+    #[test]
+    fn what_cannot_be_read_again_is_set_back() {
+        let profile = Profile::new().with(&sysctl::CONNTRACK, false).unwrap();
+        let unread = || Stub { unread_at: "0", ..Stub::new("6.12", "none") };
+        let proc = Proc::of_files(unread());
+        let error = proc.apply(&profile).unwrap_err();
+        assert!(proc.sysctl(&sysctl::CONNTRACK).unwrap(), "{error}");
+        assert!(error.not_set_back().is_none(), "{error}");
+        let error = Proc::of_files(Stub { writes: 1, ..unread() }).apply(&profile).unwrap_err();
+        let left = error.not_set_back().unwrap();
+        assert_eq!(left.to_string(), "net.ipv4.vs.conntrack: 1 -> 0");
     }
 
     #[test]

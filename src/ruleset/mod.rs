@@ -14,8 +14,9 @@ mod print;
 mod readable;
 mod scope;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::fmt;
+use std::iter::FusedIterator;
 use std::sync::Arc;
 
 use crate::model::{Destination, DestinationKey, Invalid, Service, ServiceKey, Table};
@@ -182,6 +183,11 @@ impl Ruleset {
         self.services.values().map(Arc::as_ref)
     }
 
+    /// The services, by their keys, as a loop over the ruleset has them.
+    pub fn iter(&self) -> ServicesIter<'_> {
+        ServicesIter(self.services.values())
+    }
+
     /// One of the services.
     pub fn service(&self, key: impl Into<ServiceKey>) -> Option<&ServiceRules> {
         self.services.get(&key.into()).map(Arc::as_ref)
@@ -276,6 +282,41 @@ impl fmt::Display for Ruleset {
             }
         }
         Ok(())
+    }
+}
+
+/// The services of a [`Ruleset`] with their destinations, by their keys.
+#[derive(Debug, Clone)]
+pub struct ServicesIter<'a>(btree_map::Values<'a, ServiceKey, Arc<ServiceRules>>);
+
+impl<'a> Iterator for ServicesIter<'a> {
+    type Item = &'a ServiceRules;
+
+    fn next(&mut self) -> Option<&'a ServiceRules> {
+        self.0.next().map(Arc::as_ref)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl DoubleEndedIterator for ServicesIter<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.0.next_back().map(Arc::as_ref)
+    }
+}
+
+impl ExactSizeIterator for ServicesIter<'_> {}
+
+impl FusedIterator for ServicesIter<'_> {}
+
+impl<'a> IntoIterator for &'a Ruleset {
+    type Item = &'a ServiceRules;
+    type IntoIter = ServicesIter<'a>;
+
+    fn into_iter(self) -> ServicesIter<'a> {
+        self.iter()
     }
 }
 

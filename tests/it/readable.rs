@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use ipvs_netlink::{
-    DaemonRole, Destination, DestinationKey, Family, HashOptions, Protocol, Ruleset, Scheduler,
-    Service, ServiceKey, Stats, SyncDaemon, Timeouts, TimeoutsUpdate, Tunnel,
+    DaemonRole, Destination, DestinationKey, Family, HashOptions, Netmask, Protocol, Ruleset,
+    Scheduler, Service, ServiceKey, Stats, SyncDaemon, Timeouts, TimeoutsUpdate, Tunnel, Version,
 };
 use proptest::test_runner::{Config, TestRunner};
 use serde::Serialize;
@@ -107,7 +107,15 @@ fn every_part_of_the_model_survives_both_forms() {
     for role in [DaemonRole::Master, DaemonRole::Backup] {
         let daemon = SyncDaemon::new(role, "eth0".parse().unwrap());
         survives(&daemon);
+        // A kernel may run one that `check` refuses.
+        let mut odd = daemon;
+        odd.sync_id = 256;
+        survives(&odd);
         survives(&daemon.sync_id(7).group([224, 0, 0, 81]).port(8848).ttl(3).max_length(1400));
+    }
+    survives(&Version::from_number(0x0102_0304));
+    for length in [0, 1, 128, u8::MAX] {
+        survives(&Netmask::V6(length));
     }
     let mut stats = Stats::default();
     stats.incoming_bytes = u64::MAX;
@@ -294,6 +302,11 @@ fn what_is_wrong_is_told() {
     }
     assert!(serde_json::from_str::<Timeouts>("[900, 120, 300]").is_err());
     assert!(serde_json::from_str::<TimeoutsUpdate>("[900, 120]").is_err());
+    let listed = serde_json::from_str::<SyncDaemon>(r#"["master", "eth0", 7]"#).unwrap_err();
+    assert!(listed.to_string().contains("a sync daemon: a map with its role"), "{listed}");
+    let unknown = r#"{"role": "master", "interface": "eth0", "syncid": 7}"#;
+    let unknown = serde_json::from_str::<SyncDaemon>(unknown).unwrap_err();
+    assert!(unknown.to_string().contains("unknown field `syncid`"), "{unknown}");
     assert!(serde_json::from_str::<Ruleset>(&with(web, &sane)).is_ok());
     assert_eq!(serde_json::from_str::<Ruleset>(r#"{"services": []}"#).unwrap(), Ruleset::new());
 }

@@ -268,7 +268,7 @@ pub(crate) fn name_hosts_and_ports() -> anyhow::Result<()> {
         (
             "/etc/services",
             "ftp 21/tcp\ndomain 53/tcp\ndomain 53/udp\nhttp 80/tcp www # the web\nhttp 80/sctp\n\
-             https 443/tcp\nwebcache 8080/tcp\n",
+             https 443/tcp\nwebcache 8080/tcp\nplus +90/tcp\nwide 65617/tcp\n",
         ),
         (
             "/etc/hosts",

@@ -76,9 +76,10 @@ fn port_names(line: &str) -> Vec<PortName> {
         "sctp" => Protocol::SCTP,
         _ => return Vec::new(),
     };
-    let Some(port) = c_number(port).and_then(|port| u16::try_from(port).ok()) else {
-        return Vec::new();
-    };
+    let Some(port) = c_number(port.strip_prefix('+').unwrap_or(port)) else { return Vec::new() };
+    // The C library takes numbers of 32 bits, and ports are the lower half of these.
+    let [_, _, high, low] = port.to_be_bytes();
+    let port = u16::from_be_bytes([high, low]);
     let named = |name: &str, is_alias| PortName { name: name.to_owned(), is_alias, port, protocol };
     std::iter::once(named(name, false)).chain(words.map(|alias| named(alias, true))).collect()
 }
@@ -181,18 +182,59 @@ impl Names {
         protocol: Protocol,
         numeric: bool,
     ) -> String {
-        if numeric {
-            return SocketAddr::new(address, port).to_string();
-        }
-        let host = self.host(address).unwrap_or_else(|| address.to_string());
-        let port = self.port_name(port, protocol);
+        let (host, port) = if numeric {
+            (inet_ntop(address), port.to_string())
+        } else {
+            let host = self.host(address).unwrap_or_else(|| inet_ntop(address));
+            (host, self.port_name(port, protocol))
+        };
         if address.is_ipv6() { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
+}
+
+/// An address as `inet_ntop` prints it: one of IPv6 whose first 96 bits alone are 0 ends as one of IPv4.
+pub(crate) fn inet_ntop(address: IpAddr) -> String {
+    if let IpAddr::V6(v6) = address
+        && let [0, 0, 0, 0, 0, 0, 1..=u16::MAX, _] = v6.segments()
+    {
+        let [.., a, b, c, d] = v6.octets();
+        return format!("::{}", Ipv4Addr::from([a, b, c, d]));
+    }
+    address.to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Once: `::1.2.3.4` was printed as `::102:304`, which the original does not.
+    #[test]
+    fn addresses_are_printed_as_by_the_c_library() {
+        for text in [
+            "::1.2.3.4",
+            "::0.1.0.0",
+            "::255.255.255.255",
+            "::ffff:1.2.3.4",
+            "::304",
+            "::1",
+            "::",
+            "::1:0:0",
+            "::fffe:102:304",
+            "::ffff:0:102:304",
+            "64:ff9b::102:304",
+            "0:0:1::1:1",
+            "1:0:2::",
+            "0:1::1",
+            "1:0:1:1:1:1:1:1",
+            "10.0.0.1",
+        ] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(inet_ntop(address), text);
+            let names = Names::default();
+            let host = if address.is_ipv6() { format!("[{text}]") } else { text.to_owned() };
+            assert_eq!(names.print(address, 80, Protocol::TCP, true), format!("{host}:80"));
+        }
+    }
 
     #[test]
     fn addresses_in_all_forms() {
@@ -224,9 +266,35 @@ mod tests {
                 "{line}"
             );
         }
-        for line in ["", "# web 82/tcp", "web", "web 82", "web 0082/tcp", "web 82/ddp", "web x/tcp"]
-        {
+        for line in [
+            "",
+            "# web 82/tcp",
+            "web",
+            "web 82",
+            "web 0082/tcp",
+            "web 82/ddp",
+            "web x/tcp",
+            "web /tcp",
+            "web ++82/tcp",
+            "web -82/tcp",
+            "web 4294967296/tcp",
+        ] {
             assert!(ports(line).is_empty(), "{line}");
+        }
+    }
+
+    /// Once: `web +90/tcp` was no port, and 65617 none either, of which the C library takes the lower half.
+    #[test]
+    fn ports_of_services_as_the_c_library_takes_them() {
+        let port = |line| port_names(line).first().map(|name| name.port);
+        for (line, wanted) in [
+            ("web +90/tcp", 90),
+            ("web +0x52/tcp", 82),
+            ("web 65536/tcp", 0),
+            ("web 65617/tcp", 81),
+            ("web 4294967295/tcp", 65535),
+        ] {
+            assert_eq!(port(line), Some(wanted), "{line}");
         }
     }
 

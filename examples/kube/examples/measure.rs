@@ -3,8 +3,12 @@
 //!
 //! `cargo run --release --example measure`, or `-- SERVICES ENDPOINTS`. Each size is measured in a process of its own, so
 //! that its memory is its own.
+//!
+//! `-- --ranges RANGES` prints the nft script of one load balancer that so many networks may come to, half of them /24 and
+//! half of them /28: `nft -f` shows how long the kernel takes, in a network namespace of its own without root.
 
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -12,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use ipvs_netlink::Ruleset;
 use kube::{Cluster, Desired, Options};
+use serde_json::Value;
 
 const NODES: usize = 100;
 
@@ -20,8 +25,9 @@ fn main() -> Result<()> {
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--one", file, endpoints] => measure(Path::new(file), endpoints),
         [] => compare(5000, 50),
+        ["--ranges", ranges] => print_script(ranges.parse()?),
         [services, endpoints] => compare(services.parse()?, endpoints.parse()?),
-        _ => anyhow::bail!("give no arguments, or SERVICES ENDPOINTS"),
+        _ => anyhow::bail!("give no arguments, SERVICES ENDPOINTS, or --ranges RANGES"),
     }
 }
 
@@ -35,6 +41,23 @@ fn compare(services: usize, endpoints: usize) -> Result<()> {
         std::fs::remove_file(&file)?;
         ensure!(status?.success(), "the measurement failed");
     }
+    Ok(())
+}
+
+fn print_script(ranges: u32) -> Result<()> {
+    ensure!(ranges <= 1 << 16, "at most {} ranges", 1 << 16);
+    let mut objects: Value = serde_json::from_str(&cluster(1, 1))?;
+    let networks = (0..ranges).map(|index| {
+        let network = Ipv4Addr::from(0x0b00_0000 + (index << 8));
+        format!("{network}/{}", if index % 2 == 0 { 24 } else { 28 })
+    });
+    let service = objects["items"].as_array_mut().context("a List has items")?;
+    let service = service.iter_mut().find(|item| item["kind"] == "Service").context("a Service")?;
+    service["spec"]["loadBalancerSourceRanges"] = networks.collect();
+    let mut cluster = Cluster::default();
+    cluster.read(&objects.to_string())?;
+    let desired = Desired::new(&cluster.objects("node-0")?, &Options::default());
+    print!("{}", desired.nft.context("a script")?);
     Ok(())
 }
 

@@ -1,14 +1,20 @@
 //! Reading a cluster's objects from what `kubectl get` printed.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{Metadata, Resource};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+use crate::notes::Notes;
+use crate::services::DEFAULT_NAMESPACE;
 
 /// The objects that are known so far. What is `None` is not known, which is not the same as there being none.
 #[derive(Debug, Clone, Default)]
@@ -154,9 +160,67 @@ impl Cluster {
     }
 }
 
+/// The newest state of each object, in no order; those without names are all there.
+pub(crate) fn newest<'a, T>(objects: &[&'a T], notes: &mut Notes) -> Vec<&'a T>
+where
+    T: Metadata<Ty = ObjectMeta> + Serialize,
+{
+    let mut newest: HashMap<ObjectName<'_>, &T> = HashMap::new();
+    let mut nameless = Vec::new();
+    for &object in objects {
+        let metadata = object.metadata();
+        let Some(name) = ObjectName::of::<T>(metadata) else {
+            nameless.push(object);
+            continue;
+        };
+        match newest.entry(name) {
+            Entry::Vacant(entry) => {
+                entry.insert(object);
+            }
+            Entry::Occupied(mut known) => {
+                notes.add(known.key(), "it is given twice: the newer counts");
+                if age(metadata, object) > age(known.get().metadata(), *known.get()) {
+                    known.insert(object);
+                }
+            }
+        }
+    }
+    newest.into_values().chain(nameless).collect()
+}
+
+/// Names an object among all of its cluster.
+#[derive(PartialEq, Eq, Hash)]
+struct ObjectName<'a> {
+    kind: &'static str,
+    /// A Node has none.
+    namespace: Option<&'a str>,
+    name: &'a str,
+}
+
+impl<'a> ObjectName<'a> {
+    fn of<T: Resource>(metadata: &'a ObjectMeta) -> Option<Self> {
+        let namespace = metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+        Some(Self {
+            kind: T::KIND,
+            namespace: (T::KIND != Node::KIND).then_some(namespace),
+            name: metadata.name.as_deref()?,
+        })
+    }
+}
+
+impl fmt::Display for ObjectName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.kind)?;
+        if let Some(namespace) = self.namespace {
+            write!(f, "{}/", namespace.escape_debug())?;
+        }
+        write!(f, "{}", self.name.escape_debug())
+    }
+}
+
 /// Orders states of one object, the newest last: an API server counts its versions. Where they do not tell, the order in
 /// which the objects were read is not to decide either.
-pub(crate) fn age(metadata: &ObjectMeta, object: &impl Serialize) -> (Option<u64>, String) {
+fn age(metadata: &ObjectMeta, object: &impl Serialize) -> (Option<u64>, String) {
     let version =
         metadata.resource_version.as_ref().and_then(|version| version.parse::<u64>().ok());
     (version, serde_json::to_string(object).unwrap_or_default())

@@ -9,7 +9,7 @@ use ipvs_netlink::{
 };
 
 use crate::addresses::{known_addresses, local_addresses, pod_networks};
-use crate::cluster::{Objects, age};
+use crate::cluster::{Objects, newest};
 use crate::endpoints::{Endpoints, Place, Slices, State, Usable};
 use crate::health::HealthCheck;
 use crate::network::Network;
@@ -44,28 +44,23 @@ impl Desired {
     /// What the node is to have. Nothing else goes into it: equal objects give equal results.
     pub fn new(objects: &Objects<'_>, options: &Options) -> Self {
         let mut notes = Notes::default();
-        let mut newest: HashMap<ServiceName, &api::Service> = HashMap::new();
-        for service in &objects.services {
-            let name = ServiceName::of(&service.metadata);
-            if let Some(known) = newest.get_mut(&name) {
-                notes.add(&name, "it is given twice: the newer counts");
-                if age(&service.metadata, service) > age(&known.metadata, known) {
-                    *known = service;
-                }
-            } else {
-                newest.insert(name, service);
-            }
-        }
-        let cluster_ips = cluster_ips(newest.values().copied());
+        let objects = Objects {
+            services: newest(&objects.services, &mut notes),
+            slices: newest(&objects.slices, &mut notes),
+            nodes: newest(&objects.nodes, &mut notes),
+            node: objects.node,
+        };
+        let cluster_ips = cluster_ips(&objects.services);
         let read = |service| Service::read(service, options, &mut notes);
-        let mut services: Vec<Service> = newest.into_values().filter_map(read).collect();
+        let mut services: Vec<Service> =
+            objects.services.iter().copied().filter_map(read).collect();
         services.sort_by(|a, b| a.seniority().cmp(&b.seniority()));
 
         let name = objects.node.metadata.name.as_deref().unwrap_or_default();
         let zone = objects.node.metadata.labels.as_ref().and_then(|labels| labels.get(ZONE));
         let place = Place { node: name, zone: zone.map(String::as_str) };
         let slices = Slices::new(&objects.slices);
-        let mut made = Making { cluster_ips, ..Making::new(objects, options, notes) };
+        let mut made = Making { cluster_ips, ..Making::new(&objects, options, notes) };
         let backends: Vec<Backends> =
             services.iter().map(|service| made.backends(service, &slices, place)).collect();
         // Of two that claim one address and port, the safer kind is first: nobody takes another's cluster IP by an
@@ -392,7 +387,9 @@ impl<'a> Making<'a> {
         let refuses_node = !self.local.iter().any(is_allowed);
         let sets = self.script.sets_mut(frontend.family);
         sets.restricted.insert(target);
-        sets.allowed.extend(ranges.iter().map(|range| (target, *range)));
+        for range in ranges {
+            sets.allowed.entry(range.prefix()).or_default().insert((target, range.address()));
+        }
         if refuses_node {
             sets.refused_to_node.insert(target);
         }
@@ -452,9 +449,7 @@ impl<'a> Making<'a> {
     }
 }
 
-fn cluster_ips<'a>(
-    services: impl Iterator<Item = &'a api::Service>,
-) -> HashMap<IpAddr, ServiceName> {
+fn cluster_ips(services: &[&api::Service]) -> HashMap<IpAddr, ServiceName> {
     let mut owners = HashMap::new();
     for service in services {
         let Some(spec) = &service.spec else { continue };

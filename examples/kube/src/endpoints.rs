@@ -8,7 +8,6 @@ use ipvs_netlink::{Family, Protocol};
 use k8s_openapi::api::discovery::v1 as api;
 
 use crate::addresses::unusable;
-use crate::cluster::age;
 use crate::notes::Notes;
 use crate::services::{HEADLESS, OTHER_PROXY, ServiceName, namespace, port_number, protocol};
 
@@ -63,7 +62,7 @@ impl<'a> Slices<'a> {
     /// Sorts slices by their Services.
     pub(crate) fn new(slices: &[&'a api::EndpointSlice]) -> Self {
         let mut by_service: HashMap<_, Vec<_>> = HashMap::new();
-        for slice in newest(slices) {
+        for &slice in slices {
             let Some(labels) = &slice.metadata.labels else { continue };
             if labels.contains_key(OTHER_PROXY) || labels.contains_key(HEADLESS) {
                 continue;
@@ -110,25 +109,6 @@ impl<'a> Slices<'a> {
         }
         by_port
     }
-}
-
-/// The newest state of each slice that is given twice; those without names are all there.
-fn newest<'a>(slices: &[&'a api::EndpointSlice]) -> Vec<&'a api::EndpointSlice> {
-    let mut newest: HashMap<_, &api::EndpointSlice> = HashMap::new();
-    let mut nameless = Vec::new();
-    for slice in slices {
-        let Some(name) = &slice.metadata.name else {
-            nameless.push(*slice);
-            continue;
-        };
-        let known = newest.entry((namespace(&slice.metadata), name)).or_insert(slice);
-        if !std::ptr::eq(*known, *slice)
-            && age(&slice.metadata, slice) > age(&known.metadata, known)
-        {
-            *known = slice;
-        }
-    }
-    newest.into_values().chain(nameless).collect()
 }
 
 /// The ports of a slice that can be used.

@@ -1,7 +1,11 @@
 //! The packet filter's part: what IPVS does not do itself, as a script for `nft -f`.
 //!
 //! The rules are the same for any number of services, which are in sets. All of it is in one table of its own, which
-//! the script replaces in one transaction, so loading it again changes nothing. It needs Linux 5.6.
+//! the script replaces in one transaction, so loading it again changes nothing. It needs Linux 5.2, the first that
+//! masquerades in a table of both families.
+//!
+//! No set that grows with the Services is one of intervals: nft loads those of several fields in a time that grows by
+//! the square. Source ranges are in one set for each prefix length, by which a packet's source is masked.
 //!
 //! A packet comes by the chains in this order. [IPVS takes][hooks] what is for a virtual address in the hook `input`,
 //! at priority 99, and the node's own in `output`, at -98; a packet of IPVS passes `output` and `postrouting` with the
@@ -9,7 +13,7 @@
 //!
 //! [hooks]: https://github.com/torvalds/linux/blob/v6.12/net/netfilter/ipvs/ip_vs_core.c
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -59,8 +63,8 @@ pub struct Sets {
     pub node_ports_local: BTreeSet<(Protocol, u16)>,
     /// Ingress that has source ranges.
     pub restricted: BTreeSet<Target>,
-    /// Who may come to it.
-    pub allowed: BTreeSet<(Target, Network)>,
+    /// Who may come to it, by the prefix lengths of the ranges.
+    pub allowed: BTreeMap<u8, BTreeSet<(Target, IpAddr)>>,
     /// Ingress with source ranges that none of the node's own addresses is in.
     pub refused_to_node: BTreeSet<Target>,
     /// Endpoints on this node, which may be their own clients.
@@ -84,20 +88,17 @@ impl Script {
     }
 }
 
-/// The protocols of services. Sets of intervals have one each: for a protocol among their fields nft 1.0.6 has the kernel
-/// turn the order of its one byte around, which Linux 6.12.118 refuses.
-const PROTOCOLS: [Protocol; 3] = [Protocol::TCP, Protocol::UDP, Protocol::SCTP];
-
-/// The words of a family: the protocol's, the type's, and what ends the names of its sets.
+/// The words of a family: the protocol's, the type's, what ends the names of its sets, and the chain of source ranges.
 struct Words {
     ip: &'static str,
     address: &'static str,
     end: &'static str,
+    sources: &'static str,
 }
 
 const WORDS: [(Family, Words); 2] = [
-    (Family::V4, Words { ip: "ip", address: "ipv4_addr", end: "4" }),
-    (Family::V6, Words { ip: "ip6", address: "ipv6_addr", end: "6" }),
+    (Family::V4, Words { ip: "ip", address: "ipv4_addr", end: "4", sources: "sources4" }),
+    (Family::V6, Words { ip: "ip6", address: "ipv6_addr", end: "6", sources: "sources6" }),
 ];
 
 impl fmt::Display for Script {
@@ -122,7 +123,6 @@ impl Sets {
         let networks = format!("type {address}; flags interval");
         let targets = format!("type inet_proto . {address} . inet_service");
         let ports = "type inet_proto . inet_service";
-        let sources = format!("type {address} . inet_service . {address}; flags interval");
         let pairs = format!("{targets} . {address}");
 
         write_set(f, &format!("bound{end}"), &addresses, self.bound.iter())?;
@@ -136,11 +136,9 @@ impl Sets {
         ] {
             write_set(f, &format!("{name}{end}"), &targets, set.iter().map(target))?;
         }
-        for protocol in PROTOCOLS {
-            let of_protocol = self.allowed.iter().filter(|((of, _), _)| *of == protocol);
-            let allowed =
-                of_protocol.map(|((_, to), from)| format!("{} . {} . {from}", to.ip(), to.port()));
-            write_set(f, &format!("allowed_{protocol}{end}"), &sources, allowed)?;
+        for (prefix, allowed) in &self.allowed {
+            let elements = allowed.iter().map(|(to, from)| format!("{} . {from}", target(to)));
+            write_set(f, &format!("allowed{end}_{prefix}"), &pairs, elements)?;
         }
         write_set(f, &format!("node_addresses{end}"), &addresses, self.node_addresses.iter())?;
         for (name, set) in
@@ -180,12 +178,14 @@ fn write_set(
 /// A chain with its rules.
 struct Chain {
     name: &'static str,
-    hook: &'static str,
+    /// `None` where others jump to it.
+    hook: Option<&'static str>,
     rules: Vec<String>,
 }
 
 impl Script {
     fn write_chains(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources = WORDS.iter().map(|(family, words)| self.sources(*family, words));
         let chains = [
             self.prerouting(),
             Self::input(),
@@ -194,9 +194,12 @@ impl Script {
             self.forward(),
             self.postrouting(),
         ];
-        for (index, Chain { name, hook, rules }) in chains.iter().enumerate() {
+        for (index, Chain { name, hook, rules }) in sources.chain(chains).enumerate() {
             let separator = if index == 0 { "" } else { "\n" };
-            writeln!(f, "{separator}    chain {name} {{\n        {hook}; policy accept")?;
+            writeln!(f, "{separator}    chain {name} {{")?;
+            if let Some(hook) = hook {
+                writeln!(f, "        {hook}; policy accept")?;
+            }
             for rule in rules {
                 writeln!(f, "        {rule}")?;
             }
@@ -224,20 +227,14 @@ impl Script {
             rules.push(format!("{} {mark}", to("external")));
             rules.push(format!("{} {mark}", node_port(ip, end, "node_ports")));
         }
-        Chain { name: "prerouting", hook: "type nat hook prerouting priority dstnat", rules }
+        Chain { name: "prerouting", hook: Some("type nat hook prerouting priority dstnat"), rules }
     }
 
     /// What may come to virtual addresses at all: before IPVS sees it.
     fn input() -> Chain {
         let mut rules = Vec::new();
-        for (_, Words { ip, end, .. }) in &WORDS {
-            let to = target_of(ip);
-            for protocol in PROTOCOLS {
-                let source = format!("{ip} daddr . {protocol} dport . {ip} saddr");
-                rules.push(format!(
-                    "{to} @restricted{end} {source} != @allowed_{protocol}{end} drop"
-                ));
-            }
+        for (_, Words { ip, end, sources, .. }) in &WORDS {
+            rules.push(format!("{} @restricted{end} jump {sources}", target_of(ip)));
         }
         for (_, Words { ip, end, .. }) in &WORDS {
             for set in ["cluster_ips", "external", "external_local"] {
@@ -248,7 +245,21 @@ impl Script {
         for (_, Words { ip, end, .. }) in &WORDS {
             rules.push(format!("{ip} daddr @bound{end} ct state new reject"));
         }
-        Chain { name: "input", hook: "type filter hook input priority filter", rules }
+        Chain { name: "input", hook: Some("type filter hook input priority filter"), rules }
+    }
+
+    /// Lets those return that may come to an ingress with source ranges.
+    fn sources(&self, family: Family, Words { ip, end, sources, .. }: &Words) -> Chain {
+        let returns = |prefix: &u8| {
+            let source = match Network::mask(family, *prefix) {
+                Some(mask) => format!("{ip} saddr & {mask}"),
+                None => format!("{ip} saddr"),
+            };
+            format!("{} . {source} @allowed{end}_{prefix} return", target_of(ip))
+        };
+        let mut rules: Vec<_> = self.sets(family).allowed.keys().map(returns).collect();
+        rules.push("drop".to_owned());
+        Chain { name: sources, hook: None, rules }
     }
 
     /// The node's own packets to an ingress that does not let the node in. IPVS takes them in this hook, so they never
@@ -259,7 +270,7 @@ impl Script {
         });
         Chain {
             name: "output_filter",
-            hook: "type filter hook output priority -101",
+            hook: Some("type filter hook output priority -101"),
             rules: rules.collect(),
         }
     }
@@ -277,7 +288,7 @@ impl Script {
                 rules.push(format!("{} {mark}", node_port(ip, end, set)));
             }
         }
-        Chain { name: "output", hook: "type nat hook output priority -100", rules }
+        Chain { name: "output", hook: Some("type nat hook output priority -100"), rules }
     }
 
     /// What endpoints reply. It is accepted for this table: no table overrules what another one drops.
@@ -287,7 +298,7 @@ impl Script {
             format!("meta mark & {mark:#010x} == {mark:#010x} accept"),
             "ct state established,related accept".to_owned(),
         ];
-        Chain { name: "forward", hook: "type filter hook forward priority filter", rules }
+        Chain { name: "forward", hook: Some("type filter hook forward priority filter"), rules }
     }
 
     /// Masquerades, and clears the mark so that nobody masquerades again.
@@ -306,7 +317,11 @@ impl Script {
         rules.push(format!("meta mark & {mark:#010x} == 0 return"));
         rules.push(format!("meta mark set meta mark ^ {mark:#010x}"));
         rules.push("masquerade fully-random".to_owned());
-        Chain { name: "postrouting", hook: "type nat hook postrouting priority srcnat", rules }
+        Chain {
+            name: "postrouting",
+            hook: Some("type nat hook postrouting priority srcnat"),
+            rules,
+        }
     }
 }
 

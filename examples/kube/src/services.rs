@@ -47,9 +47,12 @@ impl From<&HealthCheck> for ServiceName {
     }
 }
 
-/// An object's namespace. kubectl takes one that a file does not name for `default`.
+/// What kubectl takes for an object's namespace where a file does not name it.
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
+
+/// An object's namespace.
 pub(crate) fn namespace(metadata: &ObjectMeta) -> String {
-    metadata.namespace.clone().unwrap_or_else(|| "default".to_owned())
+    metadata.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
 }
 
 impl fmt::Display for ServiceName {
@@ -242,11 +245,14 @@ fn frontends(
         let of_family = |all: &[IpAddr]| {
             all.iter().copied().filter(|address| Family::from(*address) == family).collect()
         };
-        let ranges = source_ranges.as_ref().map(|ranges| {
+        let of_this = |ranges: &Vec<Network>| {
             Network::without_covered(
                 ranges.iter().copied().filter(|range| range.family() == family),
             )
-        });
+        };
+        let ranges = source_ranges.as_ref().map(of_this);
+        // Everybody may come where a range is all there is of the family.
+        let ranges = ranges.filter(|ranges| ranges.iter().all(|range| range.prefix() > 0));
         frontends.push(Frontend {
             family,
             cluster_ip,

@@ -24,7 +24,7 @@ async fn where_tunnels_have_no_device_one_is_made(subject: &mut Subject) -> Outc
     let ipip = Tunnel::Ipip;
     let cases = [
         (Family::V4, ipip, "ip link add ipip0a", true),
-        (Family::V4, Tunnel::gre(), "ip link add gre0a", false),
+        (Family::V4, Tunnel::gre(), "ip link add gre0a", true),
         (Family::V6, ipip, "ip link add ip6tnl", false),
         (Family::V6, Tunnel::gre(), "ip link add ip6gre", false),
     ];
@@ -44,7 +44,7 @@ async fn what_is_advised_lets_tunnels_through(subject: &mut Subject) -> Outcome 
         (Family::V4, Tunnel::gue(5557)?.checksum(TunnelChecksum::Remote), "port 5557", false),
         (Family::V4, Tunnel::gre(), "gre0", true),
         // The fallback device drops packets with a checksum.
-        (Family::V4, checked, "icsum", false),
+        (Family::V4, checked, "icsum", true),
         (Family::V6, Tunnel::Ipip, "ip6tnl0", false),
         (Family::V6, gue, "ip -6 fou add", false),
         (Family::V6, Tunnel::gre(), "ip6gre0", false),
@@ -107,8 +107,9 @@ async fn let_through(subject: &mut Subject, cases: &[(Family, Tunnel, &str, bool
         ensure!(answer.with_context(|| told("a client"))? == [1], told("another server's answer"));
         director.remove_service(service.key).await?;
     }
-    // The other interfaces filter as before.
+    // The other interfaces filter as before, those that come later among them.
     assert_eq!(proc.sysctl_named("net.ipv4.conf.eth0.rp_filter")?, "1");
+    assert_eq!(proc.sysctl_named("net.ipv4.conf.default.rp_filter")?, "1");
     Ok(())
 }
 
