@@ -57,7 +57,7 @@ impl Default for Options {
             #[command(flatten)]
             options: Options,
         }
-        Line::parse_from(["kube"]).options
+        Line::parse_from(["ipvs-kube"]).options
     }
 }
 

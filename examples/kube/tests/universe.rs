@@ -3,10 +3,10 @@
 
 use std::net::IpAddr;
 
+use ipvs_kube::{Desired, Objects, Options};
 use ipvs_netlink::ServiceKey;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::{Desired, Objects, Options};
 use serde_json::{Value, from_value, json};
 
 /// What an endpoint says of itself.
