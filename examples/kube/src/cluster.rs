@@ -10,6 +10,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::notes::Note;
+
 /// The objects that are known so far. What is `None` is not known, which is not the same as there being none.
 #[derive(Debug, Clone, Default)]
 pub struct Cluster {
@@ -32,6 +34,8 @@ pub struct Objects<'a> {
     pub node: &'a Node,
     /// All Nodes.
     pub nodes: Vec<&'a Node>,
+    /// What could not be read of the cluster, and what counts instead.
+    pub notes: Vec<Note>,
 }
 
 /// Why no rules can be made yet: a table made of half of the objects would take the other half's traffic away.
@@ -150,6 +154,7 @@ impl Cluster {
             slices: slices.iter().collect(),
             node: own,
             nodes: nodes.iter().collect(),
+            notes: Vec::new(),
         })
     }
 }

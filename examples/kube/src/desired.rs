@@ -43,7 +43,7 @@ pub struct Desired {
 impl Desired {
     /// What the node is to have. Nothing else goes into it: equal objects give equal results.
     pub fn new(objects: &Objects<'_>, options: &Options) -> Self {
-        let mut notes = Notes::default();
+        let mut notes = Notes::from(objects.notes.clone());
         let mut newest: HashMap<ServiceName, &api::Service> = HashMap::new();
         for service in &objects.services {
             let name = ServiceName::of(&service.metadata);

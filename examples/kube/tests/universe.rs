@@ -146,8 +146,13 @@ fn check(endpoints: &[Endpoint], slice: &EndpointSlice, setup: Setup) {
         "status": { "addresses": [{ "type": "InternalIP", "address": "192.168.1.1" }] },
     }))
     .unwrap();
-    let objects =
-        Objects { services: vec![&service], slices: vec![slice], node: &node, nodes: vec![&node] };
+    let objects = Objects {
+        services: vec![&service],
+        slices: vec![slice],
+        node: &node,
+        nodes: vec![&node],
+        notes: vec![],
+    };
     let options = Options { strict_local: setup.strict, ..Options::default() };
     let desired = Desired::new(&objects, &options);
 
