@@ -48,8 +48,10 @@ pub(crate) fn events<K>(
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let mut config = watcher::Config::default();
-    config.label_selector = selector.map(str::to_owned);
+    let config = watcher::Config {
+        label_selector: selector.map(str::to_owned),
+        ..watcher::Config::default()
+    };
     let api: Api<DeserializeGuard<K>> = Api::all(client);
     let events = stream::unfold(None, move |going| {
         let going = going.unwrap_or_else(|| watcher(api.clone(), config.clone()).boxed());

@@ -46,6 +46,7 @@ pub struct Watch {
 }
 
 /// What came from the API server, of one kind.
+#[allow(clippy::large_enum_variant, reason = "it lives for as long as it takes to take it in")]
 enum Occurrence {
     Service(Heard<Service>),
     Slice(Heard<EndpointSlice>),
@@ -135,13 +136,13 @@ impl Watch {
             wanted: self.node.clone(),
             known: names().collect(),
         })?;
-        let mut notes = Notes::default();
-        self.services.note(&mut notes);
-        self.slices.note(&mut notes);
-        self.nodes.note(&mut notes);
+        let mut unread = Notes::default();
+        self.services.note(&mut unread);
+        self.slices.note(&mut unread);
+        self.nodes.note(&mut unread);
         if !names().any(|name| name == self.node) {
             let name = self.node.escape_debug();
-            notes.add(
+            unread.add(
                 format_args!("Node {name}"),
                 "the cluster has it no more: its last state is kept",
             );
@@ -151,7 +152,7 @@ impl Watch {
             slices: slices.collect(),
             node: own,
             nodes,
-            notes: notes.into_sorted(),
+            notes: unread.into_sorted(),
         })
     }
 

@@ -55,7 +55,7 @@ impl WatchOptions {
             let url = url.parse().with_context(|| format!("--api {url} is no URL"))?;
             Config::new(url)
         } else if self.kubeconfig.is_some() || self.context.is_some() {
-            self.from_kubeconfig().await?
+            self.read_kubeconfig().await?
         } else {
             Config::infer().await.context(
                 "no API server is known: give --api or --kubeconfig, or run in a pod with a service account",
@@ -69,7 +69,7 @@ impl WatchOptions {
         Ok(config)
     }
 
-    async fn from_kubeconfig(&self) -> Result<Config> {
+    async fn read_kubeconfig(&self) -> Result<Config> {
         let options =
             KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
         let config = match &self.kubeconfig {

@@ -1,4 +1,5 @@
 //! The watch against an API server in the process, and what passes over its objects send to a fake kernel.
+#![allow(clippy::unwrap_used)] // A test may fail by a panic.
 
 mod api;
 #[path = "../../../../tests/support/noting.rs"]
@@ -17,6 +18,9 @@ use serde_json::{Value, json};
 use api::{Api, Nodes, Services, Slices};
 
 const OWN: &str = "node-a";
+
+/// After this long something hangs, however slow the machine is.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An API server with two Nodes and two Services, and a watch that has seen them all.
 struct World {
@@ -54,10 +58,12 @@ impl World {
 }
 
 async fn idle(watch: &mut Watch, until: impl Future<Output = ()>) {
+    let status = watch.status();
     tokio::select! {
         biased;
         objects = watch.next() => panic!("it changed: {objects:?}"),
         () = until => {}
+        () = tokio::time::sleep(PATIENCE) => panic!("waited in vain:\n{}", status.borrow().clone()),
     }
 }
 
