@@ -16,6 +16,7 @@ mod errors;
 mod family;
 mod faults;
 mod golden;
+mod guide;
 mod host;
 mod listing;
 mod matrix;
@@ -81,6 +82,7 @@ fn run() -> Conclusion {
         once(replacement::cases()),
         traffic::cases(),
         once(nft::cases()),
+        once(guide::cases()),
     ];
     let mut trials = host::trials();
     trials.extend(faults::trials());
