@@ -14,6 +14,7 @@
 //!   nor Linux.
 //! - [`proc`] has what IPVS tells and takes besides netlink: connections, counters, sysctls.
 //! - [`diagnose`] tells whether a host can do what a ruleset needs, and what to do where not.
+//! - [`guide`] goes from iptables to IPVS on a node, step by step.
 //! - [`wire`] has the messages and [`transport`] the sockets, for those who bring their own.
 //!
 //! # Blocking
@@ -236,6 +237,11 @@ pub use sync::{
     MaxAge, Progress, Report, Stage, SyncEvent, SyncTimes, Syncer,
 };
 pub use uapi::Errno;
+
+/// From iptables to IPVS on a node, step by step.
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/guide.md")]
+pub mod guide {}
 
 /// The examples of the README compile.
 #[cfg(doctest)]

@@ -16,6 +16,7 @@ mod errors;
 mod family;
 mod faults;
 mod golden;
+mod guide;
 mod host;
 mod listing;
 mod matrix;
@@ -121,6 +122,7 @@ fn cases() -> Vec<Case> {
         once(replacement::cases()),
         traffic::cases(),
         once(nft::cases()),
+        once(guide::cases()),
     ];
     cases.into_iter().flatten().collect()
 }

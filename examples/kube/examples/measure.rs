@@ -14,8 +14,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use ipvs_kube::{Cluster, Desired, Options};
 use ipvs_netlink::Ruleset;
-use kube::{Cluster, Desired, Options};
 use serde_json::Value;
 
 const NODES: usize = 100;

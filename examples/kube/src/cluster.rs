@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::notes::Notes;
+use crate::notes::{Note, Notes};
 use crate::services::DEFAULT_NAMESPACE;
 
 /// The objects that are known so far. What is `None` is not known, which is not the same as there being none.
@@ -38,6 +38,8 @@ pub struct Objects<'a> {
     pub node: &'a Node,
     /// All Nodes.
     pub nodes: Vec<&'a Node>,
+    /// What could not be read of the cluster, and what counts instead.
+    pub notes: Vec<Note>,
 }
 
 /// Why no rules can be made yet: a table made of half of the objects would take the other half's traffic away.
@@ -156,6 +158,7 @@ impl Cluster {
             slices: slices.iter().collect(),
             node: own,
             nodes: nodes.iter().collect(),
+            notes: Vec::new(),
         })
     }
 }

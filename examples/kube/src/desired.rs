@@ -43,12 +43,13 @@ pub struct Desired {
 impl Desired {
     /// What the node is to have. Nothing else goes into it: equal objects give equal results.
     pub fn new(objects: &Objects<'_>, options: &Options) -> Self {
-        let mut notes = Notes::default();
+        let mut notes = Notes::from(objects.notes.clone());
         let objects = Objects {
             services: newest(&objects.services, &mut notes),
             slices: newest(&objects.slices, &mut notes),
             nodes: newest(&objects.nodes, &mut notes),
             node: objects.node,
+            notes: Vec::new(),
         };
         let cluster_ips = cluster_ips(&objects.services);
         let read = |service| Service::read(service, options, &mut notes);

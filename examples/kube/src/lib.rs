@@ -15,6 +15,7 @@ mod nft;
 mod notes;
 mod options;
 mod services;
+pub mod watch;
 
 pub use cluster::{Cluster, NotKnown, Objects};
 pub use desired::Desired;

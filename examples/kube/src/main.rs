@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
+use ipvs_kube::{Cluster, Desired, Options};
 use ipvs_netlink::Ruleset;
-use kube::{Cluster, Desired, Options};
 
 /// From a Kubernetes cluster's objects to IPVS rules, addresses and an nft script
 ///

@@ -21,6 +21,12 @@ impl fmt::Display for Note {
 #[derive(Debug, Default)]
 pub(crate) struct Notes(Vec<Note>);
 
+impl From<Vec<Note>> for Notes {
+    fn from(notes: Vec<Note>) -> Self {
+        Self(notes)
+    }
+}
+
 impl Notes {
     pub(crate) fn add(&mut self, about: impl fmt::Display, text: impl Into<String>) {
         self.0.push(Note { about: about.to_string(), text: text.into() });

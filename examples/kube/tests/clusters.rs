@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use clap::Parser;
+use ipvs_kube::{Cluster, Desired, Options};
 use ipvs_netlink::{Family, Ruleset};
-use kube::{Cluster, Desired, Options};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -138,7 +138,7 @@ impl Case {
         if self.slices.as_ref().is_some_and(Vec::is_empty) {
             cluster.slices.get_or_insert_default();
         }
-        let words = std::iter::once("kube").chain(self.options.split_whitespace());
+        let words = std::iter::once("ipvs-kube").chain(self.options.split_whitespace());
         let options = Line::parse_from(words).options;
         let desired = Desired::new(&cluster.objects("a").unwrap(), &options);
 

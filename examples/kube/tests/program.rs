@@ -3,8 +3,8 @@
 
 use std::process::{Command, Output};
 
+use ipvs_kube::{Cluster, Desired, Options};
 use ipvs_netlink::fake::Kernel;
-use kube::{Cluster, Desired, Options};
 
 const CLUSTER: &str = include_str!("../cluster.json");
 
@@ -16,7 +16,7 @@ fn desired() -> Desired {
 }
 
 fn run(arguments: &[&str]) -> Output {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_kube"));
+    let mut program = Command::new(env!("CARGO_BIN_EXE_ipvs-kube"));
     program.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap()
 }
 
@@ -98,7 +98,7 @@ fn a_plan_from_a_table_has_what_differs_and_leaves_others_alone() {
 #[test]
 fn a_closed_pipe_ends_it_quietly_and_a_full_disk_does_not() {
     let run = |to: std::process::Stdio| {
-        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_kube"));
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_ipvs-kube"));
         program.args(["cluster.json", "--node", "node-a", "--dry-run"]).stdout(to);
         program.env_remove("RUST_BACKTRACE").output().unwrap()
     };

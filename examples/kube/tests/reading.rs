@@ -1,7 +1,7 @@
 //! What `kubectl get` prints, in its forms, and what it never prints.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use kube::{Cluster, NotKnown};
+use ipvs_kube::{Cluster, NotKnown};
 
 const SERVICE: &str = r#"{"apiVersion":"v1","kind":"Service","metadata":{"namespace":"n","name":"s"},"spec":{"clusterIP":"10.96.0.1"}}"#;
 const SLICE: &str = r#"{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{"name":"s-1"},"addressType":"IPv4","endpoints":[]}"#;

@@ -3,10 +3,10 @@
 
 use std::net::IpAddr;
 
+use ipvs_kube::{Desired, Objects, Options};
 use ipvs_netlink::ServiceKey;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::{Desired, Objects, Options};
 use serde_json::{Value, from_value, json};
 
 /// What an endpoint says of itself.
@@ -146,8 +146,13 @@ fn check(endpoints: &[Endpoint], slice: &EndpointSlice, setup: Setup) {
         "status": { "addresses": [{ "type": "InternalIP", "address": "192.168.1.1" }] },
     }))
     .unwrap();
-    let objects =
-        Objects { services: vec![&service], slices: vec![slice], node: &node, nodes: vec![&node] };
+    let objects = Objects {
+        services: vec![&service],
+        slices: vec![slice],
+        node: &node,
+        nodes: vec![&node],
+        notes: vec![],
+    };
     let options = Options { strict_local: setup.strict, ..Options::default() };
     let desired = Desired::new(&objects, &options);
 

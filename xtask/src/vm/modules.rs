@@ -51,8 +51,16 @@ const TRAFFIC: &[&str] = &[
     "veth",
 ];
 
-/// What it takes to filter and masquerade that traffic by nft.
-const FILTER: &[&str] = &["nf_tables", "nft_chain_nat", "nft_ct", "nft_masq", "nft_reject_inet"];
+/// What it takes to filter, masquerade and spread that traffic by nft.
+const FILTER: &[&str] = &[
+    "nf_tables",
+    "nft_chain_nat",
+    "nft_ct",
+    "nft_masq",
+    "nft_nat",
+    "nft_numgen",
+    "nft_reject_inet",
+];
 
 /// By these modprobe knows what a module needs, and which one the kernel means when it asks for what it lacks.
 pub(super) const INDEX: &[&str] = &[

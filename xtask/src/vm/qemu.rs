@@ -14,7 +14,7 @@ use crate::command::which;
 
 /// What the guest's kernel is told in every run. Without `no_timer_check` it panics where QEMU, on a busy host, lets it wait for
 /// the timer's interrupts. With `norandmaps` a program has the same addresses each time it is started, and QEMU translates it
-/// once: starting one takes a quarter of the time.
+/// once: starting one takes a third of the time.
 const PARAMETERS: &str = "panic=-1 oops=panic no_timer_check norandmaps dummy.numdummies=0";
 
 /// How the guest's instructions are run.
