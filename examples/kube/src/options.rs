@@ -47,6 +47,10 @@ pub struct Options {
     /// How long the TCP connections of an endpoint that went may take to end, in seconds
     #[arg(long, default_value = "900", value_name = "SECONDS", value_parser = seconds)]
     pub drain: Duration,
+    /// The largest share, from 0 to 1, of the services, and of the destinations, that is taken away at once: a guard
+    /// against an API server that lost its objects
+    #[arg(long, default_value = "0.5", value_name = "SHARE", value_parser = share)]
+    pub at_most: f64,
 }
 
 impl Default for Options {
@@ -75,7 +79,7 @@ impl Options {
             key.socket_address().is_some_and(|at| !is_in(at.ip(), &excluded))
         };
         let draining = Draining::within(self.drain).wait_for_inactive(true).drain_sctp(false);
-        Policy::new().scope(Scope::none().matching(owns)).draining(draining)
+        Policy::new().scope(Scope::none().matching(owns)).draining(draining).at_most(self.at_most)
     }
 
     pub(crate) fn is_excluded(&self, address: IpAddr) -> bool {
@@ -89,6 +93,11 @@ impl Options {
 
 fn is_in(address: IpAddr, networks: &[Network]) -> bool {
     networks.iter().any(|network| network.contains(address))
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "a share is a number from 0 to 1".to_owned())?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("a share is from 0 to 1".to_owned()) }
 }
 
 fn seconds(text: &str) -> Result<Duration, ParseIntError> {
