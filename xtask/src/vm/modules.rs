@@ -44,6 +44,7 @@ const TRAFFIC: &[&str] = &[
     "ip_gre",
     "ipip",
     "nf_conntrack",
+    "nf_conntrack_netlink",
     "nf_nat",
     "nlmon",
     "sit",
