@@ -144,6 +144,7 @@ const ON_REAL_KERNELS_ALONE: &[(&str, &str)] = &[
     ("system::zeroes_counters", "traffic"),
     ("errors::privileges::", "users and namespaces"),
     ("nft::", "nft"),
+    ("proxy::", "namespaces, traffic"),
     ("replacement::", "ipvsadm"),
     ("traffic::", "traffic"),
     ("diagnose::a_module_of_a", "modules"),

@@ -26,6 +26,7 @@ mod proc;
 #[path = "../support/program.rs"]
 mod program;
 mod properties;
+mod proxy;
 mod random;
 mod readable;
 mod recovery;
@@ -121,6 +122,7 @@ fn cases() -> Vec<Case> {
         once(replacement::cases()),
         traffic::cases(),
         once(nft::cases()),
+        once(proxy::cases()),
     ];
     cases.into_iter().flatten().collect()
 }
