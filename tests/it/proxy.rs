@@ -12,8 +12,8 @@ use anyhow::{Context as _, ensure};
 use ipvs_netlink::{Family, Ruleset};
 
 use self::place::{
-    CALLER, NODE, OUTSIDE, POD, Place, SSH, addresses, ask, clean_up, connect, get, ip, ipvs,
-    rules, sysctl, unspecified,
+    CALLER, NODE, OUTSIDE, POD, Place, SSH, addresses, ask, ask_udp, clean_up, connect, echo, get,
+    ip, ipvs, rules, sysctl, udp_client, unspecified,
 };
 use crate::case::{Outcome, cases};
 use crate::subject::{Subject, program};
@@ -22,6 +22,7 @@ use crate::traffic::{Namespace, PATIENCE, wait_until};
 cases![
     traffic_comes_by_each_way_and_strangers_are_refused,
     a_node_of_kube_proxy_is_taken_over_without_a_failed_request,
+    a_flow_of_udp_does_not_stay_with_an_endpoint_that_went,
     a_proxy_that_was_killed_goes_on_and_mends_what_others_took,
     cleaning_up_leaves_nothing_of_the_proxys_and_all_of_others,
 ];
@@ -149,9 +150,9 @@ async fn traffic_comes_by_each_way_and_strangers_are_refused(_: &mut Subject) ->
     // Once more is nothing more.
     let said = place.apply(&[])?;
     ensure!(!said.contains("bound") && rules()?.services().len() == 10, "{said}");
-    // A Service that goes takes its addresses along, and nothing else.
+    // A Service that goes takes its addresses along, once its connections have ended, and nothing else.
     place.want(&without("api"))?;
-    place.apply(&["--at-most", "1"])?;
+    place.apply(&["--drain", "0"])?;
     ensure!(rules()?.services().len() == 6 && addresses("kube-ipvs0")?.len() == 4);
     for site in &sites {
         CALLER.run(|| ask(site.caller, site.cluster_ip))?;
@@ -231,6 +232,83 @@ const KUBE_PROXYS: &str = "
 -A -t 10.96.0.99:80 -s rr
 ";
 
+/// kube-proxy's chains and sets of a family: they masquerade what is for the Service. With those of others among them.
+struct Leftovers {
+    save: &'static str,
+    restore: &'static str,
+    family: &'static str,
+    set: &'static str,
+    /// With the protocol's number, since the guest has no names of protocols.
+    targets: [&'static str; 2],
+}
+
+const LEFTOVERS: [Leftovers; 2] = [
+    Leftovers {
+        save: "iptables-nft-save",
+        restore: "iptables-nft-restore",
+        family: "inet",
+        set: "KUBE-CLUSTER-IP",
+        targets: ["10.96.0.22,6:80", "192.168.1.11,6:30080"],
+    },
+    Leftovers {
+        save: "ip6tables-nft-save",
+        restore: "ip6tables-nft-restore",
+        family: "inet6",
+        set: "KUBE-6-CLUSTER-IP",
+        targets: ["fd00:96::16,6:80", "fd00:1::11,6:30080"],
+    },
+];
+
+const CHAINS: &str = r#"*nat
+:KUBE-SERVICES - [0:0]
+:KUBE-POSTROUTING - [0:0]
+:KUBE-MARK-MASQ - [0:0]
+:OTHERS - [0:0]
+-A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+-A PREROUTING -m comment --comment "to -j KUBE-SERVICES" -j OTHERS
+-A POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING
+-A KUBE-SERVICES -m set --match-set SET dst,dst -j KUBE-MARK-MASQ
+-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000
+-A KUBE-POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE
+COMMIT
+*filter
+:KUBE-FIREWALL - [0:0]
+-A INPUT -j KUBE-FIREWALL
+COMMIT
+"#;
+
+fn fill_filter() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("chains");
+    for Leftovers { restore, family, set, targets, .. } in &LEFTOVERS {
+        std::fs::write(&file, CHAINS.replace("SET", set))?;
+        NODE.run(|| {
+            program("ipset", &["create", set, "hash:ip,port", "family", family])?;
+            for target in targets {
+                program("ipset", &["add", set, target])?;
+            }
+            program(restore, &[&file.to_string_lossy()])
+        })?;
+    }
+    NODE.run(|| program("ipset", &["create", "KUBE-SRC-OTHERS", "hash:ip,port"])).map(drop)
+}
+
+/// kube-proxy's are gone, and those of others are there.
+fn check_filter() -> Outcome {
+    for Leftovers { save, .. } in &LEFTOVERS {
+        let left = NODE.run(|| program(save, &[]))?;
+        let chains: Vec<_> = left.lines().filter_map(|line| line.strip_prefix(":")).collect();
+        let own = |name: &&&str| name.starts_with("KUBE-") && !name.starts_with("KUBE-FIREWALL ");
+        ensure!(chains.iter().find(own).is_none(), "{save}\n{left}");
+        for rule in ["-j OTHERS", "-A INPUT -j KUBE-FIREWALL"] {
+            ensure!(left.contains(rule), "{rule} is not in {save}\n{left}");
+        }
+    }
+    let sets = NODE.run(|| program("ipset", &["list", "-name"]))?;
+    ensure!(sets.trim() == "KUBE-SRC-OTHERS", "{sets}");
+    Ok(())
+}
+
 async fn a_node_of_kube_proxy_is_taken_over_without_a_failed_request(_: &mut Subject) -> Outcome {
     let place = Place::build()?;
     ip(
@@ -247,12 +325,9 @@ async fn a_node_of_kube_proxy_is_taken_over_without_a_failed_request(_: &mut Sub
         for name in ["ipv4/ip_forward", "ipv4/vs/conntrack"] {
             std::fs::write(format!("/proc/sys/net/{name}"), "1")?;
         }
-        // As kube-proxy's chains have it: what comes from outside is masqueraded.
-        program("nft", &["add table inet others"])?;
-        let hook = "{ type nat hook postrouting priority 100; }";
-        program("nft", &[&format!("add chain inet others leaving {hook}")])?;
-        program("nft", &["add rule inet others leaving tcp dport 8080 masquerade"])
+        Ok(())
     })?;
+    fill_filter()?;
     let before: Ruleset = KUBE_PROXYS.parse()?;
     let report = ipvs()?.sync(&before, &ipvs_netlink::Policy::new())?;
     ensure!(report.is_success(), "{report}");
@@ -261,9 +336,9 @@ async fn a_node_of_kube_proxy_is_taken_over_without_a_failed_request(_: &mut Sub
     let requests = Requests::start(&sites);
     requests.wait_for(40)?;
     let said = place.apply(&["--take-over"])?;
-    NODE.run(|| program("nft", &["delete table inet others"]))?;
     requests.wait_for(40)?;
     requests.stop()?;
+    check_filter().context(said.clone())?;
 
     ensure!(addresses("kube-ipvs0")? == BOUND, "{said}");
     let rules = rules()?;
@@ -277,6 +352,62 @@ async fn a_node_of_kube_proxy_is_taken_over_without_a_failed_request(_: &mut Sub
     let counted = kept.context("it is there")?.entry.stats.connections;
     ensure!(counted >= 10, "{counted} connections: the service was added anew");
     sites.iter().try_for_each(Site::check)
+}
+
+/// The cluster, and a Service of UDP with one endpoint of each family.
+fn with_dns(v4: &str, v6: &str) -> String {
+    [CLUSTER, &DNS.replace("V4", v4).replace("V6", v6)].concat()
+}
+
+const DNS: &str = r#"
+---
+apiVersion: v1
+kind: Service
+metadata: { namespace: shop, name: dns }
+spec:
+  clusterIP: 10.96.0.10
+  clusterIPs: [10.96.0.10, "fd00:96::a"]
+  ports: [{ port: 53, protocol: UDP }]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: { namespace: shop, name: dns-4, labels: { kubernetes.io/service-name: dns } }
+addressType: IPv4
+endpoints: [{ addresses: [V4], nodeName: node }]
+ports: [{ port: 5353, protocol: UDP }]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: { namespace: shop, name: dns-6, labels: { kubernetes.io/service-name: dns } }
+addressType: IPv6
+endpoints: [{ addresses: ["V6"], nodeName: node }]
+ports: [{ port: 5353, protocol: UDP }]
+"#;
+
+async fn a_flow_of_udp_does_not_stay_with_an_endpoint_that_went(_: &mut Subject) -> Outcome {
+    let place = Place::build()?;
+    let (before, after) = (["10.244.0.37", "fd00:244::25"], ["10.244.0.53", "fd00:244::35"]);
+    for address in before.into_iter().chain(after) {
+        echo(address.parse()?)?;
+    }
+    place.want(&with_dns(before[0], before[1]))?;
+    place.apply(&[])?;
+    // A client of UDP keeps its port.
+    let clients = ["10.96.0.10:53", "[fd00:96::a]:53"].map(|to| udp_client(to.parse()?));
+    let [v4, v6] = clients;
+    let clients = [v4?, v6?];
+    for (client, endpoint) in clients.iter().zip(before) {
+        let seen = ask_udp(client)?;
+        ensure!(seen == endpoint, "{seen}");
+    }
+    place.want(&with_dns(after[0], after[1]))?;
+    let said = place.apply(&[])?;
+    ensure!(said.contains("2 tracked UDP flows forgotten"), "{said}");
+    for (client, endpoint) in clients.iter().zip(after) {
+        let seen = ask_udp(client)?;
+        ensure!(seen == endpoint, "{seen}");
+    }
+    Ok(())
 }
 
 async fn a_proxy_that_was_killed_goes_on_and_mends_what_others_took(_: &mut Subject) -> Outcome {
@@ -313,7 +444,12 @@ async fn a_proxy_that_was_killed_goes_on_and_mends_what_others_took(_: &mut Subj
     ip(NODE, &["link delete kube-ipvs0"])?;
     NODE.run(|| program("nft", &["flush", "ruleset"]))?;
     wait_until("all is there again", is_whole)?;
+    // The module does not go while services use its schedulers, and the proxy brings them back.
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP)?;
+    let state = format!("/proc/{}/status", proxy.id());
+    wait_until("the proxy rests", || Ok(std::fs::read_to_string(&state)?.contains("State:\tT")))?;
     reload()?;
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT)?;
     wait_until("all is there in the new module", is_whole)?;
     ensure!(sysctl("ipv4/vs/conntrack")? == "1", "a new module has none of the settings");
     sites.iter().try_for_each(Site::check)?;
@@ -370,17 +506,10 @@ fn is_whole() -> anyhow::Result<bool> {
     Ok(is_bound && rules()?.services().len() == 10 && tables.contains("inet ipvs-kube"))
 }
 
-/// Unloads IPVS, and loads it again. It does not go while services use its schedulers, which the proxy brings back.
+/// Unloads IPVS, and loads it again.
 fn reload() -> Outcome {
-    wait_until("the module is gone", || {
-        ipvs()?.flush()?;
-        let modules = program("sh", &["-c", "grep -o '^ip_vs[a-z_0-9]*' /proc/modules || true"])?;
-        let mut modules: Vec<&str> = modules.lines().filter(|module| *module != "ip_vs").collect();
-        modules.push("ip_vs");
-        // Those that are gone stay so: each needs `ip_vs`.
-        Ok(modules.iter().all(|module| program("rmmod", &[module]).is_ok()))
-    })?;
-    program("modprobe", &["ip_vs_rr"]).map(drop)
+    ipvs()?.flush()?;
+    crate::recovery::reload()
 }
 
 async fn cleaning_up_leaves_nothing_of_the_proxys_and_all_of_others(_: &mut Subject) -> Outcome {

@@ -1,7 +1,7 @@
 //! A node with two pods and a client outside, and the program that makes it a node of the cluster.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::program::{Program, run};
 use crate::subject::program;
-use crate::traffic::{Namespace, PATIENCE};
+use crate::traffic::{Namespace, PATIENCE, wait_until};
 
 pub(super) const NODE: Namespace = Namespace("node");
 /// The pod that has all endpoints, each at an address of its own.
@@ -230,6 +230,39 @@ fn serve(namespace: Namespace, port: u16) -> anyhow::Result<()> {
         }
     });
     Ok(())
+}
+
+/// A server of UDP at an address of the pod's, which tells each client this address.
+pub(super) fn echo(address: IpAddr) -> anyhow::Result<()> {
+    let socket = POD.run(|| Ok(UdpSocket::bind((address, 5353))?))?;
+    std::thread::spawn(move || {
+        while let Ok((_, client)) = socket.recv_from(&mut [0; 16]) {
+            let _ = socket.send_to(address.to_string().as_bytes(), client);
+        }
+    });
+    Ok(())
+}
+
+/// A client of UDP in the pod that calls.
+pub(super) fn udp_client(to: SocketAddr) -> anyhow::Result<UdpSocket> {
+    CALLER.run(|| {
+        let socket = UdpSocket::bind((unspecified(to.ip()), 0))?;
+        socket.connect(to)?;
+        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        Ok(socket)
+    })
+}
+
+/// Who answers. A packet of UDP may be lost, as the one is by which IPVS finds that an endpoint is gone.
+pub(super) fn ask_udp(client: &UdpSocket) -> anyhow::Result<String> {
+    let mut answer = [0; 64];
+    let mut length = 0;
+    wait_until("UDP is answered", || {
+        client.send(b"?")?;
+        length = client.recv(&mut answer).unwrap_or(0);
+        Ok(length > 0)
+    })?;
+    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
 }
 
 /// Reads a sysctl of the node.

@@ -55,6 +55,10 @@ const TRAFFIC: &[&str] = &[
 /// What it takes to filter and masquerade that traffic by nft.
 const FILTER: &[&str] = &["nf_tables", "nft_chain_nat", "nft_ct", "nft_masq", "nft_reject_inet"];
 
+/// What it takes to do so by iptables and ipset, as kube-proxy does.
+const IPTABLES: &[&str] =
+    &["ip_set_hash_ipport", "nft_compat", "xt_MASQUERADE", "xt_comment", "xt_mark", "xt_set"];
+
 /// By these modprobe knows what a module needs, and which one the kernel means when it asks for what it lacks.
 pub(super) const INDEX: &[&str] = &[
     "modules.alias.bin",
@@ -67,7 +71,7 @@ pub(super) const INDEX: &[&str] = &[
 
 /// All that a guest gets where its kernel has it.
 pub(super) fn wanted() -> impl Iterator<Item = &'static str> {
-    [GUEST, IPVS, TRAFFIC, FILTER].into_iter().flatten().copied()
+    [GUEST, IPVS, TRAFFIC, FILTER, IPTABLES].into_iter().flatten().copied()
 }
 
 /// A kernel's `modules.dep`, or the part of it that a guest gets.
@@ -116,7 +120,7 @@ impl Modules {
         if let Some(unknown) =
             left_out.iter().find(|name| GUEST.contains(&name.as_str()) || !self.may_have(name))
         {
-            let known = [IPVS, TRAFFIC, FILTER].concat();
+            let known = [IPVS, TRAFFIC, FILTER, IPTABLES].concat();
             bail!("--without {unknown}: choose among {}", known.join(" "));
         }
         let known = self
