@@ -21,8 +21,9 @@ pub(crate) async fn keep<H: Host>(
     let mut confirmed = heard(SignalKind::user_defined1())?;
     let mut terminated = heard(SignalKind::terminate())?;
     let mut interrupted = heard(SignalKind::interrupt())?;
-    serve_health(arguments.healthz_bind_address, proxy.status()).await?;
-    serve_metrics(arguments.metrics_bind_address, proxy.status()).await?;
+    let health = serve_health(arguments.healthz_bind_address, proxy.status()).await?;
+    let metrics = serve_metrics(arguments.metrics_bind_address, proxy.status()).await?;
+    eprintln!("health is told at http://{health}/healthz, metrics at http://{metrics}/metrics");
     let mut log = Log::default();
     log.notes(&desired);
     loop {

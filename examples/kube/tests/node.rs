@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use ipvs_netlink::fake::Kernel;
 use ipvs_netlink::{Client, DestinationKey, Ruleset, ServiceKey};
-use kube::node::{Extent, Host, NotDone, Pass, Proxy, Status};
+use kube::node::{Extent, Host, NotDone, Pass, Proxy, Status, serve_health};
 use kube::{Cluster, Desired, HealthCheck, Options};
 
 /// What a pass did to the node, in order, with the services that IPVS had then.
@@ -348,4 +348,44 @@ async fn too_much_at_once_is_withheld_until_it_is_confirmed() {
     proxy.confirm();
     let _ = succeeds(&mut proxy, &desired(&[])).await;
     assert!(node.rules().is_empty() && node.addresses.borrow().is_empty());
+}
+
+/// What a server answers to a request for a path: the first line, and the body.
+async fn get(at: SocketAddr, path: &str) -> (String, String) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(at).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+#[tokio::test]
+async fn health_is_503_until_the_node_is_in_sync_and_while_it_is_about_to_go() {
+    let node = Node::default();
+    let mut proxy = proxy(&node);
+    let at = serve_health(([127, 0, 0, 1], 0).into(), proxy.status()).await.unwrap();
+    for path in ["/healthz", "/livez"] {
+        let (status, body) = get(at, path).await;
+        assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
+        assert!(
+            body.contains(r#""synced":false"#) && body.contains(r#""lastUpdated":null"#),
+            "{body}"
+        );
+    }
+    let _ = succeeds(&mut proxy, &desired(&[])).await;
+    assert_eq!(get(at, "/healthz").await.0, "HTTP/1.1 200 OK");
+
+    let going = NODE.replace("spec: {", "spec: {taints: [{key: ToBeDeletedByClusterAutoscaler}], ");
+    let mut cluster = Cluster::default();
+    cluster.read(&going).unwrap();
+    let going = Desired::new(&cluster.objects("a").unwrap(), &Options::default());
+    let _ = succeeds(&mut proxy, &going).await;
+    let (status, body) = get(at, "/healthz").await;
+    assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
+    assert!(body.contains(r#""nodeEligible":false"#), "{body}");
+    assert_eq!(get(at, "/livez").await.0, "HTTP/1.1 200 OK");
+    assert!(get(at, "/other").await.0.contains("404"));
 }

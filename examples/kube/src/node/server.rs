@@ -23,8 +23,9 @@ use crate::health::HealthCheck;
 /// By this header load balancers weigh nodes.
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
 
-/// Serves `/healthz`, which is 503, too, while the Node is about to go, and `/livez`, which is not.
-pub async fn serve_health(at: SocketAddr, status: Arc<Status>) -> Result<()> {
+/// Serves `/healthz`, which is 503, too, while the Node is about to go, and `/livez`, which is not. Gives the address, whose
+/// port may have been left to the kernel.
+pub async fn serve_health(at: SocketAddr, status: Arc<Status>) -> Result<SocketAddr> {
     let answer = |is_eligible_needed: bool| {
         move |State(status): State<Arc<Status>>| async move {
             let health = status.health();
@@ -39,8 +40,8 @@ pub async fn serve_health(at: SocketAddr, status: Arc<Status>) -> Result<()> {
     serve(at, "health", router).await
 }
 
-/// Serves `/metrics`.
-pub async fn serve_metrics(at: SocketAddr, status: Arc<Status>) -> Result<()> {
+/// Serves `/metrics`. Gives the address.
+pub async fn serve_metrics(at: SocketAddr, status: Arc<Status>) -> Result<SocketAddr> {
     let answer = |State(status): State<Arc<Status>>| async move {
         match metrics::text(&status).await {
             Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
@@ -54,12 +55,13 @@ pub async fn serve_metrics(at: SocketAddr, status: Arc<Status>) -> Result<()> {
 }
 
 /// Serves until the program ends.
-async fn serve(at: SocketAddr, what: &str, router: Router) -> Result<()> {
+async fn serve(at: SocketAddr, what: &str, router: Router) -> Result<SocketAddr> {
     let listener = TcpListener::bind(at)
         .await
         .with_context(|| format!("{what} cannot be served at {at}: choose another address"))?;
+    let at = listener.local_addr()?;
     tokio::spawn(async move { axum::serve(listener, router).await });
-    Ok(())
+    Ok(at)
 }
 
 fn code(is_well: bool) -> StatusCode {
