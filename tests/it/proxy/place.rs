@@ -136,6 +136,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // The servers keep the namespace, whose services would keep the modules of their schedulers.
+        let _ = ipvs().map(|mut ipvs| ipvs.flush());
         ALL.into_iter().for_each(Namespace::remove);
     }
 }

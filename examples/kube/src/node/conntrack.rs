@@ -1,9 +1,10 @@
 //! Connection tracking: what the kernel remembers of UDP flows that would go astray, by netlink.
 //!
-//! With `net.ipv4.vs.conntrack` 1 the entry of a flow says where it goes, and what was masqueraded. IPVS sees to it for
-//! connections of its own, once their next packet comes. This is for the entries that outlive them: those that say
-//! that a flow goes to an endpoint that was removed, and those from before the virtual address had an endpoint, by which
-//! nothing would be masqueraded. A flow of UDP does not end, so that they would stay for as long as the client asks.
+//! With `net.ipv4.vs.conntrack` 1 the entry of a flow says where it goes, and what was masqueraded. IPVS removes those of its
+//! own connections: with `net.ipv4.vs.expire_nodest_conn` 1 when their endpoint is removed, since Linux 5.9, and before with
+//! their next packet. This is for the entries that are left: those that say that a flow goes to an endpoint that was
+//! removed, and those from before the virtual address had an endpoint, by which nothing would be masqueraded. A flow of
+//! UDP does not end, so that they would stay for as long as the client asks.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
