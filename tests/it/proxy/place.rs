@@ -11,7 +11,7 @@ use ipvs_netlink::blocking::Client;
 use ipvs_netlink::{Options, Ruleset};
 use socket2::{Domain, Socket, Type};
 
-use crate::program::{Program, run};
+use crate::program::{Program, built, run};
 use crate::subject::program;
 use crate::traffic::{Namespace, PATIENCE, wait_until};
 
@@ -156,11 +156,8 @@ fn ends_well(mut command: Command) -> anyhow::Result<String> {
     Ok(said)
 }
 
-/// The program has a workspace of its own, beside that of this test.
 fn kube() -> Command {
-    let test = std::env::current_exe().expect("a program has a path");
-    let target = test.ancestors().nth(3).expect("it is in TARGET/debug/deps");
-    Command::new(target.join("kube/debug/kube"))
+    Command::new(built(Path::new("kube")))
 }
 
 pub(super) fn ip(namespace: Namespace, lines: &[&str]) -> anyhow::Result<()> {
