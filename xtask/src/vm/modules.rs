@@ -55,7 +55,7 @@ const TRAFFIC: &[&str] = &[
 /// What it takes to filter and masquerade that traffic by nft.
 const FILTER: &[&str] = &["nf_tables", "nft_chain_nat", "nft_ct", "nft_masq", "nft_reject_inet"];
 
-/// What it takes to do so by iptables and ipset, as kube-proxy does.
+/// What it takes to do so by iptables and ipset, as kube-proxy does. Counters are no module in newer kernels.
 const IPTABLES: &[&str] =
     &["ip_set_hash_ipport", "nft_compat", "xt_MASQUERADE", "xt_comment", "xt_mark", "xt_set"];
 
