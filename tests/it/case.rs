@@ -145,6 +145,7 @@ const ON_REAL_KERNELS_ALONE: &[(&str, &str)] = &[
     ("errors::privileges::", "users and namespaces"),
     ("nft::", "nft"),
     ("guide::", "ip, nft, ipvsadm, traffic"),
+    ("proxy::", "namespaces, traffic"),
     ("replacement::", "ipvsadm"),
     ("traffic::", "traffic"),
     ("diagnose::a_module_of_a", "modules"),

@@ -27,6 +27,7 @@ mod proc;
 #[path = "../support/program.rs"]
 mod program;
 mod properties;
+mod proxy;
 mod random;
 mod readable;
 mod recovery;
@@ -123,6 +124,7 @@ fn cases() -> Vec<Case> {
         traffic::cases(),
         once(nft::cases()),
         once(guide::cases()),
+        once(proxy::cases()),
     ];
     cases.into_iter().flatten().collect()
 }

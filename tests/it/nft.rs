@@ -286,6 +286,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // The servers keep the namespace, whose services would keep the modules of their schedulers.
+        let _ = Options::new().namespace(NODE.path()).connect().map(|mut ipvs| ipvs.flush());
         for namespace in [NODE, POD, OUTSIDE] {
             namespace.remove();
         }

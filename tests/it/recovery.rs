@@ -18,7 +18,7 @@ cases![
 ];
 
 /// Unloads IPVS, and loads it again: the family comes back with another number.
-fn reload() -> anyhow::Result<()> {
+pub(crate) fn reload() -> anyhow::Result<()> {
     without_module("ip_vs", || Ok(()))
 }
 

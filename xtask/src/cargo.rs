@@ -29,6 +29,14 @@ pub(crate) fn cargo(metadata: &Metadata) -> Command {
     cargo
 }
 
+/// Cargo in the workspace of the example kube, which has its own so that its dependencies are its own.
+pub(crate) fn kube(metadata: &Metadata) -> Command {
+    let mut kube = cargo(metadata);
+    kube.current_dir(metadata.workspace_root.join("examples/kube"));
+    kube.env("CARGO_TARGET_DIR", &metadata.target_directory);
+    kube
+}
+
 /// Builds, and returns the programs that cargo made of these targets.
 pub(crate) fn build(mut cargo: Command, wanted: impl Fn(&Target) -> bool) -> Result<Vec<PathBuf>> {
     cargo.arg("--message-format=json-render-diagnostics");

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use cargo_metadata::Metadata;
 use clap::Args;
 
-use crate::cargo::{PACKAGE, UNIVERSE, cargo, metadata};
+use crate::cargo::{PACKAGE, UNIVERSE, cargo, kube, metadata};
 use crate::command::copied;
 use crate::package::Package;
 use crate::report::{self, Counting, Counts, Failed, Row, minutes};
@@ -179,14 +179,6 @@ fn host_tests(run: &mut Run, metadata: &Metadata, left_out: Option<&'static str>
         })?;
     }
     Ok(())
-}
-
-/// Cargo in the workspace of the example kube, which has its own so that its dependencies are its own.
-fn kube(metadata: &Metadata) -> Command {
-    let mut kube = cargo(metadata);
-    kube.current_dir(metadata.workspace_root.join("examples/kube"));
-    kube.env("CARGO_TARGET_DIR", &metadata.target_directory);
-    kube
 }
 
 /// What runs on each kernel.

@@ -25,6 +25,9 @@ const NOT_ENFORCED: &str = "without nft nothing would enforce its loadBalancerSo
 /// The label that says which zone a node is in.
 const ZONE: &str = "topology.kubernetes.io/zone";
 
+/// The taint of a Node that the autoscaler is about to delete.
+const LEAVING: &str = "ToBeDeletedByClusterAutoscaler";
+
 /// All that a node is to have for the Services of its cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Desired {
@@ -38,6 +41,8 @@ pub struct Desired {
     pub health_checks: BTreeMap<u16, HealthCheck>,
     /// What was not programmed as it was asked, and why.
     pub notes: Vec<Note>,
+    /// Whether load balancers may send traffic to the node: it is not about to go.
+    pub is_eligible: bool,
 }
 
 impl Desired {
@@ -114,6 +119,7 @@ struct Making<'a> {
     script: Script,
     health_checks: BTreeMap<u16, HealthCheck>,
     notes: Notes,
+    is_eligible: bool,
     /// Whose each virtual address and port is.
     owners: HashMap<ServiceKey, Owner>,
     /// Whose each cluster IP is, be it programmed here or by another proxy.
@@ -171,6 +177,7 @@ impl<'a> Making<'a> {
             script,
             health_checks: BTreeMap::new(),
             notes,
+            is_eligible: !is_about_to_go(objects.node),
             owners: HashMap::new(),
             cluster_ips: HashMap::new(),
         }
@@ -446,8 +453,16 @@ impl<'a> Making<'a> {
             nft: (!self.options.without_nft).then_some(self.script),
             health_checks: self.health_checks,
             notes: self.notes.into_sorted(),
+            is_eligible: self.is_eligible,
         }
     }
+}
+
+/// A Node that is deleted, or that the autoscaler is about to delete.
+fn is_about_to_go(node: &api::Node) -> bool {
+    let taints = node.spec.iter().filter_map(|spec| spec.taints.as_ref()).flatten();
+    node.metadata.deletion_timestamp.is_some()
+        || taints.into_iter().any(|taint| taint.key == LEAVING)
 }
 
 fn cluster_ips(services: &[&api::Service]) -> HashMap<IpAddr, ServiceName> {

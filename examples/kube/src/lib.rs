@@ -12,6 +12,7 @@ mod endpoints;
 mod health;
 mod network;
 mod nft;
+pub mod node;
 mod notes;
 mod options;
 mod services;

@@ -1,49 +1,112 @@
-//! Prints what a node is to have for the Services of its cluster.
+//! The program: prints what a node is to have for the Services of its cluster, or makes the node have it.
+
+mod keep;
 
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Parser;
+use ipvs_kube::node::{Linux, Proxy, Status};
 use ipvs_kube::{Cluster, Desired, Options};
-use ipvs_netlink::Ruleset;
+use ipvs_netlink::{Client, Draining, Ruleset};
 
-/// From a Kubernetes cluster's objects to IPVS rules, addresses and an nft script
+/// From a Kubernetes cluster's objects to IPVS rules, addresses and an nft script, and to a node that has them
 ///
-/// The files are what `kubectl get services,endpointslices,nodes -A -o json` (or yaml) prints.
+/// The files are what `kubectl get services,endpointslices,nodes -A -o json` (or yaml) prints. Without --dry-run the node
+/// that the program runs on is changed, once; with --keep it is kept as the files say.
 #[derive(Parser)]
 #[command(about, long_about)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 struct Arguments {
     /// Files with the cluster's objects
-    #[arg(required = true)]
+    #[arg(required_unless_present = "cleanup")]
     files: Vec<PathBuf>,
     /// The Node that the rules are for
-    #[arg(long, value_name = "NAME")]
-    node: String,
-    /// Print what would be done, and change nothing: all that this program does so far
-    #[arg(long, required = true)]
+    #[arg(long, value_name = "NAME", required_unless_present = "cleanup")]
+    node: Option<String>,
+    /// Print what would be done, and change nothing
+    #[arg(long)]
     dry_run: bool,
     /// The table to plan from, in the format of ipvsadm-save; an empty one unless given
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "dry_run")]
     table: Option<PathBuf>,
+    /// Stay: end drains, mend what others change, answer health checks, and read the files again at SIGHUP. At SIGTERM
+    /// the program ends and leaves the node as it is
+    #[arg(long, conflicts_with = "dry_run")]
+    keep: bool,
+    /// Once all is as desired, remove kube-proxy's chains and sets from the packet filter
+    #[arg(long, conflicts_with = "dry_run")]
+    take_over: bool,
+    /// Take away all that the proxy owns and nothing else: its services, kube-ipvs0, its table of nft
+    #[arg(long, conflicts_with_all = ["dry_run", "keep", "take_over", "files"])]
+    cleanup: bool,
+    /// With --keep: after how long the whole node is looked at again, in seconds
+    #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = seconds)]
+    check_interval: Duration,
+    /// With --keep: where /healthz and /livez are
+    #[arg(long, default_value = "0.0.0.0:10256", value_name = "ADDRESS")]
+    healthz_bind_address: SocketAddr,
+    /// With --keep: where /metrics is
+    #[arg(long, default_value = "127.0.0.1:10249", value_name = "ADDRESS")]
+    metrics_bind_address: SocketAddr,
     #[command(flatten)]
     options: Options,
 }
 
-fn main() -> Result<()> {
-    let Arguments { files, node, table, options, .. } = Arguments::parse();
-    let mut cluster = Cluster::default();
-    for file in &files {
-        cluster.read(&read(file)?).with_context(|| file.display().to_string())?;
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    if arguments.cleanup {
+        return clean_up(&arguments.options).await;
     }
-    let actual: Ruleset = match &table {
+    if arguments.dry_run {
+        return dry_run(&arguments);
+    }
+    let desired = arguments.desired()?;
+    let status = Arc::<Status>::default();
+    let host = Linux::open(&arguments.options, Arc::clone(&status))?;
+    let mut proxy = Proxy::new(host, &arguments.options, status)
+        .check_interval(arguments.check_interval)
+        .take_over(arguments.take_over);
+    if arguments.keep {
+        return keep::keep(&mut proxy, desired, &arguments).await;
+    }
+    for note in &desired.notes {
+        eprintln!("note: {note}");
+    }
+    let pass = proxy.pass(&desired).await;
+    eprintln!("{pass}");
+    if !pass.is_success() {
+        bail!("the node is not as desired");
+    }
+    Ok(())
+}
+
+impl Arguments {
+    /// What the files say.
+    fn desired(&self) -> Result<Desired> {
+        let mut cluster = Cluster::default();
+        for file in &self.files {
+            cluster.read(&read(file)?).with_context(|| file.display().to_string())?;
+        }
+        let node = self.node.as_deref().context("the rules are for a Node: name it with --node")?;
+        Ok(Desired::new(&cluster.objects(node)?, &self.options))
+    }
+}
+
+fn dry_run(arguments: &Arguments) -> Result<()> {
+    let desired = arguments.desired()?;
+    let actual: Ruleset = match &arguments.table {
         None => Ruleset::new(),
         Some(file) => read(file)?.parse().with_context(|| file.display().to_string())?,
     };
-    let desired = Desired::new(&cluster.objects(&node)?, &options);
     let rules = &desired.rules;
     let (services, destinations) = (rules.services().len(), rules.destination_count());
-    let plan = desired.plan(&actual, &options.policy());
+    let plan = desired.plan(&actual, &arguments.options.policy());
     let text =
         format!("== IPVS: {services} services with {destinations} destinations\n{plan}\n{desired}");
     let mut out = io::stdout().lock();
@@ -54,6 +117,41 @@ fn main() -> Result<()> {
     }
 }
 
+/// First the services, so that nobody is sent to an address that is not there.
+async fn clean_up(options: &Options) -> Result<()> {
+    let mut failures = Vec::new();
+    match Client::connect_tokio().await {
+        Err(error) if error.is_ipvs_not_found() => {}
+        Err(error) => failures.push(error.into()),
+        Ok(ipvs) => {
+            let policy = options.policy().draining(Draining::at_once()).at_most(1.0);
+            match ipvs.sync(&Ruleset::new(), &policy).await {
+                Ok(report) => eprintln!("rules: {report}"),
+                Err(error) => failures.push(error.into()),
+            }
+        }
+    }
+    let (done, more) = Linux::open(options, Arc::default())?.clean_up(options).await;
+    for what in done {
+        eprintln!("{what}");
+    }
+    failures.extend(more);
+    for failure in &failures {
+        eprintln!("failed: {failure:#}");
+    }
+    if !failures.is_empty() {
+        bail!("something is left");
+    }
+    Ok(())
+}
+
 fn read(file: &Path) -> Result<String> {
     std::fs::read_to_string(file).with_context(|| file.display().to_string())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 1..) => Ok(Duration::from_secs(seconds)),
+        _ => Err("an interval is a whole number of seconds, 1 or more".to_owned()),
+    }
 }

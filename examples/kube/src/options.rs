@@ -48,8 +48,8 @@ pub struct Options {
     #[arg(long, default_value = "900", value_name = "SECONDS", value_parser = seconds)]
     pub drain: Duration,
     /// The largest share, from 0 to 1, of the services, and of the destinations, that is taken away at once: a guard
-    /// against an API server that lost its objects
-    #[arg(long, default_value = "0.5", value_name = "SHARE", value_parser = share)]
+    /// against an API server that lost its objects. A lower share may keep the endpoints of a node that died
+    #[arg(long, default_value = "0.9", value_name = "SHARE", value_parser = share)]
     pub at_most: f64,
 }
 

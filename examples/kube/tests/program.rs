@@ -127,7 +127,8 @@ fn what_is_wrong_is_said_with_what_to_do() {
             "those read are node-a, node-b, node-c",
         ),
         (vec!["missing.json", "--node", "a", "--dry-run"], "missing.json"),
-        (vec!["cluster.json", "--node", "node-a"], "--dry-run"),
+        (vec!["cluster.json", "--dry-run"], "--node"),
+        (vec!["cluster.json", "--node", "node-a", "--table", "now"], "--dry-run"),
         (
             vec!["cluster.json", "--node", "node-a", "--dry-run", "--scheduler", "fast"],
             "it is one of rr, wrr",

@@ -12,7 +12,7 @@ use cargo_metadata::Target;
 use super::guest::{FILES, Task};
 use super::initramfs::Tree;
 use super::{Action, Kernel, Options, Session, kernel, program, userland};
-use crate::cargo::{BENCHMARKS, PACKAGE, build, cargo, metadata};
+use crate::cargo::{BENCHMARKS, PACKAGE, build, cargo, kube, metadata};
 use crate::command::{code, copied};
 
 /// By this variable the integration tests know for how long each of those goes on that can.
@@ -27,9 +27,11 @@ const TEST_KERNEL: &str = "IPVS_NETLINK_TEST_KERNEL";
 /// The benchmark of `cargo xtask bench`, which takes longer than a guest may that was not told so.
 pub(crate) const RULES: &str = "rules";
 
-/// The examples that the integration tests run; the second is a package of its own, which benchmarks run, too.
+/// The examples that the integration tests run; the second is a package of its own, which benchmarks run, too, and the
+/// third has a workspace of its own.
 const TESTED: &str = "sync";
 const IPVSADM: &str = "ipvsadm";
+const KUBE: &str = "ipvs-kube";
 
 /// Programs to run one after another, each in a guest of its own.
 #[derive(Default)]
@@ -80,9 +82,13 @@ impl Job {
         let mut examples = cargo(&metadata);
         examples.args(["build", "--workspace", "--all-features", "--example", TESTED]);
         examples.args(["--bin", IPVSADM]);
+        let mut beside = build(examples, |target| [TESTED, IPVSADM].contains(&&*target.name))?;
+        let mut proxy = kube(&metadata);
+        proxy.args(["build", "--bin", KUBE]);
+        beside.extend(build(proxy, |target| target.name == KUBE && target.is_bin())?);
         Ok(Self {
             programs: build(tests, |target| target.is_test() && target.name == "it")?,
-            beside: build(examples, |target| [TESTED, IPVSADM].contains(&&*target.name))?,
+            beside,
             arguments: arguments.into_iter().collect(),
             ..Self::default()
         })

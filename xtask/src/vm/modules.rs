@@ -44,6 +44,7 @@ const TRAFFIC: &[&str] = &[
     "ip_gre",
     "ipip",
     "nf_conntrack",
+    "nf_conntrack_netlink",
     "nf_nat",
     "nlmon",
     "sit",
@@ -62,6 +63,10 @@ const FILTER: &[&str] = &[
     "nft_reject_inet",
 ];
 
+/// What it takes to do so by iptables and ipset, as kube-proxy does. Counters are no module in newer kernels.
+const IPTABLES: &[&str] =
+    &["ip_set_hash_ipport", "nft_compat", "xt_MASQUERADE", "xt_comment", "xt_mark", "xt_set"];
+
 /// By these modprobe knows what a module needs, and which one the kernel means when it asks for what it lacks.
 pub(super) const INDEX: &[&str] = &[
     "modules.alias.bin",
@@ -74,7 +79,7 @@ pub(super) const INDEX: &[&str] = &[
 
 /// All that a guest gets where its kernel has it.
 pub(super) fn wanted() -> impl Iterator<Item = &'static str> {
-    [GUEST, IPVS, TRAFFIC, FILTER].into_iter().flatten().copied()
+    [GUEST, IPVS, TRAFFIC, FILTER, IPTABLES].into_iter().flatten().copied()
 }
 
 /// A kernel's `modules.dep`, or the part of it that a guest gets.
@@ -123,7 +128,7 @@ impl Modules {
         if let Some(unknown) =
             left_out.iter().find(|name| GUEST.contains(&name.as_str()) || !self.may_have(name))
         {
-            let known = [IPVS, TRAFFIC, FILTER].concat();
+            let known = [IPVS, TRAFFIC, FILTER, IPTABLES].concat();
             bail!("--without {unknown}: choose among {}", known.join(" "));
         }
         let known = self

@@ -53,6 +53,8 @@ fn tree(kernel: &Kernel, modules: &Modules, cache: &Path) -> Result<Tree> {
     let (nft, root) = nft(cache)?;
     program::add_as(&mut tree, "usr/local/sbin/nft", &nft, root.as_deref())?;
 
+    iptables(&mut tree, cache)?;
+
     for (name, package) in HOST_TOOLS {
         let host = which(name).with_context(|| format!("{name} is not here: install {package}"))?;
         program::add_as(&mut tree, &format!("usr/local/sbin/{name}"), &host, None)?;
@@ -127,6 +129,44 @@ fn nft(cache: &Path) -> Result<Tool> {
     ];
     packages::unpack(&[&["nftables"], &libraries[..]].concat(), &root, cache)?;
     Ok((first(&root, &["sbin/nft", "usr/sbin/nft"])?, Some(root)))
+}
+
+/// iptables by nf_tables, and ipset: what kube-proxy used, which a proxy removes.
+fn iptables(tree: &mut Tree, cache: &Path) -> Result<()> {
+    if !packages::available() {
+        bail!("iptables and ipset are fetched as Debian's packages, and apt-get is not here");
+    }
+    let root = cache.join("packages/iptables");
+    let libraries = [
+        "libip4tc2",
+        "libip6tc2",
+        "libipset13",
+        "libmnl0",
+        "libnetfilter-conntrack3",
+        "libnfnetlink0",
+        "libnftnl11",
+        "libxtables12",
+    ];
+    packages::unpack(&[&["iptables", "ipset"], &libraries[..]].concat(), &root, cache)?;
+    let sbin = "usr/local/sbin";
+    let all = "xtables-nft-multi";
+    for (name, inside) in [(all, "usr/sbin/xtables-nft-multi"), ("ipset", "usr/sbin/ipset")] {
+        let program = first(&root, &[inside, inside.trim_start_matches("usr/")])?;
+        program::add_as(tree, &format!("{sbin}/{name}"), &program, Some(&root))?;
+    }
+    for family in ["iptables", "ip6tables"] {
+        for end in ["", "-save", "-restore"] {
+            tree.link(&format!("{sbin}/{family}-nft{end}"), all);
+        }
+    }
+    // Each match and target has a library of its own, which the program looks for at this place.
+    let extensions = "usr/lib/x86_64-linux-gnu/xtables";
+    for entry in std::fs::read_dir(root.join(extensions))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        tree.file(&format!("{extensions}/{}", name.to_string_lossy()), &entry.path())?;
+    }
+    Ok(())
 }
 
 fn first(root: &Path, candidates: &[&str]) -> Result<PathBuf> {
