@@ -3,17 +3,25 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use ipvs_kube::Desired;
 use ipvs_kube::node::{Host, Pass, Proxy, serve_health, serve_metrics};
+use ipvs_kube::watch::Watch;
+use ipvs_kube::{Desired, Options};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::Arguments;
 
+/// Where the cluster's objects come from.
+pub(crate) enum Source {
+    /// The files, and what they said first.
+    Files(Box<Desired>),
+    Api(Box<Watch>),
+}
+
 /// Keeps the node as desired until the program is to end, and leaves it as it is then.
 pub(crate) async fn keep<H: Host>(
     proxy: &mut Proxy<H>,
-    mut desired: Desired,
+    source: Source,
     arguments: &Arguments,
 ) -> Result<()> {
     let heard = |kind| signal(kind).context("signals cannot be listened for");
@@ -25,13 +33,25 @@ pub(crate) async fn keep<H: Host>(
     let metrics = serve_metrics(arguments.metrics_bind_address, proxy.status()).await?;
     eprintln!("health is told at http://{health}/healthz, metrics at http://{metrics}/metrics");
     let mut log = Log::default();
+    let (mut desired, mut watch) = match source {
+        Source::Files(desired) => (*desired, None),
+        Source::Api(mut watch) => tokio::select! {
+            objects = watch.next() => (Desired::new(&objects, &arguments.options), Some(watch)),
+            _ = terminated.recv() => return Ok(()),
+            _ = interrupted.recv() => return Ok(()),
+        },
+    };
     log.notes(&desired);
     loop {
         let pass = proxy.pass(&desired).await;
         log.pass(&pass);
         tokio::select! {
             () = sleep(pass.next.max(SHORTEST_REST)) => {}
-            _ = again.recv() => match arguments.desired() {
+            changed = changed(&mut watch, &arguments.options) => {
+                desired = changed;
+                log.notes(&desired);
+            }
+            _ = again.recv(), if watch.is_none() => match arguments.desired() {
                 Ok(read) => {
                     desired = read;
                     log.notes(&desired);
@@ -45,6 +65,14 @@ pub(crate) async fn keep<H: Host>(
     }
     eprintln!("ended: the node stays as it is");
     Ok(())
+}
+
+/// What is desired after the next change that the API server tells of; never, where files are read.
+async fn changed(watch: &mut Option<Box<Watch>>, options: &Options) -> Desired {
+    match watch {
+        Some(watch) => Desired::new(&watch.next().await, options),
+        None => std::future::pending().await,
+    }
 }
 
 /// Whatever is due at once has waited for a pass already.

@@ -11,19 +11,23 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use ipvs_kube::node::{Linux, Proxy, Status};
+use ipvs_kube::watch::{Watch, WatchOptions};
 use ipvs_kube::{Cluster, Desired, Options};
 use ipvs_netlink::{Client, Draining, Ruleset};
+
+use crate::keep::Source;
 
 /// From a Kubernetes cluster's objects to IPVS rules, addresses and an nft script, and to a node that has them
 ///
 /// The files are what `kubectl get services,endpointslices,nodes -A -o json` (or yaml) prints. Without --dry-run the node
-/// that the program runs on is changed, once; with --keep it is kept as the files say.
+/// that the program runs on is changed, once; with --keep it is kept as the files
+/// say, and with --watch as the API server says.
 #[derive(Parser)]
 #[command(about, long_about)]
 #[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 struct Arguments {
     /// Files with the cluster's objects
-    #[arg(required_unless_present = "cleanup")]
+    #[arg(required_unless_present_any = ["cleanup", "watch"])]
     files: Vec<PathBuf>,
     /// The Node that the rules are for
     #[arg(long, value_name = "NAME", required_unless_present = "cleanup")]
@@ -38,11 +42,14 @@ struct Arguments {
     /// the program ends and leaves the node as it is
     #[arg(long, conflicts_with = "dry_run")]
     keep: bool,
+    /// Like --keep, but the objects are watched at the API server instead of read from files
+    #[arg(long, conflicts_with_all = ["dry_run", "files"])]
+    watch: bool,
     /// Once all is as desired, remove kube-proxy's chains and sets from the packet filter
     #[arg(long, conflicts_with = "dry_run")]
     take_over: bool,
     /// Take away all that the proxy owns and nothing else: its services, kube-ipvs0, its table of nft
-    #[arg(long, conflicts_with_all = ["dry_run", "keep", "take_over", "files"])]
+    #[arg(long, conflicts_with_all = ["dry_run", "keep", "watch", "take_over", "files"])]
     cleanup: bool,
     /// With --keep: after how long the whole node is looked at again, in seconds
     #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = seconds)]
@@ -55,6 +62,8 @@ struct Arguments {
     metrics_bind_address: SocketAddr,
     #[command(flatten)]
     options: Options,
+    #[command(flatten)]
+    api: WatchOptions,
 }
 
 #[tokio::main]
@@ -66,15 +75,21 @@ async fn main() -> Result<()> {
     if arguments.dry_run {
         return dry_run(&arguments);
     }
-    let desired = arguments.desired()?;
+    let source = match &arguments.node {
+        Some(node) if arguments.watch => {
+            Source::Api(Box::new(Watch::new(node, &arguments.api).await?))
+        }
+        _ => Source::Files(Box::new(arguments.desired()?)),
+    };
     let status = Arc::<Status>::default();
     let host = Linux::open(&arguments.options, Arc::clone(&status))?;
     let mut proxy = Proxy::new(host, &arguments.options, status)
         .check_interval(arguments.check_interval)
         .take_over(arguments.take_over);
-    if arguments.keep {
-        return keep::keep(&mut proxy, desired, &arguments).await;
-    }
+    let desired = match source {
+        Source::Files(desired) if !arguments.keep => desired,
+        source => return keep::keep(&mut proxy, source, &arguments).await,
+    };
     for note in &desired.notes {
         eprintln!("note: {note}");
     }
