@@ -269,7 +269,7 @@ async fn a_profile_is_applied_and_undone(subject: &mut Subject) -> Outcome {
          net.ipv4.conf.all.arp_ignore: 0 -> 1\n\
          net.ipv4.conf.all.arp_announce: 0 -> 2"
     );
-    for change in changes.iter() {
+    for change in &changes {
         assert_eq!(proc.sysctl_named(&change.name)?, change.after);
     }
     assert!(proc.apply(&profile)?.is_empty());
@@ -279,7 +279,7 @@ async fn a_profile_is_applied_and_undone(subject: &mut Subject) -> Outcome {
     let undone = proc.undo(&serde_json::from_str(&kept)?)?;
     assert_eq!(undone.iter().count(), changes.iter().count());
     assert_eq!(proc.sysctls()?, before);
-    for change in changes.iter() {
+    for change in &changes {
         assert_eq!(proc.sysctl_named(&change.name)?, change.before);
     }
     assert!(proc.undo(&changes)?.is_empty());

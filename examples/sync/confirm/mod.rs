@@ -124,7 +124,7 @@ fn is_on_terminal() -> bool {
 }
 
 /// This process's group; 0 if its leader is outside of the process's PID namespace, which rustix's
-/// `getpgrp` cannot return. The fields are those of proc_pid_stat(5). The second one, the program's
+/// `getpgrp` cannot return. The fields are those of `proc_pid_stat(5)`. The second one, the program's
 /// name in parentheses, may hold any character.
 fn process_group() -> Option<i32> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;

@@ -131,7 +131,7 @@ fn nft(cache: &Path) -> Result<Tool> {
     Ok((first(&root, &["sbin/nft", "usr/sbin/nft"])?, Some(root)))
 }
 
-/// iptables by nf_tables, and ipset: what kube-proxy used, which a proxy removes.
+/// iptables by `nf_tables`, and ipset: what kube-proxy used, which a proxy removes.
 fn iptables(tree: &mut Tree, cache: &Path) -> Result<()> {
     if !packages::available() {
         bail!("iptables and ipset are fetched as Debian's packages, and apt-get is not here");
