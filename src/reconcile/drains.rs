@@ -134,6 +134,20 @@ impl Reconciler {
         }
     }
 
+    /// Forgets the counts that a pass left behind: connections may have come since. Those of
+    /// removals that may have been made are kept for the report.
+    pub(super) fn forget_counts(&mut self) {
+        let Self { drains, troubles, counted, .. } = self;
+        let is_unknown = |key| troubles.get(key).is_some_and(|it| !it.unknown.is_empty());
+        for (_, drains) in drains.iter_mut().filter(|(key, _)| !is_unknown(key)) {
+            for drain in drains.values_mut() {
+                if drain.counted.take().is_some() {
+                    *counted = None;
+                }
+            }
+        }
+    }
+
     /// Suspends the drains whose next change has failed.
     pub(super) fn suspend_drains(&mut self, service: ServiceKey, changes: &[Change]) {
         let Some(drains) = self.drains.get_mut(&service) else { return };

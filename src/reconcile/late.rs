@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 
 use super::Reconciler;
+use super::tally::DrainEnd;
 use crate::model::{Scheduler, Service, ServiceKey};
 use crate::ruleset::past::Failure;
 use crate::ruleset::{Allowed, Change, ServiceRules};
@@ -92,8 +93,12 @@ impl Reconciler {
             }
             Change::RemoveService(_) => {
                 let Some(destinations) = self.unbound.remove(&key) else { return false };
+                self.end_drains(key, DrainEnd::of);
+                if self.wanted.service(key).is_none() {
+                    return false;
+                }
                 self.tally.changed = self.tally.changed.saturating_sub(destinations);
-                self.tally.made.retain(|made| made.service() != key);
+                self.unmade.insert(key, self.tally.made.len());
                 if let Some(trouble) = self.troubles.get_mut(&key) {
                     trouble.refusals.remove(&None);
                 }

@@ -36,7 +36,8 @@ pub(crate) use self::tally::Tally;
 pub use self::tally::{DrainEnd, EndedDrain};
 use self::trouble::Trouble;
 pub(crate) use self::writing::Outcome;
-use crate::model::{Destination, DestinationKey, Service, ServiceKey};
+use crate::model::{Destination, Service, ServiceKey};
+pub(crate) use crate::ruleset::Subject;
 use crate::ruleset::past::{Failure, ServiceDrains};
 use crate::ruleset::{Change, Excess, Left, Lost, PlanParts, Policy, Ruleset, ServiceRules};
 
@@ -64,6 +65,8 @@ pub(crate) struct Reconciler {
     policy: Arc<Policy>,
     wanted: Ruleset,
     known: Ruleset,
+    /// How many services the table of a plan has, of which `known` has a part.
+    table_size: usize,
     mode: Mode,
     /// Whether nothing is known of the table.
     unread: bool,
@@ -102,14 +105,16 @@ pub(crate) struct Reconciler {
     lost: Lost,
     /// The losses that are withheld.
     withheld_losses: Lost,
+    /// The losses that were confirmed and are not made yet.
+    confirmed: Lost,
     guard: Guard,
     /// Whether a service of the known table was found gone in this pass.
     lost_a_service: bool,
     tally: Tally,
+    /// The services that were removed half made, each with the number of changes made up to then:
+    /// those of the service are in no report.
+    unmade: BTreeMap<ServiceKey, usize>,
 }
-
-/// A service, or one of its destinations.
-pub(crate) type Subject = (ServiceKey, Option<DestinationKey>);
 
 /// The value that a subject had when it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -154,13 +159,14 @@ enum Purpose {
 impl Reconciler {
     /// A reconciler that carries out a plan, without the losses that the policy withholds.
     pub(crate) fn for_plan(parts: PlanParts, now: Duration) -> Self {
-        let PlanParts { changes, losses, deferred, left, excess, actual, wanted, policy } = parts;
+        let PlanParts { changes, losses, deferred, left, excess, actual, wanted, .. } = parts;
+        let PlanParts { policy, table_size, .. } = parts;
         let mode = Mode { remembers: false, verifies: policy.verify, all_known: true };
         let mut this = Self::new(policy, mode);
         this.tally.touched = actual.keys().chain(wanted.keys()).collect();
         this.tally.before = actual.clone();
         (this.known, this.wanted) = (actual, wanted);
-        (this.unread, this.guard) = (false, Guard::Down);
+        (this.unread, this.guard, this.table_size) = (false, Guard::Down, table_size);
         for left in left {
             this.left.entry(left.service).or_default().push(left);
         }
@@ -182,6 +188,7 @@ impl Reconciler {
             policy: Arc::new(policy),
             wanted: Ruleset::new(),
             known: Ruleset::new(),
+            table_size: 0,
             mode,
             unread: true,
             doubtful: BTreeSet::new(),
@@ -204,17 +211,16 @@ impl Reconciler {
             withheld: BTreeSet::new(),
             lost: Lost::new(),
             withheld_losses: Lost::new(),
+            confirmed: Lost::new(),
             guard: Guard::Up,
             lost_a_service: false,
             tally: Tally::default(),
+            unmade: BTreeMap::new(),
         }
     }
 
     /// Begins another pass, which resumes where the last one stopped.
     pub(crate) fn begin(&mut self) {
-        // If the last pass was dropped before it made the confirmed losses, the confirmation holds
-        // for this one.
-        let is_unmade = self.queues.iter().any(|queue| queue.unsent().next().is_some());
         self.land_flight();
         for queue in std::mem::take(&mut self.queues) {
             self.dirty.extend(queue.unsent().map(Change::service));
@@ -227,9 +233,11 @@ impl Reconciler {
         (self.excess, self.lost_a_service) = (None, false);
         self.lost.clear();
         self.withheld_losses.clear();
+        self.keep_confirmed();
         if self.guard == Guard::Down {
-            self.guard = if is_unmade { Guard::Confirmed } else { Guard::Up };
+            self.guard = Guard::Up;
         }
+        self.forget_counts();
     }
 
     /// The next step.
@@ -370,6 +378,11 @@ impl Reconciler {
         self.unread
     }
 
+    /// How many services the table has, as far as is known.
+    pub(crate) fn table_size(&self) -> usize {
+        self.table_size.max(self.known.services().len())
+    }
+
     pub(crate) fn policy(&self) -> &Policy {
         &self.policy
     }
@@ -403,6 +416,15 @@ impl Reconciler {
     }
 
     pub(crate) fn take_tally(&mut self) -> Tally {
-        std::mem::take(&mut self.tally)
+        self.unbound.values_mut().for_each(|destinations| *destinations = 0);
+        let mut tally = std::mem::take(&mut self.tally);
+        let unmade = std::mem::take(&mut self.unmade);
+        let mut index = 0;
+        tally.made.retain(|change| {
+            let is_unmade = unmade.get(&change.service()).is_some_and(|until| index < *until);
+            index += 1;
+            !is_unmade
+        });
+        tally
     }
 }

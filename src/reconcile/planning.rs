@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Guard, ROUNDS, Reconciler};
-use crate::model::{DestinationKey, ServiceKey};
+use super::{Guard, ROUNDS, Reconciler, Subject};
+use crate::model::{Destination, ServiceKey};
 use crate::ruleset::past::{Failure, Past};
 use crate::ruleset::planner::{Planned, Planner};
-use crate::ruleset::{Allowed, Change, Excess, Lost, add_losses};
+use crate::ruleset::{Allowed, Change, Excess, Lost, Reason, Ruleset, add_losses};
 
 impl Reconciler {
     /// Plans changes of the services that may differ from the wanted ones.
@@ -29,7 +29,8 @@ impl Reconciler {
                 refusals: trouble.map(|trouble| &trouble.refusals),
             };
             let (known, wanted) = (self.known.service(*key), self.wanted.service(*key));
-            if past.drains.is_none() && trouble.is_none() && !self.withheld.contains(key) {
+            let is_plain = past.drains.is_none() && trouble.is_none();
+            if is_plain && !self.withheld.contains(key) && !self.unbound.contains_key(key) {
                 plain.service(*key, known, wanted, past);
                 continue;
             }
@@ -46,7 +47,7 @@ impl Reconciler {
         if self.takes_too_much(&plain, &others) {
             self.withheld.extend(&keys);
             (plain.changes, plain.losses, plain.deferred) = (Vec::new(), 0, 0);
-            (plain.left, plain.failed) = (Vec::new(), Vec::new());
+            plain.left.retain(|left| left.why != Reason::HeldBack);
         }
         self.keep_before(&plain.changes);
         self.keep_remarks(&mut plain);
@@ -75,7 +76,7 @@ impl Reconciler {
         if self.guard == Guard::Confirmed {
             self.guard = Guard::Down;
         }
-        if self.policy.at_most.is_none() || self.guard == Guard::Down {
+        if self.policy.at_most.is_none() {
             return false;
         }
         let mut lost = Lost::new();
@@ -83,32 +84,62 @@ impl Reconciler {
         for (_, planned) in others {
             add_losses(&mut lost, &planned.changes, &self.known);
         }
-        lost.retain(|(service, destination)| !self.was_counted(service, *destination));
+        lost.retain(|subject| !self.is_going(subject) && !self.confirmed.contains(subject));
+        if self.guard == Guard::Down {
+            self.confirmed.append(&mut lost);
+            return false;
+        }
         if lost.is_subset(&self.lost) {
             return false;
         }
         lost.extend(&self.lost);
-        if Excess::find(&self.policy, &self.known, &lost).is_none() {
+        let going = self.going();
+        if Excess::find(&self.policy, &self.known, &lost, &going).is_none() {
             self.lost = lost;
             return false;
         }
         self.withheld_losses.append(&mut lost);
-        self.excess = Excess::find(&self.policy, &self.known, &self.withheld_losses);
+        self.excess = Excess::find(&self.policy, &self.known, &self.withheld_losses, &going);
         true
     }
 
-    /// Whether a loss was counted when its drain began. The loss of a service was counted if all of
-    /// its destinations had begun to drain.
-    fn was_counted(&self, service: &ServiceKey, destination: Option<DestinationKey>) -> bool {
+    /// Forgets the confirmed losses that were made and those that are wanted again.
+    pub(super) fn keep_confirmed(&mut self) {
+        let Self { confirmed, known, wanted, .. } = self;
+        let is_in = |rules: &Ruleset, (service, destination): &Subject| {
+            let rules = rules.service(*service);
+            rules.is_some_and(|rules| destination.is_none_or(|it| rules.destination(it).is_some()))
+        };
+        confirmed.retain(|subject| is_in(known, subject) && !is_in(wanted, subject));
+    }
+
+    /// The services and destinations that are going.
+    fn going(&self) -> Lost {
+        let subjects = self.drains.iter().flat_map(|(service, drains)| {
+            let subjects = drains.keys().map(|key| Some(*key)).chain([None]);
+            subjects.map(|subject| (*service, subject))
+        });
+        subjects.filter(|subject| self.is_going(subject)).collect()
+    }
+
+    /// Whether an unwanted destination drains and takes no new connections: the share was asked for
+    /// its loss when the drain began. An unwanted service is going if all of its destinations are.
+    fn is_going(&self, (service, destination): &Subject) -> bool {
         let Some(drains) = self.drains.get(service) else { return false };
-        let drains =
-            |key: &DestinationKey| drains.get(key).is_some_and(|drain| drain.deadline.is_some());
+        let Some(known) = self.known.service(*service) else { return false };
+        let wanted = self.wanted.service(*service);
+        let is_going = |destination: &Destination| {
+            let drain = drains.get(&destination.key);
+            let is_wanted = wanted.is_some_and(|it| it.destination(destination.key).is_some());
+            let drains = drain.is_some_and(|drain| drain.deadline.is_some());
+            drains && destination.weight == 0 && !is_wanted
+        };
         match destination {
-            Some(key) => drains(&key),
-            None => self.known.service(*service).is_some_and(|known| {
-                let mut keys = known.destinations().map(|destination| &destination.key).peekable();
-                keys.peek().is_some() && keys.all(drains)
-            }),
+            Some(key) => known.destination(*key).is_some_and(is_going),
+            None => {
+                let mut destinations = known.destinations();
+                wanted.is_none() && destinations.len() > 0 && destinations.all(is_going)
+            }
         }
     }
 
@@ -120,8 +151,7 @@ impl Reconciler {
         is_another_round: &mut bool,
     ) -> Planned {
         if self.withheld.contains(&key) {
-            (planned.left, planned.failed) = (Vec::new(), Vec::new());
-            self.keep_what_drains(key, &mut planned);
+            self.withhold(key, &mut planned);
         }
         self.keep_before(&planned.changes);
         self.keep_remarks(&mut planned);
@@ -159,23 +189,37 @@ impl Reconciler {
         planned
     }
 
-    /// Keeps nothing of a withheld service's planned changes but the drains that have begun.
-    fn keep_what_drains(&self, key: ServiceKey, planned: &mut Planned) {
-        planned.changes.clear();
-        let known = self.known.service(key);
-        let drains = self.drains.get(&key).into_iter().flatten();
-        for (destination, drain) in drains.filter(|(_, drain)| drain.deadline.is_some()) {
-            let Some(known) = known.and_then(|rules| rules.destination(*destination)) else {
-                continue;
-            };
-            let may_remove = self.policy.allowed.contains(Allowed::REMOVE_DESTINATIONS);
-            planned.changes.push(if known.weight == 0 && drain.is_over(0) && may_remove {
-                Change::RemoveDestination(key, *known)
-            } else {
-                Change::DrainDestination(key, *known)
-            });
+    /// Of a withheld service's planned changes, keeps those that end its drains: the removal of what
+    /// is going, and the return of a weight that a drain took.
+    fn withhold(&self, key: ServiceKey, planned: &mut Planned) {
+        let drain = |it: &Destination| self.drains.get(&key)?.get(&it.key);
+        let is_over = |it: &Destination| drain(it).is_some_and(|drain| drain.is_over(0));
+        let may_remove = self.policy.allowed.contains(Allowed::REMOVE_DESTINATIONS);
+        let service_goes = self.is_going(&(key, None));
+        let kept = |change: Change| match change {
+            // It would have gone with its service.
+            Change::DrainDestination(_, it) if it.weight == 0 && is_over(&it) && !service_goes => {
+                may_remove.then_some(Change::RemoveDestination(key, it))
+            }
+            Change::DrainDestination(_, it) | Change::RemoveDestination(_, it) => {
+                self.is_going(&(key, Some(it.key))).then_some(change)
+            }
+            Change::RemoveService(_) => service_goes.then_some(change),
+            Change::UpdateDestination { from, to, .. } => {
+                (drain(&to).is_some() && from.weight == 0 && to.weight > 0).then_some(change)
+            }
+            _ => None,
+        };
+        let (losses, deferred) = (planned.losses, planned.deferred);
+        (planned.losses, planned.deferred) = (0, 0);
+        let changes = std::mem::take(&mut planned.changes);
+        for (index, change) in changes.into_iter().enumerate() {
+            let Some(change) = kept(change) else { continue };
+            planned.changes.push(change);
+            planned.losses += usize::from(index < losses);
+            planned.deferred += usize::from(index < deferred);
         }
-        (planned.losses, planned.deferred) = (0, planned.changes.len());
+        planned.left.retain(|left| left.why != Reason::HeldBack);
     }
 
     /// Records the differences that the planner leaves, and the changes that it does not try again.

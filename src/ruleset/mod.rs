@@ -25,7 +25,7 @@ pub use change::{Change, Difference, Left, Reason};
 pub use draining::{ConnectionCounts, Draining};
 pub use parse::ParseError;
 pub use plan::{Excess, Plan};
-pub(crate) use plan::{Lost, PlanParts, add_losses};
+pub(crate) use plan::{Lost, PlanParts, Subject, add_losses};
 pub use policy::{Allowed, Policy, Share};
 pub use scope::Scope;
 

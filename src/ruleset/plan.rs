@@ -57,6 +57,12 @@ pub struct Plan {
     wanted: Ruleset,
     #[cfg_attr(feature = "serde", serde(skip))]
     policy: Policy,
+    /// How many services the table has.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    table_size: usize,
+    /// The family's number when the table was read, which tells one load of the module from another.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    module: Option<u16>,
 }
 
 /// How many services and destinations a plan takes away, where that is more than its policy allows
@@ -76,35 +82,46 @@ pub struct Excess {
 }
 
 impl Excess {
-    /// The losses of a plan, if they are more than the policy allows.
-    pub(crate) fn find(policy: &Policy, actual: &Ruleset, lost: &Lost) -> Option<Self> {
+    /// The losses of a plan, if they are more than the policy allows. What is `going` already is no
+    /// part of the whole.
+    pub(crate) fn find(
+        policy: &Policy,
+        actual: &Ruleset,
+        lost: &Lost,
+        going: &Lost,
+    ) -> Option<Self> {
         let most = policy.at_most.filter(|_| !lost.is_empty())?;
         let owned = actual.services().filter(|rules| policy.scope.owns(&rules.key()));
-        let (mut of_services, mut of_destinations) = owned
-            .fold((0, 0), |(services, all), rules| {
-                (services + 1, all + rules.destinations().len())
-            });
-        let services = lost.iter().filter(|(_, destination)| destination.is_none()).count();
-        let destinations = lost.len() - services;
-        // The share is of the table at the begin of the pass: add what the pass has removed by now.
-        for (service, destination) in lost {
+        let all = owned.fold([0, 0], |[services, destinations], rules| {
+            [services + 1, destinations + rules.destinations().len()]
+        });
+        let count = |subjects: &mut dyn Iterator<Item = &Subject>| {
+            subjects.fold([0, 0], |[services, destinations], (_, destination)| {
+                let is_service = usize::from(destination.is_none());
+                [services + is_service, destinations + 1 - is_service]
+            })
+        };
+        let is_there = |(service, destination): &&Subject| {
             let rules = actual.service(*service);
-            match destination {
-                None => of_services += usize::from(rules.is_none()),
-                Some(destination) => {
-                    let is_there = rules.is_some_and(|r| r.destination(*destination).is_some());
-                    of_destinations += usize::from(!is_there);
-                }
-            }
-        }
+            rules.is_some_and(|rules| destination.is_none_or(|it| rules.destination(it).is_some()))
+        };
+        let [services, destinations] = count(&mut lost.iter());
+        let owned = |(service, _): &&Subject| policy.scope.owns(service);
+        let going = count(&mut going.iter().filter(owned).filter(is_there));
+        // The share is of the table at the begin of the pass: add what the pass has removed by now.
+        let removed = count(&mut lost.iter().filter(|subject| !is_there(subject)));
+        let [of_services, of_destinations] = [0, 1].map(|it| all[it] + removed[it] - going[it]);
         let is_too_much = most.is_exceeded(services, of_services)
             || most.is_exceeded(destinations, of_destinations);
         is_too_much.then_some(Self { services, of_services, destinations, of_destinations })
     }
 }
 
+/// A service, or a destination of it.
+pub(crate) type Subject = (ServiceKey, Option<DestinationKey>);
+
 /// Services and destinations that are taken away.
-pub(crate) type Lost = BTreeSet<(ServiceKey, Option<DestinationKey>)>;
+pub(crate) type Lost = BTreeSet<Subject>;
 
 /// Adds what these changes take away to the losses.
 pub(crate) fn add_losses<'a>(
@@ -151,6 +168,7 @@ pub(crate) struct PlanParts {
     pub(crate) actual: Ruleset,
     pub(crate) wanted: Ruleset,
     pub(crate) policy: Policy,
+    pub(crate) table_size: usize,
 }
 
 impl Plan {
@@ -173,9 +191,29 @@ impl Plan {
         if policy.at_most.is_some() {
             add_losses(&mut lost, &changes, actual);
         }
-        let excess = Excess::find(policy, actual, &lost);
+        let excess = Excess::find(policy, actual, &lost, &Lost::new());
         let policy = policy.clone();
-        Self { changes, losses, deferred, left, excess, actual: from, wanted: to, policy }
+        Self {
+            changes,
+            losses,
+            deferred,
+            left,
+            excess,
+            actual: from,
+            wanted: to,
+            policy,
+            table_size: actual.services.len(),
+            module: None,
+        }
+    }
+
+    /// The same plan, for the table of this load of the module.
+    pub(crate) fn of_module(self, module: Option<u16>) -> Self {
+        Self { module, ..self }
+    }
+
+    pub(crate) fn module(&self) -> Option<u16> {
+        self.module
     }
 
     /// The changes, in their order.
@@ -218,9 +256,10 @@ impl Plan {
     }
 
     pub(crate) fn into_parts(self) -> PlanParts {
-        let Self { mut changes, losses, deferred, left, excess, actual, wanted, policy } = self;
-        let deferred = changes.split_off(deferred);
-        PlanParts { changes, losses, deferred, left, excess, actual, wanted, policy }
+        let Self { mut changes, losses, left, excess, actual, wanted, policy, table_size, .. } =
+            self;
+        let deferred = changes.split_off(self.deferred);
+        PlanParts { changes, losses, deferred, left, excess, actual, wanted, policy, table_size }
     }
 
     /// Whether a drain of UDP is shorter than the kernel keeps idle UDP connections by default.

@@ -206,7 +206,13 @@ impl<'a> Planner<'a> {
             .find_map(|change| past.refusal(&change));
         let updates = may_update && refusal.is_none();
         let service = if updates { &wanted.service } else { &actual.service };
-        let farewell = self.farewell(service, serves, updates);
+        let refusing = match (may_update, refusal) {
+            (false, _) => Farewell::AtOnce,
+            (true, None) => Farewell::DrainedWithFallback,
+            // A failure that is told is better than connections that are cut.
+            (true, Some(_)) => Farewell::Drained,
+        };
+        let farewell = self.farewell(service, serves, refusing);
         let taken = self.take_away(key, &losses, farewell, past);
         if !may_update {
             return;
@@ -219,6 +225,9 @@ impl<'a> Planner<'a> {
             // called off.
             let after = Change::UpdateService { from: to, to: wanted.service };
             self.push(Phase::Deferred, after);
+        }
+        if refusal.is_some() && from == to && taken.drains {
+            to = with_fallback;
         }
         if from != to {
             let change = Change::UpdateService { from, to };
@@ -367,7 +376,8 @@ impl<'a> Planner<'a> {
     }
 
     /// How the unwanted destinations of a service go.
-    fn farewell(&self, service: &Service, serves: bool, updates: bool) -> Farewell {
+    /// `refusing` is the way where the scheduler would refuse clients meanwhile.
+    fn farewell(&self, service: &Service, serves: bool, refusing: Farewell) -> Farewell {
         if !self.policy.draining.applies_to(service) {
             return Farewell::AtOnce;
         }
@@ -375,10 +385,10 @@ impl<'a> Planner<'a> {
             // No other destination could serve its clients while it drains.
             _ if !serves => Farewell::Drained,
             Scheduler::SourceHash(options) | Scheduler::MaglevHash(options) => {
-                match options.fallback {
-                    true => Farewell::Drained,
-                    false if updates => Farewell::DrainedWithFallback,
-                    false => Farewell::AtOnce,
+                if options.fallback {
+                    Farewell::Drained
+                } else {
+                    refusing
                 }
             }
             Scheduler::DestinationHash => Farewell::AtOnce,

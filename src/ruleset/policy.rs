@@ -67,10 +67,13 @@ impl Policy {
     /// Takes at most this share, from 0 to 1, of the services, and of the destinations, that it
     /// owns: a guard against an empty list from an API or a truncated file.
     ///
-    /// All losses of a plan that would take more are withheld, and the report says so, until
-    /// [`Plan::confirm`](crate::Plan::confirm) or [`Syncer::confirm`](crate::Syncer::confirm). The
-    /// share is of what the table has when it is planned; destinations that drain already do not
-    /// count. A share that is no number is taken for 0.
+    /// A plan that would take more is withheld whole, its additions included, and the report says
+    /// so, until [`Plan::confirm`](crate::Plan::confirm) or
+    /// [`Syncer::confirm`](crate::Syncer::confirm). Drains that have begun go on, or end where their
+    /// destination is wanted again. The share is of what the table has when it is planned, without
+    /// the destinations that drain already. What an apply finds others have added to its services
+    /// meanwhile is taken away without another look at the share; a pass looks at it. A share that
+    /// is no number is taken for 0.
     #[must_use]
     pub fn at_most(self, share: f64) -> Self {
         Self { at_most: Some(Share::new(share)), ..self }

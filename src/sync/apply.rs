@@ -15,8 +15,10 @@ use crate::ruleset::past::Failure;
 use crate::ruleset::{Change, ConnectionCounts, Plan, Policy, Ruleset, ServiceRules};
 use crate::session::{BatchOptions, Session};
 
-/// From this many services on, the whole table is listed instead of each service read by itself.
+/// From this many services on, and from this part of the table on, the whole table is listed
+/// instead of each service read by itself.
 const MANY: usize = 64;
+const PART: usize = 8;
 /// How often a sync begins again after the table was lost meanwhile.
 const RELOADS: usize = 3;
 /// The longest wait at once.
@@ -82,7 +84,8 @@ impl<'a, F: FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send> Drive<'a, F> {
 
 impl Session {
     pub(crate) async fn plan(&mut self, wanted: &Ruleset, policy: &Policy) -> Result<Plan, Error> {
-        Ok(Plan::new(&self.ruleset().await?, wanted, policy))
+        let actual = self.ruleset().await?;
+        Ok(Plan::new(&actual, wanted, policy).of_module(self.module()))
     }
 }
 
@@ -108,10 +111,9 @@ impl Turns<'_> {
         let start = session.now();
         let plan = session.plan(wanted, policy).await;
         let read = session.now() - start;
-        let seen = Seen { module: session.module(), reading: None };
         drop(session);
         let mut report = match plan {
-            Ok(plan) => self.carry_out(plan, seen, |_| ControlFlow::Continue(())).await,
+            Ok(plan) => self.carry_out(plan, |_| ControlFlow::Continue(())).await,
             Err(error) => Report::unread(error),
         };
         report.times.read += read;
@@ -127,17 +129,16 @@ impl Turns<'_> {
         plan: Plan,
         each: impl FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send,
     ) -> Result<Report, Incomplete> {
-        self.carry_out(plan, Seen::default(), each).await.into_result()
+        self.carry_out(plan, each).await.into_result()
     }
 
-    /// Carries out a plan; `seen` is from the reading of the table for it.
     async fn carry_out(
         &mut self,
         plan: Plan,
-        mut seen: Seen,
         each: impl FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send,
     ) -> Report {
         let start = self.take().await.now();
+        let mut seen = Seen { module: plan.module(), reading: None };
         let mut reconciler = Reconciler::for_plan(plan.into_parts(), Duration::ZERO);
         let mut errors = Errors::new();
         let mut drive = Drive::new(&mut reconciler, &mut errors, &mut seen, start, each);
@@ -258,12 +259,16 @@ impl<F: FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
     /// found out. Fails where the table cannot be read anew.
     fn look_for_a_lost_table(&mut self, session: &Session) -> Result<(), Error> {
         let module = session.module();
-        let is_lost = self.seen.module.is_some() && self.seen.module != module;
-        self.seen.module = module;
-        if is_lost && !self.reconciler.table_lost() {
-            return Err(Error::new(Request::Services, Cause::TableLost));
+        let before = std::mem::replace(&mut self.seen.module, module);
+        if before.is_none() || before == module || self.reconciler.table_lost() {
+            return Ok(());
         }
-        Ok(())
+        if module.is_none() {
+            // The client was only just connected, and learns of the module by its first request.
+            self.seen.module = before;
+            return Ok(());
+        }
+        Err(Error::new(Request::Services, Cause::TableLost))
     }
 
     /// The connections of draining destinations can no longer be counted.
@@ -326,7 +331,7 @@ impl Session {
         keys: &std::collections::BTreeSet<ServiceKey>,
     ) -> Result<Listing, Error> {
         let mut listing = Listing::default();
-        if keys.len() > MANY {
+        if keys.len() > MANY.max(reconciler.table_size() / PART) {
             let services = self.services().await?;
             for entry in services.into_iter().filter(|entry| keys.contains(&entry.service.key)) {
                 self.read_service(reconciler, entry.service, &mut listing).await?;

@@ -51,7 +51,8 @@ pub struct Report {
     /// How many destinations are being drained still.
     pub draining: usize,
     /// After how long the next pass of the syncer has something to do: to go on draining, or to try
-    /// again what failed. `None` if it has not, and in a report that is not of a pass.
+    /// again what failed. `None` if it has not, and in a report that is not of a pass. A look for what
+    /// others did ([`Syncer::max_age`](crate::Syncer::max_age)) is not waited for here.
     pub next: Option<Duration>,
     /// How long each part took.
     pub times: SyncTimes,

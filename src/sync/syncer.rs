@@ -47,7 +47,7 @@ use crate::ruleset::{Change, Policy, Ruleset};
 ///     // syncer.want(…), syncer.want_destination(…), …
 ///     let report = ipvs.pass(&mut syncer);
 ///     println!("{report}");
-///     std::thread::sleep(report.next.unwrap_or(Duration::from_secs(10)));
+///     std::thread::sleep(report.next.unwrap_or(Duration::MAX).min(Duration::from_secs(10)));
 /// }
 /// # Ok::<(), ipvs_netlink::Error>(())
 /// ```
@@ -65,6 +65,8 @@ pub struct Syncer {
     failing: BTreeSet<Subject>,
     failures: u32,
     retry: Option<Duration>,
+    /// Whether the last pass could not read the table.
+    was_cut_short: bool,
     /// The time of the last pass by the reconciler's clock and by the wall's, where it could drain.
     last: (Duration, SystemTime),
 }
@@ -127,6 +129,7 @@ impl Syncer {
             failing: BTreeSet::new(),
             failures: 0,
             retry: None,
+            was_cut_short: false,
             last: (Duration::ZERO, SystemTime::UNIX_EPOCH),
         }
     }
@@ -263,7 +266,8 @@ impl Syncer {
     fn end(&mut self, now: Duration, is_cut_short: bool) {
         let of = |(change, _): &(Change, _)| (change.service(), change.destination());
         let failing: BTreeSet<_> = self.reconciler.failed().map(of).collect();
-        let is_new = !failing.is_subset(&self.failing);
+        let is_new = !failing.is_subset(&self.failing) || is_cut_short && !self.was_cut_short;
+        self.was_cut_short = is_cut_short;
         if failing.is_empty() && !is_cut_short {
             (self.failures, self.retry) = (0, None);
         } else if is_new || self.retry.is_none_or(|retry| now >= retry) {

@@ -714,3 +714,32 @@ fn what_was_to_come_after_a_drain_is_said_when_it_is_called_off() {
         }
     }
 }
+
+/// Once: connections were cut at once, unsaid, where the kernel refused the fallback option of `sh`
+/// or `mh`, or the scheduler that was to take the place of such a one.
+#[test]
+fn connections_outlive_a_refused_scheduler() {
+    for from in ["sh", "mh"] {
+        for to in [from, "wrr"] {
+            let destinations = "-a -t 10.0.0.1:80 -r 10.0.1.2:8080 -m";
+            let before = rules(&format!(
+                "-A -t 10.0.0.1:80 -s {from}\n-a -t 10.0.0.1:80 -r 10.0.1.1:8080 -m\n{destinations}"
+            ));
+            let wanted = rules(&format!("-A -t 10.0.0.1:80 -s {to}\n{destinations}"));
+            let (kernel, mut client) = kernel_with(&before);
+            kernel.set_connections(web().key, key(1), 5, 0, 0);
+            let mut syncer = Syncer::new(drained(600));
+            syncer.want(before);
+            assert!(client.pass(&mut syncer).is_success());
+            kernel.configure(|host| host.schedulers.retain(|name| name != "wrr"));
+            syncer.want(wanted);
+            if from == to {
+                kernel.inject(1, Fault::Refuse(22));
+            }
+            let report = client.pass(&mut syncer);
+            assert_eq!((report.draining, report.cut_off), (1, 0), "{from} {to}: {report}");
+            assert_eq!(report.failed.len(), 1, "{from} {to}: {report}");
+            assert_eq!(truth(&kernel).destination_count(), 2, "{report}");
+        }
+    }
+}

@@ -131,3 +131,27 @@ fn what_is_read_is_of_one_load_of_the_module() {
         }
     }
 }
+
+/// Once: an apply was a success without the services that were as wanted before, where another call
+/// had noticed the reload between the plan and the apply, or another client applied the plan.
+#[test]
+fn a_plan_is_of_one_load_of_the_module() {
+    for notices in [true, false] {
+        let mut before = web_with(&[backend(1)]);
+        before.insert_service(Service::tcp(Ipv4Addr::new(10, 0, 0, 2), 80)).unwrap();
+        let (kernel, mut client) = kernel_with(&before);
+        let mut wanted = before;
+        wanted.insert_destination(web().key, backend(2)).unwrap();
+        let plan = client.plan(&wanted, &Policy::new()).unwrap();
+        kernel.reload(0x40);
+        if notices {
+            client.info().unwrap();
+        } else {
+            client = kernel.connect().unwrap();
+        }
+        let lost = client.apply(plan).unwrap_err();
+        assert!(lost.to_string().contains("loaded anew"), "{lost}");
+        assert!(client.sync(&wanted, &Policy::new()).unwrap().is_success());
+        assert_eq!(truth(&kernel), wanted);
+    }
+}

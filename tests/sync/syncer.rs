@@ -277,3 +277,29 @@ fn a_pass_without_an_interval_ends() {
     assert!(report.next > Some(Duration::ZERO), "{report}");
     assert_eq!(report.draining, 1, "{report}");
 }
+
+/// Once: a reading that failed once waited as long as what had been refused for long.
+#[test]
+fn a_failed_reading_is_tried_again_soon() {
+    let refused = Destination::masquerade(Ipv4Addr::new(224, 0, 0, 1), 80);
+    let mut wanted = web_with(&[backend(1)]);
+    let other = Service::tcp(Ipv4Addr::new(10, 0, 0, 2), 80);
+    wanted.insert_service(other).unwrap();
+    wanted.insert_destination(other.key, refused).unwrap();
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
+    let mut syncer = Syncer::new(Policy::new()).max_age(MaxAge::never());
+    syncer.want(wanted);
+    for _ in 0..12 {
+        let report = client.pass(&mut syncer);
+        kernel.advance(report.next.unwrap());
+    }
+    assert!(client.pass(&mut syncer).next.unwrap() > 60 * SECOND);
+    Client::connect_with(kernel.observer()).unwrap().flush().unwrap();
+    syncer.resync();
+    kernel.inject(1, Fault::Refuse(12));
+    let report = client.pass(&mut syncer);
+    assert!(report.error.is_some() && report.next.unwrap() <= SECOND, "{report}");
+    kernel.advance(report.next.unwrap());
+    let _ = client.pass(&mut syncer);
+    assert_eq!(truth(&kernel).services().len(), 2);
+}

@@ -14,7 +14,7 @@ pub(super) struct Coverage(BTreeMap<&'static str, u64>);
 
 impl Coverage {
     /// All kinds.
-    pub(super) const ALL: [&'static str; 30] = [
+    pub(super) const ALL: [&'static str; 32] = [
         "step: read all",
         "step: read",
         "step: write",
@@ -45,6 +45,8 @@ impl Coverage {
         "left: held back",
         "left: unknown origin",
         "left: not all known",
+        "withheld",
+        "withheld after a loss",
     ];
 
     fn count(&mut self, kind: &'static str) {
@@ -98,6 +100,11 @@ impl Coverage {
         }
     }
 
+    /// Counts a pass that took something away before the rest was withheld.
+    pub(super) fn withheld_late(&mut self) {
+        self.count("withheld after a loss");
+    }
+
     /// Counts the contents of a report at the end of an apply or a pass.
     pub(super) fn report(&mut self, reconciler: &mut Reconciler) {
         for (_, failure) in reconciler.failed() {
@@ -111,6 +118,9 @@ impl Coverage {
                 Failure::NotKept => "failed: not kept",
                 Failure::Stopped => "failed: stopped",
             });
+        }
+        if reconciler.excess().is_some() {
+            self.count("withheld");
         }
         for left in reconciler.left().iter() {
             self.count(match left.why {

@@ -32,6 +32,8 @@ pub(super) struct Said {
     pub(super) left: Vec<Left>,
     /// The destinations that drain.
     pub(super) draining: Vec<Place>,
+    /// The losses, and whatever belongs to them, are withheld.
+    pub(super) is_withheld: bool,
 }
 
 impl From<&mut Reconciler> for Said {
@@ -46,6 +48,7 @@ impl From<&mut Reconciler> for Said {
             failed: reconciler.failed().map(|(change, _)| *change).collect(),
             left,
             draining: places().filter(drains).collect(),
+            is_withheld: reconciler.excess().is_some(),
         }
     }
 }
@@ -61,7 +64,8 @@ impl Judge {
             // Each draining destination of an unwanted service tells of the service's removal.
             let is_service = matches!(difference, (_, None, Aspect::Existence));
             let is_drained = is_service && by.iter().all(|text| text.starts_with(DRAINING));
-            if by.is_empty() || by.len() > 1 && !is_drained {
+            let is_told = !by.is_empty() || said.is_withheld;
+            if !is_told || by.len() > 1 && !is_drained {
                 return Err(format!("{difference:?} is told by {by:?}"));
             }
         }
@@ -78,7 +82,7 @@ impl Judge {
         let is_told = |it: &Subject| statements.iter().any(|by| by.about.contains(it));
         // A statement on the existence of a service covers its destinations.
         let is_untold = |it: &&Subject| !is_told(it) && !is_told(&(it.0, None, Aspect::Existence));
-        match differences.iter().find(is_untold) {
+        match differences.iter().find(|it| !said.is_withheld && is_untold(it)) {
             Some(difference) => Err(format!("{difference:?} is not told")),
             None => Ok(()),
         }

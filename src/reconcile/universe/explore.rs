@@ -142,7 +142,9 @@ impl<'a> Explorer<'a> {
         let is_half_added = written > 0 && !allowed.contains(Allowed::ADD_DESTINATIONS);
         // Without `Drains`, a new controller does not know which weights of 0 it is to take back.
         let is_unknown = !keeps_drains && !allowed.is_all() && world.judge.has_lowered();
-        if is_drift || is_half_added || is_unknown {
+        // A controller that has just begun may take away another share.
+        let is_guarded = self.setting.policy.at_most.is_some();
+        if is_drift || is_half_added || is_unknown || is_guarded {
             return Ok(());
         }
         let otherwise = self.end(&goes_on)?;

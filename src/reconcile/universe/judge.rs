@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::super::{DrainEnd, EndedDrain, Listing, Outcome, Reconciler};
+use super::guard::Losses;
 use super::table::{
     Backend, DESTINATIONS, Place, SERVICES, Table, destination_number, service_key, service_number,
 };
@@ -27,6 +28,8 @@ pub(super) struct Judge {
     seen: [[Seen; DESTINATIONS]; SERVICES],
     /// The new services that the kernel has refused.
     pub(super) refused: [bool; SERVICES],
+    /// The account of the losses of this pass.
+    pub(super) losses: Losses,
 }
 
 /// The account of a destination.
@@ -96,6 +99,17 @@ impl Judge {
         new
     }
 
+    /// Begins the account of the losses of another pass, which finds this table.
+    pub(super) fn begin(&mut self, table: &Table, wanted: &Table) {
+        self.losses = self.losses.next(table, wanted, |place| self.is_going(place, table));
+    }
+
+    /// Whether a destination drains and takes no connections in this table.
+    pub(super) fn is_going(&self, place: Place, table: &Table) -> bool {
+        self.seen(place).deadline.is_some()
+            && table.backend(place).is_some_and(|backend| backend.weight == 0)
+    }
+
     /// Whether a drain has taken a weight that may have to be given back.
     pub(super) fn has_lowered(&self) -> bool {
         places().any(|place| {
@@ -131,6 +145,7 @@ impl Judge {
         for service in (0..SERVICES).filter(|service| is_asked(*service)) {
             self.known.0[service] = read.0[service];
         }
+        self.losses.read(&self.known);
     }
 
     /// Takes the outcomes of changes.

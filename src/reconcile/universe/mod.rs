@@ -10,6 +10,7 @@ mod coverage;
 mod ends;
 mod explore;
 mod fake;
+mod guard;
 mod judge;
 mod moves;
 mod noting;
@@ -63,12 +64,10 @@ fn whatever_happens_the_rules_are_kept() {
         ("schedulers by hash", by_hash(further)),
         ("others and kernels that never give in", obstinate()),
         ("passes before the controller tells what it wants", untold()),
+        ("no more taken away than a share", guarded()),
     ];
     let mut faults = BTreeMap::new();
-    for (name, jobs) in universes
-        .into_iter()
-        .filter(|it| std::env::var("ONLY").map_or(true, |only| it.0.contains(&only)))
-    {
+    for (name, jobs) in universes {
         let begin = Instant::now();
         let number = jobs.len();
         let (states, reached, found) = go_through(jobs);
@@ -290,6 +289,35 @@ fn untold() -> Vec<Job> {
     };
     let starts = starts(&tables, &[Table::default()], &setting);
     vec![Job { setting, starts, budget: budget(2) }]
+}
+
+/// Policies that take away at most a share of the destinations or services, and a controller that
+/// confirms what they withhold.
+fn guarded() -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for (services, destinations) in [(1, 2), (2, 1)] {
+        let tables = tables(services, destinations, 1);
+        for share in [0.0, 0.5] {
+            for (mode, drains) in [
+                (Mode::Apply, false),
+                (Mode::Apply, true),
+                (Mode::Passes, false),
+                (Mode::Passes, true),
+            ] {
+                let setting = Setting {
+                    mode,
+                    policy: policy(Allowed::all(), drains).at_most(share),
+                    services,
+                    destinations,
+                    heaviest: 1,
+                    wishes: tables.iter().step_by(3).copied().collect(),
+                };
+                let starts = starts(&tables, &tables, &setting);
+                jobs.push(Job { setting, starts, budget: budget(1) });
+            }
+        }
+    }
+    jobs
 }
 
 /// All tables of at most `services` services with at most `destinations` destinations each, of

@@ -87,6 +87,11 @@ impl World {
             world.budget.retries -= 1;
             found.push((Move::RetryingPass, world));
         }
+        if self.reconciler.excess().is_some() && self.budget.retries > 0 {
+            let mut world = self.pass(Move::ConfirmedPass);
+            world.budget.retries -= 1;
+            found.push((Move::ConfirmedPass, world));
+        }
         if self.budget.rereads > 0 {
             let mut world = self.pass(Move::ReadingPass);
             world.budget.rereads -= 1;

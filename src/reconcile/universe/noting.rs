@@ -326,6 +326,7 @@ impl Notes {
                 .iter()
                 .map(|d| (service_number(&d.service), destination_number(&d.destination)))
                 .collect(),
+            is_withheld: false,
         };
         self.judge.end(&said, &self.wanted, &self.setting)
     }

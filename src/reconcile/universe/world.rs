@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::{Listing, Outcome, Reconciler, Step};
 use super::coverage::Coverage;
 use super::ends::Said;
-use super::judge::{Judge, Verdict, places};
+use super::judge::{Judge, Verdict, ensure, places};
 use super::table::{Backend, Kernel, Place, Quirk, Table};
 use crate::model::{Scheduler, ServiceKey};
 use crate::ruleset::past::{Drain, Failure};
@@ -62,7 +62,7 @@ pub(super) struct Budget {
     pub(super) restarts: u8,
     /// Passes that read the whole table anew.
     pub(super) rereads: u8,
-    /// Passes that try failed changes again.
+    /// Passes that try failed changes again, or that take away what was withheld.
     pub(super) retries: u8,
 }
 
@@ -99,6 +99,8 @@ pub(super) enum Move {
     Meddle(Meddle),
     Want(Table),
     Pass,
+    /// A pass that takes away what the pass before withheld.
+    ConfirmedPass,
     RetryingPass,
     ReadingPass,
     /// The controller is killed and started again; in a write, after `written` of its changes.
@@ -256,6 +258,12 @@ impl World {
             })
         };
         self.judge.write(&changes, &self.wanted, setting, self.now, is_given_up)?;
+        if setting.mode == Mode::Apply {
+            ensure(self.reconciler.excess().is_none(), || "a withheld plan is made".into())?;
+        } else {
+            let known = self.judge.known;
+            self.judge.losses.write(&changes, &known, &self.wanted, setting)?;
+        }
         match strike {
             Some(Strike::Quirk(quirk)) => self.kernel.quirk = quirk,
             Some(Strike::Reloaded) => self.kernel.table = Table::default(),
@@ -316,7 +324,18 @@ impl World {
 
     fn end(&mut self, setting: &Setting, coverage: &mut Coverage) -> Verdict {
         coverage.report(&mut self.reconciler);
-        self.judge.end(&Said::from(&mut self.reconciler), &self.wanted, setting)
+        let said = Said::from(&mut self.reconciler);
+        if said.is_withheld && setting.mode != Mode::Apply {
+            let known = self.judge.known;
+            let drains = |place| self.judge.is_going(place, &known);
+            self.judge.losses.may_withhold(&known, &self.wanted, setting, drains)?;
+            if self.judge.losses.has_taken() {
+                coverage.withheld_late();
+            }
+        }
+        let known = self.judge.known;
+        self.judge.losses.end(&known, &self.wanted);
+        self.judge.end(&said, &self.wanted, setting)
     }
 
     /// Has the judge check which drains began and ended.
@@ -334,7 +353,13 @@ impl World {
             world.now = world.now.max(at);
         }
         world.reconciler.begin();
+        let known = world.judge.known;
+        world.judge.begin(&known, &world.wanted);
         match which {
+            Move::ConfirmedPass => {
+                world.reconciler.confirm();
+                world.judge.losses.is_confirmed = true;
+            }
             Move::RetryingPass => world.reconciler.retry(),
             Move::ReadingPass => world.reconciler.reread(),
             _ => {}
@@ -348,6 +373,8 @@ impl World {
         let mut world = self.clone();
         world.place = Stage::Running;
         world.reconciler.begin();
+        let known = world.judge.known;
+        world.judge.begin(&known, &world.wanted);
         world.reconciler.reread();
         world
     }
@@ -377,6 +404,7 @@ impl World {
         }
         drains.retain(|_| keeps_drains);
         self.judge = self.judge.restarted(keeps_drains);
+        self.judge.begin(&self.kernel.table, &self.wanted);
         self.start(&drains, setting);
         Ok(())
     }
