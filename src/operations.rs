@@ -14,6 +14,10 @@ macro_rules! operations {
 
             /// All services with their counters, in no order that the kernel promises, each once.
             ///
+            /// A listing of several parts can lack a service where others add or remove services
+            /// meanwhile. Before Linux 7.1 it can where they do so in another network namespace, too:
+            /// the kernel resumes a listing at a position that counts the services of all namespaces.
+            ///
             /// # Errors
             /// The table changed while it was read: the kernel said so, or each of ten listings had
             /// a service twice. Linux 7.1 and later resize the table while services are added and
