@@ -132,25 +132,24 @@ fn dry_run(arguments: &Arguments) -> Result<()> {
     }
 }
 
-/// First the services, so that nobody is sent to an address that is not there.
+const STAYS: &str = "services stay, and with them their addresses and the packet filter";
+
+/// First the services, so that nobody is sent to an address that is not there, nor past the packet filter.
 async fn clean_up(options: &Options) -> Result<()> {
-    let mut failures = Vec::new();
     match Client::connect_tokio().await {
         Err(error) if error.is_ipvs_not_found() => {}
-        Err(error) => failures.push(error.into()),
+        Err(error) => return Err(error).context(STAYS),
         Ok(ipvs) => {
             let policy = options.policy().draining(Draining::at_once()).at_most(1.0);
-            match ipvs.sync(&Ruleset::new(), &policy).await {
-                Ok(report) => eprintln!("rules: {report}"),
-                Err(error) => failures.push(error.into()),
-            }
+            let cleared = ipvs.sync(&Ruleset::new(), &policy).await;
+            let report = cleared.context(STAYS)?;
+            eprintln!("rules: {report}");
         }
     }
-    let (done, more) = Linux::open(options, Arc::default())?.clean_up(options).await;
+    let (done, failures) = Linux::open(options, Arc::default())?.clean_up(options).await;
     for what in done {
         eprintln!("{what}");
     }
-    failures.extend(more);
     for failure in &failures {
         eprintln!("failed: {failure:#}");
     }

@@ -14,7 +14,7 @@ pub(super) struct Coverage(BTreeMap<&'static str, u64>);
 
 impl Coverage {
     /// All kinds.
-    pub(super) const ALL: [&'static str; 32] = [
+    pub(super) const ALL: [&'static str; 31] = [
         "step: read all",
         "step: read",
         "step: write",
@@ -46,7 +46,6 @@ impl Coverage {
         "left: unknown origin",
         "left: not all known",
         "withheld",
-        "withheld after a loss",
     ];
 
     fn count(&mut self, kind: &'static str) {
@@ -98,11 +97,6 @@ impl Coverage {
                 DrainEnd::Gone => "end: gone",
             });
         }
-    }
-
-    /// Counts a pass that took something away before the rest was withheld.
-    pub(super) fn withheld_late(&mut self) {
-        self.count("withheld after a loss");
     }
 
     /// Counts the contents of a report at the end of an apply or a pass.

@@ -170,10 +170,4 @@ impl Losses {
             self.confirmed.add(known, wanted);
         }
     }
-
-    /// Whether the pass has taken anything away.
-    pub(super) fn has_taken(&self) -> bool {
-        let Marked { services, destinations } = &self.taken;
-        services.iter().chain(destinations.iter().flatten()).any(|is_taken| *is_taken)
-    }
 }

@@ -329,9 +329,6 @@ impl World {
             let known = self.judge.known;
             let drains = |place| self.judge.is_going(place, &known);
             self.judge.losses.may_withhold(&known, &self.wanted, setting, drains)?;
-            if self.judge.losses.has_taken() {
-                coverage.withheld_late();
-            }
         }
         let known = self.judge.known;
         self.judge.losses.end(&known, &self.wanted);

@@ -252,7 +252,8 @@ impl<H: Host> Proxy<H> {
             pass.done.push(format!("{count} tracked UDP flows forgotten"));
         }
         if !report.is_success() {
-            let extent = if report.error.is_some() { Extent::Node } else { Extent::Part };
+            let is_stuck = report.error.is_some() || report.excess.is_some();
+            let extent = if is_stuck { Extent::Node } else { Extent::Part };
             pass.fail(extent, failed(&report));
         }
         pass.report = Some(report);
@@ -416,8 +417,8 @@ fn failed(report: &Report) -> Error {
     let mut lines: Vec<_> = report.error.iter().map(ToString::to_string).collect();
     if let Some(excess) = &report.excess {
         lines.push(format!(
-            "nothing is taken away: the plan {excess}. Where that is meant, confirm it with SIGUSR1 or start \
-             with --at-most 1"
+            "no change of any Service is made: the plan {excess}. Where that is meant, confirm it with SIGUSR1 or \
+             start with --at-most 1"
         ));
     }
     lines.extend(reasons.into_keys().take(10));

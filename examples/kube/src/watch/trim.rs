@@ -43,8 +43,10 @@ impl Trim for Node {
         self.spec = spec.map(|spec| NodeSpec {
             pod_cidr: spec.pod_cidr,
             pod_cidrs: spec.pod_cidrs,
+            taints: spec.taints,
             ..NodeSpec::default()
         });
+        let deletion = self.metadata.deletion_timestamp.take().filter(|_| is_own);
         let addresses = self.status.take().and_then(|status| status.addresses);
         self.status = addresses
             .map(|addresses| NodeStatus { addresses: Some(addresses), ..NodeStatus::default() });
@@ -53,6 +55,7 @@ impl Trim for Node {
         }
         self.metadata.creation_timestamp = None;
         trim_metadata(&mut self.metadata);
+        self.metadata.deletion_timestamp = deletion;
     }
 }
 
@@ -69,4 +72,25 @@ fn trim_metadata(metadata: &mut ObjectMeta) {
         creation_timestamp: metadata.creation_timestamp.take(),
         ..ObjectMeta::default()
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Once: a Node that was about to go was told to be healthy, as what says it was taken away.
+    #[test]
+    fn of_the_own_node_is_kept_that_it_is_about_to_go() {
+        let node = serde_json::json!({
+            "metadata": { "name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z" },
+            "spec": { "taints": [{ "key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule" }] },
+        });
+        let trimmed = |own| {
+            let mut node: Node = serde_json::from_value(node.clone()).expect("a Node");
+            node.trim(own);
+            let taints = node.spec.and_then(|spec| spec.taints);
+            (node.metadata.deletion_timestamp.is_some(), taints.is_some_and(|it| it.len() == 1))
+        };
+        assert_eq!((trimmed("a"), trimmed("b")), ((true, true), (false, false)));
+    }
 }
