@@ -20,7 +20,7 @@ use crate::transport::{Immediate, Transport};
 
 /// A client that waits for the kernel's answers.
 ///
-/// Every operation needs `CAP_NET_ADMIN` in the initial user namespace, those that read included.
+/// Every operation, also one that only reads, needs `CAP_NET_ADMIN` in the initial user namespace.
 /// A failed operation leaves the client ready for the next.
 ///
 /// ```no_run
@@ -47,7 +47,7 @@ impl Client {
         Options::new().connect()
     }
 
-    /// Connects over a transport of the caller's.
+    /// Connects over a transport that the caller brings.
     ///
     /// # Errors
     /// [`Error::is_ipvs_not_found`] where the other side has no IPVS.

@@ -21,17 +21,19 @@ use crate::transport::AsyncTransport;
 /// A client whose operations are futures, for any executor that drives tokio's or smol's reactor.
 ///
 /// It has the operations of [`blocking::Client`](crate::blocking::Client) by the same names. Clones
-/// share one socket, and an operation waits for the one under way, by a lock. The order of several
-/// that wait is not promised: await one before the other where the order matters. `apply`, `sync`
-/// and `pass` hold the lock for one step at a time, and not while destinations drain. No task runs
-/// in the background, so nothing queues without bound, and each caller gets its own error.
+/// share one socket, and a lock lets one operation use it at a time. The order in which waiting
+/// operations run is not promised: where the order matters, await one before you start the other.
+/// `apply`, `sync` and `pass` hold the lock for one step at a time, and not while destinations
+/// drain. No task runs in the background: no queue can grow without bound, and each caller gets its
+/// own error.
 ///
 /// To have requests of several tasks under way at once, connect several clients. To ask the kernel
-/// within a callback of an operation, connect another client, too: a clone would wait for the
-/// operation, and the operation for the callback.
+/// within a callback of an operation, also connect another client: a clone would wait for the
+/// operation, while the operation waits for the callback.
 ///
-/// A future may be dropped at any time; later operations are not disturbed. The kernel may have run
-/// what was sent by then, so the outcome of a dropped change is not known.
+/// A future may be dropped at any time, and does not disturb later operations. The kernel may
+/// already have run the requests that were sent, which leaves the outcome of a dropped change
+/// unknown.
 #[derive(Debug, Clone)]
 pub struct Client {
     session: Arc<Mutex<Session>>,
@@ -40,21 +42,21 @@ pub struct Client {
 impl Client {
     /// Connects to the kernel on the tokio runtime of the caller, which has I/O and time enabled.
     ///
-    /// That runtime serves the client for as long as it runs, on whatever thread or executor the
-    /// client is polled; a `current_thread` runtime runs inside of its `block_on` alone. Once it
-    /// has ended, the client goes on in whichever runtime uses it.
+    /// The client works on any thread and any executor for as long as that runtime runs; a
+    /// `current_thread` runtime runs inside of its `block_on` alone. Once the runtime has ended,
+    /// the client goes on in whichever runtime uses it.
     ///
     /// # Errors
-    /// [`Error::is_ipvs_not_found`] where the kernel has no IPVS; an error, too, outside of a tokio
-    /// runtime, and on one without I/O or time enabled. tokio tells of the latter by a panic, which
-    /// is caught here: the panic hook prints it, and a program that is built with `panic = "abort"`
-    /// ends.
+    /// [`Error::is_ipvs_not_found`] where the kernel has no IPVS. An error, too, outside of a tokio
+    /// runtime, and on a runtime without I/O or time enabled. In the latter case tokio panics, and
+    /// this function catches the panic: the panic hook prints it, and a program that is built with
+    /// `panic = "abort"` ends.
     #[cfg(feature = "tokio")]
     pub async fn connect_tokio() -> Result<Self, Error> {
         crate::Options::new().connect_tokio().await
     }
 
-    /// Connects to the kernel on whatever executor drives `async-io`, as smol's does.
+    /// Connects to the kernel on any executor that drives `async-io`, as smol's does.
     ///
     /// # Errors
     /// [`Error::is_ipvs_not_found`] where the kernel has no IPVS.
@@ -63,7 +65,7 @@ impl Client {
         crate::Options::new().connect_smol().await
     }
 
-    /// Connects over a transport of the caller's.
+    /// Connects over a transport that the caller brings.
     ///
     /// # Errors
     /// [`Error::is_ipvs_not_found`] where the other side has no IPVS.
@@ -83,13 +85,14 @@ impl Client {
     }
 }
 
-/// One send holds the executor: some hundreds of microseconds with this many operations.
+/// While one send runs, it blocks the executor: for some hundreds of microseconds with this many
+/// operations.
 const WINDOW: usize = 64;
 
 /// Makes asynchronous methods of the operations.
 ///
-/// That they are `Send` is part of their signatures. Where the compiler has to find out by itself,
-/// it does not for an iterator that borrows.
+/// The signatures say that the futures are `Send`. Left to infer this, the compiler fails where an
+/// operation takes an iterator that borrows.
 macro_rules! asynchronous_methods {
     ($how:ident: $(
         $(#[$doc:meta])*

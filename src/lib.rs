@@ -5,17 +5,18 @@
 //! - [`blocking::Client`] waits for the kernel's answers, and [`Client`] does not (features
 //!   `tokio`, `smol`). They have the same operations, by the same names.
 //! - A client writes [`Service`]s and [`Destination`]s, and reads [`ServiceEntry`]s and
-//!   [`DestinationEntry`]s, which have counters besides.
+//!   [`DestinationEntry`]s, which also have counters.
 //! - A whole table is a [`Ruleset`], which is read from `ipvsadm-save`'s format, JSON or YAML. A
-//!   [`Plan`] is the least change to it, a [`Policy`] says what is yours to change, and a
-//!   [`Syncer`] keeps a table as wanted for as long as a controller lives.
+//!   [`Plan`] has the fewest changes that lead to it, a [`Policy`] says what your program may
+//!   change, and a [`Syncer`] keeps a table as wanted for as long as a controller lives.
 //! - [`Options`] are timeouts, buffers and network namespaces.
-//! - [`fake::Kernel`] is an IPVS kernel in the process (feature `fake`), so tests need neither root
-//!   nor Linux.
-//! - [`proc`] has what IPVS tells and takes besides netlink: connections, counters, sysctls.
-//! - [`diagnose`] tells whether a host can do what a ruleset needs, and what to do where not.
-//! - [`guide`] goes from iptables to IPVS on a node, step by step.
-//! - [`wire`] has the messages and [`transport`] the sockets, for those who bring their own.
+//! - [`fake::Kernel`] is an IPVS kernel in the process (feature `fake`), with which tests need
+//!   neither root nor Linux.
+//! - [`proc`] has the parts of IPVS outside of netlink: connections, counters, sysctls.
+//! - [`diagnose`] tells whether a host can do what a ruleset needs, and how to mend it if it
+//!   cannot.
+//! - [`guide`] leads from iptables to IPVS on a node, step by step.
+//! - [`wire`] has the messages and [`transport`] the sockets, for programs that bring their own.
 //!
 //! # Blocking
 //!
@@ -43,7 +44,7 @@
 //!
 //! An [`Error`] says what was asked, what the kernel said and what to do. Its [`kind`](Error::kind)
 //! tells a missing service, destination and scheduler apart, and
-//! [`is_outcome_unknown`](Error::is_outcome_unknown) that a change may have been made.
+//! [`is_outcome_unknown`](Error::is_outcome_unknown) tells that a change may have been made.
 //!
 //! # Async
 //!
@@ -97,8 +98,9 @@
 //!
 //! # A controller and its test
 //!
-//! A [`Syncer`] makes no system call where nothing changed, and a change costs its own size. The
-//! controller takes a client from outside, so that its test gives it one of a fake kernel:
+//! A [`Syncer`] makes no system call if nothing has changed, and takes time in proportion to a
+//! change. The controller takes a client from outside, so that its test gives it one of a fake
+//! kernel:
 //!
 //! ```rust
 //! use ipvs_netlink::fake::{Fault, Kernel};
@@ -135,12 +137,12 @@
 //! # a_lost_answer_is_made_good().unwrap();
 //! ```
 //!
-//! The [fake kernel's page](fake) tells more of such tests.
+//! The [fake kernel's page](fake) has more about such tests.
 //!
 //! # JSON and YAML
 //!
-//! With the feature `serde`, a [`Ruleset`] and what is in it has a readable form, in any format of
-//! serde's:
+//! With the feature `serde`, a [`Ruleset`] and its parts have a readable form, in any format that
+//! serde supports:
 //!
 //! ```rust
 //! use ipvs_netlink::Ruleset;
@@ -180,16 +182,16 @@
 //! - Clients of real kernels need Linux. All operations, reading included, need `CAP_NET_ADMIN` in
 //!   the initial user namespace; that is the kernel's rule.
 //! - Tested on x86-64 and Linux 5.10, 6.1, 6.12 and 7.3.
-//! - All else builds on other systems, too, as checked for macOS and Windows: models, rules, plans,
-//!   messages, and the fake kernel with both clients. Connecting to a real kernel is an error
-//!   there, so that the same program compiles everywhere.
+//! - All other parts build on other systems, too, as checked for macOS and Windows: models,
+//!   rules, plans, messages, and the fake kernel with both clients. Connecting to a real kernel is
+//!   an error on these systems, so that the same program compiles everywhere.
 //! - Rust 1.88 or later.
 #![forbid(unsafe_code)]
-// docs.rs shows with each item which feature it needs.
+// docs.rs shows the feature that each item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![warn(missing_debug_implementations)]
-// Each type is open to what a new kernel brings, or says why it is closed.
+// Each type leaves room for a new kernel's additions, or says why it is closed.
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 // Tests may fail by a panic.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -218,8 +220,8 @@ pub mod transport;
 mod uapi;
 pub mod wire;
 
-// What a client takes and returns is here; the public modules have what belongs to a part of its
-// own. Each type has one public path.
+// The types that a client takes and returns are here; the public modules have the types of one part
+// only. Each type has one public path.
 #[cfg(any(feature = "tokio", feature = "smol"))]
 pub use client::Client;
 pub use error::{Error, ErrorKind};
@@ -248,12 +250,12 @@ pub mod guide {}
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// What may not be dropped unread.
+/// Results that may not be dropped unread.
 #[cfg(all(doctest, any(feature = "tokio", feature = "smol")))]
 #[doc = include_str!("../tests/unread.md")]
 struct Unread;
 
-/// First programs of somebody who has read the front page.
+/// The first programs of a user who has read the front page.
 #[cfg(all(doctest, feature = "fake", feature = "serde", feature = "tokio"))]
 #[doc = include_str!("../tests/first_programs.md")]
 struct FirstPrograms;

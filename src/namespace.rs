@@ -9,12 +9,12 @@ use std::thread;
 /// A network namespace, or by default that of the calling thread.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Namespace {
-    /// Kept open, so that the namespace can be entered again though the path is gone.
+    /// Kept open, so that the namespace can be entered again after its path is gone.
     file: Option<Arc<File>>,
 }
 
 impl Namespace {
-    /// The namespace of a path; without one that of the calling thread.
+    /// The namespace at a path; without a path, that of the calling thread.
     pub(crate) fn open(path: Option<&Path>) -> io::Result<Self> {
         let Some(path) = path else { return Ok(Self::default()) };
         let file = File::open(path).map_err(|error| {
@@ -61,7 +61,7 @@ fn enter(_: &File) -> io::Result<()> {
     Err(unsupported())
 }
 
-/// The error of what only Linux can do, on another system.
+/// The error, on other systems, of a function that only Linux supports.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn unsupported() -> io::Error {
     let system = std::env::consts::OS;

@@ -1,4 +1,4 @@
-//! How a client connects, and how it speaks with the kernel.
+//! The settings of a client's connection to the kernel.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::session::Limits;
 use crate::transport::NetlinkSocket;
 use crate::{blocking, proc, transport};
 
-/// How a client connects, and how it speaks with the kernel.
+/// The settings of a client's connection to the kernel.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -32,14 +32,15 @@ pub struct Options {
 }
 
 impl Options {
-    /// What [`connect`](Self::connect) does unless told otherwise: a timeout of 10 s, the
-    /// system's buffers, the caller's network namespace.
+    /// The defaults: [`connect`](Self::connect) then uses a timeout of 10 s, the system's buffers
+    /// and the caller's network namespace.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How long the kernel may be silent before a request ends with an error; 10 s unless told.
-    /// Stopping a sync daemon takes it seconds, everything else microseconds to milliseconds.
+    /// For how long the kernel may be silent before a request ends with an error, by default 10 s.
+    /// The kernel takes seconds to stop a sync daemon, and microseconds to milliseconds for every
+    /// other request.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.limits.timeout = timeout;
@@ -50,7 +51,7 @@ impl Options {
     ///
     /// The default, which is also the upper limit, is one operation for each 2,048 bytes of the
     /// receive buffer (104 with Linux's usual 212,992 bytes): if all of them fail, no answer is
-    /// lost. The default of asynchronous clients is 64 at most, since one send holds the executor
+    /// lost. The default of asynchronous clients is at most 64, since one send blocks the executor
     /// for as long as the kernel works on it.
     #[must_use]
     pub fn window(mut self, operations: usize) -> Self {
@@ -58,26 +59,27 @@ impl Options {
         self
     }
 
-    /// The size of the socket's receive buffer, in bytes. The kernel doubles it; without
-    /// `CAP_NET_ADMIN` it is cut to the sysctl `net.core.rmem_max`.
+    /// The size of the socket's receive buffer, in bytes. The kernel doubles the size; without
+    /// `CAP_NET_ADMIN` it limits the size to the sysctl `net.core.rmem_max`.
     #[must_use]
     pub fn receive_buffer(mut self, bytes: usize) -> Self {
         self.receive_buffer = Some(bytes);
         self
     }
 
-    /// The size of the socket's send buffer, in bytes. The kernel doubles it; without
-    /// `CAP_NET_ADMIN` it is cut to the sysctl `net.core.wmem_max`.
+    /// The size of the socket's send buffer, in bytes. The kernel doubles the size; without
+    /// `CAP_NET_ADMIN` it limits the size to the sysctl `net.core.wmem_max`.
     #[must_use]
     pub fn send_buffer(mut self, bytes: usize) -> Self {
         self.send_buffer = Some(bytes);
         self
     }
 
-    /// The network namespace of a path, such as `/run/netns/blue`. It needs `CAP_SYS_ADMIN`.
+    /// The network namespace at a path, such as `/run/netns/blue`. Connecting then needs
+    /// `CAP_SYS_ADMIN`.
     ///
-    /// A thread of its own enters it to open the socket, and has ended when the client is
-    /// connected; the caller's thread stays where it is.
+    /// A separate thread enters the namespace to open the socket, and has ended when the client is
+    /// connected; the caller's thread stays in its own namespace.
     #[must_use]
     pub fn namespace(mut self, path: impl Into<PathBuf>) -> Self {
         self.namespace = Some(path.into());
@@ -99,8 +101,8 @@ impl Options {
         self.connect_with(self.open(NetlinkSocket::from_origin)?)
     }
 
-    /// Connects a blocking client over a transport of the caller's, or to a fake kernel by its
-    /// `Kernel::link`. Namespace and buffers are the transport's own affair.
+    /// Connects a blocking client over a transport that the caller brings, or to a fake kernel by
+    /// its `Kernel::link`. The options for namespace and buffers have no effect on the transport.
     ///
     /// # Errors
     /// [`Error::is_ipvs_not_found`] where the other side has no IPVS.
@@ -127,14 +129,14 @@ impl Options {
     /// [`Client::connect_tokio`](crate::Client::connect_tokio).
     ///
     /// # Errors
-    /// Those of [`connect`](Self::connect), and outside of a tokio runtime, or on one without I/O
-    /// or time enabled.
+    /// Those of [`connect`](Self::connect), and an error outside of a tokio runtime, or on a
+    /// runtime without I/O or time enabled.
     #[cfg(feature = "tokio")]
     pub async fn connect_tokio(&self) -> Result<crate::Client, Error> {
         self.connect_async_with(self.open(transport::TokioTransport::from_origin)?).await
     }
 
-    /// Connects an asynchronous client to whatever executor drives `async-io`, as smol's does.
+    /// Connects an asynchronous client to any executor that drives `async-io`, as smol's does.
     ///
     /// # Errors
     /// Those of [`connect`](Self::connect).
@@ -144,17 +146,16 @@ impl Options {
     }
 
     /// The connection table, counters and sysctls of the same network namespace. Timeout, window
-    /// and buffers do not matter to it.
+    /// and buffers have no effect on them.
     ///
-    /// # Errors
-    /// The namespace is missing, or may not be opened. A caller who may not enter it gets an error
-    /// with the first file.
+    /// The namespace is missing, or may not be opened. A caller who may not enter the namespace
+    /// gets an error when the first file is read.
     pub fn proc(&self) -> Result<Proc, proc::Error> {
         let namespace = Namespace::open(self.namespace.as_deref());
         namespace.map(Proc::in_namespace).map_err(proc::Error::enter)
     }
 
-    /// The same of a namespace that was entered, to see whether it may be.
+    /// The same for a namespace that was entered, to see whether the caller may enter it.
     pub(crate) fn entered(&self) -> Result<Proc, proc::Error> {
         let namespace = Namespace::open(self.namespace.as_deref());
         namespace
@@ -209,7 +210,7 @@ mod tests {
         }
     }
 
-    /// The kernel doubles what it is asked for.
+    /// The kernel doubles the size that it is asked for.
     #[test]
     fn buffers_are_as_large_as_was_asked_for() {
         let options = Options::new().receive_buffer(10_000).send_buffer(20_000);

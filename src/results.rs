@@ -4,7 +4,8 @@ use std::ops::Deref;
 
 use crate::error::Error;
 
-/// The result of each operation of a batch, in their order: a slice, and an iterator.
+/// The result of each operation of a batch, in the order of the operations: a slice, and an
+/// iterator.
 ///
 /// ```no_run
 /// # use ipvs_netlink::{Operation, blocking::Client};

@@ -1,4 +1,4 @@
-//! What a host says of itself.
+//! The facts of a host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,37 +9,38 @@ use crate::model::Family;
 use crate::proc::sysctl::{self, is_on};
 use crate::proc::{Proc, series};
 
-/// What a host says of itself. A fact that cannot be read counts as good.
+/// The facts of a host. A fact that cannot be read counts as good.
 #[allow(clippy::struct_excessive_bools)] // Each stands for itself.
 pub(super) struct Facts {
-    /// The kernel's release; empty where it is not known.
+    /// The kernel's release; empty if it is not known.
     pub(super) release: String,
-    /// What the kernel answered to a question.
+    /// The kernel's answer to a question.
     pub(super) answer: Result<(), Error>,
     pub(super) is_capable: bool,
     pub(super) is_in_user_namespace: bool,
     pub(super) modules: Modules,
     pub(super) has_ipv4_address: bool,
     pub(super) has_ipv6: bool,
-    /// Whether new devices have no IPv6, and all that were there when that was set.
+    /// Whether IPv6 is turned off for new devices, and for all devices that existed when this was
+    /// set.
     pub(super) disables_ipv6: bool,
-    /// Whether new devices forward IPv4, and all that were there when that was set.
+    /// Whether IPv4 is forwarded by new devices, and by all devices that existed when this was set.
     pub(super) forwards_ipv4: bool,
     pub(super) forwards_ipv6: bool,
     /// The addresses of the network namespace.
     pub(super) addresses: BTreeSet<IpAddr>,
-    /// The networks whose packets are for this host, by their lengths and addresses; for each family
-    /// `None` where they cannot be told.
+    /// The networks whose packets are for this host, as prefix length and address; `None` for a
+    /// family whose networks are not known.
     local: [Option<BTreeSet<(u8, IpAddr)>>; 2],
     pub(super) routes: Routes,
     pub(super) devices: Devices,
-    /// The ports of UDP that somebody listens on; `None` where that cannot be told.
+    /// The UDP ports that a program listens on; `None` if they are not known.
     pub(super) udp_ports: Option<BTreeSet<(Family, u16)>>,
-    /// The most connections that the kernel takes, where it has such a limit.
+    /// The most connections that the kernel takes, if it has such a limit.
     pub(super) most_connections: Option<i32>,
     /// Whether persistent clients leave a destination of weight 0.
     pub(super) expires_templates: bool,
-    /// Whether a tunnel's module brings its device along; `None` where that cannot be told.
+    /// Whether a tunnel's module brings its device along; `None` if this is not known.
     pub(super) brings_tunnel_devices: Option<bool>,
 }
 
@@ -47,21 +48,21 @@ pub(super) struct Facts {
 #[derive(Debug, Default)]
 pub(super) struct Devices {
     pub(super) all: BTreeMap<String, Device>,
-    /// Those that are up; `None` where that cannot be told.
+    /// The devices that are up; `None` if they are not known.
     pub(super) up: Option<BTreeSet<String>>,
-    /// The reverse path filters for IPv4 that are not 0, by the devices; `all` is that of all, and
-    /// `default` that of new ones.
+    /// The reverse path filters for IPv4 that are not 0, by device; `all` has the value for all
+    /// devices, and `default` the value for new devices.
     pub(super) filters: BTreeMap<String, u8>,
 }
 
-/// What is set for a device; `None` where that cannot be told.
+/// The settings of a device; `None` for each that is not known.
 #[derive(Debug, Default)]
 pub(super) struct Device {
     pub(super) forwards_ipv4: Option<bool>,
-    /// Whether it forwards IPv6 though the network namespace does not (6.17 and later).
+    /// Whether the device forwards IPv6 though the network namespace does not (6.17 and later).
     pub(super) forces_ipv6: Option<bool>,
     pub(super) disables_ipv6: Option<bool>,
-    /// When router advertisements are taken: 1 where nothing is forwarded, 2 always.
+    /// When the device takes router advertisements: 1 unless it forwards packets, 2 always.
     pub(super) accepts_advertisements: Option<u8>,
 }
 
@@ -69,22 +70,22 @@ pub(super) struct Device {
 #[derive(Default)]
 pub(super) struct Modules {
     pub(super) loaded: BTreeSet<String>,
-    /// Those that are in the kernel, or can be loaded; `None` where that cannot be told.
+    /// The modules that are built into the kernel or can be loaded; `None` if they are not known.
     pub(super) installed: Option<Installed>,
     pub(super) loading: Loading,
-    /// IPVS is part of the kernel, so its schedulers can be, too.
+    /// Whether IPVS is built into the kernel: its schedulers may be built in, too.
     is_ipvs_builtin: bool,
 }
 
 /// How modules come into the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Loading {
-    /// The kernel loads by itself what it needs.
+    /// The kernel loads the modules that it needs.
     #[default]
     ByItself,
-    /// Somebody has to load them.
+    /// An administrator has to load modules.
     ByHand,
-    /// None is taken until the kernel is booted again.
+    /// The kernel loads no module until the next boot.
     Barred,
     /// The kernel is built without modules.
     Unsupported,
@@ -96,18 +97,19 @@ pub(super) struct Installed {
     pub(super) loadable: BTreeSet<String>,
 }
 
-/// How a module is at hand.
+/// Whether a module can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Module {
-    /// It is loaded, in the kernel, or loaded as soon as it is needed; or it can be in the kernel.
+    /// The module is loaded, or loaded as soon as it is needed, or built into the kernel, or may be
+    /// built in.
     Ready,
-    /// Somebody has to load it.
+    /// An administrator has to load the module.
     Loadable,
-    /// The module is not loaded, and the kernel takes none any more.
+    /// The module is not loaded, and the kernel loads no more modules.
     Barred,
-    /// It is not installed.
+    /// The module is not installed.
     Absent,
-    /// The module is not loaded, and whether it is installed cannot be told: in a container, say.
+    /// The module is not loaded, and whether it is installed is not known, as in a container.
     Unknown,
 }
 
@@ -155,20 +157,21 @@ impl Facts {
             }),
             most_connections: proc.sysctl(&sysctl::CONN_MAX).ok(),
             expires_templates: proc.sysctl(&sysctl::EXPIRE_QUIESCENT_TEMPLATE).unwrap_or(true),
-            // Only the initial network namespace has it, for which 1 makes no difference.
+            // Only the initial network namespace has this sysctl, and its value 1 makes no
+            // difference there.
             brings_tunnel_devices: text("sys/net/core/fb_tunnels_only_for_init_net")
                 .map(|setting| matches!(setting.trim(), "0" | "1")),
             release,
         }
     }
 
-    /// Whether the kernel is older than one of these numbers; not where its own are not known.
+    /// Whether the kernel is older than this version; false if the kernel's version is not known.
     pub(super) fn is_before(&self, wanted: (u32, u32)) -> bool {
         let series = series(&self.release);
         series != (0, 0) && series < wanted
     }
 
-    /// Whether packets to an address are for this host; `None` where that cannot be told.
+    /// Whether packets to an address are for this host; `None` if this is not known.
     pub(super) fn is_local(&self, address: IpAddr) -> Option<bool> {
         let [v4, v6] = &self.local;
         let (local, longest) = if address.is_ipv4() { (v4, 32) } else { (v6, 128) };
@@ -206,7 +209,7 @@ impl Devices {
         Self { all, up: text("net/igmp").map(|groups| devices_up(&groups)), filters }
     }
 
-    /// The devices that lead elsewhere: those that are up, if any is.
+    /// The devices that lead to other hosts: those that are up, if any is up.
     pub(super) fn outward(&self) -> Vec<(&str, &Device)> {
         let outward: Vec<_> = self
             .all
@@ -245,7 +248,7 @@ impl Modules {
     }
 
     pub(super) fn state(&self, name: &str) -> Module {
-        // The kernel's lists of modules have no other.
+        // The kernel's lists name modules with underscores only.
         let name = &*name.replace('-', "_");
         let installed = self.installed.as_ref();
         let is_builtin = installed.is_some_and(|installed| installed.builtin.contains(name));
@@ -263,13 +266,13 @@ impl Modules {
     }
 }
 
-/// Whether a file is not there; one that cannot be opened for another reason may be.
+/// Whether a file is missing. A file that cannot be opened for another reason may exist.
 fn is_missing(proc: &Proc, path: &str) -> bool {
     proc.text(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
-/// The networks of `net/fib_trie` whose packets are for this host, by their lengths and addresses: each
-/// address is in a line before what it is, `/32 host LOCAL`.
+/// The networks of `net/fib_trie` whose packets are for this host, as prefix length and address.
+/// The line of an address comes before the line of its type, `/32 host LOCAL`.
 fn local_networks(trie: &str) -> Vec<(u8, IpAddr)> {
     let mut found = Vec::new();
     let mut last: Option<IpAddr> = None;
@@ -298,7 +301,8 @@ fn devices(text: &str) -> BTreeSet<String> {
     text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
 }
 
-/// The devices of `net/igmp`, where each that is up has a group: `1\tlo        :     1      V3`.
+/// The devices of `net/igmp`, in which each device that is up has a group:
+/// `1\tlo        :     1      V3`.
 fn devices_up(text: &str) -> BTreeSet<String> {
     let name = |line: &str| {
         let (heading, _) = line.split_once(':')?;
@@ -317,7 +321,7 @@ fn ports(text: &str) -> impl Iterator<Item = u16> {
     })
 }
 
-/// The names of the modules in `modules.dep` or `modules.builtin`, in which each is a file:
+/// The names of the modules in `modules.dep` or `modules.builtin`, which list the modules' files:
 /// `kernel/net/netfilter/ipvs/ip_vs_rr.ko.xz: …`.
 fn names(index: &str) -> BTreeSet<String> {
     let name = |line: &str| {
@@ -327,15 +331,16 @@ fn names(index: &str) -> BTreeSet<String> {
     index.lines().filter_map(name).collect()
 }
 
-/// Whether `CAP_NET_ADMIN` is effective, by a process's status.
+/// Whether the process with this status has `CAP_NET_ADMIN` as an effective capability.
 fn is_capable(status: &str) -> bool {
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
     effective.is_none_or(|set| set >> CAP_NET_ADMIN & 1 == 1)
 }
 
-/// Whether the user namespace is not the initial one, which has [the same number][nsfs.h] on each host.
-/// Its map of user numbers is that of all, but others can have such a map, too.
+/// Whether the process is in another user namespace than the initial one, whose inode has [the same
+/// number][nsfs.h] on each host. The map of user numbers does not tell: other user namespaces can
+/// have the initial one's map.
 ///
 /// [nsfs.h]: https://github.com/torvalds/linux/blob/v6.18/include/uapi/linux/nsfs.h
 pub(super) fn is_in_user_namespace(proc: &Proc) -> bool {
@@ -345,7 +350,7 @@ pub(super) fn is_in_user_namespace(proc: &Proc) -> bool {
     }
 }
 
-/// Whether a map of user numbers leaves each as it is.
+/// Whether a map of user numbers maps each number to itself.
 fn is_of_all(map: &str) -> bool {
     map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }

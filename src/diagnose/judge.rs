@@ -1,4 +1,4 @@
-//! What a host's facts mean for a ruleset.
+//! The meaning of a host's facts for a ruleset.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,9 +12,9 @@ use crate::model::{Destination, Family, Forwarding, HashOptions, Scheduler, Serv
 use crate::proc;
 use crate::ruleset::{Ruleset, ServiceRules};
 
-/// More services than this in one bucket are slow to write and to read.
+/// A bucket with more services than this is slow to write and to read.
 const CROWDED: usize = 1000;
-/// The removal of more destinations than this makes adding slow.
+/// After the removal of more destinations than this, adding destinations is slow.
 const MANY: usize = 10_000;
 
 pub(super) fn judge(facts: &Facts, rules: &Ruleset) -> Vec<Finding> {
@@ -41,15 +41,15 @@ impl Finding {
         Self { severity, problem, text, advice, commands: Vec::new() }
     }
 
-    /// Adds a command, whose operands can be names that somebody else has chosen.
+    /// Adds a command, whose operands can be names that a stranger has chosen.
     pub(super) fn command(mut self, command: &str, operands: &[&str]) -> Self {
         let words = [command.into()].into_iter().chain(operands.iter().map(|it| quoted(it)));
         self.commands.push(words.collect::<Vec<_>>().join(" "));
         self
     }
 
-    /// Adds the command that gives a device's sysctl a value. `sysctl` takes what is behind the first `=` for the
-    /// value, in a device's name, too.
+    /// Adds the command that sets a sysctl of a device. The program `sysctl` takes all text behind
+    /// the first `=` for the value, also where that `=` is part of the device's name.
     pub(super) fn sysctl(self, folder: &str, device: &str, setting: &str, value: u8) -> Self {
         if device.contains('=') {
             let folder = folder.replace('.', "/");
@@ -61,7 +61,7 @@ impl Finding {
     }
 }
 
-/// Whether the caller can speak with IPVS at all.
+/// Whether the caller can use IPVS at all.
 fn access(facts: &Facts) -> Vec<Finding> {
     let refused =
         |problem, text: &str, advice: &str| Finding::new(Severity::Refused, problem, text, advice);
@@ -95,7 +95,7 @@ fn unanswered(error: &str) -> Finding {
     Finding::new(Severity::Refused, Problem::Unanswered, error, advice)
 }
 
-/// A network namespace that is not there, or may not be entered.
+/// A network namespace that does not exist, or that the caller may not enter.
 pub(super) fn unentered(error: &proc::Error, is_in_user_namespace: bool) -> Finding {
     let text = error.to_string();
     let refused = |problem, advice| Finding::new(Severity::Refused, problem, &text, advice);
@@ -155,7 +155,7 @@ fn at_boot(module: &str) -> String {
 }
 
 fn schedulers(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>) {
-    // Without its options, each comes once.
+    // Without its options, each scheduler comes once.
     let wanted: BTreeMap<_, _> = rules
         .services()
         .map(|rules| &rules.service().scheduler)
@@ -197,7 +197,7 @@ fn engines(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>) {
     }
 }
 
-/// What stands in the way of what a module brings, if anything does.
+/// The reason why a module's feature cannot be used, if it cannot.
 fn missing(facts: &Facts, module: &str, what: &str, if_absent: &str) -> Option<Finding> {
     let finding = |text, advice: &str| Finding::new(Severity::Refused, Problem::Ipvs, text, advice);
     let not_loaded = format!(
@@ -226,7 +226,7 @@ fn missing(facts: &Facts, module: &str, what: &str, if_absent: &str) -> Option<F
     }
 }
 
-/// The first kernel that has a scheduler; zeroes where all do.
+/// The first kernel that has a scheduler; zeroes if all kernels have it.
 fn since(scheduler: Scheduler) -> (u32, u32) {
     match scheduler {
         Scheduler::WeightedFailover => (3, 18),
@@ -237,7 +237,7 @@ fn since(scheduler: Scheduler) -> (u32, u32) {
     }
 }
 
-/// Destinations of all services.
+/// The destinations of all services.
 fn destinations(rules: &Ruleset) -> impl Iterator<Item = &Destination> {
     rules.services().flat_map(ServiceRules::destinations)
 }
@@ -265,7 +265,7 @@ fn addresses(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>) {
     findings.extend(virtual_addresses(facts, rules));
 }
 
-/// Whether devices have IPv6, which each decides by itself.
+/// Whether devices have IPv6: each device has its own setting.
 fn ipv6(facts: &Facts, rules: &Ruleset) -> Option<Finding> {
     let broken =
         |text: String, advice| Finding::new(Severity::Broken, Problem::NoIpv6, text, advice);
@@ -309,7 +309,7 @@ fn ipv6(facts: &Facts, rules: &Ruleset) -> Option<Finding> {
     }))
 }
 
-/// Devices whose settings cannot be read, since procfs has their names in bytes that are no text.
+/// Devices whose settings cannot be read, since their names in procfs are not UTF-8.
 fn unreadable_names(facts: &Facts) -> Option<Finding> {
     let is_unreadable = |name: &&String| name.contains(char::REPLACEMENT_CHARACTER);
     let names: Vec<_> =
@@ -327,8 +327,8 @@ fn unreadable_names(facts: &Facts) -> Option<Finding> {
     ))
 }
 
-/// Virtual addresses to which packets are not for this host: IPVS sees those that the host receives, and
-/// those that it sends itself.
+/// Virtual addresses whose packets are not for this host: IPVS sees the packets that the host
+/// receives for itself, and those that it sends.
 fn virtual_addresses(facts: &Facts, rules: &Ruleset) -> Option<Finding> {
     let addresses = rules.services().filter_map(|rules| match rules.key() {
         ServiceKey::Address { address, .. } => Some(address),
@@ -354,9 +354,9 @@ fn virtual_addresses(facts: &Facts, rules: &Ruleset) -> Option<Finding> {
     }))
 }
 
-/// Replies of masqueraded destinations come in by the device that leads there, and are forwarded where
-/// that device forwards: for IPv4 each decides by itself, for IPv6 the network namespace does, or since
-/// Linux 6.17 either.
+/// A masqueraded destination's replies arrive by the device that leads to the destination, and pass
+/// if that device forwards. For IPv4 each device has its own setting; for IPv6 the network
+/// namespace has one, and since Linux 6.17 a device can forward on its own.
 fn forwarding(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>) {
     for family in [Family::V4, Family::V6] {
         let real_servers: BTreeSet<_> = destinations(rules)
@@ -379,7 +379,7 @@ fn forwarding(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>) {
                     is_stuck = true;
                 }
                 Some(_) => {}
-                // By whichever device its replies come.
+                // The device by which the replies arrive is not known.
                 None => is_stuck |= !does_any && !forwards(None),
             }
         }
@@ -398,7 +398,8 @@ fn stuck_replies(facts: &Facts, family: Family, stuck: &BTreeSet<&str>, does_any
         Finding::new(Severity::Broken, Problem::Forwarding(family), text, advice)
     };
     match family {
-        // Turning it on for all would do so for others than these.
+        // The setting for all devices would also turn forwarding on for devices that do not need
+        // it.
         Family::V4 if does_any || facts.forwards_ipv4 => {
             let devices: Vec<_> = stuck.iter().copied().collect();
             let by = format!(" that comes in by {}", devices.join(", "));
@@ -503,7 +504,7 @@ fn connections(facts: &Facts, rules: &Ruleset) -> Option<Finding> {
     })
 }
 
-/// Persistent clients of a destination that is to get no more.
+/// Persistent clients of a destination that is to get no more clients.
 fn templates(facts: &Facts, rules: &Ruleset) -> Option<Finding> {
     let is_kept = |rules: &ServiceRules| {
         rules.service().persistence.is_some()
@@ -521,8 +522,8 @@ fn templates(facts: &Facts, rules: &Ruleset) -> Option<Finding> {
     })
 }
 
-/// How many services are at most in one of the 256 buckets that kernels before 7.1 have: it is chosen
-/// by the low bits of protocol, address and port.
+/// The most services in any one of the 256 buckets that kernels before 7.1 have. The low bits of
+/// protocol, address and port choose the bucket.
 fn most_in_a_bucket(rules: &Ruleset) -> usize {
     let mut buckets = BTreeMap::<_, usize>::new();
     for rules in rules.services() {
@@ -530,7 +531,7 @@ fn most_in_a_bucket(rules: &Ruleset) -> usize {
             let [high, low] = port.to_be_bytes();
             let byte = match address {
                 IpAddr::V4(v4) => v4.octets()[3],
-                // All of its four parts are folded into one.
+                // The kernel folds all four parts of the address into one.
                 IpAddr::V6(v6) => v6.octets().chunks(4).fold(0, |fold, part| fold ^ part[3]),
             };
             let [_, protocol] = protocol.number().to_be_bytes();
@@ -551,10 +552,10 @@ mod tests {
     use crate::model::Service;
     use crate::proc::{Files, ModuleIndex, Proc};
 
-    /// A fake host some of whose files are others.
+    /// A fake host with some of its files replaced.
     struct Altered {
         kernel: Kernel,
-        /// The texts of files by their paths below `/proc`; `None` is a file that is not there.
+        /// The texts of files by their paths below `/proc`; `None` is a missing file.
         texts: BTreeMap<String, Option<String>>,
         has_module_index: bool,
         answers: bool,
@@ -580,7 +581,7 @@ mod tests {
             Self { has_module_index: false, ..self }
         }
 
-        /// IPVS is not there.
+        /// A kernel without IPVS.
         fn without_answer(self) -> Self {
             Self { answers: false, ..self }
         }
@@ -662,7 +663,7 @@ mod tests {
         finding.commands.iter().map(String::as_str).collect()
     }
 
-    /// The rules of this host as a real server by a tunnel, whose device is there.
+    /// The rules with this host as a real server behind a tunnel, whose device exists.
     fn by_gre(host: &Altered) -> Ruleset {
         host.kernel.configure(|host| host.local.push([10, 0, 1, 1].into()));
         let mut rules = Ruleset::new();
@@ -673,7 +674,7 @@ mod tests {
         rules
     }
 
-    /// Once: `default` stayed as it was, and devices that came later filtered no more.
+    /// Once: `default` stayed as it was, and devices that came later did not filter any more.
     #[test]
     fn devices_that_come_later_filter_as_those_before() {
         let filter = |value| [("ipv4/rp_filter", value)];
@@ -692,14 +693,14 @@ mod tests {
             "sysctl -w net.ipv4.conf.eth0.rp_filter=2",
             "sysctl -w net.ipv4.conf.default.rp_filter=2",
             "sysctl -w net.ipv4.conf.all.rp_filter=0",
-            // It was never set, and got what `default` is.
+            // This sysctl was never set, and takes on the value of `default`.
             "sysctl -w net.ipv4.conf.gre0.rp_filter=0",
         ];
         let commands: Vec<_> =
             finding.commands.iter().filter(|command| !command.contains(".lo.")).collect();
         assert_eq!(commands, wanted.iter().collect::<Vec<_>>(), "{diagnosis}");
 
-        // The tunnel's own device, still to be made, gets what `default` is by then.
+        // The tunnel's own device is made later, and takes on the value that `default` has then.
         let host = Altered::new().with("sys/net/ipv4/conf/all/rp_filter", "1");
         let rules = by_gre(&host);
         let diagnosis = host.diagnose(&rules);
@@ -710,7 +711,7 @@ mod tests {
         assert_eq!(own, "sysctl -w net.ipv4.conf.gre0a000101.rp_filter=0");
     }
 
-    /// Once: they were passed over in silence.
+    /// Once: the diagnosis passed over such devices in silence.
     #[test]
     fn devices_whose_names_are_no_text_are_told() {
         let host = Altered::new().with("net/dev", "lo: 0\neth\u{fffd}: 0\n");
@@ -736,7 +737,7 @@ mod tests {
         }
     }
 
-    /// What a rules file calls its scheduler is run by root otherwise.
+    /// Without quotes, root would run the text that a rules file has as the name of its scheduler.
     #[test]
     fn a_shell_takes_a_name_as_it_is() {
         for (name, command) in
@@ -757,7 +758,7 @@ mod tests {
         assert_eq!(commands(finding), ["sysctl -w 'net.ipv4.conf.a;id.forwarding=1'"]);
     }
 
-    /// Following the advice was an error each time.
+    /// Once: the advice led to an error each time.
     #[test]
     fn where_no_module_can_be_loaded_none_is_to_be() {
         let barred = || Altered::new().with("sys/kernel/modules_disabled", "1");
@@ -771,7 +772,7 @@ mod tests {
         assert!(finding.text.contains("kernel.modules_disabled is 1"), "{finding}");
         assert!(finding.advice.contains("at boot") && finding.commands.is_empty(), "{finding}");
 
-        // A kernel without modules has its schedulers built in, which no file need say.
+        // A kernel without modules has its schedulers built in, and has no file that says this.
         let monolithic = || Altered::new().without("modules");
         let diagnosis = monolithic().without_module_index().diagnose(&rules("sed"));
         assert_eq!(diagnosis.finding(Problem::Scheduler(Scheduler::ShortestExpectedDelay)), None);
@@ -797,7 +798,7 @@ mod tests {
         assert_eq!(is_disabled(with("1").with(all, "1")), Some(vec![command]));
         let command = "sysctl -w net.ipv6.conf.eth0.disable_ipv6=0".to_owned();
         assert_eq!(is_disabled(with("1").with(all, "0")), Some(vec![command]));
-        // One of two, by which the real server is reached or is not.
+        // One of two devices has no IPv6; the routes say whether the real server is reached by it.
         let two = |routes: &str| {
             let host = with("0").with_interface("b.7", &[("ipv6/disable_ipv6", "1")]);
             is_disabled(host.with("net/ipv6_route", routes))

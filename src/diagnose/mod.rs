@@ -1,4 +1,4 @@
-//! Whether a host can do what a ruleset needs, and what to do where it cannot.
+//! Whether a host can do what a ruleset needs, and how to mend the host where it cannot.
 //!
 //! ```no_run
 //! use ipvs_netlink::{Options, Ruleset};
@@ -26,7 +26,7 @@ use crate::proc::Proc;
 use crate::ruleset::Ruleset;
 use facts::Facts;
 
-/// What stands in the way of a ruleset on a host.
+/// The problems of a host with a ruleset.
 ///
 /// Printed, each finding is a paragraph: what is wrong, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,24 +36,25 @@ use facts::Facts;
 pub struct Diagnosis {
     /// The kernel's release, as `uname -r` prints it.
     pub kernel: String,
-    /// What was found, the worst first.
+    /// The findings, the worst first.
     pub findings: Vec<Finding>,
 }
 
-/// Something that stands in the way, or is good to know.
+/// A problem, or a fact that is good to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Finding {
-    /// How bad it is.
+    /// How bad the finding is.
     pub severity: Severity,
-    /// What it is.
+    /// The kind of problem.
     pub problem: Problem,
-    /// The same in words.
+    /// The problem in words.
     pub text: String,
     /// What to do, in words.
     pub advice: String,
-    /// The same as commands for root's shell in the network namespace, where commands do it.
+    /// The advice as commands for root's shell in the network namespace, if commands can carry it
+    /// out.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
     pub commands: Vec<String>,
 }
@@ -68,11 +69,11 @@ pub enum Severity {
     Refused,
     /// The kernel takes the rules, but connections do not come through.
     Broken,
-    /// Connections come through, with a limit of this kernel or of how this host is set up.
+    /// Connections come through, but this kernel or the settings of this host limit them.
     Limited,
 }
 
-/// What stands in the way.
+/// The kind of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
@@ -84,35 +85,36 @@ pub enum Problem {
     UserNamespace,
     /// The kernel has no IPVS, or its module is not loaded.
     Ipvs,
-    /// The kernel did not answer, or in a way that is not known.
+    /// The kernel did not answer, or gave an answer that is not known.
     Unanswered,
-    /// A scheduler is not there.
+    /// The kernel lacks a scheduler.
     Scheduler(Scheduler),
-    /// A persistence engine is not there.
+    /// The kernel lacks a persistence engine.
     Engine(EngineName),
     /// The network namespace has no IPv4 address, not even that of its loopback.
     NoAddress,
-    /// The host has no IPv6, or its interfaces have not.
+    /// The host has no IPv6, or its interfaces have none.
     NoIpv6,
     /// Virtual addresses are not addresses of this network namespace.
     VirtualAddress,
-    /// The host does not forward packets of a family, as replies to masqueraded connections need it.
+    /// The host does not forward packets of a family, which replies to masqueraded connections
+    /// need.
     Forwarding(Family),
     /// The kernel is too old for a tunnel, and takes another in its place.
     Tunnel(Tunnel),
-    /// This host is a destination by a tunnel, and has no device that unpacks what other directors
-    /// send it.
+    /// This host is a destination behind a tunnel, and has no device that unpacks the packets of
+    /// other directors.
     TunnelDevice(Tunnel),
-    /// A device has a name that is not UTF-8, and nothing of its settings was looked at.
+    /// A device has a name that is not UTF-8, and its settings were not looked at.
     DeviceName,
-    /// This host is a destination by a tunnel, and drops what is unpacked: its clients are not where
-    /// the reverse path filter expects them.
+    /// This host is a destination behind a tunnel, and drops the unpacked packets: the reverse path
+    /// filter expects their clients behind another device.
     ReversePath,
-    /// Packets grow in a tunnel, so that those of full size do not fit.
+    /// A tunnel makes packets longer: packets of full size do not fit.
     PacketSize(Tunnel),
     /// The kernel takes no connection of IPVS.
     NoConnections,
-    /// A destination of weight 0 keeps the persistent clients that it had.
+    /// A destination of weight 0 keeps its persistent clients.
     KeptTemplates,
     /// A destination of weight 0 keeps its share of new clients under a scheduler by hash.
     WeightZero,
@@ -125,7 +127,7 @@ pub enum Problem {
 }
 
 impl Diagnosis {
-    /// Whether nothing was found that is worse than a limit.
+    /// Whether no finding is worse than a limit.
     pub fn is_able(&self) -> bool {
         self.findings.iter().all(|finding| finding.severity == Severity::Limited)
     }
@@ -178,15 +180,17 @@ impl fmt::Display for Finding {
 }
 
 impl Options {
-    /// Tells whether this host can do what a ruleset needs, and what to do where it cannot.
+    /// Tells whether this host can do what a ruleset needs, and how to mend the host where it
+    /// cannot.
     ///
-    /// It connects, asks for [`Info`](crate::Info) and reads files below `/proc` and `/lib/modules`,
-    /// all in the options' network namespace. It changes nothing but that connecting loads the module
-    /// `ip_vs` where the kernel can do that itself.
+    /// The diagnosis connects, asks for [`Info`](crate::Info) and reads files below `/proc` and
+    /// `/lib/modules`, all in the options' network namespace. It changes nothing, except that
+    /// connecting loads the module `ip_vs` where the kernel can load modules by itself.
     pub fn diagnose(&self, rules: &Ruleset) -> Diagnosis {
         match self.entered() {
             Ok(proc) => Diagnosis::new(&proc, self.connect(), rules),
-            // Of a namespace that is not there, or may not be entered, nothing can be told.
+            // A namespace that does not exist, or that the caller may not enter, has no facts to
+            // judge.
             Err(error) => {
                 let proc = Proc::new();
                 let is_in_user_namespace = facts::is_in_user_namespace(&proc);

@@ -1,15 +1,16 @@
-//! Where a host sends packets: the routes of its main table, and of IPv6 those of all tables, which procfs
-//! does not tell apart. Where two of these lead to one network by different devices, the device is not known.
+//! Where a host sends packets: the routes of the main table for IPv4, and those of all tables for
+//! IPv6, which procfs does not tell apart. If the routes to a network lead to different devices,
+//! the device is not known.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Networks, by their lengths and addresses, with the best route to each.
+/// Networks, as prefix length and address, with the best route to each.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     networks: BTreeMap<(u8, IpAddr), Route>,
-    /// The devices with routes that router advertisements have brought.
+    /// The devices with routes that came by router advertisement.
     pub(super) advertised: BTreeSet<String>,
 }
 
@@ -19,18 +20,18 @@ struct Route {
     metric: u32,
 }
 
-/// By which device packets go.
+/// The device by which packets leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way<Name> {
     By(Name),
-    /// They are refused, or no route leads there.
+    /// Packets are refused, or no route leads to the address.
     Nowhere,
-    /// Tables that are not told apart lead to different devices.
+    /// Tables that procfs does not tell apart lead to different devices.
     Unknown,
 }
 
 impl<'a> Way<&'a str> {
-    /// The device, where it is known.
+    /// The device, if it is known.
     pub(super) fn device(self) -> Option<&'a str> {
         match self {
             Self::By(device) => Some(device),
@@ -48,10 +49,10 @@ const REJECT: u32 = 0x200;
 const ADDRCONF: u32 = 0x4_0000;
 const LOCAL: u32 = 0x8000_0000;
 
-/// The metric of the entry by which each table of IPv6 says that it has no route.
+/// The metric of the entry that stands for "no route" in each table of IPv6.
 const NO_ROUTE: u32 = u32::MAX;
 
-/// A line of routes.
+/// A line of a routing table.
 struct TableLine<'a> {
     network: (u8, IpAddr),
     device: &'a str,
@@ -60,8 +61,8 @@ struct TableLine<'a> {
 }
 
 impl Routes {
-    /// Takes `net/route`: `eth0\t0000000A\t00000000\t0001\t0\t0\t0\t000000FF\t…`, whose addresses are
-    /// numbers of the host's byte order.
+    /// Takes `net/route`: `eth0\t0000000A\t00000000\t0001\t0\t0\t0\t000000FF\t…`, whose addresses
+    /// are numbers in the host's byte order.
     pub(super) fn add_ipv4(&mut self, text: &str) {
         let read = |line: &str| {
             let words: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -71,7 +72,7 @@ impl Routes {
             let bits = |word| u32::from_str_radix(word, 16).ok();
             let address = Ipv4Addr::from(bits(network)?.to_ne_bytes());
             let length = u8::try_from(bits(mask)?.count_ones()).ok()?;
-            // The kernel prints what is above 2147483647 as a negative number.
+            // The kernel prints a metric above 2147483647 as a negative number.
             let metric =
                 metric.parse::<u32>().or_else(|_| metric.parse::<i32>().map(i32::cast_unsigned));
             let (metric, flags) = (metric.ok()?, bits(flags)?);
@@ -115,7 +116,7 @@ impl Routes {
         if flags & ADDRCONF != 0 && device != "lo" {
             self.advertised.insert(device.to_owned());
         }
-        // Routes that drop packets have no device, and of IPv4 no flag either.
+        // Routes that drop packets have no device, and those of IPv4 have no flag either.
         let refuses = flags & REJECT != 0 || device == "*";
         let way = if refuses { Way::Nowhere } else { Way::By(device.to_owned()) };
         match self.networks.entry(network) {
@@ -126,14 +127,14 @@ impl Routes {
         }
     }
 
-    /// The way of packets to an address: that of the longest network that it is in.
+    /// The way of packets to an address: that of the network with the longest prefix.
     pub(super) fn way(&self, address: IpAddr) -> Way<&str> {
         let longest = if address.is_ipv4() { 32 } else { 128 };
         let lengths = (0..=longest).rev();
         let mut ways = lengths.filter_map(|length| self.networks.get(&network(address, length)));
         let Some(first) = ways.next() else { return Way::Nowhere };
         match &first.way {
-            // The longest can be in another table than the one that packets take.
+            // Packets may be routed by another table than the one that has the longest prefix.
             _ if ways.any(|route| route.way == Way::Unknown) => Way::Unknown,
             Way::By(device) => Way::By(device),
             Way::Nowhere => Way::Nowhere,
@@ -143,7 +144,7 @@ impl Routes {
 }
 
 impl Route {
-    /// Another route to the same network. In one table that of the lower metric counts.
+    /// Takes another route to the same network. Within one table the lower metric wins.
     fn meet(&mut self, way: Way<String>, metric: u32, is_of_any_table: bool) {
         if is_of_any_table && self.way != way && metric.max(self.metric) < NO_ROUTE {
             self.way = Way::Unknown;
@@ -153,7 +154,7 @@ impl Route {
     }
 }
 
-/// The network of a length that an address is in.
+/// The network with this prefix length that an address is in.
 pub(super) fn network(address: IpAddr, length: u8) -> (u8, IpAddr) {
     let network = match address {
         IpAddr::V4(v4) => {
@@ -215,8 +216,8 @@ mod tests {
         assert_eq!(routes.advertised, BTreeSet::from(["eth0", "eth1"].map(str::to_owned)));
     }
 
-    /// Once: the device of the lower metric was taken, which can be that of a table that no packet to the address
-    /// is sent by.
+    /// Once: the device of the lower metric was taken, though its route can be in a table by which
+    /// no packet to the address is sent.
     #[test]
     fn of_ipv6_routes_of_different_tables_the_device_is_not_known() {
         let zero = "00000000000000000000000000000000";
@@ -249,12 +250,12 @@ mod tests {
         ]
         .concat();
         assert_eq!(ways(&[networks.clone(), none.clone()]), [by("eth0"), by("eth1"), Way::Nowhere]);
-        // The same device twice, and the entry without a route, are no contradiction.
+        // The same device twice, or an entry without a route, is no contradiction.
         let one = [networks.clone(), default("00000400", "eth2"), none.clone()];
         assert_eq!(ways(&one), [by("eth0"), by("eth1"), by("eth2")]);
         let same = [networks.clone(), default("00000400", "eth2"), default("00000064", "eth2")];
         assert_eq!(ways(&same), [by("eth0"), by("eth1"), by("eth2")]);
-        // Of two tables with a default route each network can be in the other one.
+        // If two tables have a default route, packets to any network may be routed by either.
         let two =
             [networks.clone(), none, default("00000400", "eth2"), default("00000064", "eth3")];
         assert_eq!(ways(&two), [Way::Unknown, Way::Unknown, Way::Unknown]);

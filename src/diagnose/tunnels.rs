@@ -1,4 +1,4 @@
-//! What tunnels need: nothing of a director, a device of a real server.
+//! The needs of tunnels: a director needs nothing, a real server a device.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use super::{Finding, Problem, Severity};
 use crate::model::{Destination, Family, Forwarding, Tunnel, TunnelChecksum};
 use crate::ruleset::Ruleset;
 
-/// A tunnel as packets meet it: the family inside, the family outside.
+/// A tunnel as its packets need it: the family inside, the family outside, and the encapsulation.
 type Path = (Family, Family, Tunnel);
 
 pub(super) fn judge(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>) {
@@ -39,7 +39,7 @@ pub(super) fn judge(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>)
     findings.extend(reverse_path(facts, &to_this_host));
 }
 
-/// Whether the kernel knows the tunnel. One that does not takes it for IP in IP.
+/// Whether the kernel knows the tunnel. A kernel that does not takes it for IP in IP.
 fn age(facts: &Facts, tunnel: Tunnel) -> Option<Finding> {
     let (major, minor) = match tunnel {
         Tunnel::Gue { .. } => (5, 3),
@@ -58,7 +58,7 @@ fn age(facts: &Facts, tunnel: Tunnel) -> Option<Finding> {
     })
 }
 
-/// How many bytes a packet grows by.
+/// The number of bytes that a tunnel adds to a packet.
 fn growth(outside: Family, tunnel: Tunnel) -> Option<u16> {
     let outer = match outside {
         Family::V4 => 20,
@@ -66,7 +66,7 @@ fn growth(outside: Family, tunnel: Tunnel) -> Option<u16> {
     };
     Some(match tunnel {
         Tunnel::Ipip => outer,
-        // A header of UDP and one of GUE, which has an option for the remote checksum.
+        // A UDP header and a GUE header, which has an option for the remote checksum.
         Tunnel::Gue { checksum: TunnelChecksum::Remote, .. } => outer + 20,
         Tunnel::Gue { .. } => outer + 12,
         Tunnel::Gre { checksum } => outer + if checksum { 8 } else { 4 },
@@ -90,23 +90,23 @@ fn size(outside: Family, tunnel: Tunnel) -> Option<Finding> {
     ))
 }
 
-/// What unpacks a tunnel on a real server.
+/// The device that unpacks a tunnel's packets on a real server.
 #[derive(Debug, PartialEq, Eq)]
 struct Unpacker {
     tunnel: Tunnel,
     outside: Family,
     module: &'static str,
     device: String,
-    /// How the device is made, where it does not come with the module.
+    /// The command that makes the device, if the device does not come with the module.
     made: Option<Vec<String>>,
-    /// The module and the port of UDP in which the tunnel is.
+    /// The module that unpacks GUE, and the UDP port.
     gue: Option<(&'static str, NonZeroU16)>,
 }
 
 impl Unpacker {
     /// The device that comes with the module takes the packets of all addresses, but none with a
-    /// checksum, and does not come where `net.core.fb_tunnels_only_for_init_net` says so. One can be
-    /// made for an address.
+    /// checksum, and `net.core.fb_tunnels_only_for_init_net` can keep it away. A device of its own
+    /// can be made for an address.
     fn of(facts: &Facts, (inside, outside, tunnel): Path, address: IpAddr) -> Option<Self> {
         let (module, kind, common) = match (tunnel, inside, outside) {
             (Tunnel::Other(_), ..) => return None,
@@ -115,7 +115,7 @@ impl Unpacker {
             (_, Family::V4, Family::V4) => ("ipip", "ipip", "tunl0"),
             (_, Family::V6, Family::V4) => ("sit", "sit", "sit0"),
             (_, Family::V6, Family::V6) => ("ip6_tunnel", "ip6tnl", "ip6tnl0"),
-            // The device of IPv6 takes IPv4 when told, which cannot be read.
+            // The device of IPv6 takes IPv4 only if told to, and this setting cannot be read.
             (_, Family::V4, Family::V6) => return None,
         };
         let has_checksum = matches!(tunnel, Tunnel::Gre { checksum: true });
@@ -144,8 +144,8 @@ impl Unpacker {
         })
     }
 
-    /// What this host lacks to be a real server of other directors. Its own packets go to itself as
-    /// they are.
+    /// What this host lacks to be a real server of other directors. Packets that the host sends to
+    /// itself use no tunnel.
     fn lacking(&self, facts: &Facts) -> Option<Finding> {
         let Self { tunnel, outside, module, device, made, gue } = self;
         let (Some(up), Some(ports)) = (&facts.devices.up, &facts.udp_ports) else { return None };
@@ -187,7 +187,7 @@ fn is_loaded(facts: &Facts, module: &str) -> bool {
         || installed.is_some_and(|installed| installed.builtin.contains(module))
 }
 
-/// The name of a device for the tunnels of a kind to an address, of 15 bytes at most.
+/// The name of a device for tunnels of a kind to an address: at most 15 bytes.
 fn own_device(kind: &str, address: IpAddr) -> String {
     let bits = match address {
         IpAddr::V4(v4) => v4.to_bits(),
@@ -201,8 +201,8 @@ fn own_device(kind: &str, address: IpAddr) -> String {
     format!("{kind}{bits:08x}")
 }
 
-/// The filter of all devices or of one, whichever is greater, drops what a device without an address
-/// unpacks, unless both are 0.
+/// A device without an address drops unpacked packets unless two filters are 0, its own and that of
+/// all devices: the kernel uses the greater one.
 fn reverse_path(facts: &Facts, to_this_host: &[Unpacker]) -> Option<Finding> {
     let devices = &facts.devices;
     let filter = |device: &str| {
@@ -235,7 +235,7 @@ fn reverse_path(facts: &Facts, to_this_host: &[Unpacker]) -> Option<Finding> {
         }
         finding = set(finding, "all", 0);
     }
-    // Whoever sets `default` sets each device, too, for which it was never set by itself.
+    // Setting `default` also sets each device whose own filter was never set.
     let sets_default = filter("default") < of_all;
     let is_filtered = |device: &str| filter(device) > 0 || sets_default;
     for device in dropping.into_iter().filter(|device| is_filtered(device)) {
@@ -297,7 +297,7 @@ mod tests {
         );
     }
 
-    /// A fake host has the addresses and interfaces that it is given.
+    /// A fake host has only the addresses and interfaces that it was given.
     #[test]
     fn what_a_real_server_lacks_is_found() {
         let commands = |host: &Kernel, tunnel| {
@@ -313,7 +313,7 @@ mod tests {
         let kernel = Kernel::new();
         assert!(commands(&kernel, Tunnel::gre()).is_empty(), "another host's");
         kernel.configure(|host| host.local.push([10, 0, 1, 1].into()));
-        // Whether the device for all comes cannot be told.
+        // It is not known whether the module brings its device.
         let own = "ip link add gre0a000101 type gre local 10.0.1.1";
         let up = "ip link set gre0a000101 up";
         assert_eq!(commands(&kernel, Tunnel::gre()), ["modprobe ip_gre", own, up]);

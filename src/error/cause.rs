@@ -62,7 +62,7 @@ impl Cause {
         }
     }
 
-    /// Whether nothing of the request has reached the kernel.
+    /// Whether the kernel has received nothing of the request.
     pub(crate) fn is_not_sent(&self) -> bool {
         matches!(self, Self::Invalid(_) | Self::NotSent(_) | Self::Stopped | Self::CalledOff)
     }

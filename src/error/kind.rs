@@ -6,7 +6,7 @@ use crate::uapi::Errno;
 
 /// The kind of an [`Error`](crate::Error), as [`Error::kind`](crate::Error::kind) tells it.
 ///
-/// Of any kind, [`Error::is_outcome_unknown`](crate::Error::is_outcome_unknown) tells whether a
+/// For any kind, [`Error::is_outcome_unknown`](crate::Error::is_outcome_unknown) tells whether a
 /// change may have been made all the same, and [`Error::is_retryable`](crate::Error::is_retryable)
 /// whether to ask again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,13 +19,13 @@ pub enum ErrorKind {
     PermissionDenied,
     /// No kernel would take the request, and nothing was sent.
     Invalid,
-    /// The service is not there.
+    /// The kernel has no such service.
     ServiceNotFound,
-    /// The service is there, and the destination is not.
+    /// The kernel has the service, but no such destination.
     DestinationNotFound,
     /// No sync daemon of the role runs.
     DaemonNotFound,
-    /// The service, the destination or the sync daemon that was to be added is there already.
+    /// The kernel already has the service, the destination or the sync daemon that was to be added.
     AlreadyExists,
     /// The service's scheduler or persistence engine is not available.
     ModuleNotFound,
@@ -39,7 +39,7 @@ pub enum ErrorKind {
     Unreadable,
     /// The table changed while it was read, or was lost with its module.
     TableChanged,
-    /// Nothing was sent, since something before it failed or the caller called off the rest.
+    /// Nothing was sent, since an earlier request failed or the caller called off the rest.
     Stopped,
     /// A system call on the socket or the network namespace failed: see
     /// [`Error::errno`](crate::Error::errno).
@@ -72,7 +72,7 @@ impl ErrorKind {
     }
 }
 
-/// What an error number means for a request.
+/// The meaning of an error number for a request.
 fn refusal(request: &Request, errno: Errno) -> ErrorKind {
     let operation = match request {
         Request::Operation(operation) => Some(operation),

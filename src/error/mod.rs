@@ -49,12 +49,12 @@ impl Error {
         &self.0.cause
     }
 
-    /// What was asked.
+    /// The request that failed.
     pub fn request(&self) -> &Request {
         &self.0.request
     }
 
-    /// What kind of error it is.
+    /// The kind of the error.
     ///
     /// ```no_run
     /// use ipvs_netlink::{ErrorKind, Service, blocking::Client};
@@ -89,13 +89,13 @@ impl Error {
         }
     }
 
-    /// The service that the request was about is not there (`ESRCH`).
+    /// The kernel has no service as the request names it (`ESRCH`).
     pub fn is_service_not_found(&self) -> bool {
         self.kind() == ErrorKind::ServiceNotFound
     }
 
-    /// The service is there, but not the destination that the request was about: the kernel said
-    /// so (`ENOENT`), or its listing does not have it.
+    /// The kernel has the service, but not the destination that the request names: the kernel said
+    /// this (`ENOENT`), or its listing lacks the destination.
     pub fn is_destination_not_found(&self) -> bool {
         self.kind() == ErrorKind::DestinationNotFound
     }
@@ -105,7 +105,7 @@ impl Error {
         self.kind() == ErrorKind::DaemonNotFound
     }
 
-    /// What the request was about is not there: a service, a destination or a sync daemon.
+    /// The kernel has no such service, destination or sync daemon as the request names.
     pub fn is_not_found(&self) -> bool {
         matches!(
             self.kind(),
@@ -113,7 +113,7 @@ impl Error {
         )
     }
 
-    /// The service, the destination or the sync daemon that was to be added is there already
+    /// The kernel already has the service, the destination or the sync daemon that was to be added
     /// (`EEXIST`).
     pub fn is_already_exists(&self) -> bool {
         self.kind() == ErrorKind::AlreadyExists
@@ -140,8 +140,8 @@ impl Error {
         self.kind() == ErrorKind::Invalid
     }
 
-    /// Nothing of the request has reached the kernel: it was invalid, it could not be sent, or it
-    /// was not sent since an operation before it failed.
+    /// The kernel has received nothing of the request: it was invalid, it could not be sent, or an
+    /// operation before it failed.
     pub fn is_not_sent(&self) -> bool {
         self.0.cause.is_not_sent()
     }
@@ -151,7 +151,7 @@ impl Error {
         self.kind() == ErrorKind::TimedOut
     }
 
-    /// The request was a change, and it is not known whether the kernel has made it: the answer was
+    /// The request was a change, and whether the kernel has made it is not known: the answer was
     /// lost, came late, or cannot be read. Read the state back before asking again.
     pub fn is_outcome_unknown(&self) -> bool {
         self.operation().is_some()
@@ -165,12 +165,13 @@ impl Error {
             )
     }
 
-    /// Asking the same again may succeed, and does no harm: the kernel refused for a reason that
-    /// passes (want of memory, a full buffer, a signal, another listing), what was read changed
-    /// meanwhile, a question was not answered, or nothing was sent since something else failed.
+    /// Asking the same again may succeed, and does no harm. This holds if the kernel refused for a
+    /// reason that passes (want of memory, a full buffer, a signal, another listing), if the table
+    /// changed while it was read, if a question was not answered, or if nothing was sent since
+    /// another request failed.
     ///
-    /// A change of [unknown outcome](Self::is_outcome_unknown) is not: read the state back first.
-    /// Rule sync tries again by itself.
+    /// A change of [unknown outcome](Self::is_outcome_unknown) is not retryable: read the state
+    /// back first. Rule sync tries again by itself.
     pub fn is_retryable(&self) -> bool {
         let passes = match self.kind() {
             ErrorKind::TimedOut
@@ -187,8 +188,8 @@ impl Error {
         self.kind() == ErrorKind::Overruled
     }
 
-    /// The change was made, and the kernel keeps another value: a persistence timeout that is too
-    /// long for it, for one.
+    /// The change was made, but the kernel keeps another value: one reason is a persistence timeout
+    /// that is too long for this kernel.
     pub fn is_not_kept(&self) -> bool {
         self.kind() == ErrorKind::NotKept
     }
@@ -202,7 +203,7 @@ impl Error {
         self.0.cause.errno().is_some_and(passes)
     }
 
-    /// The text without what was asked: errors of one reason have it in common.
+    /// The text without the request: errors with the same reason have the same text.
     pub(crate) fn reason(&self) -> String {
         WithoutRequest(self).to_string()
     }
@@ -235,7 +236,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// An error without what was asked.
+/// An error without its request.
 struct WithoutRequest<'a>(&'a Error);
 
 impl fmt::Display for WithoutRequest<'_> {
@@ -299,7 +300,7 @@ mod tests {
         assert!(error.is_module_not_found() && !error.is_not_found());
     }
 
-    /// What is told to be run is run as it stands, by root.
+    /// Root runs the commands of an error's text exactly as they stand.
     #[test]
     fn a_name_in_a_command_is_quoted() {
         let scheduler = Scheduler::named("$(id)").unwrap();
@@ -317,7 +318,7 @@ mod tests {
         }
     }
 
-    /// Other libraries report both as one error, and controllers mend the wrong thing.
+    /// Other libraries report both as one error, which makes controllers mend the wrong thing.
     #[test]
     fn no_service_and_no_destination_stay_apart() {
         let backend = (Ipv4Addr::new(10, 0, 1, 1), 80).into();

@@ -1,4 +1,4 @@
-//! What an error number means for a request, and what to do about it.
+//! The meaning of an error number for a request, and what to do about it.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use crate::model::{Scheduler, Service};
 use crate::protocol::{Operation, Request};
 use crate::uapi::Errno;
 
-/// What an error number means for a request, and what to do, where that is known.
+/// The meaning of an error number for a request, and what to do, if both are known.
 pub(super) fn remedy(request: &Request, errno: Errno) -> Option<Cow<'static, str>> {
     use Request as R;
 

@@ -1,8 +1,8 @@
-//! Words of commands that texts tell people to run.
+//! Words of the commands that messages tell people to run.
 
 use std::borrow::Cow;
 
-/// A word as a shell takes it for itself, whoever has chosen it.
+/// Quotes a word, so that a shell takes it literally: a stranger may have chosen it.
 pub(crate) fn quoted(word: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,+@%".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {

@@ -1,4 +1,4 @@
-//! Lists, with an error that helps whoever has left one empty.
+//! Lists, with an error that helps users who have left one empty.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,8 +7,8 @@ use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
 use crate::model::Invalid;
 
-/// Reads a list. The error for anything else, such as nothing at all behind `services:`, says how
-/// an empty list is written.
+/// Reads a list. The error for any other input, such as no value behind `services:`, says how an
+/// empty list is written.
 pub(crate) fn deserialize<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     T: Deserialize<'de>,
@@ -22,7 +22,7 @@ where
     Ok(list)
 }
 
-/// The same entry by entry. One that is refused is an error at its place in the text.
+/// Reads a list entry by entry. The error for a refused entry tells the entry's place in the text.
 pub(crate) fn each<'de, T, D>(
     deserializer: D,
     take: impl FnMut(T) -> Result<(), Invalid>,

@@ -16,7 +16,7 @@ use crate::model::{
     SyncDaemon, Timeouts, TimeoutsUpdate, Tunnel, TunnelChecksum, parse_bare_address,
 };
 
-/// Has types written and read as maps.
+/// Has serde write and read types as maps.
 macro_rules! as_maps {
     ($($type:ty => $map:ty: $expected:literal;)*) => {$(
         impl Serialize for $type {
@@ -45,7 +45,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// A service: its key in parts, and whatever is not the default.
+/// A service: the parts of its key, and all fields that are not the default.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ServiceMap {
@@ -153,7 +153,7 @@ impl<'de> Deserialize<'de> for Service {
     }
 }
 
-/// Reads an address, and says what is wrong with one that has more.
+/// Reads an address, and refuses one with a port, with the reason.
 #[derive(Clone, Copy, Serialize)]
 struct BareAddress(IpAddr);
 
@@ -164,7 +164,7 @@ impl<'de> Deserialize<'de> for BareAddress {
     }
 }
 
-/// Persistence, which is mostly a timeout alone.
+/// Persistence, of which most services set only the timeout.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PersistenceMap {
@@ -184,7 +184,7 @@ impl TryFrom<PersistenceMap> for Persistence {
     }
 }
 
-/// Persistence of a timeout that may be longer than a number of IPVS can say.
+/// Persistence with a timeout that may not fit into IPVS's number of seconds.
 fn persistence(timeout: Duration) -> Result<Persistence, Invalid> {
     let seconds = timeout.as_secs();
     if seconds > u32::MAX.into() {
@@ -209,7 +209,7 @@ impl<'de> Deserialize<'de> for Persistence {
     }
 }
 
-/// A destination: its key in parts, and whatever is not the default.
+/// A destination: the parts of its key, and all fields that are not the default.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DestinationMap {
@@ -228,7 +228,7 @@ fn one() -> u32 {
     1
 }
 
-// Serde hands over a reference.
+// Serde passes the value by reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_one(weight: &u32) -> bool {
     *weight == 1
@@ -265,7 +265,7 @@ impl<'de> Deserialize<'de> for Destination {
     }
 }
 
-/// A destination that is all default but for its key and how it is reached.
+/// A destination with defaults for all but its key and its forwarding method.
 fn destination(text: &str) -> Result<Destination, Invalid> {
     let (key, forwarding) = text.split_once(char::is_whitespace).ok_or_else(|| {
         Invalid::expected(
@@ -276,7 +276,7 @@ fn destination(text: &str) -> Result<Destination, Invalid> {
     Ok(Destination::new(key.parse::<DestinationKey>()?, forwarding.trim().parse()?))
 }
 
-/// A forwarding method with parts, which is a tunnel.
+/// A forwarding method with parts: a tunnel.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ForwardingMap {
@@ -307,7 +307,7 @@ impl<'de> Deserialize<'de> for Forwarding {
     }
 }
 
-/// A tunnel by the name of its type; only those of newer kernels have numbers.
+/// A tunnel by the name of its type; types of newer kernels alone have numbers.
 #[derive(Serialize, Deserialize)]
 #[serde(
     tag = "type",
@@ -397,7 +397,7 @@ impl From<TimeoutsMap> for Timeouts {
     }
 }
 
-/// A sync daemon. It is not checked, since the kernel can run it.
+/// A sync daemon. It is not checked: the kernel can run one that `SyncDaemon::check` refuses.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DaemonMap {

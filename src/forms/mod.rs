@@ -1,8 +1,8 @@
 //! The readable forms of the model (feature `serde`): names and not numbers.
 //!
-//! A value that can be said in a few words is text: keys, schedulers with their options, masks,
-//! flags. A value with parts is a map, which leaves defaults out and refuses unknown keys; where
-//! one of the parts is mostly all there is, it may stand for the map.
+//! A value that a few words can tell is text: keys, schedulers with their options, masks, flags. A
+//! value with parts is a map, which leaves defaults out and refuses unknown keys; if most users set
+//! only one of the parts, that part may stand for the map.
 
 pub(crate) mod list;
 mod maps;

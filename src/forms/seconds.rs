@@ -40,10 +40,10 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
     deserializer.deserialize_any(Text { expected: SECONDS, parse })
 }
 
-/// What a duration looks like, for messages.
+/// The form of a duration, for messages.
 pub(super) const SECONDS: &str = "a number of seconds, as 300, or a time, as 30s, 5m, 2h or 1d";
 
-/// Reads a number of seconds, or a number with a unit, as people write it first: `5m`.
+/// Reads a number of seconds, or a number with a unit, which people tend to write first: `5m`.
 pub(super) fn parse(text: &str) -> Result<Duration, Invalid> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);

@@ -12,7 +12,7 @@ use crate::model::{
     ServiceKey, TunnelChecksum, Version,
 };
 
-/// Reads text by a function; a number is read as its text.
+/// Reads text with a function; a number is read as its text.
 pub(super) struct Text<T> {
     pub(super) expected: &'static str,
     pub(super) parse: fn(&str) -> Result<T, Invalid>,
@@ -78,7 +78,7 @@ where
     }
 }
 
-/// Reads a map of parts, and no list of them: which part is which would hang on their order.
+/// Reads a map of parts, and refuses a list: its meaning would depend on the order of the parts.
 pub(crate) struct OnlyMap<T> {
     expected: &'static str,
     map: PhantomData<T>,
@@ -102,7 +102,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OnlyMap<T> {
     }
 }
 
-/// Writes a value as text or, where the text is a number, as a number.
+/// Writes a value as text, or as a number if its text is one.
 pub(crate) fn serialize<S: Serializer>(
     value: &impl fmt::Display,
     serializer: S,
@@ -122,7 +122,7 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>, T: std::str::FromStr<Err = 
     deserializer.deserialize_any(Text { expected, parse: T::from_str })
 }
 
-/// Has types written and read as their text.
+/// Has serde write and read types as their text.
 macro_rules! as_text {
     ($($type:ty: $expected:literal;)*) => {$(
         impl serde::Serialize for $type {

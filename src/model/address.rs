@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Invalid;
 
-/// What an address looks like, for messages.
+/// The form of an address, for messages.
 pub(crate) const ADDRESS: &str = "an address, as 10.0.0.1:80 or [2001:db8::1]:80";
 
 /// Reads an address with or without a port: `10.0.0.1`, `10.0.0.1:80`, `[2001:db8::1]:80`.
@@ -17,7 +17,7 @@ pub(crate) fn parse_address(text: &str) -> Result<(IpAddr, Option<u16>), Invalid
         .ok_or_else(|| Invalid::new(format!("expected {ADDRESS}, not {text:?}{}", hint(text))))
 }
 
-/// Reads an address that is a value by itself, whose port is another.
+/// Reads an address that has no port, since its port is another value.
 #[cfg(feature = "serde")]
 pub(crate) fn parse_bare_address(text: &str) -> Result<IpAddr, Invalid> {
     if let Ok(address) = text.parse() {
@@ -52,7 +52,7 @@ fn parse_port(text: &str) -> Option<u16> {
     digits.parse().ok().filter(|_| all_digits)
 }
 
-/// What is probably wrong with the text of an address.
+/// The probable fault of the text of an address.
 fn hint(text: &str) -> &'static str {
     let of_ipv6 = |c: char| c.is_ascii_hexdigit() || ":.".contains(c);
     if text.contains('%') {

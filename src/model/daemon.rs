@@ -6,13 +6,13 @@ use std::str::FromStr;
 
 use super::{InterfaceName, Invalid};
 
-/// What a sync daemon does; as text `master` or `backup`. A host may run one of each.
+/// The task of a sync daemon; as text `master` or `backup`. A host may run one of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum DaemonRole {
-    /// It sends this host's connections to others.
+    /// The daemon sends this host's connections to others.
     Master,
-    /// It takes over the connections that a master sends.
+    /// The daemon takes over the connections that a master sends.
     Backup,
 }
 
@@ -37,7 +37,7 @@ impl FromStr for DaemonRole {
     }
 }
 
-/// A sync daemon. Read back, every field has a value.
+/// A sync daemon. In one that was read from the kernel, every field has a value.
 ///
 /// ```
 /// use ipvs_netlink::{DaemonRole, SyncDaemon};
@@ -48,16 +48,16 @@ impl FromStr for DaemonRole {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct SyncDaemon {
-    /// What it does.
+    /// The task of the daemon.
     pub role: DaemonRole,
-    /// The interface it speaks on.
+    /// The interface on which the daemon sends or receives.
     pub interface: InterfaceName,
     /// Tells groups of directors on one link apart: 0 to 255. The kernel takes a larger number and
     /// sends its lowest byte.
     pub sync_id: u32,
-    /// The largest message, in bytes (Linux 4.3 and later); unless set, or where 0, what fits the
-    /// interface (1472 for IPv4 and 1452 for IPv6 on Ethernet). The kernel raises the length of a
-    /// backup to 1024, and lowers any length to 65,507.
+    /// The largest message, in bytes (Linux 4.3 and later). Unset or 0 stands for the length that
+    /// fits the interface (1472 for IPv4 and 1452 for IPv6 on Ethernet). The kernel raises the
+    /// length of a backup to 1024, and lowers any length to 65,507.
     pub max_length: Option<u16>,
     /// The multicast group (Linux 4.3 and later); 224.0.0.81 unless set.
     pub group: Option<IpAddr>,
@@ -103,7 +103,7 @@ impl SyncDaemon {
         Self { ttl: Some(ttl), ..self }
     }
 
-    /// Refuses what no kernel would take or do, with the reason.
+    /// Refuses a daemon that no kernel would take or run, with the reason.
     ///
     /// # Errors
     /// When the sync id is above 255, which the kernel would cut off, or the group is not

@@ -23,13 +23,13 @@ pub struct Destination {
     pub key: DestinationKey,
     /// How packets reach it.
     pub forwarding: Forwarding,
-    /// Its share of new connections, 0 to 2,147,483,647; with 0 it gets none.
+    /// Its share of new connections, 0 to 2,147,483,647; a destination of weight 0 gets none.
     pub weight: u32,
-    /// The number of connections at which it is overloaded and gets no new ones; 0 is no limit.
-    /// Recent kernels (6.1.187, 6.12.104, 7.2 and later) refuse more than 2,147,483,647.
+    /// The number of connections at which the destination is overloaded and gets no new ones; 0 is
+    /// no limit. Recent kernels (6.1.187, 6.12.104, 7.2 and later) refuse more than 2,147,483,647.
     pub upper_threshold: u32,
-    /// Once overloaded, it gets new connections again below this many; 0 leaves it to the kernel
-    /// (three quarters of the upper threshold).
+    /// The number of connections below which an overloaded destination gets new ones again; 0
+    /// leaves this number to the kernel (three quarters of the upper threshold).
     pub lower_threshold: u32,
 }
 
@@ -50,8 +50,8 @@ impl Destination {
         Self::new((address, port), Forwarding::Local)
     }
 
-    /// A destination reached through a tunnel; the only kind that may be of another address family
-    /// than its service.
+    /// A destination reached through a tunnel. Only such a destination may be of another address
+    /// family than its service.
     pub fn tunnel(address: impl Into<IpAddr>, port: u16, tunnel: Tunnel) -> Self {
         Self::new((address, port), Forwarding::Tunnel(tunnel))
     }
@@ -73,8 +73,8 @@ impl Destination {
         Self { weight, ..self }
     }
 
-    /// The number of connections from which on it gets no new ones, and the number below which it
-    /// gets them again.
+    /// The number of connections at which the destination gets no new ones, and the number below
+    /// which it gets them again.
     #[must_use]
     pub fn thresholds(self, upper: u32, lower: u32) -> Self {
         Self { upper_threshold: upper, lower_threshold: lower, ..self }
@@ -86,7 +86,7 @@ impl Destination {
         Self { forwarding, ..self }
     }
 
-    /// Refuses what no kernel would take under this service, with the reason.
+    /// Refuses a destination that no kernel would take under this service, with the reason.
     ///
     /// # Errors
     /// When the weight is above 2,147,483,647, the lower threshold above the upper one, the address

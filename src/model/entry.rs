@@ -9,7 +9,7 @@ use super::{Destination, Service, Stats};
 pub struct ServiceEntry {
     /// Its configuration.
     pub service: Service,
-    /// What it has carried.
+    /// The traffic that it has carried.
     pub stats: Stats,
 }
 
@@ -26,7 +26,7 @@ pub struct DestinationEntry {
     pub inactive_connections: u32,
     /// Persistence templates: clients bound to it.
     pub persistent_connections: u32,
-    /// What it has carried.
+    /// The traffic that it has carried.
     pub stats: Stats,
 }
 
@@ -36,7 +36,7 @@ impl ServiceEntry {
         Self { service, stats: Stats::default() }
     }
 
-    /// What it has carried.
+    /// The traffic that it has carried.
     #[must_use]
     pub fn stats(self, stats: Stats) -> Self {
         Self { stats, ..self }
@@ -83,7 +83,7 @@ impl DestinationEntry {
         Self { persistent_connections, ..self }
     }
 
-    /// What it has carried.
+    /// The traffic that it has carried.
     #[must_use]
     pub fn stats(self, stats: Stats) -> Self {
         Self { stats, ..self }
@@ -92,13 +92,13 @@ impl DestinationEntry {
 
 /// The kernel's whole table, with counters and live connections.
 ///
-/// It is read in several steps, and the kernel takes no snapshot: if others change the table
+/// The table is read in several steps, and the kernel takes no snapshot: if others change the table
 /// meanwhile, an entry may be missing, or a destination may be in it twice.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Table {
-    /// The services, in no order that the kernel promises.
+    /// The services. The kernel promises no order.
     pub services: Vec<TableService>,
 }
 

@@ -15,7 +15,7 @@ use crate::uapi::ipvs::{forwarding, tunnel};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Forwarding {
-    /// The address is rewritten, both ways (`-m`).
+    /// The address is rewritten in both directions (`-m`).
     #[doc(alias = "nat")]
     #[doc(alias = "masq")]
     #[doc(alias = "masquerading")]
@@ -61,8 +61,8 @@ impl Forwarding {
         }
     }
 
-    /// The method of a number, of which the kernel keeps the lowest three bits. The tunnel counts
-    /// for the tunnel method only.
+    /// The method with this number, of which the kernel keeps the lowest three bits. The tunnel
+    /// matters for the tunnel method only.
     pub fn from_number(number: u32, tunnel: Tunnel) -> Self {
         match number & forwarding::MASK {
             forwarding::MASQUERADE => Self::Masquerade,
@@ -74,7 +74,7 @@ impl Forwarding {
         }
     }
 
-    /// The tunnel, where the method is one.
+    /// The tunnel, if the method is one.
     pub fn tunnel(&self) -> Option<Tunnel> {
         match *self {
             Self::Tunnel(tunnel) => Some(tunnel),
@@ -118,13 +118,13 @@ impl FromStr for Forwarding {
     }
 }
 
-/// What a forwarding method looks like, for messages.
+/// The form of a forwarding method, for messages.
 const FORWARDING: &str =
     "masquerade, direct-route, local, bypass, tunnel with its kind, or method 5 to 7";
 
 /// The encapsulation of a tunnel.
 ///
-/// A tunnel of none of these shapes, such as one of a type of a newer kernel, is kept as
+/// A tunnel that fits none of these variants, such as one of a newer kernel's type, is kept as
 /// [`Tunnel::Other`]. As text a tunnel is `ipip`, `gue port 6080`, `gue port 6080 checksum full`
 /// (or `remote`), `gre`, `gre checksum full`, or in numbers `type 7 port 9 flags 0x5`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -160,11 +160,11 @@ pub enum TunnelChecksum {
     None,
     /// A full one (`--tun-csum`).
     Full,
-    /// Left to the receiver to compute (`--tun-remcsum`).
+    /// The receiver computes it (`--tun-remcsum`).
     Remote,
 }
 
-/// A tunnel that none of the other shapes fits.
+/// A tunnel that fits no other variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OtherTunnel {
     kind: u8,
@@ -179,7 +179,7 @@ impl Tunnel {
     const CHECKSUM: u16 = tunnel::CHECKSUM;
     const REMOTE_CHECKSUM: u16 = tunnel::REMOTE_CHECKSUM;
 
-    /// The name of a type, or its number where it has none.
+    /// The name of a type, or its number if it has no name.
     pub(crate) fn kind_name(kind: u8) -> Cow<'static, str> {
         match kind {
             Self::IPIP => "ipip".into(),
@@ -222,8 +222,8 @@ impl Tunnel {
         Self::Gre { checksum: false }
     }
 
-    /// The same tunnel with this checksum of its outer header; IP in IP has none, and stays as it
-    /// is.
+    /// The same tunnel with this checksum of its outer header. IP in IP has no such checksum, and
+    /// does not change.
     #[must_use]
     pub fn checksum(self, checksum: TunnelChecksum) -> Self {
         match self {
@@ -232,7 +232,7 @@ impl Tunnel {
         }
     }
 
-    /// The tunnel of the kernel's type, port and flags.
+    /// The tunnel with this type, port and flags of the kernel.
     pub fn from_numbers(kind: u8, port: u16, flags: u16) -> Self {
         match (kind, NonZeroU16::new(port), flags) {
             (Self::IPIP, None, 0) => Self::Ipip,
@@ -259,7 +259,7 @@ impl Tunnel {
         }
     }
 
-    /// The port of the outer header; 0 where there is none.
+    /// The port of the outer header; 0 if it has none.
     pub fn port(&self) -> u16 {
         match self {
             Self::Ipip | Self::Gre { .. } => 0,

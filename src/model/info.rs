@@ -12,15 +12,15 @@ use super::Invalid;
 pub struct Info {
     /// The version of IPVS, 1.2.1 since 2.6.
     pub version: Version,
-    /// The number of buckets of the connection table. Before Linux 7.1 it is fixed when the module
-    /// is loaded: 4096, unless the parameter `conn_tab_bits` says otherwise. Linux 7.1 and later
-    /// give the current size: 0 until the network namespace has its first service, then 256 and
-    /// more, growing and shrinking with the number of connections.
+    /// The number of buckets of the connection table. Before Linux 7.1 the number is fixed when the
+    /// module is loaded: 4096, unless the parameter `conn_tab_bits` says otherwise. Linux 7.1 and
+    /// later report the current number: 0 until the network namespace has its first service, then
+    /// 256 and more, growing and shrinking with the number of connections.
     pub connection_table_size: u32,
 }
 
 impl Info {
-    /// This version, and so many buckets in the connection table.
+    /// This version, and a connection table with this many buckets.
     pub fn new(version: Version, connection_table_size: u32) -> Self {
         Self { version, connection_table_size }
     }
@@ -31,12 +31,13 @@ impl Info {
 pub struct Version(u32);
 
 impl Version {
-    /// The version of three parts.
+    /// The version with these three parts.
     pub const fn new(major: u8, minor: u8, patch: u8) -> Self {
         Self(u32::from_be_bytes([0, major, minor, patch]))
     }
 
-    /// The version of a number, as the kernel packs it: a byte for patch, one for minor, and the rest for major.
+    /// The version from the kernel's number: one byte for patch, one for minor, and the rest for
+    /// major.
     pub const fn from_number(number: u32) -> Self {
         Self(number)
     }
@@ -81,7 +82,7 @@ mod tests {
         }
     }
 
-    /// Once: of a number above 24 bits the text was that of another version.
+    /// Once: the text of a number above 24 bits was that of another version.
     #[test]
     fn versions_are_read_as_they_are_printed() {
         for number in [0, 0x0001_0201, 0x00ff_ffff, 0x0100_0000, 0x0101_0201, u32::MAX] {

@@ -2,8 +2,8 @@
 
 /// A value that IPVS cannot hold, and why.
 ///
-/// Only what *every* kernel refuses, or silently turns into something else, is reported this way;
-/// what some kernels accept is left to the kernel to judge.
+/// Only a value that *every* kernel refuses, or silently turns into another one, is reported this
+/// way. Whether to accept a value that only some kernels refuse is left to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(String);
@@ -13,7 +13,7 @@ impl Invalid {
         Self(reason.into())
     }
 
-    /// A text that is not the expected one.
+    /// A text that does not have the expected form.
     pub(crate) fn expected(what: &str, text: &str) -> Self {
         Self(format!("expected {what}, not {text:?}"))
     }

@@ -1,4 +1,4 @@
-//! What identifies a service and a destination.
+//! The keys of services and destinations.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -46,8 +46,8 @@ impl FromStr for Family {
 
 /// An IP protocol number; as text `tcp`, `udp`, `sctp`, or the number of another one.
 ///
-/// IPVS balances TCP, UDP and SCTP; the kernel stores any other number without complaint, so any
-/// other number is kept as it is.
+/// IPVS balances TCP, UDP and SCTP. The kernel stores any other number without complaint, as does
+/// this type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Protocol(u16);
 
@@ -59,7 +59,7 @@ impl Protocol {
     /// The Stream Control Transmission Protocol, 132.
     pub const SCTP: Self = Self(132);
 
-    /// The protocol of a number, as IANA assigns them.
+    /// The protocol with this number, as IANA assigns them.
     pub const fn from_number(number: u16) -> Self {
         Self(number)
     }
@@ -97,7 +97,7 @@ impl FromStr for Protocol {
     }
 }
 
-/// What identifies a service: an address, or a firewall mark with a family.
+/// The identity of a service: an address, or a firewall mark with a family.
 ///
 /// Keys order by protocol, address and port, then marks; addresses order as numbers. As text, also
 /// with the feature `serde`, a key is `tcp 10.0.0.1:80`, `udp [2001:db8::1]:53` or `IPv6 firewall
@@ -120,10 +120,11 @@ pub enum ServiceKey {
         protocol: Protocol,
         /// The virtual address.
         address: IpAddr,
-        /// The port; 0 stands for every port, which the kernel does for persistent services only.
+        /// The port; 0 stands for every port, which the kernel supports for persistent services
+        /// only.
         port: u16,
     },
-    /// Traffic that a packet filter marked. The same mark for IPv4 and IPv6 is two services.
+    /// Traffic that a packet filter marked. The same mark for IPv4 and for IPv6 makes two services.
     #[doc(alias = "fwmark")]
     #[non_exhaustive]
     Mark {
@@ -161,8 +162,8 @@ impl ServiceKey {
         Self::address(protocol, address.ip(), address.port())
     }
 
-    /// The key of a service that takes what a packet filter marked. Where the mark is a
-    /// `NonZeroU32` already, `ServiceKey::from((mark, family))` needs no `Result`.
+    /// The key of a service for traffic that a packet filter marked. If the mark is a `NonZeroU32`
+    /// already, `ServiceKey::from((mark, family))` needs no `Result`.
     ///
     /// # Errors
     /// When the mark is 0, which is no mark.
@@ -251,10 +252,10 @@ impl FromStr for ServiceKey {
     }
 }
 
-/// What a firewall mark looks like, for messages.
+/// The form of a firewall mark, for messages.
 pub(crate) const MARK: &str = "a firewall mark, 1 to 4294967295";
 
-/// What identifies a destination within its service: an address and a port. As text, also with the
+/// The identity of a destination within its service: an address and a port. As text, also with the
 /// feature `serde`, `10.0.1.1:8080` or `[2001:db8::1]:8080`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]

@@ -1,10 +1,10 @@
-//! What IPVS is: services, destinations, schedulers, statistics. No bytes, no I/O.
+//! The objects of IPVS: services, destinations, schedulers, statistics. No bytes, no I/O.
 //!
-//! Everything here is plain data that copies cheaply. What is *written* ([`Service`],
-//! [`Destination`]) and what is *read* ([`ServiceEntry`], [`DestinationEntry`], with counters and
-//! live connections) are different types.
+//! All types are plain data that copies cheaply. The objects that a program *writes* ([`Service`],
+//! [`Destination`]) and those that it *reads* ([`ServiceEntry`], [`DestinationEntry`], with
+//! counters and live connections) have different types.
 //!
-//! Types about a service, and what each is for:
+//! The types for a service:
 //!
 //! | type | what it is | its destinations |
 //! |---|---|---|
@@ -15,8 +15,8 @@
 //! | [`ServiceRules`](crate::ServiceRules) | a service of a [`Ruleset`](crate::Ruleset) | their configuration |
 //! | [`ServiceAttributes`](crate::wire::ServiceAttributes) | what a message says of a service | none |
 //!
-//! A value that can be said in a few words has one text form: its `Display` prints what its
-//! `FromStr` reads, and the readable forms of `serde` and the rules file say the same.
+//! A value that a few words can tell has one text form: its `FromStr` reads the text that its
+//! `Display` prints, and the readable forms of `serde` and the rules file use the same text.
 
 mod address;
 mod daemon;

@@ -50,7 +50,7 @@ impl<const MAX: usize> Name<MAX> {
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
-        // Always UTF-8, since it is only ever filled from a `&str`.
+        // The bytes are always UTF-8, since only a `&str` fills them.
         std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
     }
 }

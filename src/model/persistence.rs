@@ -19,14 +19,14 @@ use super::{EngineName, Family, Invalid};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Persistence {
-    /// How long a client without connections is remembered, in seconds.
+    /// For how long the kernel remembers a client without connections, in seconds.
     ///
-    /// The kernel keeps it in 32 bits of clock ticks: what is above 2³² ticks wraps (17,179,869 s
-    /// at 250 ticks a second).
+    /// The kernel keeps the timeout in 32 bits of clock ticks: more than 2³² ticks wrap around
+    /// (17,179,869 s at 250 ticks a second).
     pub seconds: u32,
     /// Clients whose addresses agree under this mask count as one; `None` compares whole addresses.
     pub netmask: Option<Netmask>,
-    /// The persistence engine, such as `sip`; `None` goes by the client's address.
+    /// The persistence engine, such as `sip`; `None` tells clients apart by their address.
     pub engine: Option<EngineName>,
 }
 
@@ -42,7 +42,7 @@ pub enum Netmask {
 }
 
 impl Netmask {
-    /// The mask that takes the whole address: what the kernel reports where none was set.
+    /// The mask of the whole address, which the kernel reports if none was set.
     pub(crate) fn whole(family: Family) -> Self {
         match family {
             Family::V4 => Self::V4(Ipv4Addr::BROADCAST),
@@ -71,7 +71,7 @@ impl FromStr for Netmask {
     }
 }
 
-/// What a netmask looks like, for messages.
+/// The form of a netmask, for messages.
 pub(crate) const NETMASK: &str =
     "a netmask, as 255.255.255.0, or for IPv6 a prefix length of 1 to 128";
 
@@ -79,7 +79,7 @@ impl Persistence {
     /// A timeout that wraps on every kernel: 2³² ticks at the fewest ticks a second, 100.
     const WRAPS: u32 = u32::MAX / 100;
 
-    /// Persistence of this timeout. The kernel counts seconds: a fraction is rounded up.
+    /// Persistence with this timeout. The kernel counts seconds: a fraction is rounded up.
     pub fn new(timeout: Duration) -> Self {
         let whole = timeout.as_secs().saturating_add((timeout.subsec_nanos() > 0).into());
         Self { seconds: u32::try_from(whole).unwrap_or(u32::MAX), netmask: None, engine: None }
@@ -96,18 +96,19 @@ impl Persistence {
         Self { netmask: Some(netmask), ..self }
     }
 
-    /// Goes by what a persistence engine finds in the packet instead of by the address.
+    /// Tells clients apart by the data that a persistence engine finds in the packet, and not by
+    /// the address.
     #[must_use]
     pub fn engine(self, engine: EngineName) -> Self {
         Self { engine: Some(engine), ..self }
     }
 
-    /// The mask the kernel is told.
+    /// The mask as the kernel is told.
     pub(crate) fn effective_netmask(&self, family: Family) -> Netmask {
         self.netmask.unwrap_or(Netmask::whole(family))
     }
 
-    /// The same persistence in the one form that equal ones share.
+    /// The same persistence in the one form that all equal ones share.
     pub(crate) fn normalized(self, family: Family) -> Self {
         Self { netmask: self.netmask.filter(|&mask| mask != Netmask::whole(family)), ..self }
     }
@@ -154,7 +155,7 @@ mod tests {
 
     #[test]
     fn masks_are_read_as_they_are_printed() {
-        // Once: a prefix that `check` refuses could be printed and not be read.
+        // Once: a prefix that `check` refuses was printed as text that could not be read back.
         for mask in (0..=u8::MAX).map(Netmask::V6).chain([Netmask::V4([255, 0, 255, 0].into())]) {
             assert_eq!(mask.to_string().parse(), Ok(mask));
         }

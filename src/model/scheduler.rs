@@ -7,9 +7,10 @@ use super::{Invalid, SchedulerName};
 
 /// How a service chooses the destination of a new connection.
 ///
-/// Each is a kernel module of its own (`ip_vs_rr`, …). Names not listed here, such as those of a
-/// newer kernel, are kept as [`Scheduler::Other`]; parsing a listed name always gives its variant.
-/// As text a scheduler is its name, and behind it the options that are set: `sh fallback port`.
+/// Each scheduler is a kernel module of its own (`ip_vs_rr`, …). Names not listed here, such as
+/// those of a newer kernel, are kept as [`Scheduler::Other`]; parsing a listed name always gives
+/// its variant. As text a scheduler is its name, followed by the options that are set:
+/// `sh fallback port`.
 ///
 /// ```
 /// use ipvs_netlink::{HashOptions, Scheduler};
@@ -32,7 +33,7 @@ pub enum Scheduler {
     /// `lc`: the destination with the fewest connections.
     #[doc(alias = "lc")]
     LeastConnection,
-    /// `wlc`: the fewest connections for its weight. What `ipvsadm` takes unless told.
+    /// `wlc`: the fewest connections for its weight. The default of `ipvsadm`.
     #[default]
     #[doc(alias = "wlc")]
     WeightedLeastConnection,
@@ -43,7 +44,7 @@ pub enum Scheduler {
     #[doc(alias = "lblcr")]
     LocalityLeastConnectionReplication,
     /// `dh`: by a hash of the destination address. All clients of one virtual address come to one
-    /// destination; while that has weight 0 all of them are refused.
+    /// destination, and are all refused while that destination has weight 0.
     #[doc(alias = "dh")]
     DestinationHash,
     /// `sh`: by a hash of the source address.
@@ -56,7 +57,7 @@ pub enum Scheduler {
     /// `sed`: the shortest expected delay.
     #[doc(alias = "sed")]
     ShortestExpectedDelay,
-    /// `nq`: an idle destination if there is one, else the shortest expected delay.
+    /// `nq`: an idle destination if any is idle, else the shortest expected delay.
     #[doc(alias = "nq")]
     NeverQueue,
     /// `fo`: the available destination with the highest weight (3.18 and later).
@@ -68,11 +69,11 @@ pub enum Scheduler {
     /// `mh`: Maglev's consistent hash of the source address (4.18 and later). A destination of
     /// weight 0 keeps its share of the hash table, as under [`SourceHash`](Self::SourceHash).
     ///
-    /// The kernel makes the whole table anew with each destination that is added, so rule sync
-    /// gives a new service its scheduler after its destinations, where the policy allows to add,
-    /// update and remove services. A program that is killed in between leaves the service without a
-    /// scheduler: it takes no connections, nor does a service of the same address on port 0 take
-    /// them, until the next sync.
+    /// The kernel makes the whole table anew with each destination that is added. Rule sync
+    /// therefore gives a new service its scheduler after its destinations, if the policy allows to
+    /// add, update and remove services. A program that is killed in between leaves the service
+    /// without a scheduler: until the next sync the service takes no connections, and a service of
+    /// the same address on port 0 does not take them either.
     #[doc(alias = "mh")]
     MaglevHash(HashOptions),
     /// `twos`: the less loaded of two picked at random (5.12 and later; not in Debian's 6.1).
@@ -89,13 +90,13 @@ pub enum Scheduler {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OtherScheduler(SchedulerName);
 
-/// What [`Scheduler::SourceHash`] and [`Scheduler::MaglevHash`] can be told.
+/// The options of [`Scheduler::SourceHash`] and [`Scheduler::MaglevHash`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct HashOptions {
-    /// When the chosen destination is unavailable, choose another instead of refusing
+    /// If the chosen destination is unavailable, choose another instead of refusing
     /// (`-b sh-fallback`, `-b mh-fallback`).
     pub fallback: bool,
     /// The source port is part of the hash (`-b sh-port`, `-b mh-port`).
@@ -140,7 +141,7 @@ impl Scheduler {
         Self::TwoChoices,
     ];
 
-    /// The scheduler of a name, without options.
+    /// The scheduler with this name, without options.
     ///
     /// # Errors
     /// When the name is empty, longer than 15 bytes, or has white space in it.
@@ -174,7 +175,7 @@ impl Scheduler {
         }
     }
 
-    /// The options, where the scheduler has any.
+    /// The options, if the scheduler has any.
     pub fn hash_options(&self) -> Option<HashOptions> {
         match *self {
             Self::SourceHash(options) | Self::MaglevHash(options) => Some(options),

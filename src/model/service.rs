@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::{Family, HashOptions, Invalid, Persistence, Protocol, Scheduler, ServiceKey};
 use crate::uapi::ipvs::service as flag;
 
-/// A virtual service: what traffic is taken, and how it is spread.
+/// A virtual service: which traffic it takes, and how it spreads the traffic.
 ///
 /// ```
 /// use std::net::Ipv4Addr;
@@ -38,7 +38,7 @@ use crate::uapi::ipvs::service as flag;
 #[doc(alias = "vip")]
 #[doc(alias = "vs")]
 pub struct Service {
-    /// What traffic is taken.
+    /// The traffic that the service takes.
     pub key: ServiceKey,
     /// How a destination is chosen.
     pub scheduler: Scheduler,
@@ -47,8 +47,8 @@ pub struct Service {
     /// Each packet is scheduled by itself and no connection is kept: for UDP services, and for the
     /// UDP packets of a firewall mark.
     pub one_packet: bool,
-    /// Flags without a field of their own. Those of `sh` and `mh` belong to
-    /// [`HashOptions`]; given here too, they are ignored.
+    /// Flags without a field of their own. The flags of `sh` and `mh` belong to [`HashOptions`],
+    /// and are ignored here.
     pub flags: ServiceFlags,
 }
 
@@ -56,8 +56,8 @@ bitflags::bitflags! {
     /// Service flags without a field of their own, bit for bit as the kernel keeps them.
     ///
     /// Bits of newer kernels are kept. Persistence, one-packet scheduling and the kernel's own
-    /// *hashed* bit never show here. As text the flags are `flag-1,flag-3,0x40`, with commas
-    /// between them and bits without a name in hexadecimal.
+    /// *hashed* bit are never among these flags. As text the flags are `flag-1,flag-3,0x40`, with
+    /// commas between them and bits without a name in hexadecimal.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
     pub struct ServiceFlags: u32 {
         /// The scheduler's first flag (`-b flag-1`); fallback for `sh` and `mh`.
@@ -81,7 +81,7 @@ impl ServiceFlags {
         (Self::SCHEDULER_3, "flag-3"),
     ];
 
-    /// The names of those flags that have one.
+    /// The names of the flags that have one.
     pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
         Self::NAMES.into_iter().filter(move |(flag, _)| self.contains(*flag)).map(|(_, name)| name)
     }
@@ -91,7 +91,7 @@ impl ServiceFlags {
         Self::NAMES.into_iter().fold(self, |rest, (flag, _)| rest - flag)
     }
 
-    /// The flags of a number, as `0x40` or 64.
+    /// The flags with this number, such as `0x40` or 64.
     pub(crate) fn parse_bits(text: &str) -> Result<Self, Invalid> {
         let bits = parse_bits(text).ok_or_else(|| Invalid::expected("flag bits, as 0x40", text))?;
         Self::from_bits(bits).ok_or_else(|| {
@@ -102,7 +102,8 @@ impl ServiceFlags {
         })
     }
 
-    /// Refuses bits that other fields stand for, which only [`from_bits_retain`](Self::from_bits_retain) brings in.
+    /// Refuses bits that have a field of their own, which only
+    /// [`from_bits_retain`](Self::from_bits_retain) can set.
     fn check(self) -> Result<(), Invalid> {
         Self::from_bits(self.bits()).map(drop).ok_or_else(|| {
             Invalid::new(format!(
@@ -120,7 +121,7 @@ impl ServiceFlags {
         flags
     }
 
-    /// The options of `sh` and `mh` that these flags are.
+    /// The options of `sh` and `mh` that these flags stand for.
     pub(crate) fn options(self) -> HashOptions {
         HashOptions::default()
             .fallback(self.contains(Self::FALLBACK))
@@ -155,7 +156,7 @@ impl FromStr for ServiceFlags {
     }
 }
 
-/// A number in hexadecimal, as `0x40`, or in decimal.
+/// A number in hexadecimal, such as `0x40`, or in decimal.
 pub(crate) fn parse_bits(text: &str) -> Option<u32> {
     match text.strip_prefix("0x") {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
@@ -164,7 +165,7 @@ pub(crate) fn parse_bits(text: &str) -> Option<u32> {
 }
 
 impl Service {
-    /// A service of this key: scheduled by `wlc`, not persistent.
+    /// A service with this key: scheduled by `wlc`, not persistent.
     pub fn new(key: ServiceKey) -> Self {
         Self {
             key,
@@ -215,7 +216,7 @@ impl Service {
         Self { scheduler, ..self }
     }
 
-    /// Keeps a client on its destination: a timeout, or a [`Persistence`] with more.
+    /// Keeps a client on its destination: takes a timeout, or a whole [`Persistence`].
     #[must_use]
     pub fn persistence(self, persistence: impl Into<Persistence>) -> Self {
         Self { persistence: Some(persistence.into()), ..self }
@@ -233,10 +234,10 @@ impl Service {
         Self { flags, ..self }
     }
 
-    /// Refuses what no kernel takes or makes sense of, with the reason.
+    /// Refuses a service that no kernel takes or makes sense of, with the reason.
     ///
-    /// A kernel may hold a service that is refused here, if another program wrote it. Such a
-    /// service is read as it is.
+    /// A kernel may still hold such a service, if another program wrote it; the service is then
+    /// read as it is.
     ///
     /// # Errors
     /// - When persistence has a netmask of the other family, a prefix length outside 1 to 128, or a
@@ -244,8 +245,8 @@ impl Service {
     /// - When a TCP, UDP or SCTP service on port 0 is not persistent: the kernel refuses its
     ///   connections.
     /// - When a TCP or SCTP service has one-packet scheduling, which the kernel does for UDP alone.
-    /// - When persistence is of 0 s, by which no client is remembered.
-    /// - When `flags` have bits of persistence, one-packet scheduling or the kernel's own.
+    /// - When persistence has a timeout of 0 s, with which no client is remembered.
+    /// - When `flags` have bits of persistence or one-packet scheduling, or the kernel's own bit.
     pub fn check(&self) -> Result<(), Invalid> {
         self.check_as_is()?;
         if self.persistence.is_some_and(|persistence| persistence.seconds == 0) {
@@ -269,14 +270,14 @@ impl Service {
         Ok(())
     }
 
-    /// Refuses only what no kernel can hold.
+    /// Refuses only a service that no kernel can hold.
     pub(crate) fn check_as_is(&self) -> Result<(), Invalid> {
         self.flags.check()?;
         self.persistence.map_or(Ok(()), |p| p.check(self.key.family()))
     }
 
-    /// The same service in the one form that equal ones share, so that what was written equals
-    /// what is read back.
+    /// The same service in the one form that all equal ones share: a service that is read back
+    /// equals the one that was written.
     #[must_use]
     pub fn normalized(self) -> Self {
         let flags = match self.scheduler.hash_options() {
@@ -299,7 +300,7 @@ impl Service {
         flags.bits() | persistent | one_packet
     }
 
-    /// The service whose flag bits these are; persistence is the caller's to set.
+    /// The service with these flag bits; the caller sets persistence.
     pub(crate) fn from_flag_bits(key: ServiceKey, scheduler: Scheduler, bits: u32) -> Self {
         let flags = ServiceFlags::from_bits_truncate(bits);
         Self {
@@ -386,12 +387,12 @@ mod tests {
         for text in ["flag-4", "7", "0x1", "0x47", "0xg", "-8", "sh-port"] {
             assert!(text.parse::<ServiceFlags>().is_err(), "{text}");
         }
-        // YAML makes a number of what is not quoted.
+        // YAML reads text without quotes as a number.
         assert_eq!("64".parse(), ServiceFlags::parse_bits("0x40"));
     }
 
-    /// Without normalization a service with redundant fields would differ for ever from what is
-    /// read back.
+    /// Without normalization, a service with redundant fields would always differ from the same
+    /// service read back.
     #[test]
     fn equal_services_share_one_form() {
         let whole =

@@ -1,9 +1,9 @@
 //! Counters and rates of a service or a destination.
 
-/// What a service or a destination has carried.
+/// The traffic that a service or a destination has carried.
 ///
-/// Counters move on the kernel's estimation tick, every 2 s (6.2 and later), and start anew with
-/// `zero`.
+/// Counters advance with the kernel's estimation tick, every 2 s (6.2 and later), and start anew
+/// with `zero`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -18,7 +18,7 @@ pub struct Stats {
     pub incoming_bytes: u64,
     /// Bytes from destinations.
     pub outgoing_bytes: u64,
-    /// The same by the second, as the kernel estimates it.
+    /// The same per second, as the kernel estimates it.
     pub rates: Rates,
 }
 
@@ -50,7 +50,7 @@ macro_rules! setters {
     )*};
 }
 
-/// Counters of one's own, as tests need them.
+/// Counters that a program sets itself, as tests need them.
 impl Stats {
     setters! {
         /// Connections scheduled.
@@ -63,12 +63,12 @@ impl Stats {
         incoming_bytes: u64;
         /// Bytes from destinations.
         outgoing_bytes: u64;
-        /// The same by the second.
+        /// The same per second.
         rates: Rates;
     }
 }
 
-/// Rates of one's own, as tests need them.
+/// Rates that a program sets itself, as tests need them.
 impl Rates {
     setters! {
         /// Connections scheduled per second.

@@ -92,7 +92,7 @@ impl TimeoutsUpdate {
         Self { udp: Some(timeout), ..self }
     }
 
-    /// Refuses what no kernel would take, with the reason.
+    /// Refuses timeouts that no kernel would take, with the reason.
     ///
     /// # Errors
     /// When a timeout is zero (which the kernel would silently ignore), not a whole number of

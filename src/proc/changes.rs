@@ -1,10 +1,12 @@
-//! Which sysctls were changed, and how.
+//! The sysctls that were changed, with their values before and after.
 
 use std::fmt;
 
-/// Which sysctls were changed: what [`Proc::apply`](super::Proc::apply) returns and [`Proc::undo`](super::Proc::undo) takes.
+/// The sysctls that were changed: [`Proc::apply`](super::Proc::apply) returns them, and
+/// [`Proc::undo`](super::Proc::undo) takes them.
 ///
-/// A program that may be killed before it undoes them keeps them in a file (feature `serde`).
+/// A program that may be killed before it undoes the changes keeps them in a file (feature
+/// `serde`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(transparent))]
@@ -23,16 +25,16 @@ pub struct SysctlChange {
     pub name: String,
     /// The value that it had.
     pub before: String,
-    /// The value that it has been given, as the kernel prints it.
+    /// The value that it was given, as the kernel prints it.
     pub after: String,
-    /// What the kernel has set along with it, and what it could have: forwarding is also each
-    /// interface's. Empty where it changed nothing else.
+    /// The sysctls that the kernel has set along with it, and may set: forwarding is also set for
+    /// each interface. Empty if the kernel changed nothing else.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
     pub along: Vec<SysctlChange>,
 }
 
 impl SysctlChanges {
-    /// Whether everything was as wanted already.
+    /// Whether every sysctl had the wanted value already.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }

@@ -1,4 +1,4 @@
-//! An entry of the connection table, and what its columns say.
+//! An entry of the connection table, with the data of its columns.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,14 +15,14 @@ use crate::model::{DestinationKey, EngineName, Family, Invalid, Name, Protocol, 
 pub struct Connection {
     /// The transport protocol; 0 in a template of a service by firewall mark.
     pub protocol: Protocol,
-    /// The client's address and port. Of a [template](Self::is_template) it is the client's network,
-    /// by the service's netmask, and port 0.
+    /// The client's address and port. A [template](Self::is_template) has the client's network, by
+    /// the service's netmask, and port 0.
     pub client: SocketAddr,
     /// The address and port that the client connected to. The port is 0 in a template for all ports;
     /// see [`mark`](Self::mark) for a template of a service by firewall mark.
     pub virtual_address: SocketAddr,
-    /// The destination that was chosen. Its port is 0 in a template for all ports, and in one of a
-    /// service by firewall mark.
+    /// The destination that was chosen. Its port is 0 in a template for all ports, and in a
+    /// template of a service by firewall mark.
     pub destination: DestinationKey,
     /// How far the connection has got.
     pub state: ConnectionState,
@@ -30,17 +30,17 @@ pub struct Connection {
     /// moment of reading.
     #[cfg_attr(feature = "serde", serde(with = "crate::forms::seconds"))]
     pub expires: Duration,
-    /// What a persistence engine goes by. The listing [with
+    /// The data by which a persistence engine tells clients apart. The listing [with
     /// origins](super::Proc::connections_with_origin) has none.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub engine: Option<EngineData>,
-    /// Where the entry is from. Only the listing [with
+    /// The origin of the entry. Only the listing [with
     /// origins](super::Proc::connections_with_origin) has it.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub origin: Option<Origin>,
 }
 
-/// By what a persistence engine tells which connections belong together.
+/// The data by which a persistence engine tells which connections belong together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -51,15 +51,15 @@ pub struct EngineData {
     pub data: String,
 }
 
-/// Where an entry of the connection table is from.
+/// The origin of an entry of the connection table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Origin {
-    /// A packet that this host has scheduled.
+    /// This host scheduled a packet.
     Local,
-    /// A message of another host's sync daemon.
+    /// Another host's sync daemon sent a message.
     Sync,
 }
 
@@ -70,9 +70,9 @@ pub enum Origin {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectionState {
-    /// `NONE`: nothing yet; of a template, not [assured](Self::Assured).
+    /// `NONE`: no state yet; for a template, not [assured](Self::Assured).
     None,
-    /// `ASSURED`: a template of which a connection has been established (4.19 and later).
+    /// `ASSURED`: a template from which a connection was established (4.19 and later).
     Assured,
     /// `ESTABLISHED`, of TCP and SCTP.
     Established,
@@ -90,7 +90,7 @@ pub enum ConnectionState {
     CloseWait,
     /// `LAST_ACK`, of TCP.
     LastAck,
-    /// `LISTEN`, of TCP: expected, as the data connection of FTP.
+    /// `LISTEN`, of TCP: an expected connection, such as the data connection of FTP.
     Listen,
     /// `SYNACK`, of TCP under the sysctl `secure_tcp`.
     SynAck,
@@ -158,7 +158,7 @@ impl ConnectionState {
         Self::Closed,
     ];
 
-    /// The state of a name.
+    /// The state with this name.
     ///
     /// # Errors
     /// When the name is empty, longer than 31 bytes, or has white space in it.
@@ -222,16 +222,16 @@ crate::forms::as_text! {
 }
 
 impl Connection {
-    /// Whether this is no connection but a template of persistence: it sends the next connections of
-    /// the client's network to the same destination.
+    /// Whether this is no connection but a template of persistence, which sends the next
+    /// connections of the client's network to the same destination.
     pub fn is_template(&self) -> bool {
         self.client.port() == 0
             && matches!(self.state, ConnectionState::None | ConnectionState::Assured)
     }
 
-    /// The firewall mark of the service, which a template has in the place of the virtual address. A
+    /// The firewall mark of the service, which a template has in place of the virtual address. A
     /// connection that came by a mark has the address that the client connected to, and the table
-    /// does not say by which service it came.
+    /// does not tell its service.
     pub fn mark(&self) -> Option<NonZeroU32> {
         if self.protocol != Protocol::from_number(0) || !self.is_template() {
             return None;
@@ -246,11 +246,12 @@ impl Connection {
         NonZeroU32::new(mark)
     }
 
-    /// Whether the entry can be of a service, as far as the table tells.
+    /// Whether the entry can belong to a service, as far as the table tells.
     ///
-    /// A service by address has the connections to its address and port, or where its port is 0 to
-    /// all ports of its address, also those of services with a port of their own. A service by
-    /// firewall mark has its templates alone: see [`mark`](Self::mark).
+    /// To a service by address belong the connections to its address and port. If its port is 0,
+    /// these are the connections to all ports of its address, also to those that have a service of
+    /// their own. To a service by firewall mark belong only its templates: see
+    /// [`mark`](Self::mark).
     pub fn is_of_service(&self, service: impl Into<ServiceKey>) -> bool {
         match service.into() {
             ServiceKey::Address { protocol, address, port } => {
@@ -264,12 +265,12 @@ impl Connection {
         }
     }
 
-    /// Whether the entry can be of a destination, as far as the table tells.
+    /// Whether the entry can belong to a destination, as far as the table tells.
     ///
-    /// A destination whose port is 0 has the connections to all ports of its address, also those of
-    /// destinations with a port of their own. Under a persistent service by firewall mark or for all
-    /// ports, connections keep the port that the client connected to, whichever their destination has:
-    /// ask for port 0 there.
+    /// To a destination with port 0 belong the connections to all ports of its address, also to
+    /// those that have a destination of their own. Under a persistent service by firewall mark or
+    /// for all ports, a connection keeps the port that the client connected to, whichever port its
+    /// destination has: ask for port 0 in this case.
     pub fn is_of_destination(&self, destination: impl Into<DestinationKey>) -> bool {
         let destination = destination.into();
         self.destination.address == destination.address

@@ -10,19 +10,19 @@ use super::connection::{Connection, EngineData, Origin};
 use super::error::{Attempt, Error};
 use crate::model::{DestinationKey, Protocol, ServiceKey};
 
-/// A line has at most some 600 bytes on any kernel; a longer one is not kept.
+/// A line has at most some 600 bytes on any kernel; a longer line is not kept.
 const LONGEST_LINE: u64 = 4096;
 
 /// The connection table as an iterator, which holds one line at a time.
 ///
 /// A line that cannot be read is an [`Error`] with its [number](Error::line_number), and the lines
-/// after it follow; filters let it pass, since it may be of any service. An error of the file itself
-/// is the last item.
+/// after it follow. Filters let such a line pass, since it may belong to any service. An error of
+/// the file itself is the last item.
 ///
 /// The kernel takes no snapshot: an entry that comes, goes or moves while the table is read can be
-/// there twice or not at all. It makes the text a page at a time and, [before Linux
-/// 6.14][ip_vs_conn.c], counts from the table's beginning for each page: reading takes four times as
-/// long for twice as many entries.
+/// in it twice or not at all. The kernel makes the text a page at a time and, [before Linux
+/// 6.14][ip_vs_conn.c], counts from the table's beginning for each page: reading twice as many
+/// entries takes four times as long.
 ///
 /// [ip_vs_conn.c]: https://github.com/torvalds/linux/blob/v6.12/net/netfilter/ipvs/ip_vs_conn.c
 ///
@@ -40,18 +40,18 @@ const LONGEST_LINE: u64 = 4096;
 /// ```
 pub struct Connections {
     lines: Lines,
-    /// What the columns are, once the heading was read.
+    /// The columns, once the heading was read.
     columns: Option<Columns>,
-    /// The file has ended, or cannot be read on.
+    /// The file has ended, or cannot be read any further.
     ended: bool,
     service: Option<ServiceKey>,
     destination: Option<DestinationKey>,
 }
 
 impl Connections {
-    /// Reads the table from what has the text of `/proc/net/ip_vs_conn` or
-    /// `/proc/net/ip_vs_conn_sync`: a file that was saved, say. A last line without its end is an
-    /// error, since a file that was cut there would have other numbers.
+    /// Reads the table from the text of `/proc/net/ip_vs_conn` or `/proc/net/ip_vs_conn_sync`, such
+    /// as a file that was saved. A last line without a line end is an error, since cutting the file
+    /// may have changed its numbers.
     pub fn new(source: impl Read + Send + 'static) -> Self {
         Self::of_file("net/ip_vs_conn", Box::new(source))
     }
@@ -66,14 +66,15 @@ impl Connections {
         }
     }
 
-    /// Only the entries that can be of a service: see [`Connection::is_of_service`].
+    /// Keeps only the entries that can belong to a service: see [`Connection::is_of_service`].
     #[must_use]
     pub fn of_service(mut self, service: impl Into<ServiceKey>) -> Self {
         self.service = Some(service.into());
         self
     }
 
-    /// Only the entries that can be of a destination: see [`Connection::is_of_destination`].
+    /// Keeps only the entries that can belong to a destination: see
+    /// [`Connection::is_of_destination`].
     #[must_use]
     pub fn of_destination(mut self, destination: impl Into<DestinationKey>) -> Self {
         self.destination = Some(destination.into());
@@ -85,7 +86,7 @@ impl Connections {
             && self.destination.is_none_or(|destination| connection.is_of_destination(destination))
     }
 
-    /// The next line, whether wanted or not.
+    /// The next line, whether the filters let it pass or not.
     fn read(&mut self) -> Option<Result<Connection, Error>> {
         loop {
             let line = match self.lines.next() {
@@ -151,7 +152,7 @@ struct Lines {
     path: &'static str,
     source: BufReader<Box<dyn Read + Send>>,
     line: Vec<u8>,
-    /// Of the line that was read last, from 1.
+    /// The number, from 1, of the line that was read last.
     number: u64,
 }
 
@@ -178,7 +179,7 @@ impl Lines {
         Ok(Some(self.line.trim_ascii_end()))
     }
 
-    /// What is wrong with the line that was read last.
+    /// The error for the line that was read last.
     fn error(&self, reason: &str) -> Error {
         Error::line(Attempt::Read(Cow::Borrowed(self.path)), self.number, reason.to_owned())
     }
@@ -214,7 +215,7 @@ enum Column {
     State,
     Origin,
     Expires,
-    /// Of a newer kernel.
+    /// A column of a newer kernel.
     Unknown,
 }
 
@@ -240,12 +241,13 @@ impl Column {
     }
 }
 
-/// The columns as the heading has them, so that a newer kernel may have more of them, anywhere.
+/// The columns in the order of the heading: a newer kernel may have more columns at any place.
 struct Columns {
-    /// Those before the engine's, which every line has.
+    /// The columns before the engine's, which every line has.
     leading: Vec<Column>,
     has_engine: bool,
-    /// How many come after the engine's. A line without an engine has nothing for the engine's two.
+    /// How many columns come after the engine's. A line without an engine leaves the engine's two
+    /// columns out.
     trailing: usize,
 }
 
@@ -302,14 +304,14 @@ fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
 }
 
-/// The first word of a line, and what comes after it.
+/// The first word of a line, and the rest.
 fn next_word(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let line = line.trim_ascii_start();
     let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
     (end > 0).then(|| line.split_at(end))
 }
 
-/// What a line has said so far.
+/// The values of a line that were read so far.
 #[derive(Default)]
 struct Given {
     protocol: Option<Protocol>,
@@ -388,7 +390,7 @@ fn protocol(word: &[u8]) -> Result<Protocol, String> {
     })
 }
 
-/// An IPv4 address is a number in hexadecimal, one of IPv6 is written in full.
+/// An IPv4 address is a hexadecimal number, an IPv6 address is written in full.
 fn address(word: &[u8]) -> Result<IpAddr, String> {
     let address = text(word)?;
     let v4 = || hexadecimal(word, 8).map(|bits| Ipv4Addr::from_bits(bits).into());
@@ -402,7 +404,7 @@ fn port(word: &[u8]) -> Result<u16, String> {
         .ok_or_else(|| unexpected(word, "a port of four hexadecimal digits, as 0050"))
 }
 
-/// A number of exactly so many hexadecimal digits, eight at most.
+/// A number of exactly this many hexadecimal digits, at most eight.
 fn hexadecimal(word: &[u8], digits: usize) -> Option<u32> {
     if word.len() != digits {
         return None;
@@ -532,7 +534,7 @@ mod tests {
         assert!(error.contains("line 4: \"MARS\" is not an origin"), "{error}");
     }
 
-    /// A kernel that is not among ours: columns before, between and after those that are known.
+    /// A kernel that does not exist: it has columns before, between and after the known ones.
     #[test]
     fn a_table_with_more_columns_is_read() {
         let read = read(
@@ -563,7 +565,7 @@ mod tests {
         let ports = |table: Connections| -> Vec<_> {
             table.map(|entry| entry.map_or(0, |entry| entry.client.port())).collect()
         };
-        // The broken line could be of any.
+        // The broken line could belong to any service.
         let web = ServiceKey::tcp([10, 0, 0, 1], 80);
         assert_eq!(ports(table().of_service(web)), [1, 2, 0]);
         assert_eq!(ports(table().of_service(ServiceKey::tcp([10, 0, 0, 1], 0))), [1, 2, 3, 0]);
@@ -592,7 +594,7 @@ mod tests {
         }
     }
 
-    /// It was read as an entry that expires in 8 seconds.
+    /// Once: the line was read as an entry that expires in 8 seconds.
     #[test]
     fn a_file_that_was_cut_is_told() {
         let line = "TCP 0A000009 0001 0A000001 0050 0A000101 0050 CLOSE      871\n";
@@ -640,11 +642,11 @@ mod tests {
         assert_eq!(read[1].as_ref().unwrap_err().line_number(), None);
     }
 
-    /// A million entries and a line without end, of which no more is held than a line at a time.
+    /// A million entries and a line without end, of which only one line at a time is held.
     #[test]
     fn a_large_table_is_read_in_bounded_memory() {
         const ENTRIES: u32 = 1_000_000;
-        /// Makes the text of the lines as it is read.
+        /// Makes the text of the lines while it is read.
         struct Endless {
             line: u32,
             rest: Vec<u8>,

@@ -18,15 +18,15 @@ pub struct Error {
     left: Option<Box<NotUndone>>,
 }
 
-/// What stays changed.
+/// The sysctls that stay changed.
 #[derive(Debug, Clone)]
 struct NotUndone {
     changes: SysctlChanges,
-    /// Why the first of them could not be set back, unless that is the error itself.
+    /// Why the first of them could not be set back, unless the error itself says this.
     cause: Option<Error>,
 }
 
-/// What was tried.
+/// The attempt that failed.
 #[derive(Debug, Clone)]
 pub(super) enum Attempt {
     /// Entering the network namespace.
@@ -42,7 +42,7 @@ pub(super) enum Attempt {
 #[derive(Debug, Clone)]
 enum Cause {
     Io(Arc<io::Error>),
-    /// A line, from 1, and what is wrong with it.
+    /// The number of a line, from 1, and its fault.
     Line(u64, String),
     Invalid(Invalid),
     /// The value that the kernel keeps instead.
@@ -70,13 +70,13 @@ impl Error {
         Self::new(attempt, Cause::NotKept(kept))
     }
 
-    /// The error by which changes stay that it was to set back.
+    /// The error, with the changes that it could not set back.
     pub(super) fn leaving(mut self, changes: SysctlChanges) -> Self {
         self.left = (!changes.is_empty()).then(|| Box::new(NotUndone { changes, cause: None }));
         self
     }
 
-    /// The error, and what a failed undoing has left.
+    /// The error, with the changes that a failed undoing has left.
     pub(super) fn and_not_undone(mut self, mut undoing: Self) -> Self {
         if let Some(left) = undoing.left.take() {
             let mut changes = left.changes;
@@ -89,9 +89,9 @@ impl Error {
         self
     }
 
-    /// The changes that [`Proc::apply`](super::Proc::apply) made before it failed and could not set back, or that
-    /// [`Proc::undo`](super::Proc::undo) could not: `undo` takes them once the reason is gone. `None` where all are as
-    /// they were.
+    /// The changes that [`Proc::apply`](super::Proc::apply) made before it failed and could not set
+    /// back, or that [`Proc::undo`](super::Proc::undo) could not set back: `undo` takes them once
+    /// the reason is gone. `None` if every sysctl is as it was.
     pub fn not_set_back(&self) -> Option<&SysctlChanges> {
         self.left.as_deref().map(|left| &left.changes)
     }
@@ -100,8 +100,8 @@ impl Error {
         Self::io(Attempt::Enter, error)
     }
 
-    /// The file or the sysctl is not there: the kernel has no IPVS, its module is not loaded, or the
-    /// kernel is too old or was built without.
+    /// The file or the sysctl does not exist: the kernel has no IPVS, its module is not loaded, or
+    /// the kernel is too old or was built without the sysctl.
     pub fn is_not_found(&self) -> bool {
         self.is(io::ErrorKind::NotFound)
     }
@@ -111,12 +111,12 @@ impl Error {
         self.is(io::ErrorKind::PermissionDenied)
     }
 
-    /// The value is none that any kernel would take, and nothing was written.
+    /// No kernel would take the value, and nothing was written.
     pub fn is_invalid(&self) -> bool {
         matches!(self.cause, Cause::Invalid(_))
     }
 
-    /// The number of the line that could not be read, from 1, where one was the trouble. The lines
+    /// The number, from 1, of the line that could not be read, if a line was the cause. The lines
     /// after it can still be read.
     pub fn line_number(&self) -> Option<u64> {
         match self.cause {
@@ -134,7 +134,7 @@ impl Error {
         matches!(&self.cause, Cause::Io(error) if error.kind() == kind)
     }
 
-    /// What to do, where that is known.
+    /// The remedy, if one is known.
     fn remedy(&self) -> Option<&'static str> {
         let is_of_ipvs = match &self.attempt {
             Attempt::Read(path) => path.starts_with("net/ip_vs"),
@@ -216,7 +216,7 @@ impl std::error::Error for Error {
 mod tests {
     use super::*;
 
-    /// Root was told that this needs root.
+    /// Once: the error told root that this needs root.
     #[test]
     fn root_is_told_what_it_lacks() {
         let set = || Attempt::Set("net.ipv4.vs.conntrack".into(), "1".to_owned());

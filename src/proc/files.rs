@@ -1,4 +1,4 @@
-//! Where the files below `/proc` come from: the host's procfs, in a network namespace.
+//! The origin of the files below `/proc`: the host's procfs, in a network namespace.
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,19 +9,19 @@ use crate::namespace::Namespace;
 
 /// The files below `/proc`, by their paths below it: `net/ip_vs_conn`, `sys/net/ipv4/vs/conntrack`.
 pub(crate) trait Files: Send + Sync {
-    /// Opens a file to be read.
+    /// Opens a file for reading.
     fn open(&self, path: &str) -> io::Result<Box<dyn Read + Send>>;
 
-    /// Writes a text into a file that is there, at once.
+    /// Writes a text into an existing file, in one write.
     fn write(&self, path: &str, text: &str) -> io::Result<()>;
 
     /// The names of the files in a folder.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
 
-    /// Where a symbolic link leads to.
+    /// The target of a symbolic link.
     fn link(&self, path: &str) -> io::Result<String>;
 
-    /// Which modules are installed for a release; `None` where that cannot be told.
+    /// The modules that are installed for a release; `None` if they are not known.
     fn modules(&self, release: &str) -> Option<ModuleIndex>;
 }
 
@@ -29,7 +29,7 @@ pub(crate) trait Files: Send + Sync {
 pub(crate) struct ModuleIndex {
     /// `modules.dep`: the modules that can be loaded.
     pub(crate) dependencies: String,
-    /// `modules.builtin`: those that are in the kernel.
+    /// `modules.builtin`: the modules that are built into the kernel.
     pub(crate) builtin: String,
 }
 
@@ -39,8 +39,8 @@ pub(super) struct Host {
     pub(super) namespace: Namespace,
 }
 
-/// The path of a file for the calling thread. `/proc/net` would be that of the process's first
-/// thread, whose network namespace can be another.
+/// The path of a file for the calling thread. `/proc/net` belongs to the process's first thread,
+/// whose network namespace can be another.
 fn path_of_thread(path: &str) -> String {
     match path.strip_prefix("net/") {
         Some(_) => format!("/proc/thread-self/{path}"),
@@ -48,7 +48,7 @@ fn path_of_thread(path: &str) -> String {
     }
 }
 
-/// The name of a file. One that is no text could not be opened again.
+/// The name of a file as text. A file whose name is not UTF-8 could not be opened again.
 fn text(name: OsString) -> io::Result<String> {
     name.into_string().map_err(|name| {
         let name = name.as_encoded_bytes().escape_ascii();

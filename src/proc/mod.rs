@@ -1,7 +1,7 @@
-//! What IPVS tells and takes besides netlink: the connection table, counters and sysctls.
+//! The parts of IPVS outside of netlink: the connection table, counters and sysctls.
 //!
-//! They are files below `/proc`, and [`Proc`] opens them in a network namespace. All of them can be
-//! read without privileges but [`Status`]; setting sysctls needs root.
+//! They are files below `/proc`, and [`Proc`] opens them in a network namespace. All of them but
+//! [`Status`] can be read without privileges; setting sysctls needs root.
 //!
 //! ```no_run
 //! use ipvs_netlink::ServiceKey;
@@ -21,9 +21,9 @@
 //! # In async programs
 //!
 //! procfs has no asynchronous reads: each call waits for the kernel, a sysctl for microseconds, the
-//! table of a million connections for seconds. So an async program hands what reads the table to a
-//! thread for blocking work, such as tokio's `spawn_blocking` or smol's `unblock`. [`Proc`] is cheap
-//! to clone, and it and [`Connections`] can be sent to another thread.
+//! table of a million connections for seconds. An async program therefore reads the table on a
+//! thread for blocking work, such as one of tokio's `spawn_blocking` or smol's `unblock`. [`Proc`]
+//! is cheap to clone, and both [`Proc`] and [`Connections`] can be sent to another thread.
 
 mod changes;
 mod connection;
@@ -68,8 +68,8 @@ pub struct Proc {
 }
 
 impl Proc {
-    /// The files of the network namespace of whichever thread reads them.
-    /// [`Options::proc`](crate::Options::proc) has those of another.
+    /// The files of the network namespace of the thread that reads them.
+    /// [`Options::proc`](crate::Options::proc) has the files of another namespace.
     pub fn new() -> Self {
         Self::in_namespace(Namespace::default())
     }
@@ -82,7 +82,7 @@ impl Proc {
         Self { files: Arc::new(files) }
     }
 
-    /// The connection table (`/proc/net/ip_vs_conn`), with what persistence engines go by.
+    /// The connection table (`/proc/net/ip_vs_conn`), with the data of persistence engines.
     ///
     /// # Errors
     /// [`Error::is_not_found`] where the kernel has no IPVS.
@@ -90,7 +90,7 @@ impl Proc {
         self.table("net/ip_vs_conn")
     }
 
-    /// The connection table with the origin of each entry, this host or a sync daemon
+    /// The connection table with the origin of each entry: this host or a sync daemon
     /// (`/proc/net/ip_vs_conn_sync`).
     ///
     /// # Errors
@@ -99,8 +99,8 @@ impl Proc {
         self.table("net/ip_vs_conn_sync")
     }
 
-    /// The counters and rates of all services together (`/proc/net/ip_vs_stats`), those of removed
-    /// services included, since the module was loaded or all services were zeroed.
+    /// The counters and rates of all services together (`/proc/net/ip_vs_stats`), removed services
+    /// included, since the module was loaded or all services were zeroed.
     ///
     /// # Errors
     /// [`Error::is_not_found`] where the kernel has no IPVS; [`Error::line_number`] where the kernel's
@@ -109,7 +109,7 @@ impl Proc {
         stats::total(&self.read(stats::TOTAL)?)
     }
 
-    /// The same by CPU (`/proc/net/ip_vs_stats_percpu`).
+    /// The same for each CPU (`/proc/net/ip_vs_stats_percpu`).
     ///
     /// # Errors
     /// Those of [`stats`](Self::stats).
@@ -120,8 +120,8 @@ impl Proc {
     /// The state of the tables (`/proc/net/ip_vs_status`; 7.1 and later).
     ///
     /// # Errors
-    /// [`Error::is_not_found`] before Linux 7.1; [`Error::is_permission_denied`] for others than root
-    /// where the kernel asks that; [`Error::line_number`] where the kernel's text cannot be read.
+    /// [`Error::is_not_found`] before Linux 7.1; [`Error::is_permission_denied`] where the kernel
+    /// lets only root read it; [`Error::line_number`] where the kernel's text cannot be read.
     pub fn status(&self) -> Result<Status, Error> {
         self.read(status::PATH)?.parse()
     }
@@ -129,8 +129,8 @@ impl Proc {
     /// The value of a sysctl.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] where the kernel does not have it; [`Error::line_number`] where its text
-    /// is none of the type's values.
+    /// [`Error::is_not_found`] where the kernel lacks the sysctl; [`Error::line_number`] where its
+    /// text is no value of the type.
     pub fn sysctl<T: Value>(&self, sysctl: &Sysctl<T>) -> Result<T, Error> {
         let text = self.sysctl_named(sysctl.name())?;
         T::parse(&text).ok_or_else(|| {
@@ -143,7 +143,7 @@ impl Proc {
     ///
     /// # Errors
     /// [`Error::is_invalid`] where the value is out of range; [`Error::is_permission_denied`] for
-    /// others than root; [`Error::is_not_found`] where the kernel does not have it.
+    /// callers other than root; [`Error::is_not_found`] where the kernel lacks the sysctl.
     #[allow(clippy::needless_pass_by_value)] // Flags and numbers read better so.
     pub fn set_sysctl<T: Value>(&self, sysctl: &Sysctl<T>, value: T) -> Result<(), Error> {
         let text = sysctl.print(&value).map_err(|invalid| {
@@ -156,8 +156,8 @@ impl Proc {
     /// space at its end is left out.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] where the kernel does not have it, [`Error::is_invalid`] where the name
-    /// is none.
+    /// [`Error::is_not_found`] where the kernel lacks the sysctl, [`Error::is_invalid`] where the
+    /// name is not one of a sysctl.
     pub fn sysctl_named(&self, name: &str) -> Result<String, Error> {
         let attempt = || Attempt::Get(name.to_owned().into());
         let path = path_of(name).map_err(|invalid| Error::invalid(attempt(), invalid))?;
@@ -168,18 +168,18 @@ impl Proc {
     /// Sets any sysctl, by its name as `sysctl` prints it.
     ///
     /// # Errors
-    /// Those of [`sysctl_named`](Self::sysctl_named); [`Error::is_permission_denied`] for others than
-    /// root, and the kernel's own where it does not take the value.
+    /// Those of [`sysctl_named`](Self::sysctl_named); [`Error::is_permission_denied`] for callers
+    /// other than root, and the kernel's own error where it refuses the value.
     pub fn set_sysctl_named(&self, name: &str, value: &str) -> Result<(), Error> {
         let attempt = || Attempt::Set(name.to_owned().into(), value.to_owned());
         let path = path_of(name).map_err(|invalid| Error::invalid(attempt(), invalid))?;
-        // The kernel reads a line; an empty text would be no write at all.
+        // The kernel reads a line; an empty text would cause no write at all.
         let line = format!("{value}\n");
         self.files.write(&path, &line).map_err(|error| Error::io(attempt(), error))
     }
 
-    /// All sysctls of IPVS that the kernel has, by their names, and their values, in the order of the
-    /// names; those that this crate does not know included.
+    /// The names and values of all sysctls of IPVS that the kernel has, in the order of the names.
+    /// Sysctls that this crate does not know are included.
     ///
     /// # Errors
     /// [`Error::is_not_found`] where the kernel has no IPVS.
@@ -208,7 +208,7 @@ impl Proc {
         self.text(path).map_err(|error| Error::io(Attempt::Read(path.into()), error))
     }
 
-    /// The kernel's release; empty where it cannot be read.
+    /// The kernel's release; empty if it cannot be read.
     pub(crate) fn release(&self) -> String {
         self.text("sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
     }
@@ -224,8 +224,8 @@ impl Proc {
     }
 }
 
-/// The path below `/proc` of a sysctl. A point in the name of an interface is a stroke, as `sysctl`
-/// has it: `net.ipv4.conf.eth0/100.forwarding`.
+/// The path of a sysctl below `/proc`. A dot in the name of an interface is written as a slash, as
+/// `sysctl` does: `net.ipv4.conf.eth0/100.forwarding`.
 fn path_of(name: &str) -> Result<String, Invalid> {
     let path: String = name
         .chars()
@@ -235,7 +235,7 @@ fn path_of(name: &str) -> Result<String, Invalid> {
             other => other,
         })
         .collect();
-    // An interface can have any name that a file can, but for white space.
+    // An interface can have any name that a file can have, except one with white space.
     let is_file = |name: &str| {
         !["", ".", ".."].contains(&name) && !name.contains(|c: char| c.is_whitespace() || c == '\0')
     };

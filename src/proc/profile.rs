@@ -31,24 +31,24 @@ pub struct Profile {
 struct Wanted {
     name: Cow<'static, str>,
     value: String,
-    /// The first kernel that it is for.
+    /// The first kernel that needs the value.
     from: (u32, u32),
-    /// The first later kernel that it is not for any more.
+    /// The first later kernel that does not need the value any more.
     before: (u32, u32),
 }
 
 impl Profile {
-    /// Without any sysctl yet.
+    /// A profile without sysctls.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What a proxy on each node of a cluster needs, as [kube-proxy sets it][proxier.go] in its IPVS
-    /// mode:
+    /// The sysctls that a proxy on each node of a cluster needs, as [kube-proxy sets
+    /// them][proxier.go] in its IPVS mode:
     ///
     /// - `net.ipv4.vs.conntrack` 1,
-    /// - `net.ipv4.vs.conn_reuse_mode` 0 from Linux 4.1 on and before 5.9, whose mode 1 delays
-    ///   connections by a second where a client's port comes again,
+    /// - `net.ipv4.vs.conn_reuse_mode` 0 from Linux 4.1 on and before 5.9, where mode 1 delays a
+    ///   connection by a second if the client uses a port again,
     /// - `net.ipv4.vs.expire_nodest_conn` 1,
     /// - `net.ipv4.vs.expire_quiescent_template` 1,
     /// - `net.ipv4.ip_forward` 1.
@@ -63,8 +63,9 @@ impl Profile {
             .with_named("net.ipv4.ip_forward", "1")
     }
 
-    /// The host answers ARP for no virtual address of its dummy interfaces, as kube-proxy sets it with
-    /// `--ipvs-strict-arp`: `net.ipv4.conf.all.arp_ignore` 1 and `net.ipv4.conf.all.arp_announce` 2.
+    /// Has the host answer ARP for no virtual address of its dummy interfaces, as kube-proxy does
+    /// with `--ipvs-strict-arp`: `net.ipv4.conf.all.arp_ignore` 1 and
+    /// `net.ipv4.conf.all.arp_announce` 2.
     #[must_use]
     pub fn strict_arp(self) -> Self {
         self.with_named("net.ipv4.conf.all.arp_ignore", "1")
@@ -81,15 +82,16 @@ impl Profile {
         Ok(self.with_named(sysctl.name(), value))
     }
 
-    /// Wants a value of any sysctl, by its name as `sysctl` prints it. It replaces one that the profile
-    /// has of the same sysctl.
+    /// Wants a value of any sysctl, by its name as `sysctl` prints it. The value replaces the one
+    /// that the profile has for the same sysctl.
     ///
-    /// `net.ipv6.conf.all.forwarding` 1 takes IPv6 routes away that came by router advertisement, for
-    /// good, unless `accept_ra` of their interfaces is 2: want that before it.
+    /// `net.ipv6.conf.all.forwarding` 1 removes, for good, the IPv6 routes that came by router
+    /// advertisement, unless `accept_ra` of their interfaces is 2: want this value first.
     ///
-    /// `net.ipv6.conf.all.disable_ipv6` 1 takes the IPv6 addresses of all interfaces away, and their routes: setting
-    /// it back to 0 brings back those alone that the kernel makes by itself, link-local ones and what routers advertise.
-    /// Whoever gave an interface others gives them again.
+    /// `net.ipv6.conf.all.disable_ipv6` 1 removes the IPv6 addresses of all interfaces, and their
+    /// routes. Setting it back to 0 brings back only the addresses that the kernel makes by itself:
+    /// link-local ones, and those that routers advertise. All other addresses have to be given to
+    /// their interfaces again.
     #[must_use]
     pub fn with_named(self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         self.for_kernels(name, value, (0, 0), (u32::MAX, 0))
@@ -106,7 +108,7 @@ impl Profile {
         self
     }
 
-    /// What is for a kernel. Of two values for a sysctl the later one counts.
+    /// The values that are for a kernel. Of two values for a sysctl the later one counts.
     fn for_kernel(&self, kernel: (u32, u32)) -> Vec<&Wanted> {
         let is_for = |wanted: &&Wanted| (wanted.from..wanted.before).contains(&kernel);
         let wanted: Vec<_> = self.settings.iter().filter(is_for).collect();
@@ -118,20 +120,21 @@ impl Profile {
 }
 
 impl Proc {
-    /// Sets the sysctls of a profile that have other values, and returns which ones these were.
+    /// Sets the sysctls of a profile that have other values, and returns the changes.
     ///
-    /// It is all or nothing: where one cannot be set, those before it are set back. Applying the same
-    /// profile again changes nothing and returns nothing, so the first answer is the one to keep.
+    /// Either all of them are set or none: if one cannot be set, those before it are set back.
+    /// Applying the same profile again changes nothing and returns nothing: keep the first answer.
     ///
-    /// Where the kernel sets one of them along with another, each has its own value in the end; nothing is set where an
-    /// interface has a name that is not UTF-8, since what became of it could not be kept. Values
-    /// are compared as the kernel reads them: `0,1` is `0-1`, and a [`DefenseMode`](sysctl::DefenseMode)
-    /// that it has moved from 1 to 2 is still 1.
+    /// If the kernel sets one of these sysctls along with another, each has its wanted value in the
+    /// end. Nothing is set if an interface has a name that is not UTF-8, since the changes of its
+    /// sysctls could not be recorded. Values are compared as the kernel reads them: `0,1` is `0-1`,
+    /// and a [`DefenseMode`](sysctl::DefenseMode) that the kernel has moved from 1 to 2 still
+    /// counts as 1.
     ///
     /// # Errors
-    /// That of the first sysctl that could not be read or set, or that the kernel did not keep: two
-    /// that contradict each other are among these. What could then not be set back is in it:
-    /// [`Error::not_set_back`].
+    /// The error of the first sysctl that could not be read or set, or whose value the kernel did
+    /// not keep, as with two values that contradict each other. The error has the changes that
+    /// could then not be set back: [`Error::not_set_back`].
     pub fn apply(&self, profile: &Profile) -> Result<SysctlChanges, Error> {
         let kernel = series(&self.read("sys/kernel/osrelease")?);
         let wanted = profile.for_kernel(kernel);
@@ -146,7 +149,7 @@ impl Proc {
         }
     }
 
-    /// Sets all in order, twice: the second time repairs those that a later one has changed.
+    /// Sets all values in order, twice: the second time repairs those that a later one has changed.
     fn apply_all(&self, wanted: &[&Wanted], made: &mut SysctlChanges) -> Result<(), Error> {
         for Wanted { name, value, .. } in [wanted, wanted].concat() {
             made.changes.extend(self.change(name, value)?);
@@ -161,17 +164,18 @@ impl Proc {
         Ok(())
     }
 
-    /// Sets back what was changed, in the opposite order, and returns which sysctls these were. One
-    /// that somebody has given another value meanwhile is left as it is. The same is true of what the
-    /// kernel sets along with one, as forwarding is that of each interface; an interface that came
-    /// meanwhile is set back as `default` is.
+    /// Sets the changed sysctls back, in the opposite order, and returns the changes that this
+    /// made. A sysctl that somebody has given another value meanwhile is left as it is. The same
+    /// holds for the sysctls that the kernel sets along with one, such as the forwarding of each
+    /// interface; an interface that came meanwhile is set back as `default` is.
     ///
-    /// `net.ipv6.conf.all.disable_ipv6` is not set back to 1 where an interface has IPv6 that had it
-    /// before: the kernel would take its addresses away. The other interfaces are set back one by one.
+    /// `net.ipv6.conf.all.disable_ipv6` is not set back to 1 if an interface has IPv6 that had it
+    /// before, since the kernel would remove the interface's addresses. The other interfaces are
+    /// then set back one by one.
     ///
     /// # Errors
-    /// That of the first sysctl that could not be read or set; the others are set back all the same. It
-    /// has those that were not: [`Error::not_set_back`].
+    /// The error of the first sysctl that could not be read or set; the others are set back all the
+    /// same. The error has the changes that were not set back: [`Error::not_set_back`].
     pub fn undo(&self, changes: &SysctlChanges) -> Result<SysctlChanges, Error> {
         let mut made = SysctlChanges::default();
         let (mut failed, mut left) = (None, Vec::new());
@@ -194,7 +198,8 @@ impl Proc {
         }
     }
 
-    /// Sets back a sysctl that has the value that it was given, and what the kernel sets along with it.
+    /// Sets back a sysctl that still has the value that it was given, with the sysctls that the
+    /// kernel sets along with it.
     fn set_back(&self, change: &SysctlChange) -> Result<Vec<SysctlChange>, Error> {
         let SysctlChange { name, before, after, .. } = change;
         if !spelling::is_held(name, &self.sysctl_named(name)?, after) {
@@ -224,14 +229,14 @@ impl Proc {
         Ok(made.map(|made| SysctlChange { along: self.record(now), ..made }).into_iter().collect())
     }
 
-    /// Sets what the kernel sets along with another sysctl: all that can be set.
+    /// Sets the sysctls that the kernel sets along with another one, as many as can be set.
     fn set_along(&self, wanted: &[(String, String)]) -> Result<Vec<SysctlChange>, Error> {
         let mut made = Vec::new();
         let (mut failed, mut left) = (None, Vec::new());
         for (name, value) in wanted {
             match self.change(name, value) {
                 Ok(change) => made.extend(change),
-                // An interface can be gone by now.
+                // The interface may be gone by now.
                 Err(error) if error.is_not_found() => {}
                 Err(error) => {
                     if let Ok(now) = self.sysctl_named(name) {
@@ -263,7 +268,7 @@ impl Proc {
             .collect())
     }
 
-    /// What became of sysctls that had these values; nothing where all kept them.
+    /// The changes of sysctls that had these values before; empty if all kept them.
     fn record(&self, before: Vec<(String, String)>) -> Vec<SysctlChange> {
         let record = |(name, before): (String, String)| {
             let after = self.sysctl_named(&name).ok()?;
@@ -274,7 +279,7 @@ impl Proc {
         if is_changed { recorded } else { Vec::new() }
     }
 
-    /// Gives a sysctl a value unless it has it.
+    /// Sets a sysctl to a value unless it already has the value.
     fn change(&self, name: &str, wanted: &str) -> Result<Option<SysctlChange>, Error> {
         let before = self.sysctl_named(name)?;
         if spelling::is_held(name, &before, wanted) {
@@ -293,11 +298,11 @@ impl Proc {
                 if spelling::is_held(name, &change.after, wanted) {
                     return Ok(Some(change));
                 }
-                // The kernel rounds or cuts it, say.
+                // The kernel may round or cut the value.
                 Error::not_kept(attempt(), change.after.clone())
             }
             Err(error) => {
-                // Which value it has now cannot be told.
+                // The present value is not known.
                 return Err(match self.set_sysctl_named(name, &change.before) {
                     Ok(()) => error,
                     Err(undoing) => {
@@ -316,7 +321,7 @@ impl Proc {
 
 const DISABLE_IPV6: &str = "net.ipv6.conf.all.disable_ipv6";
 
-/// Which sysctls the kernel may set along with one: those of the same name of each interface.
+/// The sysctls that the kernel may set along with one: those of each interface with the same name.
 struct Along<'a> {
     /// `net.ipv4.conf`.
     folder: &'static str,
@@ -338,22 +343,22 @@ impl<'a> Along<'a> {
         })
     }
 
-    /// The sysctl of an interface. By sysctl's own rule, a point in a name is a stroke.
+    /// The sysctl of an interface. By sysctl's own rule, a dot in a name is written as a slash.
     fn of_interface(&self, interface: &str) -> String {
         format!("{}.{}.{}", self.folder, interface.replace('.', "/"), self.setting)
     }
 }
 
 impl SysctlChange {
-    /// What became of a sysctl that the kernel set along with this one. An interface that was not there
-    /// has got what new ones get.
+    /// The recorded change of a sysctl that the kernel set along with this one. An interface that
+    /// did not exist then has got the value for new interfaces.
     fn recorded(&self, along: &Along<'_>, name: &str) -> Option<&Self> {
         let find = |name: &str| self.along.iter().find(|change| change.name == name);
         find(name).or_else(|| find(&along.of_interface("default")))
     }
 }
 
-/// Major and minor number of a kernel's release; zeroes where it does not begin with them.
+/// Major and minor number of a kernel's release; zeroes if the release does not begin with them.
 pub(crate) fn series(release: &str) -> (u32, u32) {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     let mut number = || numbers.next().and_then(|number| number.parse().ok()).unwrap_or(0);
@@ -369,14 +374,14 @@ mod tests {
     use super::*;
     use crate::proc::{Files, files::ModuleIndex};
 
-    /// A kernel with sysctls by their paths, some of which keep their values.
+    /// A kernel with sysctls at their paths, some of which keep their values.
     struct Stub {
         release: &'static str,
         values: Mutex<BTreeMap<String, String>>,
         keeps: &'static str,
-        /// How often anybody may write.
+        /// How many writes succeed.
         writes: usize,
-        /// A value that cannot be read.
+        /// The path of a value that cannot be read.
         unread_at: &'static str,
         written: Mutex<usize>,
     }
@@ -470,10 +475,10 @@ mod tests {
         assert!(proc.sysctl(&sysctl::EXPIRE_NODEST_CONN).unwrap(), "it was set back");
     }
 
-    /// Once: what could not be set back was told nowhere.
+    /// Once: no error told which sysctls could not be set back.
     #[test]
     fn an_error_tells_what_it_could_not_set_back() {
-        // Two are written, and nothing after them.
+        // Two writes succeed, and none after them.
         let once = Stub { writes: 2, ..Stub::new("6.12", "conntrack") };
         let proc = Proc::of_files(once);
         let profile = Profile::new()
@@ -488,7 +493,7 @@ mod tests {
             text.starts_with("cannot set the sysctl net.ipv4.vs.conntrack to \"0\": the kernel took it and keeps \"1\"; not set back: net.ipv4.vs.expire_nodest_conn is 0 and was 1 (cannot set the sysctl net.ipv4.vs.expire_nodest_conn to \"1\": permission denied"),
             "{text}"
         );
-        // And undoing tells it, too.
+        // The error of the undoing tells it, too.
         let error = proc.undo(left).unwrap_err();
         assert!(error.is_permission_denied());
         assert_eq!(error.not_set_back(), Some(left));
@@ -500,7 +505,8 @@ mod tests {
         );
     }
 
-    /// Once: such an interface was passed over in silence, and kept what the kernel had set along.
+    /// Once: such an interface was passed over in silence, and kept the values that the kernel had
+    /// set along.
     #[test]
     fn nothing_is_set_along_with_what_cannot_be_named() {
         let proc = Stub::of("6.12", "none");

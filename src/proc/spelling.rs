@@ -1,9 +1,9 @@
-//! How the kernel reads the texts of sysctls: the same value can be spelled in several ways.
+//! The spellings of sysctls: the kernel reads several texts as the same value.
 
 use super::sysctl::{self, Range};
 
-/// Whether the text of a sysctl means the wanted value. Of several numbers, as `sync_threshold` has
-/// two, the first ones can be wanted alone.
+/// Whether the text of a sysctl means the wanted value. If a sysctl has several numbers, as
+/// `sync_threshold` has two, only the first ones may be wanted.
 pub(super) fn is_held(name: &str, text: &str, wanted: &str) -> bool {
     let (given, wanted): (Vec<_>, Vec<_>) =
         (text.split_ascii_whitespace().collect(), wanted.split_ascii_whitespace().collect());
@@ -18,20 +18,20 @@ pub(super) fn is_held(name: &str, text: &str, wanted: &str) -> bool {
         .iter()
         .any(|setting| setting.name == name && setting.range == Range::DefenseMode);
     given.iter().zip(&wanted).all(|(given, wanted)| {
-        // The kernel moves it between these two by itself.
+        // The kernel moves the value between these two by itself.
         let is_automatic = |word| matches!(number(word), Some(1 | 2));
         is_same(given, wanted) || is_defense && is_automatic(given) && is_automatic(wanted)
     })
 }
 
-/// Whether two words are the same one, number, or list.
+/// Whether two words are the same word, number or list.
 fn is_same(one: &str, other: &str) -> bool {
     one == other
         || number(one).is_some_and(|one| number(other) == Some(one))
         || list(one).is_some_and(|one| list(other) == Some(one))
 }
 
-/// A number as the kernel reads it: decimal, octal with 0 before it, or hexadecimal with 0x.
+/// A number as the kernel reads it: decimal, octal after a 0, or hexadecimal after 0x.
 pub(crate) fn number(word: &str) -> Option<i128> {
     let (magnitude, sign) = match word.strip_prefix('-') {
         Some(magnitude) => (magnitude, -1),
@@ -47,10 +47,10 @@ pub(crate) fn number(word: &str) -> Option<i128> {
     Some(sign * i128::from(number))
 }
 
-/// A list of numbers, as CPUs are, by its ranges.
+/// The ranges of a list of numbers, such as a list of CPUs.
 fn list(word: &str) -> Option<Vec<(u32, u32)>> {
     let number = |word: &str| {
-        // What reads numbers for Rust takes a sign.
+        // Rust's parser of numbers accepts a sign.
         word.parse().ok().filter(|_| word.starts_with(|c: char| c.is_ascii_digit()))
     };
     let range = |range: &str| {

@@ -5,35 +5,35 @@ use std::str::FromStr;
 use super::error::{Attempt, Error};
 use crate::model::{Rates, Stats};
 
-/// The counters of all services together, by CPU.
+/// The counters of all services together, for each CPU.
 ///
-/// The numbers of the CPUs add up to those of the total, but for two things. The total is brought up
-/// to date every two seconds, the CPUs' numbers at once. And zeroing all services lets the total
-/// begin anew, but not the CPUs' numbers: what they count is since the module was loaded.
+/// The numbers of the CPUs add up to those of the total, with two exceptions. The total is updated
+/// every two seconds, the CPUs' numbers at once. Zeroing all services resets the total, but not the
+/// CPUs' numbers, which count since the module was loaded.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct StatsPerCpu {
-    /// What each CPU has counted: all possible CPUs, in their order.
+    /// The counters of all possible CPUs, in their order.
     pub cpus: Vec<CpuStats>,
     /// The total, with rates.
     pub total: Stats,
 }
 
-/// What one CPU has counted.
+/// The counters of one CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct CpuStats {
     /// The number of the CPU, from 0.
     pub cpu: u32,
-    /// What it has counted. The kernel has no rates for a CPU: they are 0 here.
+    /// The counters. The kernel has no rates for a CPU: they are 0 here.
     pub stats: Stats,
 }
 
-/// Where the kernel has the counters without the CPUs.
+/// The file of the total.
 pub(super) const TOTAL: &str = "net/ip_vs_stats";
-/// Where the kernel has the counters by CPU.
+/// The file of the counters for each CPU.
 pub(super) const PER_CPU: &str = "net/ip_vs_stats_percpu";
 
 /// Reads the text of `/proc/net/ip_vs_stats`.
@@ -51,8 +51,8 @@ impl FromStr for StatsPerCpu {
     }
 }
 
-/// What either file has. Its numbers are hexadecimal; of the two headings, the one of the rates comes
-/// after the numbers of the first. Other tables of a newer kernel are passed over.
+/// The contents of either file. Its numbers are hexadecimal. The file has two headings; that of the
+/// rates comes after the numbers of the first. Other tables of a newer kernel are skipped.
 struct Table {
     cpus: Vec<CpuStats>,
     total: Stats,
@@ -93,7 +93,7 @@ impl Table {
     }
 }
 
-/// Whether a line has numbers. One that has none ends a table, or begins one.
+/// Whether a line has numbers. A line without numbers ends a table, or begins one.
 fn is_row(words: &[&str]) -> bool {
     words.iter().any(|word| *word == "~" || number(word).is_ok())
 }
@@ -105,7 +105,7 @@ enum Row {
     Rates(Rates),
 }
 
-/// Where the columns are, so that a newer kernel may have more of them.
+/// The places of the columns, since a newer kernel may have more columns.
 struct Heading {
     is_of_rates: bool,
     cpu: Option<usize>,
@@ -228,7 +228,7 @@ mod tests {
 
     const RATES: &str = "Conns/s Pkts/s Pkts/s Bytes/s Bytes/s\n0 0 0 0 0\n";
 
-    /// A kernel that is not among ours: more columns, and more tables.
+    /// A kernel that does not exist: it has more columns, and more tables.
     #[test]
     fn more_columns_and_tables_are_passed_over() {
         let text = "       Total   Total Incoming Outgoing         Incoming         Outgoing\n\
@@ -250,7 +250,7 @@ mod tests {
         }
     }
 
-    /// It had rates of zero.
+    /// Once: a cut file was read with rates of zero.
     #[test]
     fn a_file_that_was_cut_is_told() {
         let text = format!("CPU Conns Packets Packets Bytes Bytes\n~ 1 2 3 4 50\n\n{RATES}");

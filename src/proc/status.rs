@@ -6,24 +6,24 @@ use super::error::{Attempt, Error};
 
 /// The state of the tables of connections and services, and of the threads that estimate rates.
 ///
-/// Linux 7.1 and later have it, since they resize the tables.
+/// Only Linux 7.1 and later have this file, since they resize the tables.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Status {
-    /// The table of connections; it has templates of persistence, too.
+    /// The table of connections, which also has the templates of persistence.
     pub connections: TableStatus,
     /// The table of services.
     pub services: TableStatus,
-    /// How many threads estimate rates.
+    /// The number of threads that estimate rates.
     pub estimation_threads: u32,
-    /// How many such threads there can be.
+    /// The largest possible number of such threads.
     pub most_estimation_threads: u64,
-    /// How many services and destinations a thread looks after in one go.
+    /// How many services and destinations a thread handles in one go.
     pub estimation_chain: u32,
-    /// How many services and destinations a thread can look after.
+    /// How many services and destinations a thread can handle.
     pub estimators_per_thread: u64,
-    /// What a newer kernel tells besides, each a line as it is.
+    /// The lines of a newer kernel that this crate does not know, as they are.
     pub other: Vec<String>,
 }
 
@@ -32,27 +32,27 @@ pub struct Status {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct TableStatus {
-    /// How many entries there are.
+    /// The number of entries.
     pub entries: u64,
-    /// How many buckets there are: a power of two, or 0 while there is no table.
+    /// The number of buckets: a power of two, or 0 while the kernel has no table.
     pub buckets: u64,
-    /// By which load factor the table is resized, from -8 (large) to 8 (small): see the sysctls
+    /// The load factor by which the table is resized, from -8 (large) to 8 (small): see the sysctls
     /// [`CONN_LFACTOR`](super::sysctl::CONN_LFACTOR) and
     /// [`SVC_LFACTOR`](super::sysctl::SVC_LFACTOR).
     pub load_factor: i32,
-    /// How many buckets have 0, 1, … places taken; the last of eight counts those with 7 and more.
-    /// Empty where there are no entries. A masqueraded connection can take two places, one for each
-    /// direction.
+    /// How many buckets have 0, 1, … places taken; the last of eight numbers counts the buckets
+    /// with 7 and more. Empty if the table has no entries. A masqueraded connection can take two
+    /// places, one for each direction.
     pub lengths: Vec<u64>,
 }
 
-/// The buckets that the kernel counts apart, by the number of their entries.
+/// How many groups the kernel sorts buckets into, by their number of entries.
 const LENGTHS: usize = 8;
 
 /// The line that comes last.
 const LAST: &str = "Stats thread ests";
 
-/// Where the kernel has it.
+/// The path of the file.
 pub(super) const PATH: &str = "net/ip_vs_status";
 
 /// Reads the text of `/proc/net/ip_vs_status`.
@@ -134,7 +134,7 @@ impl TableStatus {
     }
 }
 
-/// The number that a value begins with.
+/// The number at the beginning of a value.
 fn first<T: FromStr>(value: &str) -> Result<T, String> {
     parse(value.split_ascii_whitespace().next(), value)
 }
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(status.other, ["Conn buckets len-9:\t1 (1%)", "Trash:\t5 (of 9)", "no colon"]);
     }
 
-    /// It had numbers of zero.
+    /// Once: a cut file was read with numbers of zero.
     #[test]
     fn a_file_that_was_cut_is_told() {
         for length in 0..LINUX_7_3.len() {

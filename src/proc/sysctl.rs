@@ -1,7 +1,7 @@
 //! The sysctls of IPVS: `net.ipv4.vs.*`, each with the type of its values, its range and its default.
 //!
-//! Each network namespace has values of its own. [`ALL`] lists what is known of each; whether a
-//! kernel has one shows when it is read, since its configuration decides, too.
+//! Each network namespace has values of its own. [`ALL`] lists the known facts of each sysctl. Only
+//! reading a sysctl shows whether a kernel has it, since the kernel's configuration decides, too.
 //!
 //! ```no_run
 //! use ipvs_netlink::proc::{Proc, sysctl};
@@ -31,7 +31,7 @@ pub struct Sysctl<T> {
     value: PhantomData<fn() -> T>,
 }
 
-/// What is known of a sysctl.
+/// The known facts of a sysctl.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Setting {
@@ -39,10 +39,10 @@ pub struct Setting {
     pub name: &'static str,
     /// The values that it takes.
     pub range: Range,
-    /// What the kernel prints of it at first; `None` where that depends on the machine.
+    /// The kernel's initial text; `None` if it depends on the machine.
     pub default: Option<&'static str>,
-    /// The first kernel that has it, as 6 and 2; 2 and 6 stand for all kernels of that series and
-    /// before.
+    /// The first kernel that has the sysctl, such as 6 and 2; 2 and 6 stand for all kernels of that
+    /// series and before.
     pub since: (u32, u32),
 }
 
@@ -50,7 +50,7 @@ pub struct Setting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Range {
-    /// Off (0) or on; the kernel takes every other number for on.
+    /// Off (0) or on; the kernel takes every other number as on.
     Flag,
     /// Numbers, both ends included.
     #[non_exhaustive]
@@ -66,9 +66,9 @@ pub enum Range {
     DefenseMode,
     /// See [`SyncThreshold`].
     SyncThreshold,
-    /// Whole seconds, as many as the kernel can count ticks in 31 bits: 8,589,934 with 250 a second.
+    /// Whole seconds, as many as fit 31 bits of clock ticks: 8,589,934 at 250 ticks a second.
     Seconds,
-    /// A list of CPUs, as `0-3,8`.
+    /// A list of CPUs, such as `0-3,8`.
     CpuList,
 }
 
@@ -81,10 +81,10 @@ pub enum DefenseMode {
     /// 0: never.
     #[default]
     Never,
-    /// 1: when memory is short, which it is not now. The kernel turns it into [`Active`](Self::Active)
-    /// when fewer pages are available than [`AMEMTHRESH`].
+    /// 1: when memory is short, and at present it is not. The kernel turns the value into
+    /// [`Active`](Self::Active) when fewer pages are available than [`AMEMTHRESH`].
     Automatic,
-    /// 2: when memory is short, which it is now. The kernel turns it back into
+    /// 2: when memory is short, and at present it is. The kernel turns the value back into
     /// [`Automatic`](Self::Automatic).
     Active,
     /// 3: always.
@@ -100,10 +100,11 @@ pub enum DefenseMode {
     reason = "closed: a sysctl keeps its form, which is two numbers"
 )]
 pub struct SyncThreshold {
-    /// The number of packets after which it is synchronised first, from 0 to 2,147,483,647; less than
-    /// the period, unless that is 0.
+    /// The number of packets after which a connection is first synchronised, from 0 to
+    /// 2,147,483,647; less than the period, unless the period is 0.
     pub threshold: u32,
-    /// It is synchronised again after so many packets more; 0 is once only.
+    /// The number of further packets after which a connection is synchronised again; 0 means never
+    /// again.
     pub period: u32,
 }
 
@@ -112,7 +113,7 @@ pub(super) const PREFIX: &str = "net.ipv4.vs.";
 
 const INT: Range = Range::Numbers { least: i32::MIN as i64, most: i32::MAX as u64 };
 const LOAD_FACTOR: Range = Range::Numbers { least: -8, most: 8 };
-/// In or before Linux 2.6.
+/// The first kernel of a sysctl that came with Linux 2.6 or earlier.
 const OLD: (u32, u32) = (2, 6);
 
 /// Makes a constant of each sysctl, and the list of all.
@@ -140,15 +141,16 @@ macro_rules! sysctls {
 }
 
 sysctls! {
-    /// `am_droprate`: one packet in so many is dropped where [`DROP_PACKET`] is
+    /// `am_droprate`: one packet of this many is dropped where [`DROP_PACKET`] is
     /// [`Always`](DefenseMode::Always).
     AM_DROPRATE: i32 = "am_droprate", INT, Some("10"), since OLD;
-    /// `amemthresh`: with fewer available pages of memory than this, memory is short.
+    /// `amemthresh`: memory is short when fewer pages than this are available.
     AMEMTHRESH: i32 = "amemthresh", INT, Some("1024"), since OLD;
     /// `backup_only`: a host that is a backup by its sync daemon does not direct connections, which
     /// prevents loops with direct routing and tunnels.
     BACKUP_ONLY: bool = "backup_only", Range::Flag, Some("0"), since (3, 9);
-    /// `cache_bypass`: where no cache server is available, packets go on to where they were sent.
+    /// `cache_bypass`: if no cache server is available, packets go on to their original
+    /// destination.
     CACHE_BYPASS: bool = "cache_bypass", Range::Flag, Some("0"), since OLD;
     /// `conn_lfactor`: how large the table of connections is for its entries, from -8 (256 buckets for
     /// each entry) to 8 (256 entries for each bucket).
@@ -156,25 +158,25 @@ sysctls! {
     /// `conn_max`: the most connections of the network namespace. New namespaces begin with the value
     /// of the first one, which begins with 2^30, or 2^24 on machines of 32 bits.
     CONN_MAX: i32 = "conn_max", Range::Numbers { least: 0, most: 1 << 30 }, None, since (7, 2);
-    /// `conn_reuse_mode`: what becomes of a new connection from the client's address and port of an
-    /// old one. 0: it gets the old one's destination. 1: it is scheduled where that is safe. 2: also
-    /// where the old one is in `FIN_WAIT`.
+    /// `conn_reuse_mode`: the handling of a new connection from the client's address and port of an
+    /// old one. 0: it gets the old one's destination. 1: it is scheduled where that is safe. 2:
+    /// also where the old one is in `FIN_WAIT`.
     CONN_REUSE_MODE: i32 = "conn_reuse_mode", INT, Some("1"), since (4, 1);
-    /// `conntrack`: connections are also connections of netfilter, as stateful rules of a packet filter
-    /// need it. Where the kernel is built with `CONFIG_IP_VS_NFCT`.
+    /// `conntrack`: connections are also connections of netfilter, which stateful rules of a packet
+    /// filter need. Only if the kernel is built with `CONFIG_IP_VS_NFCT`.
     CONNTRACK: bool = "conntrack", Range::Flag, Some("0"), since OLD;
     /// `drop_entry`: when entries of half-open connections are dropped at random.
     DROP_ENTRY: DefenseMode = "drop_entry", Range::DefenseMode, Some("0"), since OLD;
     /// `drop_packet`: when packets are dropped before they are forwarded.
     DROP_PACKET: DefenseMode = "drop_packet", Range::DefenseMode, Some("0"), since OLD;
-    /// `est_cpulist`: the CPUs whose threads estimate rates; none stops them. All that the kernel
-    /// leaves to its threads unless set.
+    /// `est_cpulist`: the CPUs whose threads estimate rates; an empty list stops the threads. The
+    /// default is all CPUs that the kernel leaves to its threads.
     EST_CPULIST: String = "est_cpulist", Range::CpuList, None, since (6, 2);
     /// `est_nice`: the niceness of these threads.
     EST_NICE: i32 =
         "est_nice", Range::Numbers { least: -20, most: 19 }, Some("0"), since (6, 2);
-    /// `expire_nodest_conn`: a connection whose destination was removed ends with its next packet,
-    /// whereas otherwise its packets are dropped until it expires.
+    /// `expire_nodest_conn`: a connection whose destination was removed ends with its next packet.
+    /// Otherwise its packets are dropped until it expires.
     EXPIRE_NODEST_CONN: bool = "expire_nodest_conn", Range::Flag, Some("0"), since OLD;
     /// `expire_quiescent_template`: a template of persistence ends when its destination has weight 0,
     /// so that new connections of its client go elsewhere.
@@ -183,18 +185,18 @@ sysctls! {
     /// `ignore_tunneled`: packets of protocols that IPVS does not know are passed on as they are,
     /// which prevents loops where the host is a destination of tunnels, too.
     IGNORE_TUNNELED: bool = "ignore_tunneled", Range::Flag, Some("0"), since (4, 3);
-    /// `lblc_expiration`: after how long without a packet the scheduler `lblc` forgets which cache has
-    /// an address. There once its module is loaded.
+    /// `lblc_expiration`: the time without a packet after which the scheduler `lblc` forgets which
+    /// cache has an address. The sysctl exists once the scheduler's module is loaded.
     LBLC_EXPIRATION: Duration = "lblc_expiration", Range::Seconds, Some("86400"), since OLD;
     /// `lblcr_expiration`: the same for `lblcr`.
     LBLCR_EXPIRATION: Duration = "lblcr_expiration", Range::Seconds, Some("86400"), since OLD;
-    /// `nat_icmp_send`: a destination whose masqueraded packet belongs to no connection is told that
-    /// by ICMP.
+    /// `nat_icmp_send`: a destination is told by ICMP if its masqueraded packet belongs to no
+    /// connection.
     NAT_ICMP_SEND: bool = "nat_icmp_send", Range::Flag, Some("0"), since OLD;
     /// `pmtu_disc`: packets that are too large for the path and may not be fragmented are refused by
     /// ICMP, through tunnels, too.
     PMTU_DISC: bool = "pmtu_disc", Range::Flag, Some("1"), since (3, 7);
-    /// `run_estimation`: rates are estimated, and counters brought up to date.
+    /// `run_estimation`: rates are estimated, and counters updated.
     RUN_ESTIMATION: bool = "run_estimation", Range::Flag, Some("1"), since (5, 16);
     /// `schedule_icmp`: ICMP errors that belong to no connection are scheduled by the packet that they
     /// are about.
@@ -207,17 +209,18 @@ sysctls! {
     SLOPPY_TCP: bool = "sloppy_tcp", Range::Flag, Some("0"), since (3, 11);
     /// `snat_reroute`: masqueraded replies are routed as packets of this host.
     SNAT_REROUTE: bool = "snat_reroute", Range::Flag, Some("1"), since OLD;
-    /// `svc_lfactor`: how large the table of services is, as [`CONN_LFACTOR`].
+    /// `svc_lfactor`: how large the table of services is for its entries, as [`CONN_LFACTOR`].
     SVC_LFACTOR: i32 = "svc_lfactor", LOAD_FACTOR, Some("-3"), since (7, 1);
     /// `sync_persist_mode`: for persistent services only templates are synchronised.
     SYNC_PERSIST_MODE: bool = "sync_persist_mode", Range::Flag, Some("0"), since (3, 11);
     /// `sync_ports`: how many threads, each with a UDP port of its own, a sync daemon has.
     SYNC_PORTS: u32 = "sync_ports", Range::PowersOfTwo, Some("1"), since (3, 5);
-    /// `sync_qlen_max`: the most messages of a sync daemon that wait to be sent. A 32nd of the pages
-    /// of memory unless set; the kernel has 32 bits for it on machines of 32 bits.
+    /// `sync_qlen_max`: the most messages of a sync daemon that wait to be sent. The default is a
+    /// 32nd of the pages of memory; on machines of 32 bits the kernel has 32 bits for the number.
     SYNC_QLEN_MAX: u64 =
         "sync_qlen_max", Range::Numbers { least: 0, most: u64::MAX }, None, since (3, 5);
-    /// `sync_refresh_period`: a connection is synchronised again when its timer has moved by so much.
+    /// `sync_refresh_period`: a connection is synchronised again when its timer has moved by this
+    /// much.
     SYNC_REFRESH_PERIOD: Duration = "sync_refresh_period", Range::Seconds, Some("0"), since (3, 5);
     /// `sync_retries`: how often a message is repeated within an eighth of
     /// [`SYNC_REFRESH_PERIOD`].
@@ -228,8 +231,8 @@ sysctls! {
     /// `sync_threshold`: after which packets a connection is synchronised.
     SYNC_THRESHOLD: SyncThreshold =
         "sync_threshold", Range::SyncThreshold, Some("3\t50"), since OLD;
-    /// `sync_version`: the version of the synchronisation's protocol that is sent; 0 for kernels before
-    /// 2.6.39.
+    /// `sync_version`: the version of the protocol in which connections are synchronised; 0 for
+    /// kernels before 2.6.39.
     SYNC_VERSION: u32 =
         "sync_version", Range::Numbers { least: 0, most: 1 }, Some("1"), since OLD;
 }
@@ -240,12 +243,12 @@ impl<T: Value> Sysctl<T> {
         self.setting.name
     }
 
-    /// What is known of it.
+    /// The known facts of the sysctl.
     pub fn setting(&self) -> Setting {
         self.setting
     }
 
-    /// The value that it has at first; `None` where that depends on the machine.
+    /// The initial value; `None` if it depends on the machine.
     pub fn default(&self) -> Option<T> {
         self.setting.default.and_then(T::parse)
     }
@@ -276,7 +279,7 @@ impl fmt::Display for Range {
     }
 }
 
-/// A type of sysctls' values. It is implemented here for all that there are.
+/// A type of sysctls' values. Only this crate implements it.
 pub trait Value: private::Value {}
 
 impl<T: private::Value> Value for T {}
@@ -291,12 +294,12 @@ mod private {
         /// The text for the kernel.
         fn print(&self) -> String;
 
-        /// Why it is out of range, where it is.
+        /// The reason why the value is out of range, if it is.
         fn out_of_range(&self, range: Range) -> Option<String>;
     }
 }
 
-/// Whether a flag's text is that of one that is on.
+/// Whether the text of a flag means on.
 pub(crate) fn is_on(text: &str) -> bool {
     <bool as private::Value>::parse(text.trim()) == Some(true)
 }
@@ -429,7 +432,7 @@ mod tests {
 
     #[test]
     fn no_sysctl_is_said_to_be_older_than_it_is() {
-        // The whole of Linux 3.10, by its struct netns_ipvs.
+        // All sysctls of Linux 3.10, by its `struct netns_ipvs`.
         let mut of_3_10 = [
             "am_droprate",
             "amemthresh",

@@ -1,4 +1,4 @@
-//! Answers: what the kernel says to each [`Request`](super::Request).
+//! Answers: the kernel's messages to each [`Request`](super::Request).
 
 use crate::model::{Family, Info, ServiceEntry, SyncDaemon, Timeouts};
 use crate::uapi::netlink::nlctrl;
@@ -11,7 +11,7 @@ use crate::wire::{
 pub(crate) struct Answer<'a> {
     pub(super) command: u8,
     pub(super) attributes: &'a [u8],
-    /// Upper bound on further answers of this length in the datagram.
+    /// An upper bound on the number of further answers of this length in the datagram.
     pub(crate) more: usize,
 }
 

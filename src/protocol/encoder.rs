@@ -11,18 +11,19 @@ use crate::uapi::ipvs::{FAMILY_NAME, FAMILY_VERSION};
 use crate::uapi::netlink::{FLAGS_OFFSET, GENERIC_HEADER_LENGTH, GENL_ID_CTRL, HEADER_LENGTH};
 use crate::wire::{Payload, Sink, Slice, Written};
 
-/// The number of no family: a message of it is answered with `ENOENT`. A message of type 0 would be
-/// acknowledged, and not run.
+/// A number that no family has: the kernel answers a message of it with `ENOENT`. It would
+/// acknowledge a message of type 0 without running it.
 const NO_FAMILY: u16 = u16::MAX;
-/// The most bytes that a message has.
+/// The length of the longest message, in bytes.
 pub(crate) const LONGEST_MESSAGE: usize = HEADER_LENGTH + GENERIC_HEADER_LENGTH + Payload::LONGEST;
-/// The question for the family is no payload and is shorter: one attribute, with the family's name.
+/// The question for the family has no payload of IPVS, and is shorter: one attribute, with the
+/// family's name.
 const _: () = assert!(2 * FAMILY_NAME.len() + 8 < Payload::LONGEST);
 
 /// Encodes requests and numbers them.
 ///
 /// One encoder lives as long as its client. Its sequence numbers repeat only after some four
-/// thousand million requests, so late answers to an abandoned exchange are told from those to the
+/// thousand million requests: late answers to an abandoned exchange can be told from those to the
 /// next.
 #[derive(Debug, Default)]
 pub(crate) struct Encoder {
@@ -89,18 +90,18 @@ impl Encoder {
         }
     }
 
-    /// Appends a question with one answer. Once the answer is there, all operations before it are
-    /// done.
+    /// Appends a question with one answer. Once the answer has arrived, all operations before it
+    /// are done.
     pub(super) fn append_short_question(&mut self) {
         self.append(NLM_F_REQUEST, &Payload::new(Command::GetInfo));
     }
 
-    /// How many bytes are to be sent.
+    /// The number of bytes to send.
     pub(super) fn length(&self) -> usize {
         self.length
     }
 
-    /// What is to be sent.
+    /// The bytes to send.
     #[inline]
     pub(crate) fn outgoing(&self) -> &[u8] {
         self.buffer.get(..self.length).unwrap_or_default()
@@ -141,7 +142,7 @@ impl Encoder {
         if self.buffer.len() - self.length < LONGEST_MESSAGE {
             self.grow();
         }
-        // The buffer has room for the longest message, so none of these bytes is missing.
+        // The buffer has room for the longest message, and none of these bytes is missing.
         let rest = self.buffer.get_mut(self.length..).unwrap_or_default();
         let room = rest.len();
         let mut slice = Slice::new(rest);
@@ -150,7 +151,7 @@ impl Encoder {
             return;
         }
         let length = room - slice.left();
-        // Every message has whole words, so the next one is aligned.
+        // Every message has whole words, which aligns the next one.
         let [l0, l1, l2, l3] = u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes();
         let ([t0, t1], [f0, f1]) = (message_type.to_ne_bytes(), flags.to_ne_bytes());
         let [s0, s1, s2, s3] = self.sequence.to_ne_bytes();

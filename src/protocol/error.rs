@@ -1,9 +1,9 @@
-//! Errors that a datagram can tell of.
+//! Errors that a datagram can tell.
 
 use crate::uapi::Errno;
 use crate::wire::DecodeError;
 
-/// Why an exchange or an operation failed, where a datagram says so.
+/// Why an exchange or an operation failed, as a datagram says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AnswerError {
     #[error("the kernel refused")]

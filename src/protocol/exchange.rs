@@ -15,7 +15,7 @@ pub(crate) struct Exchange {
     pub(super) dump: bool,
 }
 
-/// What a datagram said to an exchange or a window.
+/// The meaning of a datagram for an exchange or a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Heard {
     /// The datagram had nothing to do with it.

@@ -18,15 +18,15 @@ pub(super) struct Frame<'a> {
     payload: &'a [u8],
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Content<'a> {
-    /// `NLMSG_ERROR`, an acknowledgement or an error: the end of an exchange that is no dump, or of
-    /// a dump that failed.
+    /// `NLMSG_ERROR`, an acknowledgement or an error: the end of a dump that failed, or of an
+    /// exchange without a dump.
     Status { errno: Option<Errno>, message: Option<String> },
-    /// `NLMSG_DONE`: the end of a dump, which failed where it has an error number.
+    /// `NLMSG_DONE`: the end of a dump. A dump that failed has an error number here.
     Done { errno: Option<Errno> },
-    /// A message of some family.
+    /// A message of any family.
     Payload(&'a [u8]),
 }
 
@@ -56,8 +56,8 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The kernel's text about an error. It follows the header of the request or, unless the kernel
-    /// capped that, the whole request.
+    /// The kernel's text about an error. The text follows the header of the request or, if the
+    /// kernel sent the request back in full, the whole request.
     fn error_text(&self) -> Option<String> {
         let request = self.payload.get(4..)?;
         let echoed = if self.flags & NLM_F_CAPPED != 0 {

@@ -1,6 +1,6 @@
 //! The protocol without its sockets: requests in, datagrams out; datagrams in, answers out.
 //!
-//! Nothing here performs I/O or looks at a clock.
+//! This module performs no I/O and reads no clock.
 
 pub(crate) mod answer;
 mod encoder;

@@ -15,8 +15,8 @@ use crate::wire::{Command, Length, Mention, Message, Payload, Slice, TimeoutAttr
 
 /// A change to the kernel's state.
 ///
-/// Programs with a netlink socket of their own can have it encoded in one pass, as below. The crate
-/// `genetlink`, which reads answers as well, takes its [`message`](Self::message): see
+/// Programs with a netlink socket of their own can encode an operation in one pass, as below. The
+/// crate `genetlink`, which also reads answers, takes its [`message`](Self::message): see
 /// [`wire`](crate::wire).
 ///
 /// ```
@@ -34,13 +34,13 @@ use crate::wire::{Command, Length, Mention, Message, Payload, Slice, TimeoutAttr
 pub enum Operation {
     /// Adds a service.
     AddService(Service),
-    /// Gives a service its whole configuration anew.
+    /// Replaces the whole configuration of a service.
     UpdateService(Service),
     /// Removes a service with its destinations.
     RemoveService(ServiceKey),
     /// Adds a destination to a service.
     AddDestination(ServiceKey, Destination),
-    /// Gives a destination its whole configuration anew.
+    /// Replaces the whole configuration of a destination.
     UpdateDestination(ServiceKey, Destination),
     /// Removes a destination from a service.
     RemoveDestination(ServiceKey, DestinationKey),
@@ -59,7 +59,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Refuses what no kernel would take, with the reason.
+    /// Refuses an operation that no kernel would take, with the reason.
     ///
     /// # Errors
     /// Those of [`Service::check`], [`Destination::check`], [`TimeoutsUpdate::check`] and
@@ -81,7 +81,7 @@ impl Operation {
         }
     }
 
-    /// The message that asks the kernel for it.
+    /// The message that asks the kernel for the operation.
     pub fn message(&self) -> Message {
         self.payload().into()
     }
@@ -113,7 +113,7 @@ impl Operation {
             Self::Zero => new(Command::Zero),
             Self::Flush => new(Command::Flush),
             Self::SetTimeouts(TimeoutsUpdate { tcp, tcp_fin, udp }) => {
-                // `check` has refused what does not fit.
+                // `check` has refused durations that do not fit.
                 let seconds = |t: &Option<Duration>| t.and_then(|t| t.as_secs().try_into().ok());
                 let [tcp, tcp_fin, udp] = [tcp, tcp_fin, udp].map(seconds);
                 let timeouts = TimeoutAttributes { tcp, tcp_fin, udp };
@@ -149,7 +149,7 @@ impl Emitable for Operation {
     }
 
     fn emit(&self, buffer: &mut [u8]) {
-        // The trait promises a slice as long as `buffer_len` tells.
+        // The trait promises a slice of the length that `buffer_len` tells.
         let _ = self.payload().encode(&mut Slice::new(buffer));
     }
 }
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
     use crate::model::{Forwarding, Persistence, Scheduler, Tunnel};
 
-    /// Every attribute that can stand in one message, with the longest names.
+    /// Every attribute that one message can have, with the longest names.
     #[test]
     fn no_message_is_longer_than_the_longest() {
         let key = ServiceKey::tcp([0xff; 16], 443);

@@ -1,4 +1,4 @@
-//! Requests: all that a client asks of the kernel.
+//! Requests: everything that a client asks of the kernel.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::Operation;
 use crate::model::{DestinationKey, ServiceKey};
 use crate::wire::{Command, Payload};
 
-/// What a client asked of the kernel, as [`Error::request`](crate::Error::request) tells it.
+/// A request to the kernel, as [`Error::request`](crate::Error::request) tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Request {
@@ -41,13 +41,13 @@ impl Request {
         )
     }
 
-    /// The message with which the family is asked; `None` for a request that is not to the family.
+    /// The message that asks the family; `None` for a request that is not to the family.
     #[cfg(feature = "tracing")]
     pub(crate) fn message(&self) -> Option<crate::wire::Message> {
         Some(self.payload()?.into())
     }
 
-    /// The payload with which the family is asked; `None` for a request that is not to the family.
+    /// The payload that asks the family; `None` for a request that is not to the family.
     pub(super) fn payload(&self) -> Option<Payload<'_>> {
         let new = Payload::new;
         Some(match self {

@@ -6,10 +6,11 @@ use super::{AnswerError, Encoder, Operation};
 use crate::uapi::Errno;
 use crate::wire::DecodeError;
 
-/// Operations sent together. `C` is the cause of those that failed without an answer of the kernel.
+/// Operations sent together. `C` is the cause of a failure without an answer of the kernel.
 ///
-/// The kernel runs them in order, inside the send. It answers each that fails, and acknowledges
-/// the last alone: an operation without an answer has succeeded, once a later one was answered.
+/// The kernel runs the operations in order, inside the send. It answers each that fails, and
+/// acknowledges only the last one: an operation without an answer has succeeded once a later one
+/// was answered.
 #[derive(Debug)]
 pub(crate) struct Window<C> {
     /// The sequence number of the operation at place 0; the others count on from it.
@@ -17,7 +18,7 @@ pub(crate) struct Window<C> {
     count: usize,
     /// The number of operations up to the last that is sent.
     sent: usize,
-    /// From the first on, how many operations were answered or need no answer any more.
+    /// How many operations, from the first on, were answered or need no answer any more.
     settled: usize,
     failures: Vec<FailedOperation<C>>,
 }
@@ -37,7 +38,7 @@ enum Why<C> {
     GivenUp(C),
 }
 
-/// A window while it is filled.
+/// A window that is being filled.
 pub(crate) struct Filling<'a, C> {
     window: &'a mut Window<C>,
     encoder: &'a mut Encoder,
@@ -100,7 +101,7 @@ impl<C: Clone + From<AnswerError>> Window<C> {
         Filling { window: self, encoder, last_may_stay_unanswered: false }
     }
 
-    /// Encodes the operations from this place on again, since they were sent to a family that is
+    /// Encodes the operations from this place on again, since the family that they were sent to is
     /// gone.
     pub(crate) fn repeat(&mut self, from: usize, operations: &[Operation], encoder: &mut Encoder) {
         let at = self.failures.partition_point(|failed| failed.place < from);
@@ -129,7 +130,7 @@ impl<C: Clone + From<AnswerError>> Window<C> {
             let frame = frame?;
             let place = frame.sequence.wrapping_sub(self.first) as usize;
             if place == self.count {
-                // The question behind an operation that may stay unanswered.
+                // The question that follows an operation which may stay unanswered.
                 self.settled = self.sent;
             }
             if place >= self.sent {
@@ -152,8 +153,8 @@ impl<C: Clone + From<AnswerError>> Window<C> {
 
     /// Gives this cause to all operations whose outcome is not known.
     ///
-    /// Once the kernel drops an answer it drops all that follow in the send. An operation before
-    /// one that was answered has therefore succeeded, unless its error was heard.
+    /// Once the kernel drops an answer, it drops all that follow in the send. An operation before
+    /// an answered one has therefore succeeded, unless its error was heard.
     pub(crate) fn give_up(&mut self, cause: &C) {
         for place in self.settled..self.sent {
             self.failures.push(FailedOperation { place, why: Why::GivenUp(cause.clone()) });
@@ -171,7 +172,7 @@ impl<C: Clone + From<AnswerError>> Window<C> {
     }
 
     /// The place from which on every operation that was sent failed with this error number; `None`
-    /// where the last did not.
+    /// if the last one did not fail with it.
     pub(crate) fn failed_from(&self, wanted: Errno) -> Option<usize> {
         let mut from = None;
         let mut next = self.count;
@@ -191,7 +192,7 @@ impl<C: Clone + From<AnswerError>> Window<C> {
         from
     }
 
-    /// Gives another cause to the operations from this place on that were sent.
+    /// Gives another cause to the operations that were sent, from this place on.
     pub(crate) fn fail_from(&mut self, from: usize, cause: &C) {
         for failed in self.failures.iter_mut().filter(|failed| failed.place >= from) {
             if !matches!(failed.why, Why::NotSent(_)) {
@@ -200,12 +201,12 @@ impl<C: Clone + From<AnswerError>> Window<C> {
         }
     }
 
-    /// Why the operation of a window of one failed, if it did.
+    /// Why the only operation of a window failed, if it did.
     pub(crate) fn take_failure(&mut self) -> Option<C> {
         self.failures.pop().map(|failed| failed.why.into_cause())
     }
 
-    /// The operations that failed or were not sent, in their order, by their place.
+    /// The operations that failed or were not sent, in their order, each with its place.
     pub(crate) fn failures(&mut self) -> impl Iterator<Item = (usize, C)> {
         self.failures.drain(..).map(|failed| (failed.place, failed.why.into_cause()))
     }
@@ -220,9 +221,9 @@ impl<C: From<AnswerError>> Why<C> {
     }
 }
 
-/// Whether the kernel may run the operation without an answer: to stop a sync daemon it waits for
-/// the end of a thread. Where that has not run yet the wait fails with `EINTR`, which netlink does
-/// not report.
+/// Whether the kernel may run the operation without an answer: to stop a sync daemon, the kernel
+/// waits for the end of a thread. If that thread has not run yet, the wait fails with `EINTR`,
+/// which netlink does not report.
 fn may_stay_unanswered(operation: &Operation) -> bool {
     matches!(operation, Operation::StopDaemon(_))
 }

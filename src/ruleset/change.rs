@@ -68,7 +68,8 @@ impl Change {
         }
     }
 
-    /// The request that makes the change; there is one even if the kernel has nothing to do.
+    /// The request that makes the change. A change has a request even if the kernel has nothing to
+    /// do.
     pub(crate) fn request(&self) -> Request {
         match self {
             Self::DrainDestination(service, destination) => {
@@ -84,7 +85,7 @@ impl Change {
         matches!(self, Self::DrainDestination(_, Destination { weight: 0, .. }))
     }
 
-    /// The operation that makes the change; `None` where the kernel has nothing to do.
+    /// The operation that makes the change; `None` if the kernel has nothing to do.
     #[inline]
     pub fn operation(&self) -> Option<Operation> {
         Some(match *self {
@@ -108,7 +109,7 @@ impl Change {
     }
 }
 
-/// A difference between table and wanted rules that a plan leaves as it is.
+/// A difference between the table and the wanted rules that a plan leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -117,7 +118,7 @@ pub struct Left {
     pub service: ServiceKey,
     /// The difference.
     pub what: Difference,
-    /// Why.
+    /// The reason.
     pub why: Reason,
 }
 
@@ -131,7 +132,7 @@ pub enum Difference {
     UnwantedService,
     /// The service is wanted and missing.
     MissingService,
-    /// The service has another configuration than wanted, or, outside of the scope, other
+    /// The service has another configuration than wanted, or, if it is outside of the scope, other
     /// destinations.
     Service,
     /// The destination is not wanted.
@@ -144,7 +145,7 @@ pub enum Difference {
     Weight(Destination),
 }
 
-/// Why something is left as it is.
+/// Why a plan leaves a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -155,14 +156,14 @@ pub enum Reason {
     /// The policy does not allow the change.
     NotAllowed,
     /// The service would be left without a destination that takes connections, though one is
-    /// wanted: its replacement is refused or not allowed. Of the destinations that would go, the
+    /// wanted: its replacement is refused or not allowed. Of the destinations to be removed, the
     /// one with the highest weight stays.
     HeldBack,
-    /// The weight is 0, a higher one is wanted, and the policy does not allow to set weights. Who
-    /// set it to 0 is not known: a health checker, or a controller that drained and did not keep
-    /// its [`Drains`](crate::Drains).
+    /// The weight is 0, a higher weight is wanted, and the policy does not allow to set weights.
+    /// Who set the weight to 0 is not known: a health checker, or a controller that drained and did
+    /// not keep its [`Drains`](crate::Drains).
     UnknownOrigin,
-    /// Nothing is removed before a [`Syncer`](crate::Syncer) was told all that is wanted, by
+    /// Nothing is removed before a [`Syncer`](crate::Syncer) was told all wanted rules, by
     /// [`want`](crate::Syncer::want).
     NotAllKnown,
 }

@@ -4,47 +4,51 @@ use std::time::Duration;
 
 use crate::model::{DestinationEntry, Protocol, Service, ServiceKey};
 
-/// How destinations that are not wanted any more are taken away.
+/// The way in which unwanted destinations are removed.
 ///
-/// The connections of a removed destination are lost: the kernel drops their packets or, where the
-/// sysctl `expire_nodest_conn` is 1, ends them. Draining sets the weight to 0 first, so that no new
-/// connections come, waits for the others to end, and then removes the destination, at the deadline
-/// at the latest. A destination that is wanted again meanwhile gets its weight back; a weight that
-/// others raise is lowered again.
+/// The connections of a removed destination are lost: the kernel drops their packets or, if the
+/// sysctl `expire_nodest_conn` is 1, ends them. Draining first sets the weight to 0, so that no new
+/// connections come, waits for the open ones to end, and then removes the destination, at the
+/// deadline at the latest. A destination that is wanted again meanwhile gets its weight back; a
+/// weight that others raise is lowered again.
 ///
-/// A client of a persistent service still comes to its destination while its template lasts, of
-/// weight 0 or not, unless the sysctl `expire_quiescent_template` is 1: set it. Templates hold no
-/// traffic and are not waited for, unless [`wait_for_templates`](Self::wait_for_templates) says so.
+/// While a client of a persistent service has a template, it still comes to its destination,
+/// whether the weight is 0 or not, unless the sysctl `expire_quiescent_template` is 1: set it.
+/// Templates hold no traffic and are not waited for, unless
+/// [`wait_for_templates`](Self::wait_for_templates) says otherwise.
 ///
-/// # What is waited for
-/// Active connections. Of TCP these are the established ones: a connection is inactive from its
-/// first FIN on, so a client that closes its half early and waits for a long answer is not waited
-/// for, unless [`wait_for_inactive`](Self::wait_for_inactive) says so.
+/// # Which connections are waited for
+/// Active connections. For TCP these are the established ones. A TCP connection is inactive from
+/// its first FIN on: a client that closes its half early and waits for a long answer is not waited
+/// for, unless [`wait_for_inactive`](Self::wait_for_inactive) says otherwise.
 ///
-/// An SCTP association is inactive during its handshake, so inactive ones are waited for, too;
-/// [`drain_sctp`](Self::drain_sctp) takes the destinations of SCTP services away at once instead.
+/// An SCTP association is inactive during its handshake. Inactive associations are therefore waited
+/// for, too; [`drain_sctp(false)`](Self::drain_sctp) removes the destinations of SCTP services at
+/// once instead.
 ///
-/// A UDP connection is inactive all its life and ends by its timeout alone
-/// ([`Timeouts`](crate::Timeouts), 300 s unless set otherwise), so UDP services are not drained
-/// unless [`drain_udp`](Self::drain_udp) says so. Packets of one-packet services have no
-/// connections; the TCP of a one-packet service by firewall mark has, and is drained.
+/// A UDP connection is inactive all its life and ends only by its timeout
+/// ([`Timeouts`](crate::Timeouts), 300 s unless set otherwise). UDP services are therefore not
+/// drained unless [`drain_udp`](Self::drain_udp) says otherwise. Packets of one-packet services
+/// have no connections; the TCP traffic of a one-packet service by firewall mark has connections,
+/// and is drained.
 ///
 /// # Schedulers by hash
 /// Under `sh` and `mh` a destination of weight 0 keeps its share of the hash table, and the kernel
 /// refuses the new clients of that share for as long as the drain lasts, unless the service has the
 /// scheduler's fallback option. A service with another destination therefore gets that option
-/// before the drain and loses it after. Where the policy does not allow to update services the
+/// before the drain and loses it after. If the policy does not allow to update services, the
 /// destination is removed at once. Under `dh` all clients of an address come to one destination and
-/// no option helps: a destination is removed at once where the service has another.
+/// no option helps: a destination is removed at once if the service has another.
 ///
-/// The default is at once.
+/// The default is [`at_once`](Self::at_once).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[allow(clippy::struct_excessive_bools)] // Each stands for itself.
 pub struct Draining {
-    /// How long a destination drains at most; `None` removes it at once.
+    /// The longest time that a destination drains; `None` removes it at once.
     pub deadline: Option<Duration>,
-    /// How often connections are counted, at least every millisecond; one second unless told.
+    /// The time between two counts of connections: one second by default, and at least one
+    /// millisecond.
     pub interval: Duration,
     /// Whether inactive connections are waited for, too.
     pub wait_for_inactive: bool,
@@ -63,7 +67,7 @@ impl Default for Draining {
 }
 
 impl Draining {
-    /// Removes at once.
+    /// Removes destinations at once.
     pub fn at_once() -> Self {
         Self {
             deadline: None,
@@ -80,25 +84,26 @@ impl Draining {
         Self { deadline: Some(deadline), ..Self::at_once() }
     }
 
-    /// How long the rest is between two counts of connections: one second unless told, and at least one millisecond.
+    /// The time between two counts of connections: one second by default, and at least one
+    /// millisecond.
     #[must_use]
     pub fn interval(self, interval: Duration) -> Self {
         Self { interval, ..self }
     }
 
-    /// Whether inactive connections are waited for, too; they are not unless told.
+    /// Whether inactive connections are waited for, too; the default is no.
     #[must_use]
     pub fn wait_for_inactive(self, wait_for_inactive: bool) -> Self {
         Self { wait_for_inactive, ..self }
     }
 
-    /// Whether persistence templates are waited for, too; they are not unless told.
+    /// Whether persistence templates are waited for, too; the default is no.
     #[must_use]
     pub fn wait_for_templates(self, wait_for_templates: bool) -> Self {
         Self { wait_for_templates, ..self }
     }
 
-    /// Whether UDP is drained, too, which it is not unless told: the destinations of UDP services,
+    /// Whether UDP is drained, too; the default is no. This means the destinations of UDP services,
     /// and the inactive connections of services by firewall mark. A deadline shorter than the UDP
     /// timeout always cuts connections off.
     #[must_use]
@@ -106,8 +111,9 @@ impl Draining {
         Self { drain_udp, ..self }
     }
 
-    /// Whether SCTP is drained, too, as it is unless told: the destinations of SCTP services. What comes to a
-    /// firewall mark is of any protocol and is not told apart.
+    /// Whether SCTP is drained, too; the default is yes. This means the destinations of SCTP
+    /// services. The traffic of a firewall mark may be of any protocol, and its protocols are not
+    /// told apart.
     #[must_use]
     pub fn drain_sctp(self, drain_sctp: bool) -> Self {
         Self { drain_sctp, ..self }
@@ -141,7 +147,7 @@ impl Draining {
                 ServiceKey::Address { protocol, .. } => {
                     matches!(*protocol, Protocol::UDP | Protocol::SCTP)
                 }
-                // Any protocol comes to a mark.
+                // The traffic of a mark may be of any protocol.
                 ServiceKey::Mark { .. } => self.drain_udp,
             }
     }

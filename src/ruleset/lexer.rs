@@ -6,13 +6,13 @@ use std::collections::VecDeque;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Word {
     pub(super) text: String,
-    /// In characters, from 1.
+    /// The column of its first character, from 1.
     pub(super) column: usize,
-    /// Whether it is a value written together with its option, as in `--pe=sip`.
+    /// Whether the word is a value written together with its option, as in `--pe=sip`.
     pub(super) attached: bool,
 }
 
-/// What is wrong with a word.
+/// The fault of a word.
 #[derive(Debug)]
 pub(super) struct WordError {
     pub(super) column: usize,
@@ -28,19 +28,19 @@ impl Word {
         self.error(format!("expected {what}, not {:?}", self.text))
     }
 
-    /// Whether it is an option of one letter.
+    /// Whether the word is an option of one letter.
     pub(super) fn is_short_option(&self) -> bool {
         self.text.starts_with('-') && self.text.chars().count() == 2
     }
 
-    /// Whether it can only be an option, and not an option's value.
+    /// Whether the word can only be an option, and not an option's value.
     pub(super) fn is_option(&self) -> bool {
         !self.attached && self.text.starts_with('-')
     }
 }
 
-/// The words of a line up to a comment. An option that holds its value, as `-w1` or `--weight=1`,
-/// is two words.
+/// The words of a line up to a comment. An option written together with its value, such as `-w1` or
+/// `--weight=1`, is two words.
 pub(super) fn words(line: &str) -> VecDeque<Word> {
     let mut words = VecDeque::new();
     let mut column = 1;
@@ -63,7 +63,7 @@ pub(super) fn words(line: &str) -> VecDeque<Word> {
     words
 }
 
-/// Makes an option of what is in one word with an option of one letter that takes no value, as the
+/// Makes an option of a word's rest behind an option of one letter that takes no value, such as the
 /// `t` of `-At`.
 pub(super) fn unbundle(words: &mut VecDeque<Word>) {
     let begins = |word: &Word| word.text.starts_with(|c: char| c.is_ascii_digit());
@@ -81,7 +81,7 @@ pub(super) fn unbundle(words: &mut VecDeque<Word>) {
     }
 }
 
-/// An option and its value where one word has both: `-w1`, `-w=1`, `--weight=1`.
+/// An option and its value, if one word has both: `-w1`, `-w=1`, `--weight=1`.
 fn split_option(text: &str) -> Option<(&str, &str)> {
     if text.starts_with("--") {
         return text.split_once('=');

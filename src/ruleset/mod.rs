@@ -37,12 +37,12 @@ use print::AsOptions;
 /// filled does not matter. Services and destinations come in the order of their keys.
 ///
 /// Its text form is that of `ipvsadm-save` and `ipvsadm -R`: one command a line, `-A` for a service
-/// and `-a` for a destination, each after its service. Blank lines, and what follows a `#` at the
-/// start of a word, are skipped; addresses and ports are numbers, and an IPv6 address stands in
-/// brackets. What `ipvsadm` cannot say is written in options it does not know: `--local`,
+/// and `-a` for a destination, each after its service. Blank lines are skipped, as is the rest of a
+/// line from a `#` that begins a word. Addresses and ports are numbers, and an IPv6 address stands
+/// in brackets. Options that `ipvsadm` does not know tell what `ipvsadm` cannot say: `--local`,
 /// `--bypass`, `--forwarding NUMBER`, `--protocol-service NUMBER/ADDRESS:PORT`, `--flags BITS`,
-/// `--tun-flags BITS`. A service that [`Service::check`] refuses and a kernel holds all the same
-/// ends with `--as-is`, and is read with that option alone.
+/// `--tun-flags BITS`. A service that [`Service::check`] refuses although a kernel holds it ends
+/// with `--as-is`, and is read with that option alone.
 ///
 /// `ipvsadm -R` refuses thresholds above 2147483647 and persistence of more than 2678400 s,
 /// and gives destinations of direct routing and of tunnels the port of their service.
@@ -93,7 +93,7 @@ impl ServiceRules {
         Ok(rules)
     }
 
-    /// What identifies the service.
+    /// The service's key.
     pub fn key(&self) -> ServiceKey {
         self.service.key
     }
@@ -120,8 +120,9 @@ impl Ruleset {
         Self::default()
     }
 
-    /// Inserts a service without destinations. A service of the same key keeps its destinations and
-    /// gets this configuration; the one it had is returned.
+    /// Inserts a service without destinations. If the ruleset has a service with the same key, that
+    /// service keeps its destinations and gets this configuration; its former configuration is
+    /// returned.
     ///
     /// # Errors
     /// Those of [`Service::check`]; nothing is changed then.
@@ -130,7 +131,7 @@ impl Ruleset {
         self.insert_as_is(service)
     }
 
-    /// Inserts a service that a kernel may hold, even if [`Service::check`] refuses it.
+    /// Inserts a service that a kernel may hold, even if [`Service::check`] refuses the service.
     fn insert_as_is(&mut self, service: Service) -> Result<Option<Service>, Invalid> {
         service.check_as_is()?;
         let service = service.normalized();
@@ -144,12 +145,12 @@ impl Ruleset {
         })
     }
 
-    /// Inserts a destination under a service. A destination of the same key gets this
-    /// configuration; the one it had is returned.
+    /// Inserts a destination under a service. If the service has a destination with the same key,
+    /// that destination gets this configuration; its former configuration is returned.
     ///
     /// # Errors
-    /// Where the ruleset has no such service, and those of [`Destination::check`]; nothing is
-    /// changed then.
+    /// If the ruleset has no such service, and those of [`Destination::check`]; nothing is changed
+    /// then.
     pub fn insert_destination(
         &mut self,
         service: impl Into<ServiceKey>,
@@ -183,7 +184,7 @@ impl Ruleset {
         self.services.values().map(Arc::as_ref)
     }
 
-    /// The services, by their keys, as a loop over the ruleset has them.
+    /// The services, by their keys, as a loop over the ruleset yields them.
     pub fn iter(&self) -> ServicesIter<'_> {
         ServicesIter(self.services.values())
     }
@@ -193,7 +194,7 @@ impl Ruleset {
         self.services.get(&key.into()).map(Arc::as_ref)
     }
 
-    /// Whether there are no services.
+    /// Whether the ruleset has no services.
     pub fn is_empty(&self) -> bool {
         self.services.is_empty()
     }
@@ -239,7 +240,7 @@ impl Ruleset {
         }
     }
 
-    /// Replaces a service by what was read; `None` removes it.
+    /// Replaces a service by the one that was read; `None` removes it.
     pub(crate) fn replace(&mut self, key: ServiceKey, read: Option<Arc<ServiceRules>>) {
         match read {
             Some(rules) => self.services.insert(key, rules),
@@ -344,15 +345,16 @@ impl FromIterator<ServiceRules> for Ruleset {
     }
 }
 
-/// A service that is there already gets the configuration and the destinations of the new one.
+/// A service that the ruleset already has gets the configuration and the destinations of the new
+/// one.
 impl Extend<ServiceRules> for Ruleset {
     fn extend<I: IntoIterator<Item = ServiceRules>>(&mut self, services: I) {
         self.services.extend(services.into_iter().map(|rules| (rules.key(), Arc::new(rules))));
     }
 }
 
-/// The configuration of a table, without its counters. It is not checked, since the kernel holds
-/// it.
+/// The configuration of a table, without its counters. The services are not checked, since the
+/// kernel holds them.
 impl From<&Table> for Ruleset {
     fn from(table: &Table) -> Self {
         let rules = table.services.iter().map(|service| {

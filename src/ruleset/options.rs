@@ -36,13 +36,13 @@ pub(super) enum OptionValue {
     Weight(u32),
     UpperThreshold(u32),
     LowerThreshold(u32),
-    /// The number of a tunnel's type, and whether it was given by its name.
+    /// The number of a tunnel's type, and whether the name of the type was given.
     TunnelKind(u8, bool),
     TunnelPort(u16),
     TunnelFlags(u16),
 }
 
-/// A service as its option names it; the family of a mark comes with `-6`.
+/// A service as its option names it; `-6` gives the family of a mark.
 #[derive(Clone, Copy)]
 pub(super) enum NamedService {
     Address(ServiceKey),
@@ -131,7 +131,7 @@ const OPTIONS: &[(&[&str], Read)] = &[
 ];
 
 impl OptionValue {
-    /// The value of an option, with its argument from the words that follow.
+    /// The value of an option, whose argument comes from the words that follow.
     pub(super) fn read(option: &Word, words: &mut VecDeque<Word>) -> Result<Self, WordError> {
         let found = OPTIONS.iter().find(|(names, _)| names.contains(&option.text.as_str()));
         let Some((_, read)) = found else {
@@ -245,14 +245,14 @@ fn tunnel_flags(checksum: TunnelChecksum) -> OptionValue {
     OptionValue::TunnelFlags(checksum.flags())
 }
 
-/// The long option that was probably meant by a misspelt one.
+/// The long option that a misspelt one probably means.
 fn nearest(text: &str) -> Option<&'static str> {
     let names = OPTIONS.iter().flat_map(|(names, _)| *names).filter(|name| name.len() > 2);
     let (distance, name) = names.map(|name| (distance(text, name), *name)).min()?;
     (distance <= name.len() / 4).then_some(name)
 }
 
-/// How many characters have to be put in, taken out or replaced to make one text of the other.
+/// How many characters have to be inserted, removed or replaced to turn one text into the other.
 fn distance(from: &str, to: &str) -> usize {
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (i, a) in from.bytes().enumerate() {

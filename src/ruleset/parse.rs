@@ -13,7 +13,7 @@ use crate::model::{
     Destination, DestinationKey, Family, Forwarding, Persistence, Service, ServiceKey, Tunnel,
 };
 
-/// The place at which a text is no ruleset, and what was expected there.
+/// The place at which a text is no ruleset, and the text that was expected there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {message}")]
 #[non_exhaustive]
@@ -22,7 +22,7 @@ pub struct ParseError {
     pub line: usize,
     /// The column, in characters from 1.
     pub column: usize,
-    /// What was expected, or what is wrong.
+    /// The text that was expected, or the fault.
     pub message: String,
 }
 
@@ -30,7 +30,7 @@ impl FromStr for Ruleset {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        // Some editors begin a file with a mark of the byte order.
+        // Some editors begin a file with a byte order mark.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut rules = Self::new();
         for (index, line) in text.lines().enumerate() {
@@ -146,7 +146,8 @@ fn add_destination(line: &Line<'_>, rules: &mut Ruleset) -> Result<(), WordError
     let Some((word, address, port)) = real_server else {
         return Err(line.command.error("-a needs -r with the destination's address"));
     };
-    // Without a port a destination has that of its service, as with ipvsadm; a mark has none.
+    // A destination without a port has the port of its service, as with ipvsadm; a mark has no
+    // port.
     let port = port.unwrap_or(match service {
         ServiceKey::Address { port, .. } => port,
         ServiceKey::Mark { .. } => 0,
@@ -191,7 +192,8 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// The word of a service's line for which the service is refused: `key` unless it is another.
+    /// The word to blame if the service of this line is refused: `key`, unless another one is the
+    /// cause.
     fn blamed<'a>(&'a self, service: &Service, key: &'a Word) -> &'a Word {
         let is_fine = |service: Service| service.check().is_ok();
         let persistence = service.persistence.map(|p| Persistence { netmask: None, ..p });
@@ -205,7 +207,8 @@ impl Line<'_> {
         blamed.unwrap_or(key)
     }
 
-    /// The option to blame where a tunnel by its name, or without one, is no tunnel of this type.
+    /// The option to blame if a tunnel that is given by its name, or by no option, is not of this
+    /// type.
     fn of_another_tunnel(&self, kind: u8) -> Option<&Word> {
         if self.find(|given| matches!(given, OptionValue::TunnelKind(_, false))).is_some() {
             return None;
@@ -281,8 +284,8 @@ mod tests {
         );
     }
 
-    /// Once: a service that another program had written was printed, and the text could not be
-    /// parsed to put it back.
+    /// Once: a service that another program had written was printed, but the text could not be
+    /// parsed to restore the service.
     #[test]
     fn prints_and_reads_what_a_kernel_holds_and_ipvsadm_refuses() {
         same(

@@ -9,7 +9,7 @@ use crate::model::DestinationKey;
 /// The drains and the refusals of a service.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Past<'a> {
-    /// The destinations that draining has lowered, or is about to lower.
+    /// The destinations whose weight draining has lowered, or is about to lower.
     pub(crate) drains: Option<&'a ServiceDrains>,
     /// The changes that the kernel has refused for good.
     pub(crate) refusals: Option<&'a Refusals>,
@@ -18,13 +18,13 @@ pub(crate) struct Past<'a> {
 /// The drains of a service's destinations.
 pub(crate) type ServiceDrains = BTreeMap<DestinationKey, Drain>;
 
-/// A destination that draining has lowered, or is about to lower.
+/// A destination whose weight draining has lowered, or is about to lower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Drain {
-    /// The weight it had before; 0 where that is not known.
+    /// The weight before; 0 if it is not known.
     pub(crate) before: u32,
-    /// When it is removed at the latest; `None` once it is wanted again and only its weight is to
-    /// be taken back.
+    /// The time of the removal at the latest; `None` once the destination is wanted again and only
+    /// its weight is to be taken back.
     pub(crate) deadline: Option<Duration>,
     /// The last count of its connections.
     pub(crate) counted: Option<Count>,
@@ -40,7 +40,7 @@ impl Drain {
         Self { before, deadline, counted: None, is_missing: false, is_suspended: false }
     }
 
-    /// When the destination is removed at the latest, where it drains.
+    /// When the destination is removed at the latest, if it drains.
     pub(crate) fn ends(&self) -> Option<Duration> {
         self.deadline.filter(|_| !self.is_suspended)
     }
@@ -50,7 +50,7 @@ impl Drain {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Count {
     pub(crate) connections: ConnectionCounts,
-    /// Whether no connection is left that is waited for.
+    /// Whether all connections that are waited for have ended.
     pub(crate) is_idle: bool,
     /// Whether the deadline had passed.
     pub(crate) is_overdue: bool,
@@ -79,13 +79,13 @@ pub(crate) struct Refusal {
 pub(crate) enum Failure {
     /// The kernel refused it.
     Refused,
-    /// The kernel refused the service that it is a part of.
+    /// The kernel refused the service of the change.
     ServiceRefused,
     /// Others had changed the table.
     Conflict,
     /// It could not be sent.
     NotSent,
-    /// Whether it was made is not known.
+    /// Whether the kernel made the change is not known.
     Unknown,
     /// Others have undone it, again and again.
     Overruled,
@@ -109,7 +109,7 @@ impl Past<'_> {
         self.drain(destination).is_some_and(|drain| drain.is_over(weight))
     }
 
-    /// Why a change is not to be tried; `None` where it is.
+    /// Why a change is not to be tried; `None` if it is to be tried.
     pub(super) fn refusal(&self, change: &Change) -> Option<Failure> {
         let Refusal { change: refused, failure } = self.refusals?.get(&change.destination())?;
         let is_it = *failure == Failure::NotKept || refused.operation() == change.operation();

@@ -1,4 +1,4 @@
-//! The plan: the changes that make one ruleset of another, in their order.
+//! The plan: the changes that turn one ruleset into another, in their order.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,16 +12,17 @@ use super::print::AsOptions;
 use super::{Change, Left, Policy, Ruleset, ServiceRules};
 use crate::model::{Destination, DestinationKey, ServiceKey};
 
-/// The changes that make one ruleset of another, in their order.
+/// The changes that turn one ruleset into another, in their order.
 ///
 /// The order keeps traffic flowing: new services with their destinations, new destinations, changes
-/// that raise weights, other changes, and last the changes that take something away. Each service
-/// and each destination has one change at most, and one more if it is drained. A service that takes
-/// connections keeps a destination that does, as long as one is wanted.
+/// that raise weights, other changes, and last the changes that lose something. Each service and
+/// each destination has one change at most, and one more if it is drained. A service that takes
+/// connections keeps a destination that takes connections, as long as one is wanted.
 ///
-/// It prints as a list of changes for people; [`commands`](Self::commands) are `ipvsadm`'s. With
-/// the feature `serde` its changes and the differences that it leaves are written, for review. They
-/// are not read back, since a plan fits only the table that it was made for.
+/// A plan prints as a list of changes for people; [`commands`](Self::commands) are those of
+/// `ipvsadm`. With the feature `serde` a plan's changes and the differences that it leaves can be
+/// written, for review. They cannot be read back, since a plan fits only the table that it was made
+/// for.
 ///
 /// ```
 /// use ipvs_netlink::{Plan, Policy, Ruleset};
@@ -41,7 +42,7 @@ use crate::model::{Destination, DestinationKey, ServiceKey};
 #[must_use = "a plan changes nothing until it is applied"]
 pub struct Plan {
     changes: Vec<Change>,
-    /// The index from which on changes take something away.
+    /// The index from which on changes are losses.
     #[cfg_attr(feature = "serde", serde(skip))]
     losses: usize,
     /// The index from which on changes wait for destinations to be drained.
@@ -60,30 +61,31 @@ pub struct Plan {
     /// How many services the table has.
     #[cfg_attr(feature = "serde", serde(skip))]
     table_size: usize,
-    /// The family's number when the table was read, which tells one load of the module from another.
+    /// The family's number when the table was read, which differs between one load of the module
+    /// and another.
     #[cfg_attr(feature = "serde", serde(skip))]
     module: Option<u16>,
 }
 
-/// How many services and destinations a plan takes away, where that is more than its policy allows
-/// at once.
+/// How many services and destinations a plan removes, if that is more than its policy allows at
+/// once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Excess {
-    /// How many services it takes away, …
+    /// How many services the plan removes, …
     pub services: usize,
-    /// … of so many that the policy's scope has.
+    /// … of how many in the policy's scope.
     pub of_services: usize,
-    /// How many destinations it takes away, …
+    /// How many destinations the plan removes, …
     pub destinations: usize,
-    /// … of so many that the policy's scope has.
+    /// … of how many in the policy's scope.
     pub of_destinations: usize,
 }
 
 impl Excess {
-    /// The losses of a plan, if they are more than the policy allows. What is `going` already is no
-    /// part of the whole.
+    /// The losses of a plan, if they are more than the policy allows. Destinations that are `going`
+    /// already do not count as part of the whole.
     pub(crate) fn find(
         policy: &Policy,
         actual: &Ruleset,
@@ -108,7 +110,8 @@ impl Excess {
         let [services, destinations] = count(&mut lost.iter());
         let owned = |(service, _): &&Subject| policy.scope.owns(service);
         let going = count(&mut going.iter().filter(owned).filter(is_there));
-        // The share is of the table at the begin of the pass: add what the pass has removed by now.
+        // The share is of the table at the beginning of the pass: add what the pass has removed
+        // since.
         let removed = count(&mut lost.iter().filter(|subject| !is_there(subject)));
         let [of_services, of_destinations] = [0, 1].map(|it| all[it] + removed[it] - going[it]);
         let is_too_much = most.is_exceeded(services, of_services)
@@ -120,10 +123,10 @@ impl Excess {
 /// A service, or a destination of it.
 pub(crate) type Subject = (ServiceKey, Option<DestinationKey>);
 
-/// Services and destinations that are taken away.
+/// Services and destinations that are removed.
 pub(crate) type Lost = BTreeSet<Subject>;
 
-/// Adds what these changes take away to the losses.
+/// Adds the removals of these changes to the losses.
 pub(crate) fn add_losses<'a>(
     lost: &mut Lost,
     changes: impl IntoIterator<Item = &'a Change>,
@@ -159,9 +162,9 @@ impl fmt::Display for Excess {
 /// The parts of a plan, for those who carry it out.
 pub(crate) struct PlanParts {
     pub(crate) changes: Vec<Change>,
-    /// The index from which on changes take something away.
+    /// The index from which on changes are losses.
     pub(crate) losses: usize,
-    /// What waits for destinations to be drained.
+    /// The changes that wait for destinations to be drained.
     pub(crate) deferred: Vec<Change>,
     pub(crate) left: Vec<Left>,
     pub(crate) excess: Option<Excess>,
@@ -221,12 +224,12 @@ impl Plan {
         &self.changes
     }
 
-    /// The differences that the plan leaves.
+    /// The differences that the plan does not change.
     pub fn left(&self) -> &[Left] {
         &self.left
     }
 
-    /// Whether there is nothing to change.
+    /// Whether the plan has no changes.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
@@ -237,7 +240,7 @@ impl Plan {
         self.excess.as_ref()
     }
 
-    /// The same plan, to be carried out whatever it takes away.
+    /// The same plan, to be carried out however much it removes.
     pub fn confirm(self) -> Self {
         Self { excess: None, ..self }
     }
@@ -249,8 +252,9 @@ impl Plan {
 
     /// Prints the changes as `ipvsadm` commands, one a line, for `ipvsadm -R`.
     ///
-    /// Where `ipvsadm` has no option for something, the command has one that it refuses. It gives
-    /// destinations of direct routing and of tunnels the port of their service: see [`Ruleset`].
+    /// If `ipvsadm` has no option for a value, the command has an option that `ipvsadm` refuses.
+    /// `ipvsadm` gives destinations of direct routing and of tunnels the port of their service: see
+    /// [`Ruleset`].
     pub fn commands(&self) -> impl fmt::Display {
         Commands(self)
     }
@@ -262,7 +266,8 @@ impl Plan {
         PlanParts { changes, losses, deferred, left, excess, actual, wanted, policy, table_size }
     }
 
-    /// Whether a drain of UDP is shorter than the kernel keeps idle UDP connections by default.
+    /// Whether a drain of UDP is shorter than the time for which the kernel keeps idle UDP
+    /// connections by default.
     fn cuts_udp(&self) -> bool {
         const UDP_TIMEOUT: Duration = Duration::from_secs(300);
         let mut drained = self.changes.iter().filter_map(|change| match change {

@@ -6,10 +6,10 @@ use super::past::{Failure, Past};
 use super::{Allowed, Change, Difference, Left, Policy, Reason, ServiceRules};
 use crate::model::{Destination, Scheduler, Service, ServiceKey};
 
-/// When a change is made: all changes of a phase come before those of the next.
+/// The phase of a change: all changes of a phase come before those of the next.
 ///
-/// Up to [`Changed`](Self::Changed) nothing is taken away from a service, from
-/// [`Lowered`](Self::Lowered) on something is.
+/// The phases up to [`Changed`](Self::Changed) take nothing away from a service, those from
+/// [`Lowered`](Self::Lowered) on do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// New services, each with its destinations.
@@ -38,7 +38,7 @@ impl Phase {
 #[derive(Debug)]
 pub(crate) struct Planner<'a> {
     policy: &'a Policy,
-    /// Whether all that is wanted is known, and the rest may go.
+    /// Whether all wanted rules are known, and the rest may be removed.
     all_known: bool,
     changes: [Vec<Change>; Phase::COUNT],
     left: Vec<Left>,
@@ -50,9 +50,9 @@ pub(crate) struct Planner<'a> {
 pub(crate) struct Planned {
     /// All changes, by phase.
     pub(crate) changes: Vec<Change>,
-    /// From where on changes take something away.
+    /// The index from which on changes are losses.
     pub(crate) losses: usize,
-    /// From where on changes wait for destinations to be drained.
+    /// The index from which on changes wait for destinations to be drained.
     pub(crate) deferred: usize,
     /// The differences that are left.
     pub(crate) left: Vec<Left>,
@@ -60,16 +60,16 @@ pub(crate) struct Planned {
     pub(crate) failed: Vec<(Change, Failure)>,
 }
 
-/// How the unwanted destinations of a service go.
+/// How the unwanted destinations of a service are removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Farewell {
     AtOnce,
     Drained,
-    /// While the service has its scheduler's fallback option.
+    /// Drained while the service has its scheduler's fallback option.
     DrainedWithFallback,
 }
 
-/// What the losses of a service do with its draining destinations.
+/// The effect of a service's losses on its draining destinations.
 #[derive(Debug, Clone, Copy, Default)]
 struct Taken {
     /// A destination drains on.
@@ -78,7 +78,7 @@ struct Taken {
     has_drained: bool,
 }
 
-/// Something that is taken away from a service.
+/// A loss of a service.
 #[derive(Debug, Clone, Copy)]
 enum Loss {
     Lowered { from: Destination, to: Destination },
@@ -104,7 +104,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The same planner; it removes nothing unless all that is wanted is known.
+    /// The same planner, which removes nothing unless all wanted rules are known.
     pub(crate) fn all_known(self, all_known: bool) -> Self {
         Self { all_known, ..self }
     }
@@ -120,7 +120,7 @@ impl<'a> Planner<'a> {
         Planned { changes, losses, deferred, left, failed }
     }
 
-    /// Plans for one service; tells whether anything is to change.
+    /// Plans for one service; tells whether the service needs any change.
     pub(crate) fn service(
         &mut self,
         key: ServiceKey,
@@ -175,7 +175,7 @@ impl<'a> Planner<'a> {
         if actual.service != wanted.service && !may_update {
             self.leave(key, Difference::Service, Reason::NotAllowed);
         }
-        // Whether a destination takes connections whatever becomes of the losses.
+        // Whether a destination takes connections, whichever losses are made.
         let mut serves = false;
         let mut losses = Vec::new();
         let mut unwanted = Vec::new();
@@ -198,8 +198,8 @@ impl<'a> Planner<'a> {
 
         let (from, mut to) = (actual.service, wanted.service);
         let with_fallback = to.with_fallback();
-        // A scheduler that the kernel does not have is refused with the fallback option and
-        // without.
+        // A scheduler that the kernel does not have is refused with the fallback option and without
+        // it.
         let forms = [to, with_fallback].into_iter().filter(|to| *to != from);
         let refusal = forms
             .map(|to| Change::UpdateService { from, to })
@@ -209,7 +209,7 @@ impl<'a> Planner<'a> {
         let refusing = match (may_update, refusal) {
             (false, _) => Farewell::AtOnce,
             (true, None) => Farewell::DrainedWithFallback,
-            // A failure that is told is better than connections that are cut.
+            // A failure that the report tells is better than connections that are cut.
             (true, Some(_)) => Farewell::Drained,
         };
         let farewell = self.farewell(service, serves, refusing);
@@ -221,8 +221,8 @@ impl<'a> Planner<'a> {
             && (taken.drains || taken.has_drained && from != to)
         {
             to = with_fallback;
-            // The option is taken back later. Planned now, so that a report has it if the rest is
-            // called off.
+            // The option is taken back later. The change is planned now, so that a report has it if
+            // the rest is called off.
             let after = Change::UpdateService { from: to, to: wanted.service };
             self.push(Phase::Deferred, after);
         }
@@ -252,7 +252,7 @@ impl<'a> Planner<'a> {
         self.make(Phase::Added, Change::AddDestination(key, *wanted), past) && wanted.weight > 0
     }
 
-    /// Returns whether the destination takes connections and will go on to.
+    /// Returns whether the destination takes connections and will go on to take them.
     fn changed_destination(
         &mut self,
         key: ServiceKey,
@@ -293,14 +293,15 @@ impl<'a> Planner<'a> {
         from.weight > 0 || is_made && to.weight > 0
     }
 
-    /// The weight that draining took from a destination, where it is not to be drained any more.
+    /// The weight to give back to a destination that draining has lowered, if the destination is
+    /// not to be drained any more.
     fn weight_to_take_back(&self, from: &Destination, past: Past<'_>) -> Option<u32> {
         let may = Allowed::REMOVE_DESTINATIONS | Allowed::REMOVE_SERVICES | Allowed::WEIGHTS;
         let before = past.drain(from.key)?.before;
         (from.weight == 0 && before > 0 && self.policy.allowed.intersects(may)).then_some(before)
     }
 
-    /// Returns whether the destination takes connections and will go on to.
+    /// Returns whether the destination takes connections and will go on to take them.
     fn unwanted_destination(
         &mut self,
         key: ServiceKey,
@@ -321,7 +322,7 @@ impl<'a> Planner<'a> {
         false
     }
 
-    /// Gives a destination that stays the weight back that draining took.
+    /// Gives a destination that stays the weight back that draining has lowered.
     fn take_back(
         &mut self,
         key: ServiceKey,
@@ -339,8 +340,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Keeps one destination where a service that takes connections would be left with none, though
-    /// one is wanted; returns whether it does.
+    /// Keeps one destination if a service that takes connections would be left without any
+    /// destination that does, though one is wanted; returns whether a destination is kept.
     fn hold_back(
         &mut self,
         key: ServiceKey,
@@ -353,7 +354,7 @@ impl<'a> Planner<'a> {
             return false;
         }
         let taking = losses.iter().enumerate().filter(|(_, loss)| loss.before().weight > 0);
-        // Of equal weights the lowest key, which comes last in descending order.
+        // Among equal weights the lowest key, which comes last in descending order.
         let best = taking.max_by_key(|(_, loss)| {
             let before = loss.before();
             (before.weight, std::cmp::Reverse(before.key))
@@ -375,8 +376,8 @@ impl<'a> Planner<'a> {
         true
     }
 
-    /// How the unwanted destinations of a service go.
-    /// `refusing` is the way where the scheduler would refuse clients meanwhile.
+    /// How the unwanted destinations of a service are removed. `refusing` is the way to use if the
+    /// scheduler would refuse clients during a drain.
     fn farewell(&self, service: &Service, serves: bool, refusing: Farewell) -> Farewell {
         if !self.policy.draining.applies_to(service) {
             return Farewell::AtOnce;
@@ -426,7 +427,7 @@ impl<'a> Planner<'a> {
                 Loss::Unwanted(unwanted) => {
                     let removal = Change::RemoveDestination(key, unwanted);
                     let is_over = past.is_over(unwanted.key, unwanted.weight);
-                    // A drain that has begun goes on to its end.
+                    // A drain that has begun goes on until its end.
                     if is_over || farewell == Farewell::AtOnce && !past.drains(unwanted.key) {
                         self.push(Phase::Removed, removal);
                         taken.has_drained |= is_over;
@@ -469,7 +470,7 @@ impl<'a> Planner<'a> {
         self.push(Phase::Deferred, removal);
     }
 
-    /// Plans a change unless it was refused; returns whether it is planned.
+    /// Plans a change unless it was refused; returns whether the change is planned.
     fn make(&mut self, phase: Phase, change: Change, past: Past<'_>) -> bool {
         match past.refusal(&change) {
             Some(failure) => self.failed.push((change, failure)),
@@ -486,7 +487,7 @@ impl<'a> Planner<'a> {
         self.policy.allowed.contains(change)
     }
 
-    /// Why an unwanted service or destination is not taken away; `None` where it is.
+    /// Why an unwanted service or destination is not removed; `None` if it is removed.
     fn reason_to_keep(&self, removal: Allowed) -> Option<Reason> {
         if self.allows(removal) {
             (!self.all_known).then_some(Reason::NotAllKnown)

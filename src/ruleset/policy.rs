@@ -2,7 +2,7 @@
 
 use super::{Draining, Scope};
 
-/// How a table is made as wanted: which part of it, by which changes, how carefully.
+/// How a table is made as wanted: which part, by which changes, how carefully.
 ///
 /// ```
 /// use std::time::Duration;
@@ -17,71 +17,71 @@ use super::{Draining, Scope};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Policy {
-    /// Which services this controller owns.
+    /// The services that this controller owns.
     pub scope: Scope,
-    /// Which kinds of changes it makes.
+    /// The kinds of changes that the controller makes.
     pub allowed: Allowed,
-    /// How it takes destinations away.
+    /// How the controller removes destinations.
     pub draining: Draining,
-    /// Whether what was written is read back and compared. A pass of a [`Syncer`](crate::Syncer)
-    /// trusts the kernel's acknowledgement in any case, and reads the table at its
+    /// Whether the written rules are read back and compared. A pass of a [`Syncer`](crate::Syncer)
+    /// always trusts the kernel's acknowledgement, and reads the table at its
     /// [`max_age`](crate::Syncer::max_age).
     pub verify: bool,
-    /// The largest share of its services, or of its destinations, that one sync or pass takes away.
+    /// The largest share of its services, or of its destinations, that one sync or pass removes.
     pub at_most: Option<Share>,
-    /// Whether reports have each change, each destination that drains and each drain's end, and not
-    /// their numbers alone.
+    /// Whether reports list each change, each destination that drains and each drain's end, and not
+    /// only count them.
     pub detailed: bool,
 }
 
 impl Policy {
-    /// All services, all changes, at once, verified.
+    /// All services, all changes, removal at once, verified.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Which services this controller owns.
+    /// The services that this controller owns.
     #[must_use]
     pub fn scope(self, scope: Scope) -> Self {
         Self { scope, ..self }
     }
 
-    /// Which kinds of changes it makes.
+    /// The kinds of changes that the controller makes.
     #[must_use]
     pub fn allowed(self, allowed: Allowed) -> Self {
         Self { allowed, ..self }
     }
 
-    /// How it takes destinations away.
+    /// How the controller removes destinations.
     #[must_use]
     pub fn draining(self, draining: Draining) -> Self {
         Self { draining, ..self }
     }
 
-    /// Whether what was written is read back and compared; it is unless told.
+    /// Whether the written rules are read back and compared; the default is yes.
     #[must_use]
     pub fn verify(self, verify: bool) -> Self {
         Self { verify, ..self }
     }
 
-    /// Takes at most this share, from 0 to 1, of the services, and of the destinations, that it
-    /// owns: a guard against an empty list from an API or a truncated file.
+    /// Removes at most this share, from 0 to 1, of the services, and of the destinations, that the
+    /// controller owns: a guard against an empty list from an API or a truncated file.
     ///
-    /// A plan that would take more is withheld whole, its additions included, and the report says
-    /// so, until [`Plan::confirm`](crate::Plan::confirm) or
-    /// [`Syncer::confirm`](crate::Syncer::confirm). Drains that have begun go on, or end where their
-    /// destination is wanted again. The share is of what the table has when it is planned, without
-    /// the destinations that drain already. What an apply finds others have added to its services
-    /// meanwhile is taken away without another look at the share; a pass looks at it. A share that
-    /// is no number is taken for 0.
+    /// A plan that would remove more is withheld whole, its additions included, and the report says
+    /// this, until [`Plan::confirm`](crate::Plan::confirm) or
+    /// [`Syncer::confirm`](crate::Syncer::confirm). Drains that have begun go on, or end if their
+    /// destination is wanted again. The share is of the table at the time of planning, without the
+    /// destinations that drain already. If others add to the services while a plan is applied,
+    /// their additions are removed without another look at the share; a pass looks at the share
+    /// again. A share that is not a number counts as 0.
     #[must_use]
     pub fn at_most(self, share: f64) -> Self {
         Self { at_most: Some(Share::new(share)), ..self }
     }
 
-    /// Whether reports have each change, each destination that drains and each drain's end, and not
-    /// their numbers alone, as they do unless told. That copies them: a million changes take some
-    /// 100 MB.
+    /// Whether reports list each change, each destination that drains and each drain's end, and not
+    /// only count them; the default is no. The lists are copies: a million changes take some 100
+    /// MB.
     #[must_use]
     pub fn detailed(self, detailed: bool) -> Self {
         Self { detailed, ..self }
@@ -110,9 +110,9 @@ pub struct Share {
 impl Share {
     const WHOLE: u32 = 1_000_000;
 
-    /// A share from 0 to 1; a number outside of that is taken for the nearer end.
+    /// A share from 0 to 1; a number outside of this range counts as the nearer end.
     pub fn new(share: f64) -> Self {
-        // A cast saturates, and takes what is no number for 0.
+        // A cast saturates, and turns a value that is not a number into 0.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let millionths = (share * f64::from(Self::WHOLE)).round() as u32;
         Self { millionths: millionths.min(Self::WHOLE) }
@@ -134,23 +134,24 @@ bitflags::bitflags! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub struct Allowed: u8 {
         /// Adds services, with their destinations. A destination that could not be added along with
-        /// its service is later added by [`ADD_DESTINATIONS`](Self::ADD_DESTINATIONS) alone.
+        /// its service is later added only if [`ADD_DESTINATIONS`](Self::ADD_DESTINATIONS) is
+        /// allowed.
         const ADD_SERVICES = 1;
         /// Changes the configuration of services.
         const UPDATE_SERVICES = 1 << 1;
-        /// Removes services that are not wanted. Draining them first, and taking that back, is part
-        /// of it.
+        /// Removes services that are not wanted. This includes draining them first, and taking a
+        /// drain back.
         const REMOVE_SERVICES = 1 << 2;
         /// Adds destinations to present services.
         const ADD_DESTINATIONS = 1 << 3;
         /// Changes the configuration of destinations, all but weights.
         const UPDATE_DESTINATIONS = 1 << 4;
-        /// Removes destinations that are not wanted. Draining them first, and taking that back, is
-        /// part of it.
+        /// Removes destinations that are not wanted. This includes draining them first, and taking
+        /// a drain back.
         const REMOVE_DESTINATIONS = 1 << 5;
         /// Sets weights. Without it the weights that others set are kept, and count as wanted. A
-        /// weight of 0 that draining set is still taken back; any other weight of 0 where a higher
-        /// one is wanted is left, and the report says so.
+        /// weight of 0 that draining set is still taken back. Any other weight of 0 stays though a
+        /// higher weight is wanted, and the report says this.
         const WEIGHTS = 1 << 6;
     }
 }

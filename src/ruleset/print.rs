@@ -37,7 +37,7 @@ impl fmt::Display for AsOptions<'_, Service> {
     }
 }
 
-/// Prints a name behind its option: in one word where the name could be taken for an option or a
+/// Prints a name behind its option: in one word if the name could be taken for an option or a
 /// comment.
 fn name(f: &mut fmt::Formatter<'_>, short: &str, long: &str, name: &str) -> fmt::Result {
     if name.starts_with(['-', '#']) {

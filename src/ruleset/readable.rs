@@ -12,7 +12,7 @@ struct WrittenRuleset {
     services: Vec<WrittenService>,
 }
 
-/// A ruleset that is read. Its services are checked one by one, so that an error has a place.
+/// A ruleset that is read. Its services are checked one by one, so that an error tells its place.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReadRuleset {
@@ -24,7 +24,7 @@ struct ReadRuleset {
 #[serde(deny_unknown_fields)]
 struct WrittenService {
     service: Service,
-    /// Whether the kernel holds the service, though [`Service::check`] refuses it.
+    /// Whether a kernel holds the service, though [`Service::check`] refuses it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     as_is: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -32,7 +32,7 @@ struct WrittenService {
     destinations: Vec<Destination>,
 }
 
-/// A service with its destinations that is read.
+/// A service that is read, with its destinations.
 struct ReadService(WrittenService);
 
 impl Serialize for Ruleset {

@@ -1,4 +1,4 @@
-//! Which services a controller owns.
+//! The services that a controller owns.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use crate::model::{Protocol, ServiceKey};
 
-/// Which services a controller owns. All others are never touched.
+/// The services that a controller owns. All other services are never touched.
 ///
-/// [`Scope::all`], or any of what was added to [`Scope::none`].
+/// A scope is [`Scope::all`], or the sum of all that was added to [`Scope::none`].
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Scope {
     rules: Vec<Rule>,
@@ -27,7 +27,7 @@ enum Rule {
     Matching(Predicate),
 }
 
-/// The caller's function. Two predicates are equal only where they are the same function.
+/// The caller's function. Two predicates are equal only if they are the same function.
 #[derive(Clone)]
 struct Predicate(Arc<dyn Fn(&ServiceKey) -> bool + Send + Sync>);
 
@@ -62,8 +62,8 @@ impl Scope {
         Self { rules: Vec::new() }
     }
 
-    /// Adds the services whose address is in a network; a `prefix` beyond the address's length is
-    /// its length.
+    /// Adds the services whose address is in a network. A `prefix` longer than the address counts
+    /// as the address's length.
     #[must_use]
     pub fn network(self, address: IpAddr, prefix: u8) -> Self {
         self.and(Rule::Network(address, prefix))

@@ -1,15 +1,15 @@
-//! Questions: one exchange for each, whose answers are decoded as they come.
+//! Questions: one exchange for each, whose answers are decoded as they arrive.
 
 use super::{Session, trace};
 use crate::error::{Cause, Error};
 use crate::protocol::{Answer, AnswerError, DecodeError, Exchange, Request, answer};
 use crate::uapi::Errno;
 
-/// The error number of a missing object and, alike, of a missing family.
+/// The error number of a missing object, and also of a missing family.
 pub(super) const NOT_THERE: Errno = Errno::NOENT;
 
 impl Session {
-    /// Asks the kernel for the number of the family, so that a client of a kernel without IPVS is
+    /// Asks the kernel for the number of the family, so that connecting to a kernel without IPVS is
     /// an error.
     pub(crate) async fn resolve_family(&mut self) -> Result<(), Error> {
         let mut family = None;
@@ -57,8 +57,7 @@ impl Session {
                 Ok(())
             });
             match outcome.await {
-                // A part was cut: the listing is asked for again, into a buffer that is longer by
-                // now.
+                // A part was cut: the listing is asked for again, and the buffer is longer by now.
                 Err(error) if !was_cut && matches!(error.cause(), Cause::Truncated(_)) => {
                     was_cut = true;
                     answers.clear();
@@ -96,13 +95,13 @@ impl Session {
         outcome.map_err(|cause| Error::new(request, cause))
     }
 
-    /// Whether the socket works and the family's number is known: mostly so, and then nothing is
-    /// awaited.
+    /// Whether the socket works and the family's number is known. Nearly always both are true, and
+    /// nothing has to be awaited.
     pub(super) fn is_prepared(&self) -> bool {
         !self.socket.is_spent() && self.encoder.family().is_some()
     }
 
-    /// Opens the socket anew and asks for the family's number, each where it is needed.
+    /// Opens the socket anew and asks for the family's number, each only if needed.
     pub(super) async fn prepare(&mut self, request: Request) -> Result<(), Error> {
         self.socket.replace_spent().map_err(|cause| Error::new(request, cause))?;
         if self.encoder.family().is_none() {
@@ -111,8 +110,8 @@ impl Session {
         Ok(())
     }
 
-    /// Asks for the family's number anew; tells whether it has changed, as it does where the module
-    /// was unloaded and loaded again.
+    /// Asks for the family's number anew; tells whether the number has changed, as it does when the
+    /// module is unloaded and loaded again.
     pub(super) async fn family_has_changed(&mut self) -> Result<bool, Error> {
         let before = self.encoder.family();
         self.encoder.set_family(None);
@@ -132,14 +131,14 @@ impl Session {
         let exchange = self.encoder.question(&request);
         trace::sent(&request);
         self.socket.send(self.encoder.outgoing()).await?;
-        // Not before the send: a dump that never began has no end to be read.
+        // Not before the send: a dump that never began has no end.
         if exchange.is_dump() {
             self.socket.unfinished_dump = Some(exchange);
         }
         self.receive_answers(exchange, each).await
     }
 
-    /// Reads a dump that an earlier exchange did not wait for to its end.
+    /// Reads to its end a dump for whose end an earlier exchange did not wait.
     async fn leave_unfinished_dump(&mut self) -> Result<(), Cause> {
         let Some(dump) = self.socket.unfinished_dump else { return Ok(()) };
         match self.receive_answers(dump, &mut |_| Ok(())).await {

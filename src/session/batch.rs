@@ -9,23 +9,23 @@ use crate::error::{Cause, Error};
 use crate::protocol::{AnswerError, Filling, LONGEST_MESSAGE, Operation, Request};
 use crate::results::Results;
 
-/// The most bytes in a window: more gain nothing, and the send buffer limits a send.
+/// The most bytes in a window: a longer window gains nothing, and the send buffer limits a send.
 const WINDOW_BYTES: usize = 64 * 1024;
-/// The bytes that the last operation of a window may take, with the question behind it.
+/// The bytes that the last operation of a window may take, with the question that follows it.
 const LAST_BYTES: usize = 2 * LONGEST_MESSAGE;
-/// The bytes of the receive buffer that are counted for an answer. An error takes 768 to 1,536 by
-/// the kernel's count, by kernel and architecture. More than any of them takes does no harm: from
-/// 32 operations on, a longer window gains nothing.
+/// The bytes of the receive buffer that are reserved for each error. An error takes 768 to 1,536 by
+/// the kernel's count, by kernel and architecture. Reserving more than an error takes does no harm:
+/// from 32 operations on, a longer window gains nothing.
 const ROOM_OF_AN_ERROR: usize = 2048;
 
-/// How a batch goes on.
+/// The settings of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct BatchOptions {
-    /// Whether to take and send nothing more once an operation has failed.
+    /// Whether to take and send no more operations once one has failed.
     pub stop_at_first_error: bool,
-    /// Whether to send without [`Operation::check`], which would refuse to put back some of what a
-    /// kernel held.
+    /// Whether to send without [`Operation::check`], which would refuse to restore some services
+    /// that a kernel held.
     pub(crate) unchecked: bool,
 }
 
@@ -35,10 +35,10 @@ impl BatchOptions {
         Self { unchecked: true, ..Self::default() }
     }
 
-    /// Whether to take no more operations, and to send none, once one has failed.
+    /// Whether to take and send no more operations once one has failed.
     ///
-    /// The kernel runs all operations of one send: those sent along with the one that failed are
-    /// done, and their results say so. Operations that were not taken have no result.
+    /// The kernel runs all operations of one send: those that were sent along with the failed one
+    /// are done, and their results say this. Operations that were not taken have no result.
     #[must_use]
     pub fn stop_at_first_error(self, stop_at_first_error: bool) -> Self {
         Self { stop_at_first_error, ..self }
@@ -49,14 +49,14 @@ impl BatchOptions {
 struct Batch<I> {
     operations: I,
     options: BatchOptions,
-    /// The most operations in a window, and the bytes from which on it takes no more.
+    /// The most operations in a window, and the number of bytes from which on it takes no more.
     most: usize,
     most_bytes: usize,
     /// The operations of the window.
     taken: Vec<Operation>,
     /// Whether no more operations are taken.
     stopped: bool,
-    /// Why the family is gone, if it is; nothing more is sent then.
+    /// Why the family is gone, if it is; then nothing more is sent.
     gone: Option<Error>,
 }
 
@@ -84,8 +84,8 @@ impl Session {
         .await
     }
 
-    /// Runs operations to their end, or until `each` breaks off. Nothing more is sent then, and
-    /// `each` still hears the results of what was sent.
+    /// Runs operations until their end, or until `each` breaks off. Then nothing more is sent, and
+    /// `each` still hears the results of all operations that were sent.
     pub(crate) async fn batch_while(
         &mut self,
         operations: impl IntoIterator<Item = Operation, IntoIter: Send> + Send,
@@ -135,8 +135,8 @@ impl Session {
         trace::in_span(&operation, conversation).await.inspect_err(trace::failed)
     }
 
-    /// The most operations in one window, whose errors must fit the receive buffer should all of
-    /// them fail; and the bytes from which on a window takes no more.
+    /// The most operations in one window, since all their errors must fit the receive buffer; and
+    /// the number of bytes from which on a window takes no more.
     fn window_limits(&self) -> (usize, usize) {
         let fit = (self.socket.transport.receive_capacity() / ROOM_OF_AN_ERROR).max(1);
         let most = self.socket.limits.window.map_or(fit, |most| most.min(fit));
@@ -147,8 +147,8 @@ impl Session {
     /// Sends a window and gives each of its operations a result.
     async fn run_window(&mut self, taken: &[Operation]) {
         self.send_window().await;
-        // Where the module was unloaded while a window ran, all operations from then on have
-        // failed, the last one among them.
+        // If the module was unloaded while a window ran, all operations from then on have failed,
+        // the last one among them.
         let Some(from) = self.window.failed_from(NOT_THERE) else { return };
         match self.family_has_changed().await {
             Ok(true) => {
@@ -156,7 +156,7 @@ impl Session {
                 self.send_window().await;
             }
             Err(error) if error.is_ipvs_not_found() => self.window.fail_from(from, error.cause()),
-            // The family is the same: what the kernel answered to each operation stands.
+            // The family is the same: the kernel's answer to each operation stands.
             Ok(false) | Err(_) => {}
         }
     }
@@ -193,7 +193,7 @@ impl Session {
 }
 
 impl<I: Iterator<Item = Operation>> Batch<I> {
-    /// Takes the operations of the next window; tells whether any of them is to be sent.
+    /// Takes the operations of the next window; tells whether any operation is to be sent.
     fn fill(&mut self, mut filling: Filling<'_, Cause>) -> bool {
         while !self.stopped && filling.count() < self.most && filling.bytes() < self.most_bytes {
             let Some(operation) = self.operations.next() else { break };
@@ -217,8 +217,8 @@ impl<I: Iterator<Item = Operation>> Batch<I> {
         filling.finish()
     }
 
-    /// Gives `each` the result of every operation of the window. Breaks off where no more windows
-    /// are to be sent.
+    /// Gives `each` the result of every operation of the window. Breaks off if no more windows are
+    /// to be sent.
     fn hand_out(
         &mut self,
         mut failures: impl Iterator<Item = (usize, Cause)>,

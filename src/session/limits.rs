@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-/// The limits that a session keeps to.
+/// The limits of a session.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// How long the kernel may be silent.
+    /// For how long the kernel may be silent.
     pub(crate) timeout: Duration,
-    /// The most operations in one send; `None` leaves it to the client.
+    /// The most operations in one send; `None` leaves the number to the client.
     pub(crate) window: Option<usize>,
-    /// Whether other tasks of the executor have their turn between two sends.
+    /// Whether other tasks of the executor get a turn between two sends.
     pub(crate) yields: bool,
 }
 

@@ -28,19 +28,20 @@ pub use batch::BatchOptions;
 pub(crate) use limits::Limits;
 use socket::SessionSocket;
 
-/// How often a listing is read, at most, until it is whole: until it names each service once.
+/// The most readings of a listing until it names each service once.
 const READINGS: usize = 10;
 
-/// A client's state, whatever drives it.
+/// A client's state, however the client is driven.
 ///
 /// Its methods, from the outside in:
 /// - the operations of both clients, by the names that `operations.rs` lists (here, and `batch` and
 ///   `batch_each` in `batch.rs`);
-/// - what `sync` needs besides: `rules`, `destinations_of_listed`, `batch_while`, `module`, `now`,
-///   `sleep`;
+/// - the methods that only `sync` needs: `rules`, `destinations_of_listed`, `batch_while`,
+///   `module`, `now`, `sleep`;
 /// - one exchange: `ask` for one answer, `list` for many, `change` for an operation, and
 ///   `resolve_family`, with which every client begins (`asking.rs`, `batch.rs`);
-/// - the socket, which is the [`SessionSocket`]'s (`socket.rs`), with its buffer (`buffer.rs`).
+/// - the socket, which belongs to the [`SessionSocket`] (`socket.rs`), with its buffer
+///   (`buffer.rs`).
 pub(crate) struct Session {
     socket: SessionSocket,
     encoder: Encoder,
@@ -73,9 +74,9 @@ impl Session {
         self.ask(Request::Info, answer::info).await
     }
 
-    /// Linux 7.1 and later resize the table of services while it is read, and the rest of the
-    /// listing comes in another order: as many services are missing as come twice. Such a listing
-    /// is read again.
+    /// Linux 7.1 and later resize the table of services while it is read, and list the rest in
+    /// another order: for each service that comes twice, one is missing. Such a listing is read
+    /// again.
     pub(crate) async fn services(&mut self) -> Result<Vec<ServiceEntry>, Error> {
         for _ in 0..READINGS {
             let services = self.list(Request::Services, answer::service).await?;
@@ -101,7 +102,7 @@ impl Session {
         self.destinations_of(service.into()).await
     }
 
-    /// The destinations of a service, which must be there; `T` is what is decoded of each.
+    /// The destinations of a service, which must exist; each is decoded as a `T`.
     async fn destinations_of<T: FromAttributes + Send>(
         &mut self,
         service: ServiceKey,
@@ -109,14 +110,14 @@ impl Session {
         let family = service.family();
         let request = Request::Destinations(service);
         let destinations = self.list(request, |it| answer::destination(it, family)).await?;
-        // The kernel answers alike for a missing service and for one without destinations.
+        // The kernel answers a missing service and a service without destinations in the same way.
         if destinations.is_empty() {
             self.service(service).await?;
         }
         Ok(destinations)
     }
 
-    /// The destinations of a service that was listed; `None` where it is gone since.
+    /// The destinations of a service that was listed; `None` if the service is gone since.
     pub(crate) async fn destinations_of_listed<T: FromAttributes + Send>(
         &mut self,
         service: ServiceKey,
@@ -127,14 +128,15 @@ impl Session {
         }
     }
 
-    /// The rules of a service that was listed, without counters; `None` where it is gone since.
+    /// The rules of a service that was listed, without counters; `None` if the service is gone
+    /// since.
     pub(crate) async fn rules(&mut self, service: Service) -> Result<Option<ServiceRules>, Error> {
         let destinations = self.destinations_of_listed(service.key).await?;
         Ok(destinations.map(|destinations| ServiceRules::from_kernel(service, destinations)))
     }
 
-    /// Whether the module is still loaded as it was under this number, so that all that was read
-    /// since is of one table.
+    /// Whether the module is still loaded as it was under this number: then everything that was
+    /// read since is of one table.
     pub(crate) fn is_of_one_load(&self, module: Option<u16>) -> bool {
         module.is_none() || self.module == module
     }
@@ -297,7 +299,7 @@ impl Session {
         self.socket.transport.now()
     }
 
-    /// A future that waits. It does not borrow the session, which others use meanwhile.
+    /// A future that waits. It does not borrow the session, which others can use meanwhile.
     pub(crate) fn sleep(&mut self, until: Instant) -> Sleep {
         self.socket.transport.sleep(until)
     }

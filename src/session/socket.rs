@@ -12,23 +12,23 @@ use crate::protocol::{Answer, AnswerError, Exchange, Heard};
 use crate::transport::{AsyncTransport, Received};
 use crate::uapi::Errno;
 
-/// From so many parts on a dump is long.
+/// The number of parts from which on a dump counts as long.
 const LONG_DUMP: usize = 64;
 
 pub(super) struct SessionSocket {
     pub(super) transport: Box<dyn AsyncTransport>,
     pub(super) limits: Limits,
     incoming: ReceiveBuffer,
-    /// A dump whose end was not read yet. The kernel runs one dump at a time on a socket: this one
-    /// is read to its end, or left behind with its socket, before the next.
+    /// A dump whose end was not read yet. The kernel runs one dump at a time on a socket: before
+    /// the next, this dump is read to its end, or left behind with its socket.
     pub(super) unfinished_dump: Option<Exchange>,
     /// The socket has failed, and the next request starts on a fresh one.
     pub(super) broken: bool,
-    /// A window was sent whose answers are not read to their end. If its future was dropped, the
-    /// next request starts on a fresh socket, since the answers would take the room of the next
-    /// window's.
+    /// A window was sent and its answers were not yet read to their end. If the window's future was
+    /// dropped, the next request starts on a fresh socket, since the answers would take the room of
+    /// the next window's answers.
     pub(super) has_window_out: bool,
-    /// Whether something was sent since other tasks of the executor had their turn.
+    /// Whether something was sent since other tasks of the executor had a turn.
     has_sent: bool,
 }
 
@@ -50,7 +50,7 @@ impl SessionSocket {
         self.broken || self.has_window_out
     }
 
-    /// Opens a spent socket anew, and leaves behind what it still held.
+    /// Opens a spent socket anew, and leaves behind all data of the old one.
     pub(super) fn replace_spent(&mut self) -> Result<(), Cause> {
         if self.is_spent() {
             self.transport.reopen().map_err(Cause::not_sent)?;
@@ -60,7 +60,8 @@ impl SessionSocket {
         Ok(())
     }
 
-    /// Goes back to short parts after a long dump: on a fresh socket, which has received none.
+    /// Goes back to short parts after a long dump, on a fresh socket that has received no long
+    /// part.
     pub(super) fn return_to_short_parts(&mut self) {
         if self.incoming.is_for_a_long_dump() && self.transport.reopen().is_ok() {
             self.incoming.shorten();
@@ -68,8 +69,8 @@ impl SessionSocket {
     }
 
     pub(super) async fn send(&mut self, datagram: &[u8]) -> Result<(), Cause> {
-        // The kernel works inside the send and its answer is there at once: without this, a long
-        // conversation would hold the executor from its first send to its last.
+        // The kernel works inside the send, and its answer is ready at once: without this, a long
+        // conversation would block the executor from its first send to its last.
         if self.has_sent {
             self.let_others_run().await;
         }
@@ -95,7 +96,7 @@ impl SessionSocket {
         }
     }
 
-    /// Gives the executor's other tasks their turn, where there is an executor.
+    /// Gives the executor's other tasks a turn, if there is an executor.
     pub(super) async fn let_others_run(&mut self) {
         let mut is_over = !self.limits.yields;
         self.has_sent = false;
@@ -110,7 +111,7 @@ impl SessionSocket {
     }
 
     /// Receives until `hear` has heard the end, or until the kernel was silent for `patience`. A
-    /// datagram that says nothing to `hear` does not prolong the wait.
+    /// datagram that means nothing to `hear` does not prolong the wait.
     pub(super) async fn receive_until_end<E: Into<Cause>>(
         &mut self,
         patience: Duration,
@@ -147,9 +148,9 @@ impl SessionSocket {
         }
     }
 
-    /// When the kernel will have been silent for too long.
+    /// The time at which the kernel will have been silent for too long.
     fn deadline(&self, patience: Duration) -> Instant {
-        // Where the clock cannot tell the end of so long a wait, some decades will do.
+        // If the clock cannot represent the end of such a long wait, use some decades.
         const FOREVER: Duration = Duration::from_secs(1 << 30);
         let now = self.transport.now();
         now.checked_add(patience).unwrap_or_else(|| now + FOREVER)

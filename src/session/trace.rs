@@ -1,4 +1,4 @@
-//! Tells `tracing` of operations and exchanges, where the feature is on.
+//! Reports operations and exchanges to `tracing`, if the feature is on.
 
 use std::fmt::Display;
 
@@ -8,7 +8,7 @@ use tracing::Instrument as _;
 use crate::error::Error;
 use crate::protocol::{Answer, Request};
 
-/// Runs a client's operation in a span of its own, in which its exchanges stand.
+/// Runs a client's operation in a span of its own, which contains the spans of its exchanges.
 pub(crate) fn in_operation<F: Future>(
     name: &'static str,
     operation: F,

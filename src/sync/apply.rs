@@ -1,4 +1,4 @@
-//! Carrying out a plan, and the driver of the reconciler: its steps, taken over a session.
+//! Carrying out a plan, and the driver of the reconciler, which takes its steps over a session.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -15,16 +15,16 @@ use crate::ruleset::past::Failure;
 use crate::ruleset::{Change, ConnectionCounts, Plan, Policy, Ruleset, ServiceRules};
 use crate::session::{BatchOptions, Session};
 
-/// From this many services on, and from this part of the table on, the whole table is listed
-/// instead of each service read by itself.
+/// If more services than this, and more than this part of the table, are to be read, the whole
+/// table is listed instead of reading each service by itself.
 const MANY: usize = 64;
 const PART: usize = 8;
-/// How often a sync begins again after the table was lost meanwhile.
+/// How often a sync starts again after the table was lost.
 const RELOADS: usize = 3;
-/// The longest wait at once.
+/// The longest single wait.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
-/// How often in a row a reading may fail for a reason that passes, while connections are waited
-/// for.
+/// How often in a row a reading may fail for a reason that passes, during the wait for connections
+/// to end.
 const FAILED_READINGS: usize = 5;
 
 /// A run of a reconciler.
@@ -33,7 +33,7 @@ pub(super) struct Drive<'a, F> {
     pub(super) errors: &'a mut Errors,
     pub(super) start: Instant,
     pub(super) times: SyncTimes,
-    /// Hears of each event; its answer may stop the rest.
+    /// Is called for each event; its answer may stop the rest.
     pub(super) each: F,
     /// Whether destinations that drain are waited for.
     pub(super) waits: bool,
@@ -44,7 +44,7 @@ pub(super) struct Drive<'a, F> {
     pub(super) seen: &'a mut Seen,
 }
 
-/// What a run records at once, since its future may be dropped at any await.
+/// The state that a run records at once, since its future may be dropped at any await.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Seen {
     /// The family's number at the last step: another number means that the module was loaded anew.
@@ -150,15 +150,15 @@ impl Turns<'_> {
 }
 
 impl<F: FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
-    /// Takes the reconciler's steps until it has settled, or, where draining is not waited for,
-    /// until it would wait.
+    /// Takes the reconciler's steps until it has settled or, if draining is not waited for, until
+    /// it would wait.
     pub(super) async fn run(&mut self, turns: &mut Turns<'_>) -> Ending {
         let ended = self.take_steps(turns).await;
         let now = turns.take().await.now().saturating_duration_since(self.start);
         match ended {
             Ok(ControlFlow::Continue(())) => Ending::Settled,
             Ok(ControlFlow::Break(())) => {
-                // `next` begins the step that it returns, so a copy is asked.
+                // `next` begins the step that it returns: ask a copy.
                 let is_settled = self.reconciler.clone().next(now) == Step::Settled;
                 self.reconciler.abandon(Failure::Stopped, now);
                 if is_settled { Ending::Settled } else { Ending::CalledOff }
@@ -187,12 +187,12 @@ impl<F: FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
                 Step::Wait(until) => {
                     let draining = self.reconciler.draining();
                     self.drains = self.drains.max(draining);
-                    // Short sleeps, so that the caller can call the run off within a second.
+                    // Short sleeps let the caller call the run off within a second.
                     let until = begin + until.saturating_sub(now).min(LONGEST_SLEEP);
                     drop(session);
                     let flow = self.tell(Stage::Draining, self.drains - draining, self.drains);
                     if flow.is_continue() {
-                        // The lock is not held across the wait.
+                        // The wait does not hold the lock.
                         let sleep = turns.take().await.sleep(until);
                         sleep.await.map_err(|error| self.cannot_wait(error))?;
                         self.times.drain += turns.take().await.now() - begin;
@@ -204,8 +204,8 @@ impl<F: FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
                     let took = session.now() - begin;
                     self.times.read += took;
                     let listing = listing?;
-                    // A listing that began before the module was loaded anew tells nothing of the
-                    // new table.
+                    // A listing that began before the module was loaded anew tells nothing about
+                    // the new table.
                     if session.is_of_one_load(self.seen.module) {
                         self.reconciler.read(listing, now);
                         self.seen.reading = Some((now, took));
@@ -241,8 +241,8 @@ impl<F: FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
         }
     }
 
-    /// Waits a moment after a reading that failed for a passing reason; returns the error
-    /// otherwise.
+    /// Waits a moment after a reading that failed for a passing reason; otherwise returns the
+    /// error.
     async fn wait_after(&mut self, error: Error, turns: &mut Turns<'_>) -> Result<(), Error> {
         self.failed_readings += 1;
         if !self.waits || !error.is_passing() || self.failed_readings == FAILED_READINGS {
@@ -256,7 +256,7 @@ impl<F: FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
     }
 
     /// Notices that the module was loaded anew, with an empty table, whichever user of the session
-    /// found out. Fails where the table cannot be read anew.
+    /// found this out. Fails if the table cannot be read anew.
     fn look_for_a_lost_table(&mut self, session: &Session) -> Result<(), Error> {
         let module = session.module();
         let before = std::mem::replace(&mut self.seen.module, module);
@@ -279,7 +279,7 @@ impl<F: FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
         Error::new(request, Cause::socket(error))
     }
 
-    /// Makes the changes that the reconciler wants made now.
+    /// Makes the changes that the reconciler asks for now.
     async fn write(&mut self, session: &mut Session) -> Result<ControlFlow<()>, Error> {
         let Self { reconciler, errors, each, progress, .. } = self;
         let total = reconciler.changes().count();
@@ -348,7 +348,8 @@ impl Session {
         Ok(listing)
     }
 
-    /// Reads the destinations of a service, with their connections where one of them drains.
+    /// Reads the destinations of a service, with their connections if one of the destinations
+    /// drains.
     async fn read_service(
         &mut self,
         reconciler: &Reconciler,
@@ -372,7 +373,7 @@ impl Session {
     }
 }
 
-/// What an error means for the change that it is about.
+/// The meaning of an error for the change that failed.
 fn outcome(error: &Error) -> Outcome {
     if error.is_already_exists() {
         Outcome::Exists

@@ -6,10 +6,10 @@ use crate::model::{DestinationKey, ServiceKey};
 
 /// The destinations whose weight a [`Syncer`](crate::Syncer) has set to 0 to drain them.
 ///
-/// The kernel does not keep why a weight is 0, what it was before, or until when a destination may
-/// drain. A controller that keeps this value, and gives it to
+/// The kernel does not store why a weight is 0, the weight before, or the time until which a
+/// destination may drain. A controller that stores this value, and gives it to
 /// [`Syncer::resume`](crate::Syncer::resume) after a restart, ends as if it had never stopped. With
-/// the feature `serde` it is written and read.
+/// the feature `serde` the value can be written and read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(transparent))]
@@ -27,12 +27,12 @@ pub struct DrainEntry {
     pub service: ServiceKey,
     /// The destination.
     pub destination: DestinationKey,
-    /// The weight it had before.
+    /// The weight before the drain.
     pub weight: u32,
-    /// When it is removed at the latest, by the wall clock. `None` if the clock does not reach so
-    /// far, and if the destination is wanted again and only its weight is to be taken back.
+    /// The time of the removal at the latest, by the wall clock. `None` if the clock does not reach
+    /// this time, and if the destination is wanted again and only its weight is to be taken back.
     pub until: Option<SystemTime>,
-    /// Whether it drains; `false` once it is wanted again.
+    /// Whether the destination drains; `false` once it is wanted again.
     pub draining: bool,
 }
 
@@ -42,7 +42,7 @@ impl Drains {
         &self.entries
     }
 
-    /// Whether nothing drains.
+    /// Whether no destination drains.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

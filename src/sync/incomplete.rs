@@ -4,12 +4,12 @@ use std::fmt;
 
 use super::report::Report;
 
-/// A table that is not, or not wholly, as wanted: a change failed, the table could not be read,
-/// something is withheld until it is confirmed, or the caller called off the rest.
+/// A table that is not as wanted, or not entirely: a change failed, the table could not be read,
+/// changes are withheld until they are confirmed, or the caller called off the rest.
 ///
-/// It holds the [`Report`]. Its text says how much failed, why, and what to do; what failed for the
-/// same reason is one line. Its source is the first [`Error`](crate::Error), where one was the
-/// cause.
+/// The error holds the [`Report`]. Its text says how much failed, why, and what to do; changes that
+/// failed for the same reason share one line. Its source is the first [`Error`](crate::Error), if
+/// one was the cause.
 ///
 /// ```no_run
 /// # use ipvs_netlink::{Policy, Ruleset, blocking::Client};
@@ -31,17 +31,17 @@ use super::report::Report;
 pub struct Incomplete(Box<Report>);
 
 impl Report {
-    /// The report, where it is a [success](Self::is_success).
+    /// The report, if it is a [success](Self::is_success).
     ///
     /// # Errors
-    /// Something that was to be done is not. The error holds the report.
+    /// A part of the work was not done. The error holds the report.
     pub fn into_result(self) -> Result<Self, Incomplete> {
         if self.is_success() { Ok(self) } else { Err(Incomplete(Box::new(self))) }
     }
 }
 
 impl Incomplete {
-    /// What was done, and what was not.
+    /// The report of what was done, and what was not.
     pub fn report(&self) -> &Report {
         &self.0
     }

@@ -1,7 +1,7 @@
-//! Making a table as wanted: writing, mending what others change, verifying, draining.
+//! Making a table as wanted: writing, repairing what others change, verifying, draining.
 //!
-//! [`apply`](crate::blocking::Client::apply) carries out one plan and waits for what it drains. A
-//! [`Syncer`] lives as long as its controller: it knows the table and makes only what changed.
+//! [`apply`](crate::blocking::Client::apply) carries out one plan and waits for its drains. A
+//! [`Syncer`] lives as long as its controller: it knows the table and makes only the changes.
 
 mod apply;
 mod drains;

@@ -1,4 +1,5 @@
-//! Reports of rule sync: what was changed, what failed or was left, and the progress meanwhile.
+//! Reports of rule sync: the changes, the failures, the differences that were left, and the
+//! progress.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,19 +12,21 @@ use crate::reconcile::{DrainEnd, EndedDrain, Reconciler, Subject, Tally};
 use crate::ruleset::past::Failure;
 use crate::ruleset::{Change, Excess, Left, Ruleset};
 
-/// The result of making a table as wanted: what was changed, and what is still not as wanted.
+/// The result of making a table as wanted: the changes that were made, and the differences that
+/// remain.
 ///
-/// Every difference that stays is in exactly one of [`failed`](Self::failed), [`left`](Self::left)
-/// and [`draining`](Self::draining), in every pass and not only in the first.
+/// Every difference that remains is in exactly one of [`failed`](Self::failed),
+/// [`left`](Self::left) and [`draining`](Self::draining), in every pass and not only in the first.
 ///
-/// It prints in a few lines, one for each reason why changes failed. With the feature `serde` it is
-/// written, for logs.
+/// A report prints in a few lines, one for each reason why changes failed. With the feature `serde`
+/// it can be written, for logs.
 #[derive(Debug, Clone, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[must_use = "what failed is in the report: read it, or ask `into_result`"]
 #[non_exhaustive]
 pub struct Report {
-    /// How many changes were made, among them those whose answer was lost and that were found made.
+    /// How many changes were made, including those whose answer was lost and that a reading then
+    /// found made.
     pub changed: usize,
     /// The changes that failed for good, each with the reason.
     pub failed: Vec<FailedChange>,
@@ -48,21 +51,19 @@ pub struct Report {
     pub wanted_again: usize,
     /// How many destinations others removed while they drained.
     pub gone: usize,
-    /// How many destinations are being drained still.
+    /// How many destinations still drain.
     pub draining: usize,
-    /// After how long the next pass of the syncer has something to do: to go on draining, or to try
-    /// again what failed. `None` if it has not, and in a report that is not of a pass. A look for what
-    /// others did ([`Syncer::max_age`](crate::Syncer::max_age)) is not waited for here.
+    /// After how long the next pass of the syncer has work to do: to go on draining, or to try
+    /// failed changes again. `None` if it has none, and in a report that is not of a pass. A look
+    /// at what others did ([`Syncer::max_age`](crate::Syncer::max_age)) does not count here.
     pub next: Option<Duration>,
-    /// How long each part took.
+    /// How long each part of the sync took.
     pub times: SyncTimes,
-    /// Each change that was made, in order, where the policy is
-    /// [`detailed`](crate::Policy::detailed).
+    /// Each change that was made, in order, if the policy is [`detailed`](crate::Policy::detailed).
     pub made: Vec<Change>,
-    /// Each drain that ended, where the policy is [`detailed`](crate::Policy::detailed).
+    /// Each drain that ended, if the policy is [`detailed`](crate::Policy::detailed).
     pub ended: Vec<EndedDrain>,
-    /// Each destination that drains still, where the policy is
-    /// [`detailed`](crate::Policy::detailed).
+    /// Each destination that still drains, if the policy is [`detailed`](crate::Policy::detailed).
     pub drains: Vec<DrainingDestination>,
     #[cfg_attr(feature = "serde", serde(skip))]
     before: Ruleset,
@@ -75,11 +76,11 @@ pub(super) type Errors = BTreeMap<Subject, Error>;
 
 /// How a run ended.
 pub(super) enum Ending {
-    /// Nothing more is to be done now.
+    /// Nothing more has to be done now.
     Settled,
     /// The caller called off the rest.
     CalledOff,
-    /// Something could not be read: the table, or whether this kernel has IPVS.
+    /// The table, or whether this kernel has IPVS, could not be read.
     Failed(Error),
 }
 
@@ -143,17 +144,17 @@ impl Report {
         self.times.drain += times.drain;
     }
 
-    /// Whether everything was done: nothing failed, nothing is withheld, and nobody called it off.
-    /// What the policy [leaves](Self::left) was not to be done, and what [drains](Self::draining)
-    /// after a pass of a syncer is under way.
+    /// Whether everything was done: nothing failed, nothing is withheld, and nobody called the sync
+    /// off. Differences that the policy [leaves](Self::left) were not to be changed, and
+    /// destinations that [drain](Self::draining) after a pass of a syncer are under way.
     pub fn is_success(&self) -> bool {
         self.failed.is_empty() && self.error.is_none() && self.excess.is_none() && !self.called_off
     }
 
-    /// The services that were to be changed, as they were before: a way back. Those of
-    /// [`touched`](Self::touched) that are not in it were not there.
+    /// The services that were to be changed, as they were before: a way back. Services of
+    /// [`touched`](Self::touched) that are missing here did not exist before.
     ///
-    /// Of a pass of a syncer only where the policy is [`detailed`](crate::Policy::detailed).
+    /// A pass of a syncer has this only if the policy is [`detailed`](crate::Policy::detailed).
     ///
     /// ```no_run
     /// # use ipvs_netlink::{Policy, Ruleset, Scope, blocking::Client};
@@ -214,7 +215,8 @@ fn error_of(change: &Change, failure: Failure, errors: &Errors) -> Error {
 pub struct FailedChange {
     /// The change.
     pub change: Change,
-    /// Why. For a destination of a new service that was refused, why the service was.
+    /// The reason. For a destination of a new service that was refused, the reason why the service
+    /// was.
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
     pub error: Error,
 }
@@ -228,34 +230,34 @@ pub struct DrainingDestination {
     pub service: ServiceKey,
     /// The destination.
     pub destination: DestinationKey,
-    /// The weight it had before.
+    /// The weight before the drain.
     pub weight: u32,
-    /// How long it drains still, at most.
+    /// The longest time that it still drains.
     pub left: Duration,
 }
 
-/// How long each part took.
+/// How long each part of a sync took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct SyncTimes {
-    /// Reading what was there.
+    /// Reading the table before.
     pub read: Duration,
     /// Writing.
     pub write: Duration,
-    /// Reading again what was written, what others changed and what drains.
+    /// Reading again the written rules, those that others changed, and those that drain.
     pub verify: Duration,
     /// Waiting for destinations to drain.
     pub drain: Duration,
 }
 
-/// Something that happened while a table is made as wanted.
+/// An event while a table is made as wanted.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum SyncEvent<'a> {
     /// A change was made.
     Made(&'a Change),
-    /// A change was not made. Where the reason passes, it is tried again.
+    /// A change was not made. If the reason passes, the change is tried again.
     Failed(&'a Change, &'a Error),
     /// How far the sync has come.
     Progress(Progress),
@@ -265,15 +267,15 @@ pub enum SyncEvent<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// What is being done.
+    /// The present stage.
     pub stage: Stage,
     /// How much of the stage is done, counted as the [`Stage`] says.
     pub done: usize,
-    /// How much there is to do in it, as far as is known.
+    /// How much the stage has to do, as far as is known.
     pub total: usize,
 }
 
-/// What is being done.
+/// A stage of a sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stage {
@@ -348,7 +350,7 @@ fn as_slice<S: serde::Serializer>(left: &Arc<[Left]>, serializer: S) -> Result<S
     serde::Serialize::serialize(&left[..], serializer)
 }
 
-/// Writes an error, if it is one, as its text.
+/// Writes an error as its text, if there is one.
 #[cfg(feature = "serde")]
 fn as_text<S: serde::Serializer, E>(error: &E, serializer: S) -> Result<S::Ok, S::Error>
 where

@@ -16,25 +16,25 @@ use crate::ruleset::{Change, Policy, Ruleset};
 
 /// Keeps a table as wanted, over the life of a controller.
 ///
-/// It holds what is wanted and what it knows of the table.
-/// [`Client::pass`](crate::blocking::Client::pass) brings the one to the other: a pass without
-/// changes makes no system call, and a change costs its own size, not that of the table.
+/// A syncer holds the wanted rules and its knowledge of the table.
+/// [`Client::pass`](crate::blocking::Client::pass) makes the table as wanted: a pass without
+/// changes makes no system call, and a change costs time by its own size, not by that of the table.
 ///
-/// What the kernel refuses is said in every pass, and tried again when
-/// [`Report::next`](crate::Report::next) says: after a second first, then after growing waits of up
-/// to five minutes, one wait for all that has failed, and after a second again once something else
-/// fails. It is tried at once where something else is wanted of the service. Changes that fail
-/// since others were at work, or whose outcome is unknown, have the services they concern read
-/// again in the same pass. Nothing is removed before [`want`](Self::want) was called once.
+/// Every pass reports the changes that the kernel refuses. They are tried again when
+/// [`Report::next`](crate::Report::next) says: at first after a second, then after growing waits of
+/// up to five minutes, with one wait for all failures, and after a second again once another change
+/// fails. A refused change is tried at once if the wanted rules of its service change. If changes
+/// fail since others were at work, or if their outcome is unknown, their services are read again in
+/// the same pass. Nothing is removed before [`want`](Self::want) was called once.
 ///
-/// IPVS tells nobody of changes, so what others do shows by reading alone:
+/// IPVS tells nobody of changes: only reading shows the changes of others.
 /// [`max_age`](Self::max_age) says after how long a pass reads the whole table anew, and
-/// [`resync`](Self::resync) has the next one do so.
+/// [`resync`](Self::resync) makes the next pass do this.
 ///
-/// A controller that stops, or is killed, between or within two passes leaves a table in which
-/// every service has at least what it had and what is wanted of it. The next syncer goes on from
-/// there. It begins the deadlines of drains anew and does not know who set a weight to 0, unless it
-/// is given the [`drains`](Self::drains) of the one before.
+/// If a controller stops or is killed, between or within two passes, every service in the table
+/// still has at least everything that it had before and that is wanted. The next syncer goes on
+/// from there. It begins the deadlines of drains anew and does not know who set a weight to 0,
+/// unless it is given the [`drains`](Self::drains) of the one before.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -56,25 +56,27 @@ pub struct Syncer {
     reconciler: Reconciler,
     errors: Errors,
     max_age: MaxAge,
-    /// When the reconciler's time began, by the clock of the client of the first pass.
+    /// The beginning of the reconciler's time, by the clock of the client of the first pass.
     start: Option<Instant>,
     seen: Seen,
     /// The drains to resume after a restart, until the first pass takes them.
     resumed: Vec<DrainEntry>,
-    /// What failed in the last pass, how often it was tried in a row, and when to try it again.
+    /// The failures of the last pass, how often they were tried in a row, and when to try them
+    /// again.
     failing: BTreeSet<Subject>,
     failures: u32,
     retry: Option<Duration>,
     /// Whether the last pass could not read the table.
     was_cut_short: bool,
-    /// The time of the last pass by the reconciler's clock and by the wall's, where it could drain.
+    /// The time of the last pass by the reconciler's clock and by the wall clock, if the pass could
+    /// drain.
     last: (Duration, SystemTime),
 }
 
 /// After how long a pass of a [`Syncer`] reads the whole table anew.
 ///
-/// By default after five minutes, or after a hundred times as long as reading took where that is
-/// longer, so that looking costs at most a hundredth of the time.
+/// The default is five minutes, or a hundred times the time that reading took if that is longer:
+/// looking costs at most a hundredth of the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct MaxAge(Age);
 
@@ -90,7 +92,7 @@ impl MaxAge {
     const LEAST: Duration = Duration::from_secs(300);
     const COST: u32 = 100;
 
-    /// What others do is never looked for.
+    /// Never looks for the changes of others.
     pub fn never() -> Self {
         Self(Age::Never)
     }
@@ -116,8 +118,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 impl Syncer {
-    /// A syncer that wants nothing yet, and removes nothing until [`want`](Self::want) says what is
-    /// wanted. Its first pass reads the table.
+    /// A syncer that wants nothing yet, and removes nothing before [`want`](Self::want) says what
+    /// is wanted. Its first pass reads the table.
     pub fn new(policy: Policy) -> Self {
         Self {
             reconciler: Reconciler::for_table(policy),
@@ -141,15 +143,15 @@ impl Syncer {
     }
 
     /// Goes on with the drains of the syncer before this one: with their deadlines, and with the
-    /// weights to take back where a destination is wanted again.
+    /// weights to give back to destinations that are wanted again.
     #[must_use]
     pub fn resume(mut self, drains: &Drains) -> Self {
         self.resumed.extend(drains.entries());
         self
     }
 
-    /// What draining has lowered, to be kept for the next syncer; as of the last pass, with what
-    /// was resumed since.
+    /// The weights that draining has lowered, to be stored for the next syncer; as of the last
+    /// pass, with those that were resumed since.
     pub fn drains(&self) -> Drains {
         let (now, wall) = self.last;
         let all = self.reconciler.drains().iter();
@@ -167,29 +169,30 @@ impl Syncer {
         Drains { entries: entries.chain(self.resumed.iter().copied()).collect() }
     }
 
-    /// What is wanted.
+    /// The wanted rules.
     pub fn wanted(&self) -> &Ruleset {
         self.reconciler.wanted()
     }
 
-    /// What is known of the table; `None` before the first pass and after
+    /// The table as far as it is known; `None` before the first pass and after
     /// [`resync`](Self::resync).
     pub fn known(&self) -> Option<&Ruleset> {
         self.reconciler.known()
     }
 
-    /// Has the next pass read the whole table.
+    /// Makes the next pass read the whole table.
     pub fn resync(&mut self) {
         self.reconciler.reread();
     }
 
-    /// Has the next pass take away what [`Policy::at_most`] withholds, whatever is wanted then. A
-    /// pass that could not read the table leaves that to the one after it.
+    /// Makes the next pass carry out the removals that [`Policy::at_most`] withholds, whichever
+    /// rules are wanted by then. A pass that could not read the table leaves this to the pass after
+    /// it.
     pub fn confirm(&mut self) {
         self.reconciler.confirm();
     }
 
-    /// Wants these rules instead of all that was wanted. Takes time by the size of both.
+    /// Wants these rules instead of all former ones. Takes time by the size of both.
     pub fn want(&mut self, rules: Ruleset) {
         self.reconciler.want_all(rules);
     }
@@ -220,14 +223,14 @@ impl Syncer {
         })
     }
 
-    /// Wants a service no more.
+    /// No longer wants a service.
     pub fn drop_service(&mut self, key: impl Into<ServiceKey>) {
         let key = key.into();
         let remove = |wanted: &mut Ruleset| Ok::<_, Infallible>(wanted.take(key).is_some());
         let Ok(()) = self.reconciler.want(key, remove);
     }
 
-    /// Wants a destination no more.
+    /// No longer wants a destination.
     pub fn drop_destination(
         &mut self,
         service: impl Into<ServiceKey>,
@@ -244,7 +247,7 @@ impl Syncer {
         self.reconciler.begin();
         let is_draining = !self.reconciler.drains().is_empty() || !self.resumed.is_empty();
         if is_draining || self.reconciler.policy().draining.deadline.is_some() {
-            // Noted before the first drain begins, since the pass may be dropped at any await.
+            // Recorded before the first drain begins, since the pass may be dropped at any await.
             self.last = (now, SystemTime::now());
         }
         if !self.resumed.is_empty() {
@@ -262,7 +265,7 @@ impl Syncer {
         }
     }
 
-    /// Notes when to try again what failed.
+    /// Records when to try the failed changes again.
     fn end(&mut self, now: Duration, is_cut_short: bool) {
         let of = |(change, _): &(Change, _)| (change.service(), change.destination());
         let failing: BTreeSet<_> = self.reconciler.failed().map(of).collect();
@@ -296,7 +299,7 @@ impl Turns<'_> {
         syncer.end(now, is_cut_short);
         let mut report =
             Report::new(&mut syncer.reconciler, &mut syncer.errors, ending, times, now);
-        // Where the table could not be read, connections cannot be counted earlier.
+        // If the table could not be read, connections cannot be counted earlier.
         let next_count = syncer.reconciler.next_count().filter(|_| !is_cut_short);
         let next = next_count.into_iter().chain(syncer.retry).min();
         report.next = next.map(|at| at.saturating_sub(now));

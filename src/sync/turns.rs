@@ -7,12 +7,12 @@ use async_lock::{Mutex, MutexGuard};
 
 use crate::session::Session;
 
-/// How a step gets the session. Between two steps, and while a destination drains, the session is
-/// free for others.
+/// The way by which a step gets the session. Between two steps, and while a destination drains,
+/// others can use the session.
 pub(crate) enum Turns<'a> {
-    /// The session is ours alone.
+    /// Only we use the session.
     Sole(&'a mut Session),
-    /// The session is shared with the clones of a client.
+    /// The clones of a client share the session.
     #[cfg(any(feature = "tokio", feature = "smol"))]
     Shared(&'a Mutex<Session>),
 }

@@ -36,12 +36,12 @@ impl NetlinkSocket {
     }
 }
 
-/// Receives a datagram that has arrived; [`io::ErrorKind::WouldBlock`] where none has.
+/// Receives a datagram that has arrived; [`io::ErrorKind::WouldBlock`] if none has.
 ///
-/// The kernel answers inside the send, so an answer is there nearly always, and takes one system
-/// call.
+/// The kernel answers inside the send: nearly always an answer has arrived, and receiving takes one
+/// system call.
 pub(super) fn receive_now(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<Received> {
-    // `TRUNC` makes it tell the datagram's length where the buffer is too small.
+    // With `TRUNC` the call returns the datagram's length even if the buffer is too small.
     const FLAGS: RecvFlags = RecvFlags::DONTWAIT.union(RecvFlags::TRUNC);
     let before = buffer.len();
     let length = socket.recv(buffer, FLAGS.bits().cast_signed())?;

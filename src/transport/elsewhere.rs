@@ -1,4 +1,4 @@
-//! Sockets on systems other than Linux: the same names, and opening one fails.
+//! Sockets on systems other than Linux: they have the same names, and opening one fails.
 
 use std::convert::Infallible;
 use std::io;
@@ -48,12 +48,12 @@ impl Immediate<NetlinkSocket> {
     }
 }
 
-/// Where sockets would come from.
+/// The origin of sockets, which this system does not have.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct SocketOrigin;
 
 impl SocketOrigin {
-    // As on Linux, where the namespace may not be there.
+    // As on Linux, where the namespace may not exist.
     #[allow(clippy::unnecessary_wraps)]
     pub(crate) fn new(_: Option<&Path>, _: Option<usize>, _: Option<usize>) -> io::Result<Self> {
         Ok(Self)

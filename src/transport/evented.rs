@@ -9,17 +9,18 @@ use netlink_sys::AsyncSocket;
 use super::blocking::{receive_capacity, receive_now, send_capacity};
 use super::{AsyncTransport, Received, Sleep, SocketOrigin};
 
-/// What a socket needs of a reactor, such as tokio's.
+/// The parts of a reactor, such as tokio's, that a socket needs.
 pub(crate) trait Reactor: Sized + Send + 'static {
     type Socket: AsyncSocket + Send;
 
     /// The reactor of the caller.
     fn current() -> io::Result<Self>;
-    /// Opens a socket on this reactor or, once that has ended, on the caller's, and stays with it.
+    /// Opens a socket on this reactor or, once this reactor has ended, on the caller's, and stays
+    /// with that one.
     fn socket(&mut self, origin: &SocketOrigin) -> io::Result<Self::Socket>;
-    /// Waits until that time, wherever the future is polled.
+    /// Waits until that time, on whichever executor the future is polled.
     fn timer(&self, until: Instant) -> Sleep;
-    /// The error of whoever was waiting when this reactor ended; says what to do.
+    /// The error of an operation that waited when this reactor ended; says what to do.
     fn explained(error: io::Error) -> io::Error;
 }
 
@@ -28,7 +29,7 @@ pub(crate) struct Evented<R: Reactor> {
     reactor: R,
     socket: R::Socket,
     origin: SocketOrigin,
-    /// Runs while a receive waits.
+    /// The timer, which runs while a receive waits.
     timer: Option<(Instant, Sleep)>,
 }
 
@@ -46,7 +47,7 @@ fn open<R: Reactor>(reactor: &mut R, origin: &SocketOrigin) -> io::Result<R::Soc
     Ok(socket)
 }
 
-/// Whether an error is of a reactor that has ended, and not of the system.
+/// Whether an error comes from a reactor that has ended, and not from the system.
 pub(super) fn is_of_the_reactor(error: &io::Error) -> bool {
     error.raw_os_error().is_none()
 }
@@ -77,7 +78,8 @@ impl<R: Reactor> AsyncTransport for Evented<R> {
         }
         if let Poll::Ready(outcome) = self.socket.poll_recv(context, buffer) {
             self.timer = None;
-            // A full buffer may have cut the datagram: `netlink-sys` does not tell its length.
+            // If the buffer is full, the datagram may have been cut: `netlink-sys` does not tell
+            // its length.
             let whole = buffer.len() < buffer.capacity();
             let received = if whole { Received::Whole } else { Received::Truncated };
             return Poll::Ready(outcome.map(|()| received).map_err(R::explained));

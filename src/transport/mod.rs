@@ -1,8 +1,8 @@
-//! Sockets: two small traits of our own, and what implements them over the kernel's netlink.
+//! Sockets: two small traits of our own, and their implementations over the kernel's netlink.
 //!
-//! Only Linux has that kernel. On other systems whatever would open a socket fails with
+//! Only Linux has that kernel. On other systems every function that would open a socket fails with
 //! [`ErrorKind::Unsupported`](std::io::ErrorKind::Unsupported); transports of one's own and the
-//! fake kernel work there, too.
+//! fake kernel work on all systems.
 
 #[cfg(target_os = "linux")]
 mod blocking;

@@ -1,4 +1,4 @@
-//! Where sockets come from: a network namespace and the sizes of the buffers.
+//! The origin of sockets: a network namespace and the sizes of the buffers.
 
 use std::io;
 use std::path::Path;
@@ -8,7 +8,7 @@ use rustix::net::sockopt;
 
 use crate::namespace::Namespace;
 
-/// Makes sockets that are alike, so that a new one can take the place of one that failed.
+/// Makes sockets of the same kind, so that a new one can replace one that failed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SocketOrigin {
     namespace: Namespace,
@@ -25,7 +25,7 @@ impl SocketOrigin {
         Ok(Self { namespace: Namespace::open(namespace)?, receive_buffer, send_buffer })
     }
 
-    /// Runs what makes a socket in the network namespace.
+    /// Runs a function that makes a socket, in the network namespace.
     pub(super) fn make<S: Send>(
         &self,
         make: impl FnOnce() -> io::Result<S> + Send,
@@ -41,7 +41,7 @@ impl SocketOrigin {
         // Both are optional: absent before Linux 4.12 and 4.3.
         let _ = socket.set_ext_ack(true);
         let _ = socket.set_cap_ack(true);
-        // Beyond the system's limit if permitted, else up to it.
+        // Beyond the system's limit if this is permitted, else up to the limit.
         if let Some(bytes) = self.receive_buffer {
             sockopt::set_socket_recv_buffer_size_force(&*socket, bytes)
                 .or_else(|_| sockopt::set_socket_recv_buffer_size(&*socket, bytes))?;

@@ -1,4 +1,5 @@
-//! smol's reactor and timers, which run on a thread of their own and so anywhere.
+//! smol's reactor and timers, which run on a thread of their own and therefore work on any
+//! executor.
 
 use std::io;
 use std::time::Instant;

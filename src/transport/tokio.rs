@@ -1,5 +1,5 @@
-//! tokio's reactor and timers: those of the runtime that the client was connected on, wherever it
-//! is polled.
+//! tokio's reactor and timers: those of the runtime on which the client was connected, on whichever
+//! executor the client is polled.
 
 use std::io;
 use std::panic::{UnwindSafe, catch_unwind};
@@ -18,7 +18,7 @@ pub(crate) struct Tokio(Handle);
 
 impl Tokio {
     fn open(&self, origin: &SocketOrigin) -> io::Result<TokioSocket> {
-        // The socket may be opened on a thread that is none of the runtime's.
+        // The thread that opens the socket may not belong to the runtime.
         origin.make(|| {
             let _entered = self.0.enter();
             unless_disabled(|| TokioSocket::new(NETLINK_GENERIC))?
@@ -48,7 +48,7 @@ impl Reactor for Tokio {
 
     fn timer(&self, until: Instant) -> Sleep {
         let runtime = self.0.clone();
-        // A timer that is polled after the end of its runtime panics; a task is cancelled.
+        // A timer that is polled after the end of its runtime panics, whereas a task is cancelled.
         Box::pin(async move {
             if wait_on(&runtime, until).await {
                 return Ok(());
@@ -69,25 +69,26 @@ const ENDED: &str = "the tokio runtime that the client was connected on has ende
 const DISABLED: &str = "the tokio runtime here has I/O or time disabled; build it with enable_all(), or \
                         use the client inside of one that was";
 
-/// Whether an error is the one by which tokio says that its runtime has ended.
+/// Whether an error is tokio's for a runtime that has ended.
 fn has_ended(error: &io::Error) -> bool {
     is_of_the_reactor(error) && error.kind() != io::ErrorKind::Unsupported
 }
 
-/// The runtime of the caller, which must have timers: a lack of them is an error here, and not at
-/// the first wait.
+/// The runtime of the caller, which must have timers: a lack of them is an error here already, and
+/// not only at the first wait.
 fn runtime_here(unless_inside: &str) -> io::Result<Handle> {
     let runtime = Handle::try_current().map_err(|_| io::Error::other(unless_inside))?;
     unless_disabled(|| drop(sleep(Duration::ZERO)))?;
     Ok(runtime)
 }
 
-/// Asks a runtime for I/O and timers by catching tokio's panic, since tokio has no question for it.
+/// Asks a runtime for I/O and timers by catching tokio's panic, since tokio has no function that
+/// tells.
 fn unless_disabled<T>(make: impl FnOnce() -> T + UnwindSafe) -> io::Result<T> {
     catch_unwind(make).map_err(|_| io::Error::new(io::ErrorKind::Unsupported, DISABLED))
 }
 
-/// Waits on a runtime, and tells whether the runtime lasted as long.
+/// Waits on a runtime, and tells whether the runtime existed until the end.
 async fn wait_on(runtime: &Handle, until: Instant) -> bool {
     let mut timer = JoinSet::new();
     timer.spawn_on(async move { sleep_until(until.into()).await }, runtime);
@@ -125,7 +126,7 @@ mod tests {
         poll_fn(|context| transport.poll_receive(context, &mut buffer, deadline)).await
     }
 
-    /// Once: waiting and reopening panicked where the caller's thread was none of the runtime's.
+    /// Once: waiting and reopening panicked if the caller's thread did not belong to the runtime.
     #[test]
     fn a_socket_of_a_runtime_works_on_any_thread() {
         let runtime = runtime();
@@ -163,7 +164,7 @@ mod tests {
         });
     }
 
-    /// A runtime of tokio without I/O or without timers.
+    /// A runtime of tokio that lacks I/O or timers.
     fn lacking(enable: fn(&mut Builder) -> &mut Builder) -> Runtime {
         enable(&mut Builder::new_current_thread()).build().unwrap()
     }
@@ -176,14 +177,14 @@ mod tests {
         assert!(error.to_string().contains(text), "{error}");
     }
 
-    /// Once: it panicked.
+    /// Once: this panicked.
     #[test]
     fn connecting_outside_of_a_runtime_is_an_error() {
         let error = smol::block_on(crate::Client::connect_tokio()).err().unwrap();
         assert!(error.to_string().contains("no tokio runtime here"), "{error}");
     }
 
-    /// Once: it panicked.
+    /// Once: this panicked.
     #[test]
     fn connecting_where_io_or_time_is_disabled_is_an_error() {
         for enable in LACKING {
@@ -192,7 +193,7 @@ mod tests {
         }
     }
 
-    /// Once: opening the socket anew panicked, and so did waiting, in a task.
+    /// Once: in a task, opening the socket anew panicked, as did waiting.
     #[test]
     fn after_the_end_of_its_runtime_one_that_lacks_something_is_an_error() {
         for enable in LACKING {
@@ -204,7 +205,7 @@ mod tests {
                     assert_is_explained(&transport.reopen().unwrap_err(), "enable_all()");
                 }
             });
-            // And in one that lacks nothing it goes on.
+            // In a runtime that lacks nothing the transport goes on.
             runtime().block_on(async {
                 transport.reopen().unwrap();
                 send(&mut transport).await.unwrap();
@@ -217,7 +218,7 @@ mod tests {
         }
     }
 
-    /// Once: tokio's words for it, which do not say what to do.
+    /// Once: the error had tokio's own words, which do not say what to do.
     #[test]
     fn an_operation_under_way_when_its_runtime_ends_says_what_to_do() {
         let mut transport = runtime().block_on(async { open() }).unwrap();

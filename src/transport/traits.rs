@@ -1,4 +1,4 @@
-//! What a client needs of a connection to the kernel: a trait for each kind of client.
+//! A client's connection to the kernel: a trait for each kind of client.
 
 use std::io;
 use std::pin::Pin;
@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use crate::uapi::netlink::{DEFAULT_BUFFER, SEND_OVERHEAD};
 
-/// What a blocking client needs of a connection to the kernel.
+/// A blocking client's connection to the kernel.
 ///
-/// Datagrams are whole: a send takes all of one, a receive gives all of one.
+/// Datagrams are whole: a send takes a whole one, a receive returns a whole one.
 ///
-/// Later versions may add methods, which will have a default.
+/// Later versions may add methods, each with a default.
 pub trait Transport: Send {
     /// Sends a datagram.
     ///
@@ -22,8 +22,8 @@ pub trait Transport: Send {
     /// Waits for a datagram until the deadline, and puts it into the buffer's spare capacity.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] past the deadline; the system's error otherwise, among them
-    /// `ENOBUFS` once where the kernel has dropped datagrams:
+    /// [`io::ErrorKind::TimedOut`] past the deadline; the system's error otherwise. After the
+    /// kernel has dropped datagrams the error is, once, `ENOBUFS`:
     /// [`Errno::NOBUFS`](crate::Errno::NOBUFS) as an [`io::Error`], which is the same on every
     /// system.
     fn receive(&mut self, buffer: &mut Vec<u8>, deadline: Instant) -> io::Result<Received>;
@@ -33,13 +33,13 @@ pub trait Transport: Send {
         std::thread::sleep(until.saturating_duration_since(self.now()));
     }
 
-    /// Starts anew on a fresh connection, without what the old one still held.
+    /// Starts anew on a fresh connection, without any data of the old one.
     ///
     /// # Errors
     /// The system's error.
     fn reopen(&mut self) -> io::Result<()>;
 
-    /// The time, by the clock that deadlines go by.
+    /// The present time, by the clock of the deadlines.
     fn now(&self) -> Instant {
         Instant::now()
     }
@@ -66,18 +66,18 @@ pub enum Received {
     Truncated,
 }
 
-/// A wait of an [`AsyncTransport`]. It fails where the timers have ended with their runtime.
+/// A wait of an [`AsyncTransport`]. It fails if the timers have ended with their runtime.
 pub type Sleep = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
-/// What an asynchronous client needs of a connection to the kernel: [`Transport`], polled.
+/// An asynchronous client's connection to the kernel: [`Transport`], polled.
 ///
-/// Later versions may add methods, which will have a default.
+/// Later versions may add methods, each with a default.
 pub trait AsyncTransport: Send {
     /// Sends a datagram, as [`Transport::send`] does.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotConnected`] where the connection has ended and nothing was sent: the
-    /// client opens it anew and sends again at once. The system's error otherwise.
+    /// [`io::ErrorKind::NotConnected`] if the connection has ended and nothing was sent: the client
+    /// opens the connection anew and sends again at once. The system's error otherwise.
     fn poll_send(&mut self, context: &mut Context<'_>, datagram: &[u8]) -> Poll<io::Result<()>>;
 
     /// Receives a datagram, as [`Transport::receive`] does.
@@ -88,7 +88,7 @@ pub trait AsyncTransport: Send {
         deadline: Instant,
     ) -> Poll<io::Result<Received>>;
 
-    /// A future that is ready at that time. It does not borrow the transport, which others use
+    /// A future that is ready at that time. It does not borrow the transport, which others can use
     /// meanwhile.
     fn sleep(&mut self, until: Instant) -> Sleep;
 
@@ -98,7 +98,7 @@ pub trait AsyncTransport: Send {
     /// The system's error.
     fn reopen(&mut self) -> io::Result<()>;
 
-    /// The time, by the clock that deadlines go by.
+    /// The present time, by the clock of the deadlines.
     fn now(&self) -> Instant {
         Instant::now()
     }

@@ -8,7 +8,7 @@ macro_rules! commands {
     ($($name:ident)*) => {
         /// The family's commands.
         ///
-        /// The answer to a `Get…` carries the number of the command that sets what was asked for;
+        /// The answer to a `Get…` carries the number of the command that sets the same thing;
         /// [`SetInfo`](Self::SetInfo) is an answer only.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
@@ -38,7 +38,7 @@ impl Command {
         self as u8 + 1
     }
 
-    /// The command of a number, where it is one of the family's.
+    /// The command with this number, if the family has one.
     #[inline]
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number).checked_sub(1)?).copied()

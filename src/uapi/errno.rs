@@ -1,11 +1,12 @@
-//! Linux's error numbers, with their names: the same on every host, whatever its own are.
+//! Linux's error numbers, with their names: the same on every host, whichever numbers the host
+//! itself has.
 
 use std::{fmt, io};
 
 /// An error number of Linux.
 ///
-/// The numbers with which kernels are known to answer IPVS's requests have a constant; any other
-/// number can be held as well.
+/// The numbers with which kernels are known to answer IPVS's requests have a constant; the type can
+/// hold any other number, too.
 ///
 /// ```
 /// use ipvs_netlink::Errno;
@@ -17,7 +18,7 @@ use std::{fmt, io};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Errno(i32);
 
-/// Whether the kernel numbers the errors above 34 in the way of MIPS or SPARC.
+/// Whether the kernel numbers the errors above 34 as on MIPS or SPARC.
 const MIPS: bool = cfg!(any(
     target_arch = "mips",
     target_arch = "mips32r6",
@@ -26,8 +27,8 @@ const MIPS: bool = cfg!(any(
 ));
 const SPARC: bool = cfg!(any(target_arch = "sparc", target_arch = "sparc64"));
 
-/// Writes the table of error numbers: `NAME "ENAME" number "text"`, where MIPS and SPARC have
-/// numbers of their own followed by these.
+/// Writes the table of error numbers: `NAME "ENAME" number "text"`, followed by the numbers on MIPS
+/// and SPARC where these differ.
 macro_rules! errnos {
     ($($name:ident $full:literal = $number:literal $(, $mips:literal, $sparc:literal)?; $text:literal)*) => {
         impl Errno {
@@ -85,7 +86,7 @@ errnos! {
 }
 
 impl Errno {
-    /// The error of this number.
+    /// The error with this number.
     pub const fn from_number(number: i32) -> Self {
         Self(number)
     }
@@ -95,7 +96,7 @@ impl Errno {
         self.0
     }
 
-    /// The name, such as `ESRCH`, where there is a constant for it.
+    /// The name, such as `ESRCH`, if the number has a constant.
     pub fn name(self) -> Option<&'static str> {
         Some(self.known()?.0)
     }
@@ -122,23 +123,23 @@ impl fmt::Debug for Errno {
 impl std::error::Error for Errno {}
 
 impl From<Errno> for io::Error {
-    /// The system's own error on Linux. Other systems have other numbers, so an error there keeps
-    /// the number as its source and has the same kind.
+    /// On Linux, the system's own error. Other systems have other numbers: an error there keeps the
+    /// number as its source and has the same kind.
     fn from(errno: Errno) -> Self {
         if cfg!(target_os = "linux") { Self::from_raw_os_error(errno.0) } else { foreign(errno) }
     }
 }
 
 impl Errno {
-    /// The error number of Linux in an error of a transport's, be it the system's or a fake
-    /// kernel's.
+    /// Linux's error number in an error of a transport, whether the system or a fake kernel made
+    /// the error.
     pub(crate) fn of(error: &io::Error) -> Option<Self> {
         let own = || error.raw_os_error().filter(|_| cfg!(target_os = "linux")).map(Self);
         error.get_ref().and_then(|source| source.downcast_ref().copied()).or_else(own)
     }
 }
 
-/// The error of a system that does not have this number, or has it for something else.
+/// The error on a system that does not have this number, or uses it for another error.
 fn foreign(errno: Errno) -> io::Error {
     let kind = match errno {
         Errno::PERM | Errno::ACCESS => io::ErrorKind::PermissionDenied,

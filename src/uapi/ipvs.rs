@@ -2,7 +2,7 @@
 //!
 //! From [`include/uapi/linux/ip_vs.h`][ip_vs.h], and the limits from
 //! [`net/netfilter/ipvs/ip_vs_ctl.c`][ip_vs_ctl.c]. They are the same on every kernel that knows
-//! them; the comments say since when that is, where it is later than 2.6.28.
+//! them; a comment says which kernel has a number first, if it came after 2.6.28.
 //!
 //! [ip_vs.h]: https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/ip_vs.h
 //! [ip_vs_ctl.c]: https://github.com/torvalds/linux/blob/v6.12/net/netfilter/ipvs/ip_vs_ctl.c
@@ -13,7 +13,7 @@ pub const FAMILY_NAME: &str = "IPVS";
 /// The family's version.
 pub const FAMILY_VERSION: u8 = 1;
 
-/// Address families, as `service::AF` and `destination::ADDRESS_FAMILY` have them.
+/// Address families, as used by `service::AF` and `destination::ADDRESS_FAMILY`.
 pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
 
@@ -60,13 +60,13 @@ pub mod service {
     pub const HASHED: u32 = 0x2;
     /// One-packet scheduling.
     pub const ONE_PACKET: u32 = 0x4;
-    /// What they mean is up to the scheduler: fallback and port for `sh` and `mh` (3.10).
+    /// The scheduler decides what they mean: fallback and port for `sh` and `mh` (3.10).
     pub const SCHEDULER_1: u32 = 0x08;
     pub const SCHEDULER_2: u32 = 0x10;
     pub const SCHEDULER_3: u32 = 0x20;
 }
 
-/// Forwarding methods, as `destination::FORWARDING_METHOD` has them.
+/// Forwarding methods, as used by `destination::FORWARDING_METHOD`.
 pub mod forwarding {
     /// The bits of the number that tell the method.
     pub const MASK: u32 = 0x7;
@@ -77,7 +77,7 @@ pub mod forwarding {
     pub const BYPASS: u32 = 4;
 }
 
-/// Tunnels, as `destination::TUNNEL_TYPE` and `destination::TUNNEL_FLAGS` have them.
+/// Tunnels, as used by `destination::TUNNEL_TYPE` and `destination::TUNNEL_FLAGS`.
 pub mod tunnel {
     pub const IPIP: u8 = 0;
     /// Generic UDP encapsulation (5.3); the only one with a port.
@@ -149,8 +149,8 @@ pub mod daemon {
     pub const STATE_BACKUP: u32 = 2;
 }
 
-/// Attributes of statistics: those of packets and rates are u32 in `STATS` and u64 in `STATS64`,
-/// those of bytes are u64 in both.
+/// Attributes of statistics: those for packets and rates are u32 in `STATS` and u64 in `STATS64`,
+/// those for bytes are u64 in both.
 pub mod stats {
     pub const CONNECTIONS: u16 = 1;
     pub const INCOMING_PACKETS: u16 = 2;

@@ -12,27 +12,27 @@
 pub(crate) const HEADER_LENGTH: usize = 16;
 /// The length of a generic-netlink header, in bytes.
 pub(crate) const GENERIC_HEADER_LENGTH: usize = 4;
-/// Where the flags are in a netlink header.
+/// The offset of the flags in a netlink header.
 pub(crate) const FLAGS_OFFSET: usize = 6;
 
-/// The size of a socket's receive buffer and of its send buffer unless the system was told
-/// otherwise, in bytes as the kernel counts them.
+/// The size of a socket's receive buffer and of its send buffer, in bytes as the kernel counts
+/// them, if the system has no other setting.
 pub(crate) const DEFAULT_BUFFER: usize = 212_992;
 /// The bytes of the send buffer that a datagram cannot use.
 pub(crate) const SEND_OVERHEAD: usize = 32;
-/// The longest part of a dump, in bytes, however long the buffer that it is received into.
+/// The longest part of a dump, in bytes, however long the receiving buffer is.
 pub(crate) const LONGEST_PART: usize = 32_448;
 
 /// The message type of `nlctrl`, the family that knows all families.
 pub(crate) const GENL_ID_CTRL: u16 = 0x10;
 
-/// Attributes of an acknowledgement: what the kernel says besides the error number (4.12).
+/// Attributes of an acknowledgement: the kernel's words besides the error number (4.12).
 pub(crate) mod acknowledgement {
     /// string
     pub(crate) const MESSAGE: u16 = 1;
-    /// u32: where in the request
+    /// u32: the offset in the request
     pub(crate) const OFFSET: u16 = 2;
-    /// nest: what the attribute must be (5.10)
+    /// nest: the policy of the attribute (5.10)
     pub(crate) const POLICY: u16 = 4;
 }
 

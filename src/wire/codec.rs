@@ -1,4 +1,4 @@
-//! How the value of an attribute is written and read: a codec for each type that the kernel has.
+//! Codecs: how the kernel's types of attributes are written and read.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -12,7 +12,7 @@ use crate::model::{Name, Netmask};
 /// A type of attribute: its value, its length and its byte order.
 pub(crate) trait Codec {
     type Value;
-    /// The most bytes that an attribute of the type has, with its header and padding.
+    /// The most bytes that an attribute of the type takes, with its header and padding.
     const LENGTH: usize;
 
     fn encode<S: Sink>(kind: u16, value: Self::Value, sink: &mut S) -> Written;
@@ -23,7 +23,7 @@ pub(crate) trait Codec {
 
 /// A codec whose attributes all have the same length.
 pub(crate) trait Fixed: Codec {
-    /// The value of the next attribute, if that has this number and this length.
+    /// The value of the next attribute, if the attribute has this number and this length.
     fn next(attributes: &mut InOrder<'_>, kind: u16) -> Option<Self::Value>;
 }
 
@@ -91,7 +91,7 @@ fn flags([f0, f1, f2, f3, m0, m1, m2, m3]: [u8; 8]) -> (u32, u32) {
     (u32::from_ne_bytes([f0, f1, f2, f3]), u32::from_ne_bytes([m0, m1, m2, m3]))
 }
 
-/// The sixteen bytes of the kernel's union of addresses; a short one is filled with zeros.
+/// The sixteen bytes of the kernel's union of addresses; a shorter value is filled with zeros.
 pub(crate) struct AddressBytes;
 
 impl Codec for AddressBytes {
@@ -119,7 +119,7 @@ impl Fixed for AddressBytes {
     }
 }
 
-/// A string with the NUL that the kernel's policy asks for; an empty one is no name.
+/// A string with the NUL that the kernel's policy asks for; an empty string is no name.
 pub(crate) struct NulString<const MAX: usize>;
 
 impl<const MAX: usize> Codec for NulString<MAX> {
@@ -143,9 +143,9 @@ impl<const MAX: usize> Codec for NulString<MAX> {
     }
 }
 
-/// A mask in network order (IPv4) or a prefix length (IPv6). The service's family, which decides
-/// between them, may follow it: the value is decoded as a mask, and `ServiceAttributes` makes a
-/// prefix length of it.
+/// A mask in network order (IPv4) or a prefix length (IPv6). The service's family decides between
+/// them, but may follow later in the message: the value is decoded as a mask, and
+/// `ServiceAttributes` turns it into a prefix length.
 pub(crate) struct Mask;
 
 impl Codec for Mask {

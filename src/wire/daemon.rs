@@ -10,17 +10,18 @@ use crate::model::{DaemonRole, InterfaceName, SyncDaemon};
 use crate::uapi::ipvs::{daemon as attribute, message};
 
 attributes! {
-    /// A sync daemon's attributes, each as the kernel has it; what is `None` is not in the message.
+    /// A sync daemon's attributes, each as the kernel has it; an attribute that the message lacks
+    /// is `None`.
     pub struct DaemonAttributes of crate::uapi::ipvs::daemon {
         /// `STATE`: 1 master, 2 backup.
         state: u32 = STATE, "STATE", U32Native;
-        /// `MCAST_IFN`; an empty one is `None`.
+        /// `MCAST_IFN`; an empty name is `None`.
         interface: InterfaceName = INTERFACE, "MCAST_IFN", NulString<15>;
         /// `SYNC_ID`.
         sync_id: u32 = SYNC_ID, "SYNC_ID", U32Native;
         /// `SYNC_MAXLEN`, in bytes.
         max_length: u16 = MAX_LENGTH, "SYNC_MAXLEN", U16Native;
-        /// `MCAST_PORT`, in host order on the wire, too.
+        /// `MCAST_PORT`, in host order even on the wire.
         port: u16 = PORT, "MCAST_PORT", U16Native;
         /// `MCAST_TTL`.
         ttl: u8 = TTL, "MCAST_TTL", U8;

@@ -13,10 +13,11 @@ use crate::model::{
 use crate::uapi::ipvs::message;
 
 attributes! {
-    /// A destination's attributes, each as the kernel has it; what is `None` is not in the message.
+    /// A destination's attributes, each as the kernel has it; an attribute that the message lacks
+    /// is `None`.
     ///
-    /// [`From`] a [`DestinationKey`] sets the identity alone, from a [`Destination`] everything that
-    /// is written.
+    /// [`From`] a [`DestinationKey`] sets the key alone, from a [`Destination`] the whole
+    /// configuration.
     pub struct DestinationAttributes of crate::uapi::ipvs::destination {
         /// `ADDR`, in network order; an IPv4 address is in the first four bytes.
         address: [u8; 16] = ADDRESS, "ADDR", AddressBytes;
@@ -42,7 +43,7 @@ attributes! {
         inactive_connections: u32 = INACTIVE_CONNECTIONS, "INACT_CONNS", U32Native;
         /// `PERSIST_CONNS`.
         persistent_connections: u32 = PERSISTENT_CONNECTIONS, "PERSIST_CONNS", U32Native;
-        /// `ADDR_FAMILY`: 2 for IPv4, 10 for IPv6; the service's where it is missing.
+        /// `ADDR_FAMILY`: 2 for IPv4, 10 for IPv6; if it is missing, the service's family counts.
         family: u16 = ADDRESS_FAMILY, "ADDR_FAMILY", U16Native;
     }
     and {
@@ -78,13 +79,13 @@ impl DestinationAttributes {
         }
     }
 
-    /// Decodes the attributes in any order, whichever of them are there.
+    /// Decodes the attributes in any order, whichever of them are present.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         Self::decode_as_answered(bytes, Counters::All)
             .unwrap_or_else(|| Self::decode_in_any_order(bytes, Counters::All))
     }
 
-    /// Decodes what kernels since 5.3 answer: the whole table, then the counters.
+    /// Decodes the answers of kernels since 5.3: the whole table, then the counters.
     #[inline(always)]
     fn decode_as_answered(bytes: &[u8], counters: Counters) -> Option<Result<Self, DecodeError>> {
         let (mut destination, counts) = Self::decode_in_order(bytes)?;
@@ -109,8 +110,8 @@ impl DestinationAttributes {
         Ok(destination)
     }
 
-    /// The destination's key. `service` is the family of its service, which a destination without
-    /// `ADDR_FAMILY` has too: kernels before 3.18 know no such attribute.
+    /// The destination's key. `service` is the family of the destination's service, which counts if
+    /// `ADDR_FAMILY` is missing: kernels before 3.18 do not know this attribute.
     ///
     /// # Errors
     /// When the address or the port is missing, or the family is neither IPv4 nor IPv6.
@@ -161,7 +162,7 @@ impl DestinationAttributes {
     }
 }
 
-/// What a listing makes of a destination's attributes.
+/// A type into which a listing decodes a destination's attributes.
 pub(crate) trait FromAttributes: Sized {
     const COUNTERS: Counters;
 
@@ -217,7 +218,7 @@ impl From<&Destination> for DestinationAttributes {
             lower_threshold: Some(destination.lower_threshold),
             ..Self::from(&destination.key)
         };
-        // The kernel resets tunnel attributes that are left out, which is right for every other
+        // The kernel resets tunnel attributes that are left out, as it should for every other
         // method.
         if let Some(tunnel) = destination.forwarding.tunnel() {
             attributes.tunnel_type = Some(tunnel.kind());

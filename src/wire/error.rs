@@ -1,10 +1,10 @@
 //! The error of decoding: which attribute is wrong, and how.
 
-/// Why bytes are no message of the family.
+/// The reason why bytes are no message of the family.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// An attribute is missing that every message of the kind has.
+    /// The message lacks an attribute that every message of its kind has.
     #[error("the attribute {0} is missing")]
     Missing(&'static str),
     /// An attribute is shorter than its type.
@@ -24,7 +24,7 @@ pub enum DecodeError {
     Value {
         /// The attribute.
         name: &'static str,
-        /// The value, and what is wrong with it.
+        /// The value, and its fault.
         value: String,
     },
     /// The family has no command of this number.

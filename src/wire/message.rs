@@ -22,7 +22,7 @@ impl TryFrom<u8> for Command {
     }
 }
 
-/// A message of the family: what follows the generic-netlink header.
+/// A message of the family: the part that follows the generic-netlink header.
 ///
 /// ```
 /// use ipvs_netlink::wire::netlink_packet_core::Emitable;
@@ -37,7 +37,7 @@ impl TryFrom<u8> for Command {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Message {
-    /// What is asked for, or answered.
+    /// The command of a request or an answer.
     pub command: Command,
     /// `SERVICE`.
     pub service: Option<ServiceAttributes>,
@@ -52,7 +52,7 @@ pub struct Message {
 }
 
 attributes! {
-    /// The timeouts of a message; what is `None` is not in it.
+    /// The timeouts of a message; a timeout that the message lacks is `None`.
     pub struct TimeoutAttributes of crate::uapi::ipvs::message {
         /// `TIMEOUT_TCP`, in seconds.
         tcp: u32 = TIMEOUT_TCP, "TIMEOUT_TCP", U32Native;
@@ -64,7 +64,8 @@ attributes! {
 }
 
 attributes! {
-    /// What the answer to [`Command::GetInfo`] has; what is `None` is not in it.
+    /// The attributes of the answer to [`Command::GetInfo`]; an attribute that the answer lacks is
+    /// `None`.
     pub struct InfoAttributes of crate::uapi::ipvs::info {
         /// `VERSION`, a byte each for major, minor and patch.
         version: u32 = VERSION, "VERSION", U32Native;
@@ -126,7 +127,8 @@ impl Message {
         let mut decoded = Self::new(command);
         for_each_attribute(bytes, |kind, bytes| {
             match kind {
-                // The answer to `GET_INFO` has numbers of its own, which are others' elsewhere.
+                // The answer to `GET_INFO` has numbers of its own, which mean other attributes
+                // elsewhere.
                 _ if command == Command::SetInfo => drop(decoded.info.decode_one(kind, bytes)?),
                 message::SERVICE => {
                     decoded.service = Some(ServiceAttributes::decode(bytes, Counters::All)?);
@@ -186,7 +188,7 @@ impl Emitable for Message {
     }
 
     fn emit(&self, buffer: &mut [u8]) {
-        // The trait promises a slice as long as `buffer_len` tells.
+        // The trait promises a slice of the length that `buffer_len` tells.
         let _ = self.encode(&mut Slice::new(buffer));
     }
 }
@@ -273,7 +275,8 @@ mod tests {
         assert_eq!((destination.weight, destination.forwarding), (None, None));
     }
 
-    /// Ports and IPv4 masks are network order, everything else is the host's: written out by hand.
+    /// Ports and IPv4 masks are in network order, all other values in the host's: written out by
+    /// hand.
     #[test]
     fn byte_orders_are_the_kernels() {
         let service = Service::udp(Ipv4Addr::new(10, 0, 0, 1), 0x0102).persistence(

@@ -3,14 +3,14 @@
 //! [`Message`] is a citizen of the rust-netlink family: it implements
 //! [`GenlFamily`](netlink_packet_generic::GenlFamily),
 //! [`Emitable`](netlink_packet_core::Emitable) and
-//! [`ParseableParametrized`](netlink_packet_core::ParseableParametrized), so it also travels with
-//! the `genetlink` crate. It holds attributes as the kernel names them, each of them optional;
-//! [`ServiceAttributes`] and its like turn into the types of the crate's root, such as
-//! [`Service`](crate::Service), and back.
+//! [`ParseableParametrized`](netlink_packet_core::ParseableParametrized), which makes it usable
+//! with the `genetlink` crate, too. A message holds attributes as the kernel names them, each of
+//! them optional; [`ServiceAttributes`] and the other attribute types can be turned into the types
+//! of the crate's root, such as [`Service`](crate::Service), and back.
 //!
 //! Its traits are those of `netlink-packet-core` 0.9 and `netlink-packet-generic` 0.5, re-exported
-//! as [`netlink_packet_core`] and [`netlink_packet_generic`] so that the versions fit; they go with
-//! `genetlink` 0.3. Another version of theirs is a breaking change of this crate.
+//! as [`netlink_packet_core`] and [`netlink_packet_generic`] so that the versions match; they work
+//! with `genetlink` 0.3. Moving to other versions of them is a breaking change of this crate.
 //!
 //! ```no_run
 //! use futures_util::StreamExt as _;
@@ -35,7 +35,7 @@
 //! ```
 //!
 //! Decoding is as lenient as the kernel: unknown attributes are skipped, integers may be longer
-//! than needed, of duplicates the last one counts. It never panics, whatever the bytes.
+//! than needed, and of duplicates the last one counts. No input makes the decoder panic.
 // Inlined into a request's encoding, attributes that are known to be absent cost nothing: a fifth
 // fewer instructions for an operation of a batch.
 #![allow(clippy::inline_always)]

@@ -1,4 +1,4 @@
-//! What a request holds, by reference: encoded in one pass, without a [`Message`] in between.
+//! The contents of a request, by reference: encoded in one pass, without a [`Message`] in between.
 
 use netlink_packet_core::NLA_HEADER_SIZE;
 
@@ -9,7 +9,7 @@ use super::{
 use crate::model::{DaemonRole, Destination, DestinationKey, Service, ServiceKey, SyncDaemon};
 use crate::uapi::ipvs::message;
 
-/// A command with the service, destination, daemon or timeouts that it is about.
+/// A command with its service, destination, daemon or timeouts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Payload<'a> {
     pub(crate) command: Command,
@@ -19,7 +19,7 @@ pub(crate) struct Payload<'a> {
     pub(crate) timeouts: TimeoutAttributes,
 }
 
-/// How a command mentions something: by its key, or with all of its configuration.
+/// How a command mentions an object: by its key, or with its whole configuration.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Mention<K, T> {
     Key(K),
@@ -37,7 +37,7 @@ impl<K, T> Mention<K, T> {
 }
 
 impl<'a> Payload<'a> {
-    /// The most bytes that a payload has: a nest of each kind, and the timeouts. No request has
+    /// The most bytes that a payload takes: a nest of each kind, and the timeouts. No request has
     /// counters.
     pub(crate) const LONGEST: usize = 3 * NLA_HEADER_SIZE
         + ServiceAttributes::LENGTH
@@ -56,7 +56,7 @@ impl<'a> Payload<'a> {
 
     #[inline(always)]
     pub(crate) fn encode<S: Sink>(&self, sink: &mut S) -> Written {
-        // Without closures, which are not inlined here: a fifth more instructions.
+        // Without closures, which are not inlined here and would cost a fifth more instructions.
         if let Some(service) = self.service {
             let nest = sink.begin_nest()?;
             match service {

@@ -28,7 +28,7 @@ pub(crate) fn for_each_attribute<'a, E>(
 pub(crate) struct InOrder<'a>(pub(crate) &'a [u8]);
 
 impl<'a> InOrder<'a> {
-    /// The value of the next attribute, if that has this number and this length.
+    /// The value of the next attribute, if the attribute has this number and this length.
     #[inline(always)]
     pub(crate) fn next<const N: usize>(&mut self, kind: u16) -> Option<[u8; N]> {
         let (expected, rest) = self.0.split_first_chunk()?;
@@ -40,7 +40,7 @@ impl<'a> InOrder<'a> {
         value.first_chunk().copied()
     }
 
-    /// The value of the next attribute, if that has this number.
+    /// The value of the next attribute, if the attribute has this number.
     #[inline(always)]
     pub(crate) fn next_nest(&mut self, kind: u16) -> Option<&'a [u8]> {
         let (start, _) = self.0.split_first_chunk::<NLA_HEADER_SIZE>()?;
@@ -74,7 +74,7 @@ pub(crate) fn nested<'a>(
     required(nest, name)
 }
 
-/// The value of an attribute that must be there.
+/// The value of an attribute that must be present.
 #[inline(always)]
 pub(crate) fn required<T>(value: Option<T>, name: &'static str) -> Result<T, DecodeError> {
     match value {

@@ -16,10 +16,11 @@ use crate::model::{
 use crate::uapi::ipvs::{AF_INET, AF_INET6, message, service::PERSISTENT};
 
 attributes! {
-    /// A service's attributes, each as the kernel has it; what is `None` is not in the message.
+    /// A service's attributes, each as the kernel has it; an attribute that the message lacks is
+    /// `None`.
     ///
-    /// [`From`] a [`ServiceKey`] sets the identity alone, from a [`Service`] everything that is
-    /// written. [`TryFrom`] goes back.
+    /// [`From`] a [`ServiceKey`] sets the key alone, from a [`Service`] the whole configuration.
+    /// [`TryFrom`] converts back.
     pub struct ServiceAttributes of crate::uapi::ipvs::service {
         /// `AF`: 2 for IPv4, 10 for IPv6.
         family: u16 = AF, "AF", U16Native;
@@ -31,15 +32,15 @@ attributes! {
         address: [u8; 16] = ADDRESS, "ADDR", AddressBytes;
         /// `PORT`, here in host order.
         port: u16 = PORT, "PORT", U16Network;
-        /// `SCHED_NAME`; an empty one is `None`.
+        /// `SCHED_NAME`; an empty name is `None`.
         scheduler: SchedulerName = SCHEDULER, "SCHED_NAME", NulString<15>;
-        /// `PE_NAME`; an empty one is `None`.
+        /// `PE_NAME`; an empty name is `None`.
         engine: EngineName = PE_NAME, "PE_NAME", NulString<16>;
         /// `FLAGS`: the flags, and the mask of the bits that count.
         flags: (u32, u32) = FLAGS, "FLAGS", FlagsAndMask;
         /// `TIMEOUT`, in seconds.
         timeout: u32 = TIMEOUT, "TIMEOUT", U32Native;
-        /// `NETMASK`: a mask or a prefix length, by [`family`](Self::family).
+        /// `NETMASK`: a mask or a prefix length, depending on [`family`](Self::family).
         netmask: Netmask = NETMASK, "NETMASK", Mask;
     }
     and {
@@ -72,7 +73,7 @@ impl ServiceAttributes {
             Ok(())
         })?;
         [service.stats, service.stats64] = stats.decode()?;
-        // The family decides what the bytes mean, and may follow them.
+        // The family decides what the bytes mean, and may follow after them.
         if let (Some(AF_INET6), Some(Netmask::V4(bytes))) = (service.family, service.netmask) {
             service.netmask = Some(prefix(u32::from_ne_bytes(bytes.octets()))?);
         }

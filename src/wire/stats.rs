@@ -11,7 +11,8 @@ use crate::uapi::ipvs::{service, stats as attribute};
 // The nests have the same numbers in a service and in a destination.
 const _: () = assert!(STATS == service::STATS && STATS64 == service::STATS64);
 
-/// How many counters a nest has; their numbers follow each other, beginning with connections.
+/// The number of counters of a nest; their attribute numbers follow each other, beginning with
+/// connections.
 const COUNTERS: usize = attribute::OUTGOING_BYTE_RATE as usize;
 const NARROW_LENGTH: usize = length(Width::Narrow);
 const WIDE_LENGTH: usize = length(Width::Wide);
@@ -59,15 +60,16 @@ pub(crate) enum Width {
 /// Which counters are decoded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Counters {
-    /// None: only the configuration is wanted.
+    /// None: only the configuration is decoded.
     None,
     /// Those of `STATS64`, or of `STATS` from a kernel without `STATS64`.
     Widest,
-    /// All that are in the message.
+    /// All counters of the message.
     All,
 }
 
-/// The nests of counters in a message, not yet decoded: which of them is needed shows at its end.
+/// The nests of counters in a message, not yet decoded: only the end of the message shows which
+/// nest is needed.
 pub(crate) struct StatsNests<'a> {
     which: Counters,
     narrow: Option<&'a [u8]>,
@@ -79,7 +81,7 @@ impl<'a> StatsNests<'a> {
         Self { which, narrow: None, wide: None }
     }
 
-    /// Both nests, where they follow each other and nothing follows them.
+    /// Both nests, if they follow each other and nothing follows them.
     #[inline(always)]
     pub(crate) fn in_order(bytes: &'a [u8], which: Counters) -> Option<Self> {
         let mut next = InOrder(bytes);
@@ -88,7 +90,7 @@ impl<'a> StatsNests<'a> {
         next.is_at_end().then_some(Self { which, narrow, wide })
     }
 
-    /// Keeps the value of an attribute, if it is a nest of counters; tells whether it is.
+    /// Keeps the value of an attribute if it is a nest of counters; tells whether it is one.
     pub(crate) fn take(&mut self, kind: u16, bytes: &'a [u8]) {
         match kind {
             STATS => self.narrow = Some(bytes),
@@ -130,7 +132,7 @@ fn encode_nest<S: Sink>(stats: &Stats, width: Width, sink: &mut S) -> Written {
         if is_wide(kind, width) {
             U64Native::encode(kind, value, sink)?;
         } else {
-            // The kernel, too, writes the low half of a counter that has outgrown the field.
+            // The kernel, too, writes the low half of a counter that has outgrown its field.
             #[allow(clippy::cast_possible_truncation)]
             U32Native::encode(kind, value as u32, sink)?;
         }
@@ -162,7 +164,7 @@ fn decode(bytes: &[u8], width: Width) -> Result<Stats, DecodeError> {
     Ok(from_counters(counters))
 }
 
-/// The counters, where they have the order in which kernels write them. The fast path: see
+/// The counters, if they have the order in which kernels write them. The fast path: see
 /// docs/performance.md.
 #[inline(always)]
 fn in_order<const LENGTH: usize>(bytes: &[u8], width: Width) -> Option<[u64; COUNTERS]> {

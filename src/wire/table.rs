@@ -1,4 +1,4 @@
-//! One table for each nest: struct, encoding, decoding and lengths follow from it.
+//! One table for each nest, which defines its struct, encoding, decoding and lengths.
 
 /// Makes the struct of a nest, with its encoding, its decoding and its length, of one table in the
 /// order in which the kernel writes the attributes:
@@ -13,10 +13,10 @@
 /// }
 /// ```
 ///
-/// A row has the field, its type, the attribute's number in the module that was named, the name
-/// that errors give it, and its [`Codec`](super::codec::Codec). Fields that follow the table after
+/// A row has the field, its type, the attribute's number in the named module, the name that errors
+/// give the attribute, and its [`Codec`](super::codec::Codec). Fields that follow the table after
 /// `and` are encoded and decoded by hand. A table that ends with `in order` can also be decoded in
-/// its order, in far fewer steps, from answers that have every attribute of it.
+/// its order, in far fewer steps, from answers that have every attribute of the table.
 macro_rules! attributes {
     (
         $(#[$doc:meta])*
@@ -35,14 +35,15 @@ macro_rules! attributes {
         }
 
         impl $nest {
-            /// Decodes the attributes of the table if all of them are there, in its order;
-            /// returns what follows them, too. The fast path: see docs/performance.md.
+            /// Decodes the attributes of the table if all of them are present, in the table's
+            /// order; returns the bytes that follow them, too. The fast path: see
+            /// docs/performance.md.
             #[inline(always)]
             fn decode_in_order(bytes: &[u8]) -> Option<(Self, &[u8])> {
                 use $crate::wire::codec::Fixed;
                 use $crate::wire::reader::InOrder;
                 use $module as module;
-                // With the length known at compile time, the reads below need no bounds checks.
+                // Since the length is known at compile time, the reads below need no bounds checks.
                 let (bytes, rest) = bytes.split_first_chunk::<{ $nest::LENGTH }>()?;
                 let mut attributes = InOrder(bytes);
                 let decoded = Self {
@@ -69,7 +70,7 @@ macro_rules! attributes {
         }
 
         impl $nest {
-            /// The most bytes that the attributes of the table have.
+            /// The most bytes that the attributes of the table take.
             #[allow(dead_code)] // A nest that is never written needs no length.
             pub(crate) const LENGTH: usize =
                 0 $(+ <$codec as $crate::wire::codec::Codec>::LENGTH)*;

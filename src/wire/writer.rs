@@ -1,21 +1,21 @@
-//! Writing attributes: one encoding for a given slice, or the length alone.
+//! Writing attributes: one encoding, into a given slice or for the length alone.
 
 use netlink_packet_core::{NLA_ALIGNTO, NLA_F_NESTED, NLA_HEADER_SIZE};
 
-/// `None`: the bytes had no room.
+/// `None`: the slice had no room for the bytes.
 pub(crate) type Written = Option<()>;
 
-/// Where encoded bytes go.
+/// The target of encoded bytes.
 pub(crate) trait Sink: Sized {
     fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Written;
     fn put_slice(&mut self, bytes: &[u8]) -> Written;
-    /// An attribute that holds attributes, once it has begun.
+    /// An attribute that contains attributes, once it has begun.
     type Nest;
     fn begin_nest(&mut self) -> Option<Self::Nest>;
-    /// Ends an attribute that holds what was written since it began.
+    /// Ends an attribute that contains everything that was written since it began.
     fn end_nest(&mut self, kind: u16, nest: Self::Nest);
 
-    /// An attribute that holds the attributes that `body` writes.
+    /// An attribute that contains the attributes that `body` writes.
     #[inline(always)]
     fn nest(&mut self, kind: u16, body: impl FnOnce(&mut Self) -> Written) -> Written {
         let nest = self.begin_nest()?;
@@ -61,7 +61,7 @@ pub(crate) trait Sink: Sized {
 pub(crate) struct Length(usize);
 
 impl Length {
-    /// The length in bytes of what `write` writes.
+    /// The length, in bytes, of the output of `write`.
     #[inline(always)]
     pub(crate) fn of(write: impl FnOnce(&mut Self) -> Written) -> usize {
         let mut length = Self(0);
@@ -131,7 +131,7 @@ impl<'a> Sink for Slice<'a> {
         Some(())
     }
 
-    /// Where the header goes, and the number of bytes that were left behind it.
+    /// The place of the header, and the number of bytes that were left behind it.
     type Nest = (&'a mut [u8; NLA_HEADER_SIZE], usize);
 
     #[inline(always)]

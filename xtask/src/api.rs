@@ -1,4 +1,4 @@
-//! `cargo xtask api`: the public interface as a text, so that a change of it is seen.
+//! `cargo xtask api`: the public interface as a text, so that changes of it are noticed.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use public_api::{MINIMUM_NIGHTLY_RUST_VERSION, PublicItem};
 use crate::cargo::{PACKAGE, cargo, metadata};
 use crate::command::output;
 
-/// Where the text lies.
+/// The file with the text.
 const FILE: &str = "tests/api.txt";
 
 /// Compare the public interface with tests/api.txt, line by line
@@ -26,7 +26,7 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// Returns whether the file says what the code does.
+    /// Returns whether the file agrees with the code.
     pub(crate) fn run(self) -> Result<bool> {
         let metadata = metadata()?;
         if self.write {
@@ -37,7 +37,7 @@ impl Api {
     }
 }
 
-/// Fails where the interface is not as the file says, with the lines that differ.
+/// Fails if the interface differs from the file, with the lines that differ.
 pub(crate) fn compare(metadata: &Metadata) -> Result<()> {
     let file = metadata.workspace_root.join(FILE);
     let kept = std::fs::read_to_string(&file).with_context(|| file.to_string())?;
@@ -59,7 +59,7 @@ pub(crate) fn compare(metadata: &Metadata) -> Result<()> {
     )
 }
 
-/// One line for each item; what the compiler derives or implements for all types is left out.
+/// One line for each item, without the items that the compiler derives or implements for all types.
 fn text(metadata: &Metadata) -> Result<String> {
     let api = public_api::Builder::from_rustdoc_json(json(metadata)?)
         .omit_blanket_impls(true)
@@ -77,7 +77,7 @@ fn text(metadata: &Metadata) -> Result<String> {
 }
 
 fn json(metadata: &Metadata) -> Result<Utf8PathBuf> {
-    // In a folder of its own, since the variable has everything built anew.
+    // In a folder of its own, since the variable makes cargo build everything anew.
     let folder = metadata.target_directory.join("api");
     let mut rustdoc = cargo(metadata);
     // The format is not stable yet, but needs no other compiler.

@@ -1,7 +1,7 @@
 //! `cargo xtask soak big-endian`: the tests that need no real kernel, on a machine of the other byte order.
 //!
-//! They are built for s390x and run under QEMU's user emulation. What this host lacks for that is Debian's, and lies in folders of
-//! its own below `target/big-endian`.
+//! The tests are built for s390x and run under QEMU's user emulation. The tools that this host lacks for this come from Debian,
+//! and lie in folders of their own below `target/big-endian`.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -21,7 +21,7 @@ const TARGET: &str = "s390x-unknown-linux-gnu";
 /// The integration tests run on the fake kernel.
 const TESTS: [&str; 4] = ["fake", "hashing", "losses", "it"];
 
-/// Tests over a socket of this host's; the user emulation has none of generic netlink.
+/// Tests over a socket of this host; the user emulation has no sockets of generic netlink.
 const LEFT_OUT: [&str; 3] = [
     "host::",
     "options::tests::buffers_are_as_large_as_was_asked_for",
@@ -54,7 +54,7 @@ pub(crate) fn soak(debian: &Debian) -> Result<bool> {
     let status = copied(&mut test, &mut out)?;
     let mut counts = out.counts;
     if counts.failed == 0 && (!status.success() || counts.results <= TESTS.len()) {
-        // Something was not built, or ended before its result.
+        // A program was not built, or ended before its result.
         counts.failed = 1;
     }
     let result = if counts.failed == 0 { "ok" } else { "FAILED" };
@@ -68,11 +68,11 @@ pub(crate) fn soak(debian: &Debian) -> Result<bool> {
     Ok(report::print(&[row], &notes, &mut io::stdout())?)
 }
 
-/// What builds C and links, and what runs the outcome.
+/// The programs that build C and link, and the emulator that runs the result.
 struct Tools {
     compiler: PathBuf,
     emulator: PathBuf,
-    /// Where their libraries are, where they were unpacked.
+    /// The folder of their libraries, if they were unpacked.
     libraries: Option<PathBuf>,
 }
 
@@ -111,9 +111,9 @@ impl Tools {
         let variable =
             |name: &str| format!("CARGO_TARGET_{}_{name}", TARGET.replace('-', "_").to_uppercase());
         cargo.env(variable("LINKER"), &self.compiler);
-        // In a variable of the environment a space would end the path.
+        // In an environment variable, a space would end the path.
         cargo.arg("--config").arg(runner(&self.emulator));
-        // A program without libraries needs none of s390x to run; the linker remarks on it.
+        // A program without libraries needs no libraries of s390x to run; the linker remarks on this.
         cargo.env(variable("RUSTFLAGS"), "-Ctarget-feature=+crt-static -Alinker-messages");
         cargo.env(format!("CC_{}", TARGET.replace('-', "_")), &self.compiler);
         if let Some(libraries) = &self.libraries {
@@ -135,15 +135,15 @@ fn rustc(debian: &Debian, folder: &Path) -> Result<PathBuf> {
     })
 }
 
-/// Lies beside the folder of the compiler that it runs, of whatever name the folder above may be.
+/// This script lies beside the folder of the compiler that it runs, whatever the folder above is called.
 const RUSTC: &str = r#"#!/bin/sh
 usr=${0%/*}/rustc/usr
 exec "$usr/lib64/ld-linux-x86-64.so.2" --library-path "$usr/lib/x86_64-linux-gnu" "$usr/bin/rustc" "$@"
 "#;
 
-/// The setting by which cargo runs programs with this one.
+/// The setting that makes cargo run programs with this one.
 fn runner(emulator: &Path) -> String {
-    // Escapes are the same in Rust and TOML but for what no path has.
+    // Escapes are the same in Rust and TOML, except for characters that no path has.
     format!("target.{TARGET}.runner=[{:?}]", emulator.display().to_string())
 }
 

@@ -1,4 +1,4 @@
-//! Cargo as this package uses it: what the workspace has, and building one program of it.
+//! Cargo as this package uses it: the contents of the workspace, and building one of its programs.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -8,11 +8,11 @@ use cargo_metadata::{Message, Metadata, MetadataCommand, Target};
 
 use crate::command::show;
 
-/// The package that all this is for.
+/// The package for which all of this exists.
 pub(crate) const PACKAGE: &str = "ipvs-netlink";
-/// The tests of its library that take minutes, which one run of them all is enough for.
+/// The tests of its library that take minutes; one run of all tests is enough for them.
 pub(crate) const UNIVERSE: &str = "reconcile::universe";
-/// The package of what is measured on real kernels and against others.
+/// The package of the benchmarks on real kernels and against other clients.
 pub(crate) const BENCHMARKS: &str = "peers";
 
 pub(crate) fn metadata() -> Result<Metadata> {
@@ -29,7 +29,7 @@ pub(crate) fn cargo(metadata: &Metadata) -> Command {
     cargo
 }
 
-/// Cargo in the workspace of the example kube, which has its own so that its dependencies are its own.
+/// Cargo in the workspace of the example kube, which has a workspace of its own to keep its dependencies to itself.
 pub(crate) fn kube(metadata: &Metadata) -> Command {
     let mut kube = cargo(metadata);
     kube.current_dir(metadata.workspace_root.join("examples/kube"));

@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-/// Where a program lies. The system directories count even when `PATH`, as an ordinary user's does, leaves them out.
+/// The path of a program. The system directories count even if `PATH` leaves them out, as an ordinary user's does.
 pub(crate) fn which(name: impl AsRef<Path>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -17,7 +17,7 @@ pub(crate) fn which(name: impl AsRef<Path>) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// Runs to the end without a terminal and returns standard output; a failure carries what the program said.
+/// Runs a command to its end without a terminal and returns standard output; a failure has the program's error output.
 pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
     let shown = show(command);
     let output = command
@@ -31,7 +31,7 @@ pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// Runs to the end with standard output passed on as it comes.
+/// Runs a command to its end with standard output passed on as it comes.
 pub(crate) fn copied(command: &mut Command, mut stdout: &mut dyn Write) -> Result<ExitStatus> {
     let shown = show(command);
     let mut child = command
@@ -45,7 +45,7 @@ pub(crate) fn copied(command: &mut Command, mut stdout: &mut dyn Write) -> Resul
     Ok(child.wait()?)
 }
 
-/// The status as a shell has it: 128 and the signal's number where a signal was the end.
+/// The status as a shell reports it: 128 and the signal's number if a signal ended the program.
 pub(crate) fn code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| Some(128 + status.signal()?));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)

@@ -1,4 +1,4 @@
-//! Other systems: the library compiles for them, with what works there.
+//! Other systems: the library compiles for them, with the parts that work there.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::command::{output, which};
 /// One for each kind of system that is not Linux.
 pub(crate) const TARGETS: [&str; 2] = ["aarch64-apple-darwin", "x86_64-pc-windows-gnu"];
 
-/// Has the standard library for the target, by rustup where it is not there yet; whether it is there now.
+/// Installs the standard library for the target by rustup if it is missing; returns whether it is installed now.
 pub(crate) fn has_library(target: &str) -> Result<bool> {
     if is_there(target)? {
         return Ok(true);

@@ -1,11 +1,11 @@
-//! The features of the package, and what each of them may bring along.
+//! The features of the package, and the dependencies that each may bring along.
 
 use anyhow::{Context as _, Result, ensure};
 use cargo_metadata::Metadata;
 
 use crate::cargo::{PACKAGE, cargo};
 
-/// The features that bring a runtime, with crates that tell that it is there.
+/// The features that bring a runtime, with crates that show that the runtime is present.
 const RUNTIMES: [(&str, &[&str]); 2] =
     [("tokio", &["tokio", "mio"]), ("smol", &["async-io", "polling"])];
 
@@ -26,7 +26,7 @@ pub(crate) fn sets(metadata: &Metadata) -> Result<Vec<(String, Vec<String>)>> {
     Ok(sets)
 }
 
-/// Nobody compiles a runtime that was not asked for: neither with the other one, nor without any.
+/// Nobody compiles a runtime without asking for it: neither with the other runtime, nor without any.
 pub(crate) fn brings_its_runtime_alone(
     metadata: &Metadata,
     set: &str,

@@ -1,8 +1,8 @@
 //! The floors of the library: which module may use which, as docs/design.md draws them.
 //!
-//! A row of that table has a module of `src`, its contents, and the modules that it may use: each of
-//! them stands above it, so no two use each other. A row may make an exception for a type and its
-//! builder. Code under `#[cfg(test)]` may use anything.
+//! A row of that table has a module of `src`, its contents, and the modules that it may use. Each of these stands above it: no
+//! two modules use each other. A row may make an exception for a type and its builder. Code under `#[cfg(test)]` may use
+//! anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -43,7 +43,7 @@ fn drawn(design: &str) -> Result<Vec<Floor>> {
     Ok(floors)
 }
 
-/// The Rust files of a folder and those below it, but for what is compiled for tests alone.
+/// The Rust files of a folder and those below it, except those that are compiled for tests alone.
 fn files(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -59,7 +59,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// A file's code without comments, and without what is compiled for tests alone.
+/// A file's code without comments, and without the parts that are compiled for tests alone.
 fn code(text: &str) -> String {
     let mut code = String::new();
     let mut lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
@@ -76,7 +76,7 @@ fn code(text: &str) -> String {
     code
 }
 
-/// The names that follow `crate::` in a code.
+/// The names that follow `crate::` in code.
 fn used(code: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (at, _) in code.match_indices("crate::") {

@@ -1,4 +1,4 @@
-//! Holds the README against the crate's page: where both have a program, it is the same one.
+//! Compares the README with the crate's page: a program that both have is the same in both.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The fuzz targets under libFuzzer, without more than stable Rust: short for the tests, long for `cargo xtask soak`.
+//! The fuzz targets under libFuzzer, which need only stable Rust: short for the tests, long for `cargo xtask soak`.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -9,21 +9,21 @@ use cargo_metadata::Metadata;
 use crate::cargo::{build, cargo, metadata};
 use crate::command::show;
 
-/// What the targets of `fuzz/Cargo.toml` are called.
+/// The names of the targets of `fuzz/Cargo.toml`.
 pub(crate) const TARGETS: [&str; 3] = ["decode", "proc", "rules"];
-/// How many inputs a smoke run has.
+/// The number of inputs of a smoke run.
 const SMOKE: u64 = 200_000;
-/// Of this length are the longest inputs.
+/// The length of the longest inputs.
 const LONGEST: u32 = 1024;
 
-/// What libFuzzer needs of a program: counters of edges, and the values that are compared. `--target` keeps the flags
-/// away from build scripts.
+/// The compiler's options for libFuzzer: counters of edges, and the values that are compared. `--target` keeps these options away
+/// from build scripts.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions -Coverflow-checks";
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
-/// A long run, which goes on from what earlier ones have found. Returns whether nothing was found.
+/// A long run, which starts from the finds of earlier runs. Returns whether it found nothing.
 pub(crate) fn soak(target: &str, inputs: u64) -> Result<bool> {
     let metadata = metadata()?;
     let program = program(&metadata, target)?;
@@ -35,7 +35,7 @@ pub(crate) fn soak(target: &str, inputs: u64) -> Result<bool> {
     Ok(run(&mut fuzz).inspect_err(|error| eprintln!("error: {error:#}")).is_ok())
 }
 
-/// A short run, of the same inputs every time.
+/// A short run, with the same inputs every time.
 pub(crate) fn smoke(metadata: &Metadata, target: &str) -> Result<()> {
     let folder = metadata.target_directory.join("fuzz").join(target);
     std::fs::create_dir_all(&folder)?;

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// What the status says when there is no verdict of a program to pass on.
+/// The exit status when there is no verdict of a program to pass on.
 const NO_VERDICT: u8 = 125;
 
 /// The project's own commands

@@ -1,4 +1,4 @@
-//! The reconciler and the planner with faults put in by cargo-mutants, which the tests are to see.
+//! The reconciler and the planner with faults put in by cargo-mutants, which the tests should notice.
 
 use std::process::{Command, ExitStatus};
 
@@ -8,10 +8,10 @@ use cargo_metadata::Metadata;
 use crate::cargo::{PACKAGE, UNIVERSE, cargo, metadata};
 use crate::command::show;
 
-/// Where faults are put in.
+/// The files that get faults.
 const FILES: [&str; 3] = ["src/reconcile/*.rs", "src/ruleset/planner.rs", "src/ruleset/past.rs"];
-/// Rule sync's tests and some random runs see most faults within seconds; the universes are gone
-/// through for the rest, by a library that takes longer to build.
+/// Rule sync's tests and some random runs notice most faults within seconds. For the rest the universes are explored, by a
+/// library that takes longer to build.
 const ROUNDS: [Round; 2] = [
     Round {
         optimized: 0,
@@ -23,20 +23,19 @@ const ROUNDS: [Round; 2] = [
 /// The universes, without the random runs.
 const EXPLORED: &str = "whatever_happens_the_rules_are_kept";
 
-/// What cargo-mutants ends with where tests have not seen a fault.
+/// The exit status of cargo-mutants if the tests did not notice a fault.
 const MISSED: i32 = 2;
-/// What it ends with where tests went on for ever.
+/// Its exit status if the tests did not end.
 const TIMED_OUT: i32 = 3;
 
 struct Round {
     optimized: u8,
-    /// Of the random tests.
+    /// The number of random runs.
     runs: u32,
     tests: &'static [&'static str],
 }
 
-/// Returns whether the tests see all faults. Those that they do not see are listed, and stay in
-/// target/mutants/mutants.out/missed.txt.
+/// Returns whether the tests notice all faults. The others are listed, and stay in target/mutants/mutants.out/missed.txt.
 pub(crate) fn soak(shard: Option<&str>) -> Result<bool> {
     let metadata = metadata()?;
     let mut sees_all = true;
@@ -69,7 +68,7 @@ fn saw_all(status: ExitStatus, mutants: &Command) -> Result<bool> {
     }
 }
 
-/// cargo-mutants, which is installed below target/ where it is not yet.
+/// cargo-mutants, which is installed below target/ unless it is already.
 fn tool(metadata: &Metadata) -> Result<Command> {
     let root = metadata.target_directory.join("tools");
     let program = root.join("bin/cargo-mutants");

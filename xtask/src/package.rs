@@ -1,4 +1,4 @@
-//! The package as it is published: what is in it compiles, and a project that depends on it works.
+//! The package as it is published: its contents compile, and a project that depends on it works.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,7 +9,7 @@ use cargo_metadata::Metadata;
 use crate::cargo::{PACKAGE, cargo};
 use crate::command::output;
 
-/// What `cargo package` made, unpacked.
+/// The output of `cargo package`, unpacked.
 pub(crate) struct Package {
     folder: PathBuf,
 }
@@ -17,7 +17,7 @@ pub(crate) struct Package {
 impl Package {
     pub(crate) fn make(metadata: &Metadata) -> Result<Self> {
         let mut package = cargo(metadata);
-        // What is not committed yet is to be tested, too.
+        // Changes that are not committed yet are to be tested, too.
         package.args(["package", "-p", PACKAGE, "--no-verify", "--allow-dirty", "--quiet"]);
         output(&mut package)?;
         let found = metadata.packages.iter().find(|package| package.name == PACKAGE);
@@ -29,12 +29,12 @@ impl Package {
             std::fs::remove_dir_all(&folder)?;
         }
         let archive = format!("{name}.crate");
-        // With times of now, since those in the archive are always the same and cargo goes by them.
+        // Unpacked files get the present time: the times in the archive are always the same, and cargo decides by them.
         output(Command::new("tar").arg("-xzmf").arg(archive).current_dir(parent))?;
         Ok(Self { folder })
     }
 
-    /// Checks every example, test and benchmark in it.
+    /// Checks every example, test and benchmark in the package.
     pub(crate) fn check(&self, metadata: &Metadata) -> Command {
         let mut check = cargo(metadata);
         check.current_dir(&self.folder).args(["check", "--all-targets", "--all-features"]);
@@ -42,7 +42,7 @@ impl Package {
         check
     }
 
-    /// Cargo in a project that depends on it.
+    /// Cargo in a project that depends on the package.
     pub(crate) fn consumer(&self, metadata: &Metadata, command: &str) -> Command {
         let mut cargo = cargo(metadata);
         cargo.arg(command).args(["--manifest-path", "tests/consumer/Cargo.toml"]);

@@ -1,4 +1,4 @@
-//! What a person sees while something takes time: a spinner on a terminal, a plain line elsewhere.
+//! The display while work takes time: a spinner on a terminal, a plain line elsewhere.
 
 use std::borrow::Cow;
 use std::io::IsTerminal;
@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    /// Work that is seldom done (a download): a log without a terminal names it, too.
+    /// Work that is seldom done (a download): a log without a terminal gets a line for it, too.
     pub(crate) fn start(message: impl Into<Cow<'static, str>>) -> Self {
         let message = message.into();
         if !std::io::stderr().is_terminal() {
@@ -19,7 +19,7 @@ impl Progress {
         Self::start_quietly(message)
     }
 
-    /// Work of every run (a boot): it leaves no trace in the output of the program that follows.
+    /// Work of every run (a boot), which leaves no trace in the output of the program that follows.
     pub(crate) fn start_quietly(message: impl Into<Cow<'static, str>>) -> Self {
         let bar = ProgressBar::new_spinner().with_message(message);
         bar.enable_steady_tick(Duration::from_millis(100));

@@ -1,4 +1,4 @@
-//! What the tests of a run said, counted from libtest's result lines, and the table that closes the run.
+//! The results of a run's tests, counted from libtest's result lines, and the table that closes the run.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::time::Duration;
 /// The sums of some `test result:` lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Counts {
-    /// How many such lines there were.
+    /// The number of such lines.
     pub(crate) results: usize,
     pub(crate) passed: usize,
     pub(crate) failed: usize,
@@ -48,17 +48,17 @@ impl Counts {
     }
 }
 
-/// How much of what a failed test said is told again in the last lines.
+/// How many lines of a failed test's output the last lines repeat.
 const LINES: usize = 8;
 const CHARACTERS: usize = 200;
 
-/// Passes output on, counts the tests in it, and keeps the names of those that failed and what they said.
+/// Passes output on, counts the tests in it, and keeps the names of failed tests with their output.
 pub(crate) struct Counting<W> {
     to: W,
     line: Vec<u8>,
     pub(crate) counts: Counts,
     pub(crate) failed: Vec<Failed>,
-    /// The failed test whose words come now.
+    /// The failed test whose output comes now.
     speaks: Option<usize>,
 }
 
@@ -117,7 +117,7 @@ fn failed(line: &str) -> Option<&str> {
     (result == "FAILED").then(|| test.trim_end())
 }
 
-/// The failed test whose words follow: `---- mode::a_test stdout ----`
+/// The failed test whose output follows: `---- mode::a_test stdout ----`
 fn speaker(line: &str) -> Option<&str> {
     let test = line.trim().strip_prefix("---- ")?.strip_suffix(" ----")?;
     Some(test.strip_suffix(" stdout").unwrap_or(test).trim_end())

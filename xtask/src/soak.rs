@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: what finds more the longer it runs, and is no part of the tests.
+//! `cargo xtask soak`: runs that find more the longer they last, and are no part of the tests.
 
 use std::ffi::OsString;
 
@@ -12,7 +12,7 @@ use crate::{big_endian, fuzz, mutants};
 /// How long one guest may take, in seconds.
 const TIMEOUT: u64 = 3000;
 
-/// How many inputs a fuzz target gets where nothing else is said.
+/// The number of inputs of a fuzz target, unless the user says otherwise.
 const INPUTS: u64 = 100_000_000;
 
 /// Run for long what the tests run briefly
@@ -85,7 +85,7 @@ struct OnKernels {
 }
 
 impl Soak {
-    /// Returns whether nothing was found.
+    /// Returns whether the run found nothing.
     pub(crate) fn run(self) -> Result<bool> {
         match self.target.unwrap_or(Target::Decode(Fuzzing { inputs: INPUTS })) {
             Target::Decode(Fuzzing { inputs }) => fuzz::soak("decode", inputs),
@@ -114,7 +114,7 @@ impl OnKernels {
     }
 }
 
-/// Runs the reconciler's own tests, with more to go through.
+/// Runs the reconciler's own tests, with more cases to explore.
 fn reconciler() -> Result<bool> {
     let mut test = cargo(&metadata()?);
     test.env("IPVS_NETLINK_SOAK_RECONCILER", "1").env("IPVS_NETLINK_RANDOM_RUNS", "100000");

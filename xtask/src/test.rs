@@ -42,10 +42,10 @@ pub(crate) struct Test {
 }
 
 impl Test {
-    /// Returns whether all is well.
+    /// Returns whether all checks passed.
     pub(crate) fn run(self) -> Result<bool> {
         let metadata = metadata()?;
-        // What is mistyped is told before all that takes long.
+        // A mistyped option is told before the steps that take long.
         let debian = Debian::new(&self.origin)?;
         let mut run = Run::new();
         let on_host = (self.vm_only).then_some("left out: --vm-only");
@@ -97,7 +97,7 @@ impl Test {
         Ok(())
     }
 
-    /// Those to run on, and those required besides.
+    /// The kernels to run on, and the required ones.
     fn sources(&self) -> Vec<&Source> {
         let mut sources: Vec<_> = self.kernel.0.iter().collect();
         for required in self.require.iter().flat_map(|choice| &choice.0) {
@@ -151,7 +151,7 @@ fn checks(run: &mut Run, metadata: &Metadata, left_out: Option<&'static str>) ->
     })?;
     run.step("the package: a project that depends on it", left_out, |_| {
         let package = Package::make(metadata)?;
-        // Without any feature, and then with those of its tests.
+        // Without any feature, and then with the features of its tests.
         succeeds(&mut package.consumer(metadata, "check"))?;
         succeeds(&mut package.consumer(metadata, "test"))
     })?;
@@ -165,7 +165,7 @@ fn host_tests(run: &mut Run, metadata: &Metadata, left_out: Option<&'static str>
     })?;
     run.tests("library tests without features", left_out, |out| {
         let plain = ["test", "-p", PACKAGE, "--lib", "--no-default-features", "--"];
-        // They are the same with all features, and ran above.
+        // These tests are the same with all features, and ran above.
         streams(cargo(metadata).args(plain).args(["--skip", UNIVERSE]), out)
     })?;
     run.tests("the example kube", left_out, |out| {
@@ -181,7 +181,7 @@ fn host_tests(run: &mut Run, metadata: &Metadata, left_out: Option<&'static str>
     Ok(())
 }
 
-/// What runs on each kernel.
+/// The programs that run on each kernel.
 struct OnKernel {
     tests: Job,
     differential: Job,
@@ -190,11 +190,11 @@ struct OnKernel {
 impl OnKernel {
     fn build() -> Result<Self> {
         let rounds = ["--rounds".into(), "5".into()];
-        // Far fewer requests than a soak, but others each time.
+        // Far fewer requests than in a soak, but different ones each time.
         Ok(Self { tests: Job::tests([])?, differential: Job::differential(500, rounds)? })
     }
 
-    /// The names of its steps.
+    /// The names of the kernel's steps.
     fn steps(source: &Source) -> [String; 2] {
         [format!("integration tests on {source}"), format!("the fake kernel against {source}")]
     }
@@ -220,7 +220,7 @@ impl OnKernel {
 struct Run {
     out: Stdout,
     rows: Vec<Row>,
-    /// Which kernels it was, which could not be had, and which tests failed.
+    /// Which kernels the tests ran on, which could not be had, and which tests failed.
     notes: Vec<String>,
 }
 
@@ -229,7 +229,7 @@ impl Run {
         Self { out: io::stdout(), rows: Vec::new(), notes: Vec::new() }
     }
 
-    /// A step that is well or not; it counts as one test.
+    /// A step that passes or fails; it counts as one test.
     fn step(
         &mut self,
         name: &str,
@@ -243,7 +243,7 @@ impl Run {
         })
     }
 
-    /// A step of many tests. That it ends well is not enough: it must have said so.
+    /// A step of many tests. An exit status of success is not enough: the step must have printed a result.
     fn tests(
         &mut self,
         name: &str,
@@ -262,14 +262,15 @@ impl Run {
         Ok(())
     }
 
-    /// A step that does not run: by the user's wish, or for what failed before it. Returns whether that is no failure.
+    /// A step that does not run, by the user's wish or since an earlier step failed. Returns whether this counts as no failure.
     fn leave_out(&mut self, name: &str, why: &'static str) -> bool {
         let failed = usize::from(why.starts_with("NOT RUN"));
         self.push(name, why, Counts { failed, ..Counts::default() }, Duration::ZERO);
         failed == 0
     }
 
-    /// A kernel to run on; one that cannot be had is a step that did not run, and a failure unless Debian ended it.
+    /// A kernel to run on. If it cannot be had, its steps do not run, which is a failure unless Debian no longer serves the
+    /// kernel.
     fn kernel(
         &mut self,
         source: &Source,
@@ -343,8 +344,8 @@ impl Run {
 
 type Output<'a> = Counting<&'a mut Stdout>;
 
-/// Checks the library alone; nothing is linked, so that no tools of other systems are needed. A warning is an error there by
-/// the compiler's own option: in `RUSTFLAGS` it would have everything else compiled again.
+/// Checks the library alone; nothing is linked, so that no tools of other systems are needed. The compiler's own option turns
+/// warnings into errors: in `RUSTFLAGS` it would make cargo compile everything else again.
 fn checked(metadata: &Metadata, options: &[impl AsRef<OsStr>]) -> Command {
     let mut check = cargo(metadata);
     check.args(["rustc", "-p", PACKAGE, "--lib", "--profile", "check"]).args(options);
@@ -357,7 +358,7 @@ fn succeeds(command: &mut Command) -> Result<()> {
     ended(command, status)
 }
 
-/// Runs with standard output passed on as it comes.
+/// Runs a command with standard output passed on as it comes.
 fn streams(command: &mut Command, out: &mut dyn Write) -> Result<()> {
     let status = copied(command, out)?;
     ended(command, status)

@@ -1,4 +1,4 @@
-//! The chart of a benchmark: rules a second by the table's size, ours beside the others.
+//! The chart of a benchmark: rules per second by the table's size, ours beside the others.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-/// How many rules a second a row makes of a table of some size.
+/// The rules per second of a row at some size of the table.
 pub(super) struct Rate {
     row: String,
     size: String,
@@ -15,8 +15,8 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    /// Reads a line such as `rate floor@1000x10 70000`. Other schedulers than the usual one stand
-    /// behind the size; the chart leaves them out.
+    /// Reads a line such as `rate floor@1000x10 70000`. A scheduler other than the usual one stands behind the size; the chart
+    /// leaves such lines out.
     pub(super) fn parse(line: &str) -> Option<Self> {
         let (name, value) = line.strip_prefix("rate ")?.split_once(' ')?;
         let (row, size) = name.split_once('@')?;
@@ -29,7 +29,7 @@ impl Rate {
     }
 }
 
-/// What is not ours, each in a colour of its own.
+/// The rows of other clients, each in a colour of its own.
 const OTHERS: [(&str, RGBColor); 4] = [
     ("floor", RGBColor(130, 130, 130)),
     ("ipvsadm", RGBColor(200, 60, 40)),
@@ -120,14 +120,14 @@ fn draw_on(area: &DrawingArea<SVGBackend<'_>, Shift>, rates: &[Rate]) -> Result<
         .map_err(failed)
 }
 
-/// Ours are blue, the later the lighter.
+/// Our rows are blue, each lighter than the one before.
 fn color(row: &str, bar: usize) -> RGBColor {
     let other = OTHERS.iter().find(|(name, _)| *name == row);
     let lighter = u8::try_from(bar * 30).unwrap_or(u8::MAX).min(190);
     other.map_or(RGBColor(lighter, 70 + lighter / 2, 180), |(_, color)| *color)
 }
 
-/// Each text once, in the order of their first appearances.
+/// Each text once, in the order of first appearance.
 fn distinct<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut distinct = Vec::new();
     for text in texts {

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: measures on a real kernel or on this machine, and keeps what came of it.
+//! `cargo xtask bench`: measures on a real kernel or on this machine, and keeps the results.
 
 mod chart;
 mod report;
@@ -123,13 +123,13 @@ fn on_host(output: &mut Captured) -> Result<u8> {
     Ok(code(copied(&mut cargo, output)?))
 }
 
-/// What this machine runs.
+/// The kernel's release on this machine.
 fn release() -> Result<String> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     Ok(format!("Linux {}", release.trim()))
 }
 
-/// Standard output, which also keeps what is written to it.
+/// Standard output, which also keeps all that is written to it.
 #[derive(Default)]
 struct Captured {
     text: Vec<u8>,

@@ -1,4 +1,4 @@
-//! The report of a benchmark: its tables and ratios, with how they were made.
+//! The report of a benchmark: its tables and ratios, and the way in which they were measured.
 
 use std::fmt;
 use std::path::Path;
@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result};
 use super::chart;
 use crate::cargo::metadata;
 
-/// Where the newest figures are kept, between marks that have the report's name.
+/// The file with the newest figures, between marks that have the report's name.
 const KEPT: &str = "docs/performance.md";
 
-/// What a benchmark said, without what is of no use later.
+/// The output of a benchmark, without the parts that are of no use later.
 pub(super) struct Report {
     name: &'static str,
     machine: String,
@@ -23,7 +23,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Reads what the benchmark wrote to standard output.
+    /// Reads the benchmark's standard output.
     pub(super) fn new(name: &'static str, machine: String, output: &str) -> Self {
         let mut report =
             Self { name, machine, tables: Vec::new(), ratios: Vec::new(), rates: Vec::new() };
@@ -41,8 +41,7 @@ impl Report {
         report
     }
 
-    /// Writes the report and its chart below the target directory, and the report into the
-    /// documentation if it is to be kept.
+    /// Writes the report and its chart below the target directory, and the report into the documentation if it is to be kept.
     pub(super) fn write(&self, keep: bool) -> Result<()> {
         let metadata = metadata()?;
         let folder = metadata.target_directory.join("bench");
@@ -79,7 +78,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Replaces what is between the marks of this name.
+/// Replaces the text between the marks of this name.
 fn keep_in(file: &Path, name: &str, text: &str) -> Result<()> {
     let before = std::fs::read_to_string(file)?;
     std::fs::write(file, replaced(&before, name, text)?)?;

@@ -1,7 +1,7 @@
 //! Circles of files inside of a module: only those that docs/design.md lists, each with its reason.
 //!
-//! An arrow is an import or a path that is written out. An arrow to a re-exported name (`pub use`)
-//! leads to the file that declares it, so a `mod.rs` of re-exports is part of no circle.
+//! An arrow is an import or a path that is written out. An arrow to a re-exported name (`pub use`) leads to the file that
+//! declares the name: a `mod.rs` of re-exports is part of no circle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,18 +14,18 @@ use super::{code, files, repository};
 /// A module's path below the root of the crate: `session::batch`.
 type Module = Vec<String>;
 
-/// For each file the files that it uses, each with the names that it uses of it.
+/// For each file, the files that it uses, with the names that it uses from each.
 type Arrows = BTreeMap<Module, BTreeMap<Module, BTreeSet<String>>>;
 
-/// What a file uses of others. Paths begin below the root of the crate and end with a name.
+/// The names that a file uses from others. Paths begin below the root of the crate and end with a name.
 #[derive(Default)]
 struct File {
     uses: BTreeSet<Vec<String>>,
-    /// The names that it re-exports, each with its path.
+    /// The names that the file re-exports, each with its path.
     hands_on: BTreeMap<String, Vec<String>>,
 }
 
-/// A path from the root of the crate on; `None` where it leads out of the crate.
+/// A path from the root of the crate on; `None` if the path leads out of the crate.
 fn from_root(words: &[String], here: &Module, children: &BTreeSet<String>) -> Option<Vec<String>> {
     let mut at = here.clone();
     match words.first()?.as_str() {
@@ -47,7 +47,7 @@ fn from_root(words: &[String], here: &Module, children: &BTreeSet<String>) -> Op
     Some(at)
 }
 
-/// The paths of a tree of imports, each with the name it has here.
+/// The paths of a tree of imports, each with the name under which it is imported.
 fn paths(tree: &str, before: &[String], found: &mut Vec<(Vec<String>, String)>) {
     let tree = tree.trim();
     if let Some(list) = tree.strip_prefix('{') {
@@ -82,7 +82,7 @@ fn paths(tree: &str, before: &[String], found: &mut Vec<(Vec<String>, String)>) 
     }
 }
 
-/// The imports of a code, each with whether it is handed on, and the code without them.
+/// The imports of code, each with whether it is re-exported, and the code without them.
 fn imports(code: &str) -> (Vec<(bool, String)>, String) {
     let (mut imports, mut rest) = (Vec::new(), String::new());
     let mut lines = code.lines();
@@ -110,7 +110,7 @@ fn imports(code: &str) -> (Vec<(bool, String)>, String) {
     (imports, rest)
 }
 
-/// The paths of two words and more in a code.
+/// The paths of two and more words in code.
 fn written_out(code: &str) -> Vec<Vec<String>> {
     let is_of_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
     code.split(|c| !is_of_path(c))
@@ -157,7 +157,7 @@ fn home(mut path: Vec<String>, files: &BTreeMap<Module, File>) -> (Module, Strin
     }
 }
 
-/// The module of a file, which stands at this path below `src`.
+/// The module of the file with this path below `src`.
 fn module_of(file: &Path) -> Module {
     let names = file.with_extension("");
     let mut module: Module = names.iter().map(|name| name.to_string_lossy().into()).collect();
@@ -177,7 +177,7 @@ fn codes(source: &Path) -> Result<BTreeMap<Module, String>> {
     Ok(codes)
 }
 
-/// The arrows between files, but for those to and from lib.rs.
+/// The arrows between files, except those to and from lib.rs.
 fn arrows_of(codes: &BTreeMap<Module, String>) -> Arrows {
     let files: BTreeMap<_, _> = codes
         .iter()
@@ -200,7 +200,7 @@ fn arrows_of(codes: &BTreeMap<Module, String>) -> Arrows {
     arrows
 }
 
-/// The files that a file leads to by arrows, over others too.
+/// The files that a file reaches by arrows, also through other files.
 fn reached(from: &Module, arrows: &Arrows) -> BTreeSet<Module> {
     let mut reached = BTreeSet::new();
     let mut next = vec![from];

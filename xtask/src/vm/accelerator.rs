@@ -1,4 +1,5 @@
-//! Whether KVM works here: believed only of a guest that has spoken, and remembered for the host's kernel.
+//! Whether KVM works on this machine: only a guest that has started under KVM proves it, and the result is kept for the host's
+//! kernel.
 
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -12,10 +13,10 @@ use super::kernel::Kernel;
 use super::qemu::Accelerator;
 use crate::progress::Progress;
 
-/// With KVM a guest is up in two seconds; where KVM is broken it never is.
+/// With KVM a guest is up in two seconds; where KVM is broken the guest never comes up.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// KVM where it works, else translation, which works everywhere.
+/// KVM if it works, else translation, which works everywhere.
 pub(super) fn choose(kernel: &Kernel, cache: &Path) -> Result<Accelerator> {
     let device = OpenOptions::new().read(true).write(true).open("/dev/kvm");
     if device.is_err() {

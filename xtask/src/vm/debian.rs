@@ -33,7 +33,7 @@ pub(crate) struct Origin {
     pub(super) refresh: bool,
 }
 
-/// Debian as one command sees it: each list is fetched once at most.
+/// Debian as one command sees it: each list is fetched at most once.
 pub(crate) struct Debian {
     origin: Origin,
     /// `target/vm`
@@ -42,21 +42,21 @@ pub(crate) struct Debian {
     suites: RefCell<BTreeMap<&'static str, Asked>>,
     /// Mirrors that could not be reached and are not tried again.
     unreachable: RefCell<BTreeMap<String, Failure>>,
-    /// Suites that have changed since their lists were fetched, however young these are.
+    /// Suites that have changed since their lists were fetched, however young the lists are.
     changed: RefCell<BTreeSet<&'static str>>,
-    /// What was said, each once.
+    /// The messages that were printed, each once.
     said: RefCell<BTreeSet<String>>,
     lock: RefCell<Weak<File>>,
 }
 
-/// The lists of a suite, and why they are none of today.
+/// The lists of a suite, and why they are not of today.
 #[derive(Clone)]
 struct Asked {
     lists: Rc<Lists>,
     failure: Option<Failure>,
 }
 
-/// A kernel that Debian does not have, or has no longer: nothing that is wrong here.
+/// A kernel that Debian does not have, or no longer has: no fault of this machine.
 #[derive(Debug)]
 pub(crate) struct NotServed(&'static str);
 
@@ -69,7 +69,7 @@ impl fmt::Display for NotServed {
 impl std::error::Error for NotServed {}
 
 impl Debian {
-    /// Fails where the mirror or the keys of the user's choice cannot be meant.
+    /// Fails if the mirror or the keys that the user chose cannot be right.
     pub(crate) fn new(origin: &Origin) -> Result<Self> {
         Self::in_cache(origin, super::cache()?)
     }
@@ -88,7 +88,7 @@ impl Debian {
         })
     }
 
-    /// Keeps other commands from writing in the cache until all that was returned is dropped.
+    /// Keeps other commands from writing into the cache until every returned value is dropped.
     fn lock(&self) -> Result<Rc<File>> {
         if let Some(held) = self.lock.borrow().upgrade() {
             return Ok(held);
@@ -98,7 +98,7 @@ impl Debian {
         Ok(lock)
     }
 
-    /// Unpacks packages of this host's own release into a folder, with all that they need and the host lacks, unless that was done
+    /// Unpacks packages of this host's own release into a folder, with all dependencies that the host lacks, unless this was done
     /// before and nothing newer is asked for.
     pub(crate) fn unpack_of_host(&self, packages: &[&str], root: &Path) -> Result<()> {
         anyhow::ensure!(packages::available(), "this host's packages are not had with apt");
@@ -109,8 +109,8 @@ impl Debian {
         packages::unpack_with_dependencies(packages, root, &self.cache)
     }
 
-    /// Unpacks packages of a suite into a folder, with all that they need, unless that was done before and nothing newer is asked
-    /// for. Those whose name ends with `:` and the architecture are of another than this machine's.
+    /// Unpacks packages of a suite into a folder, with all dependencies, unless this was done before and nothing newer is asked
+    /// for. A package whose name ends with `:` and an architecture is of that architecture instead of this machine's.
     pub(crate) fn unpack_of_suite(
         &self,
         suite: &str,
@@ -130,7 +130,7 @@ impl Debian {
         packages::unpack_all_from(&lists, packages, root)
     }
 
-    /// The kernel that plays a role now. Where the mirror cannot be asked, the one that is here goes on.
+    /// The kernel that plays a role now. If the mirror cannot be asked, the kernel that is already unpacked plays it.
     pub(super) fn kernel(&self, role: &'static Role) -> Result<Kernel> {
         let _lock = self.lock()?;
         let here = self.here(role);
@@ -154,7 +154,7 @@ impl Debian {
         here.kernel(role)
     }
 
-    /// Tries again with new lists, since the old ones may name what the mirror has replaced within their day.
+    /// Tries again with new lists, since the old ones may name packages that the mirror has replaced since.
     fn again<T>(
         &self,
         role: &'static Role,
@@ -173,7 +173,7 @@ impl Debian {
         work()
     }
 
-    /// The newest kernel of a role, of all suites that serve it.
+    /// The newest kernel of a role, among all suites that serve it.
     pub(super) fn served(&self, role: &'static Role) -> Result<Served> {
         let _lock = self.lock()?;
         let (mut found, mut failures) = (Vec::new(), Vec::new());
@@ -208,7 +208,7 @@ impl Debian {
         }
     }
 
-    /// The kernel of a role that was fetched last.
+    /// The kernel of a role that was last fetched.
     pub(super) fn here(&self, role: &Role) -> Option<Here> {
         let folders = std::fs::read_dir(self.folder(role)).ok()?;
         let roots =
@@ -221,10 +221,10 @@ impl Debian {
         self.cache.join("debian").join(role.name)
     }
 
-    /// What is served, unpacked here; what was here before goes.
+    /// Unpacks the served kernel, and removes the former one.
     fn take(&self, role: &'static Role, served: &Served) -> Result<Kernel> {
         let root = self.folder(role).join(&served.version);
-        // One that a full disk or a crash has cut is fetched again.
+        // A kernel whose unpacking a full disk or a crash has interrupted is fetched again.
         if root.exists() && Here::find(&root).is_none() {
             std::fs::remove_dir_all(&root)?;
         }
@@ -246,7 +246,7 @@ impl Debian {
         here.kernel(role)
     }
 
-    /// The lists of a suite: those of today where they can be had, else those that are here.
+    /// The lists of a suite: those of today if they can be had, else those that were fetched before.
     fn suite(&self, suite: &'static str) -> Result<Result<Rc<Lists>, Failure>> {
         let Asked { lists, failure } = self.ask(suite)?;
         let Some(failure) = failure else { return Ok(Ok(lists)) };
@@ -263,7 +263,7 @@ impl Debian {
         Ok(Ok(lists))
     }
 
-    /// Whether a mirror that says it lacks a suite has any other of Debian's: else its address is wrong.
+    /// Whether a mirror that says it lacks a suite has any other suite of Debian: if not, its address is wrong.
     fn serves_another(&self, suite: &str) -> Result<bool> {
         let mirror = self.mirror()?;
         let suites = ROLES.iter().rev().flat_map(|role| role.suites).map(|(suite, _)| *suite);
@@ -275,7 +275,7 @@ impl Debian {
         Ok(false)
     }
 
-    /// Asks the mirror for the lists of a suite, once, unless those that are here are of today.
+    /// Asks the mirror for the lists of a suite, once, unless the fetched ones are of today.
     fn ask(&self, suite: &'static str) -> Result<Asked> {
         if let Some(known) = self.suites.borrow().get(suite) {
             return Ok(known.clone());
@@ -309,7 +309,7 @@ impl Debian {
     }
 }
 
-/// A kernel of Debian that is unpacked here.
+/// A kernel of Debian that is unpacked on this machine.
 #[derive(Debug)]
 pub(super) struct Here {
     root: PathBuf,
@@ -338,9 +338,9 @@ impl Here {
 
     fn kernel(self, role: &Role) -> Result<Kernel> {
         let modules = self.root.join("lib/modules").join(&self.release);
-        // depmod writes this one last.
+        // depmod writes this file last.
         if !modules.join("modules.devname").exists() {
-            // Its links do not change the day.
+            // The links that this adds do not change the day.
             modules::index(&self.root, &self.release)?;
             File::open(&self.root)?.set_modified(self.fetched)?;
         }
@@ -387,7 +387,7 @@ mod tests {
         Role::by_name(name).expect("a role")
     }
 
-    /// Debian at a mirror, with package lists and kernels in `folder`. The keys are nobody's.
+    /// Debian at a mirror, with package lists and kernels in `folder`. The keys belong to nobody.
     fn debian(mirror: &str, folder: &Path) -> Result<Debian> {
         let keyring = folder.join("archive.gpg");
         std::fs::write(&keyring, b"\x99")?;
@@ -395,13 +395,13 @@ mod tests {
         Debian::in_cache(&origin, folder.to_owned())
     }
 
-    /// A mirror that answers, and has nothing.
+    /// A mirror that answers, and has no files.
     fn empty_mirror(folder: &Path) -> String {
         format!("file:{}/debian", folder.display())
     }
 
     impl Debian {
-        /// As if the mirror had just given these lists.
+        /// Acts as if the mirror had just served these lists.
         fn has(&self, suite: &'static str) -> Result<()> {
             let lists = Rc::new(Lists::of_suite(suite, self.mirror()?, &self.cache));
             self.suites.borrow_mut().insert(suite, Asked { lists, failure: None });
@@ -421,7 +421,7 @@ mod tests {
         std::fs::create_dir_all(root.join("boot"))?;
         std::fs::create_dir_all(&modules)?;
         std::fs::write(modules.join("modules.devname"), "")?;
-        // A setup of one sector, and no more.
+        // An image whose setup has one sector, and nothing else.
         let mut image = vec![0; 0x400];
         image[0x1f1] = 1;
         image[0x202..0x206].copy_from_slice(b"HdrS");
@@ -480,7 +480,7 @@ mod tests {
         let current = "Package: linux-image-cloud-amd64\nVersion: 6.1.176-1\nArchitecture: amd64\n\
                        Depends: linux-image-6.1.0-50-cloud-amd64 (= 6.1.176-1)\n";
         Lists::of_suite("bookworm", debian.mirror()?, &debian.cache).fill(current)?;
-        // Twice, as with the test command, which needs a kernel for two steps.
+        // Twice, as the test command does, which needs a kernel for two steps.
         for _ in 0..2 {
             let served = debian.served(role("6.1"))?;
             assert_eq!(served.to_string(), "6.1.0-50-cloud-amd64 (6.1.176-1)");
@@ -517,7 +517,7 @@ mod tests {
             return Ok(());
         }
         let folder = tempfile::tempdir()?;
-        // The port is nobody's.
+        // Nobody listens on the port.
         let debian = debian("http://127.0.0.1:9/debian", folder.path())?;
         assert_eq!(debian.kind(role("backports")), Some(FailureKind::Unreachable));
         let known = debian.unreachable.borrow().clone();

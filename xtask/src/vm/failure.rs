@@ -1,11 +1,11 @@
-//! Why Debian's lists or packages could not be had, in one line that says what to do.
+//! Why Debian's lists or packages could not be had, in one line that also says what to do.
 
 use std::fmt;
 
-/// What apt or dpkg said, and what it means.
+/// The message of apt or dpkg, and its meaning.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Failure {
-    /// Of which lists: those of a suite, or of this host's sources.
+    /// The name of the lists: those of a suite, or of this host's sources.
     name: String,
     /// The mirror.
     from: String,
@@ -20,11 +20,11 @@ pub(super) enum FailureKind {
     NotServed,
     /// The mirror answered, and has none of Debian's suites.
     NotDebian,
-    /// They are signed with keys that are not known here.
+    /// The lists are signed with keys that are not known on this host.
     UnknownKeys,
     /// A key has expired, or the signature is wrong.
     BadSignature,
-    /// Their time is over, or has not come yet.
+    /// The time of the lists is over, or has not come yet.
     Outdated,
     /// The mirror could not be reached.
     Unreachable,
@@ -34,7 +34,8 @@ pub(super) enum FailureKind {
     Other,
 }
 
-/// By which words apt, gpgv and sqv say it. The first that is found counts: what could not be reached, say, is not signed either.
+/// The words by which apt, gpgv and sqv tell the kind. The first match counts: lists that could not be reached, say, are not
+/// signed either.
 const SIGNS: [(FailureKind, &[&str]); 7] = [
     (FailureKind::NoSpace, &["No space left on device", "enough free space", "quota exceeded"]),
     (FailureKind::NoProgram, &["method driver", "Could not execute", "seems installed"]),
@@ -64,7 +65,7 @@ const SIGNS: [(FailureKind, &[&str]); 7] = [
 ];
 
 impl Failure {
-    /// What a program's words mean.
+    /// The meaning of a program's message.
     pub(super) fn of(name: &str, from: &str, said: &str) -> Self {
         let lines = || said.lines().map(str::trim);
         let sign = |(kind, signs): &(FailureKind, &[&str])| {
@@ -78,13 +79,13 @@ impl Failure {
         Self { name: name.into(), from: from.into(), kind, said: said.into() }
     }
 
-    /// The same, of a mirror that has no other suite of Debian either.
+    /// The same failure, at a mirror that has no other suite of Debian either.
     pub(super) fn of_no_mirror(self) -> Self {
         Self { kind: FailureKind::NotDebian, ..self }
     }
 }
 
-/// A line of apt's without the address that it could not fetch.
+/// A line of apt's output without the address that could not be fetched.
 fn reason(line: &str) -> &str {
     let line = line.strip_prefix("E: ").or_else(|| line.strip_prefix("W: ")).unwrap_or(line);
     if let Some((_, reason)) =

@@ -1,4 +1,4 @@
-//! One run of a guest: boots it, passes on what its program writes, and insists on a verdict.
+//! One run of a guest: boots it, passes on its program's output, and insists on a verdict.
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher as _, RandomState};
@@ -17,20 +17,20 @@ use super::{stream, userland};
 use crate::command::tail;
 use crate::progress::Progress;
 
-/// How long a guest may take until it speaks; translated code on a busy machine takes a while.
+/// The longest time until a guest speaks; translated code on a busy machine is slow.
 const BOOT: Duration = Duration::from_secs(300);
 
-/// How often a kernel boots that panics before it is up. Translated code does so now and then.
+/// How often to boot a kernel that panics before it is up, as translated code does now and then.
 const BOOTS: u32 = 3;
 
-/// What to do where a guest does not come up.
+/// What to do if a guest does not come up.
 const DAMAGED: &str = "; where the console does not tell why, its files may be damaged: remove target/vm, and they are \
     fetched anew";
 
-/// The exit status of a program whose output nobody reads.
+/// The exit status of a program whose output nobody reads any more.
 const SIGPIPE: u8 = 128 + 13;
 
-/// Where a program finds its files.
+/// The folder in which a program finds its files.
 pub(super) const FILES: &str = "guest/files";
 
 /// A guest before it boots.
@@ -42,13 +42,13 @@ pub(super) struct Guest<'a> {
     /// `target/vm`
     pub(super) cache: &'a Path,
     pub(super) without: &'a [String],
-    /// What is in the guest for this run alone.
+    /// The files that only this run has in the guest.
     pub(super) tree: Tree,
 }
 
-/// What a guest does with its `/guest/run`.
+/// A guest's use of its `/guest/run`.
 pub(super) enum Task {
-    /// Nothing: it shows that it boots.
+    /// Does not run it: the guest only shows that it boots.
     Probe,
     /// Runs it, with this file of the guest as standard input.
     Run { stdin: &'static str },
@@ -57,7 +57,7 @@ pub(super) enum Task {
 }
 
 impl Guest<'_> {
-    /// Boots and runs until the verdict: the exit status of the program. Anything else is an error.
+    /// Boots and runs until the verdict: the exit status of the program. Any other end is an error.
     pub(super) fn run(
         self,
         task: &Task,
@@ -70,7 +70,7 @@ impl Guest<'_> {
         let mut boots = 1..=BOOTS;
         loop {
             let last = boots.next() == Some(BOOTS);
-            // It has no name either. QEMU and the console write to it, each behind the text of the other.
+            // The log has no name either. QEMU and the console write to it, each appending to the other's text.
             let mut log = tempfile::tempfile_in(self.cache)?;
             let qemu = Qemu::start(&machine, log.try_clone()?)?;
             let error = match self.follow(qemu, task, &token, log.try_clone()?, stdout, stderr) {
@@ -93,7 +93,7 @@ impl Guest<'_> {
         }
     }
 
-    /// Passes on what comes from a machine until the verdict, and ends the machine.
+    /// Passes on a machine's output until the verdict, and then ends the machine.
     fn follow(
         &self,
         (qemu, streams): (Qemu, Streams),
@@ -117,7 +117,7 @@ impl Guest<'_> {
             });
             threads.spawn(move || watch(streams.console, log, token, &sender));
             let verdict = wait(&events, self.kernel, task, started, self.timeout);
-            // The threads end with the streams, and those with QEMU.
+            // The threads end with the streams, which end with QEMU.
             drop(qemu);
             verdict
         })
@@ -142,10 +142,10 @@ impl Guest<'_> {
         }
     }
 
-    /// What all guests of the kernel have, and behind it what this one has.
+    /// The files that all guests of the kernel have, followed by those of this guest.
     fn initramfs(&self, task: &Task, token: &str) -> Result<File> {
         let all = Modules::read(&self.kernel.modules)?.select(modules::wanted());
-        // It has no name: a killed run leaves nothing of it.
+        // The file has no name: a killed run leaves no file behind.
         let mut file = tempfile::tempfile_in(self.cache)?;
         let base = userland::archive(self.kernel, &all, self.cache)?;
 
@@ -165,7 +165,7 @@ impl Guest<'_> {
     }
 
     fn settings(&self, task: &Task, token: &str) -> String {
-        // The host ends a run first.
+        // The host's time limit ends a run first.
         let grace = Duration::from_secs(60);
         let lifetime = (self.timeout + grace).as_secs();
         match task {
@@ -209,7 +209,7 @@ fn wait(
             Ok(Event::Closed(Ok(None))) | Err(RecvTimeoutError::Disconnected) => {
                 bail!("the guest ended without a verdict")
             }
-            // `… | head` reads no further: the end that a signal would bring on the host.
+            // `… | head` stops reading: the program ends as it would on the host, where a signal ends it.
             Ok(Event::Closed(Err(error))) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return Ok(SIGPIPE);
             }
@@ -226,7 +226,7 @@ fn wait(
     }
 }
 
-/// Keeps what the console says, and tells when the guest is up.
+/// Keeps the console's output, and tells when the guest is up.
 fn watch(
     mut console: impl io::Read,
     mut log: impl Write,
@@ -258,7 +258,7 @@ fn release<'a>(console: &'a str, token: &str) -> Option<&'a str> {
     rest.split_once(['\r', '\n']).map(|(release, _)| release)
 }
 
-/// Says what the console said last, and keeps all of it.
+/// Fails with the console's last output, and keeps all of it.
 fn fail(
     error: &anyhow::Error,
     advice: &str,

@@ -1,4 +1,4 @@
-//! The guest's files: a tree put together on the host and written as the kernel reads it, a newc cpio archive.
+//! The guest's files: a tree that is built on the host and written in the format that the kernel reads, a newc cpio archive.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,7 +19,7 @@ enum Node {
 }
 
 impl Tree {
-    /// A file with these contents; what begins with `#!` can be run.
+    /// A file with these contents; a file that begins with `#!` is executable.
     pub(super) fn text(&mut self, path: &str, contents: impl Into<Vec<u8>>) {
         let contents = contents.into();
         let mode = if contents.starts_with(b"#!") { 0o755 } else { 0o644 };
@@ -69,7 +69,7 @@ impl Tree {
                 .with_context(|| format!("{path} cannot be put into the guest"))?;
         }
         let mut archive = cpio::newc::trailer(archive)?;
-        // So that a second archive can follow.
+        // Padding, so that a second archive can follow.
         archive.resize(archive.len().next_multiple_of(4), 0);
         Ok(archive)
     }

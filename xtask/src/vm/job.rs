@@ -1,4 +1,4 @@
-//! What runs in a guest: programs, their arguments and files, and the script that starts each there.
+//! The programs that run in a guest, their arguments and files, and the script that starts each of them.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -15,20 +15,20 @@ use super::{Action, Kernel, Options, Session, kernel, program, userland};
 use crate::cargo::{BENCHMARKS, PACKAGE, build, cargo, kube, metadata};
 use crate::command::{code, copied};
 
-/// By this variable the integration tests know for how long each of those goes on that can.
+/// The variable that tells the integration tests for how long each of the cases that can go on does.
 pub(crate) const SOAK_SECONDS: &str = "IPVS_NETLINK_SOAK_SECONDS";
 
-/// Variables of the host that a program in the guest sees, too.
+/// Variables of the host that a program in the guest gets, too.
 const PASSED_ON: [&str; 3] = [SOAK_SECONDS, "RUST_BACKTRACE", "RUST_LOG"];
 
-/// By this variable the integration tests know that they are in a guest, and which kernel to expect.
+/// The variable that tells the integration tests that they run in a guest, and on which kernel.
 const TEST_KERNEL: &str = "IPVS_NETLINK_TEST_KERNEL";
 
-/// The benchmark of `cargo xtask bench`, which takes longer than a guest may that was not told so.
+/// The benchmark of `cargo xtask bench`, which takes longer than a guest's usual time limit.
 pub(crate) const RULES: &str = "rules";
 
-/// The examples that the integration tests run; the second is a package of its own, which benchmarks run, too, and the
-/// third has a workspace of its own.
+/// The examples that the integration tests run. The second is a package of its own, which benchmarks run, too; the third has a
+/// workspace of its own.
 const TESTED: &str = "sync";
 const IPVSADM: &str = "ipvsadm";
 const KUBE: &str = "ipvs-kube";
@@ -37,17 +37,17 @@ const KUBE: &str = "ipvs-kube";
 #[derive(Default)]
 pub(crate) struct Job {
     programs: Vec<PathBuf>,
-    /// Programs that those start.
+    /// Programs that those programs start.
     beside: Vec<PathBuf>,
     arguments: Vec<OsString>,
     files: Vec<PathBuf>,
     stdin: Option<PathBuf>,
-    /// What the programs find in their environment besides what the host's has for them.
+    /// The environment variables that the programs get besides those that are passed on from the host.
     variables: Vec<(&'static str, OsString)>,
 }
 
 impl Job {
-    /// Builds what is to run; `None` where that is no program.
+    /// Builds the programs to run; `None` if the action runs no program.
     pub(super) fn of(action: Action) -> Result<Option<Self>> {
         let job = match action {
             Action::Test { filter, arguments } => {
@@ -77,7 +77,7 @@ impl Job {
     pub(crate) fn tests(arguments: impl IntoIterator<Item = OsString>) -> Result<Self> {
         let metadata = metadata()?;
         let mut tests = cargo(&metadata);
-        // As `cargo xtask test` builds all tests, so that nothing is built twice.
+        // The arguments are those of `cargo xtask test` for building all tests, so that nothing is built twice.
         tests.args(["test", "--workspace", "--all-features", "--test", "it", "--no-run"]);
         let mut examples = cargo(&metadata);
         examples.args(["build", "--workspace", "--all-features", "--example", TESTED]);
@@ -94,7 +94,7 @@ impl Job {
         })
     }
 
-    /// The benchmarks but `RULES`, or one of them.
+    /// The benchmarks except `RULES`, or one of them.
     pub(crate) fn bench(name: Option<&str>, arguments: Vec<OsString>) -> Result<Self> {
         let mut ipvsadm = cargo(&metadata()?);
         ipvsadm.args(["build", "--release", "-p", IPVSADM, "--bin", IPVSADM]);
@@ -106,7 +106,7 @@ impl Job {
         })
     }
 
-    /// The program that holds the fake kernel against the real one.
+    /// The program that compares the fake kernel with the real one.
     pub(crate) fn differential(
         sequences: u64,
         arguments: impl IntoIterator<Item = OsString>,
@@ -201,7 +201,7 @@ fn differential() -> Result<Vec<PathBuf>> {
 
 fn benches(name: Option<&str>) -> Result<Vec<PathBuf>> {
     let mut cargo = cargo(&metadata()?);
-    // Without all features: tracing would be measured, too.
+    // Without all features, since tracing would be measured, too.
     cargo.args(["bench", "-p", PACKAGE, "-p", BENCHMARKS, "--no-run"]);
     match name {
         Some(name) => cargo.args(["--bench", name]),
@@ -211,7 +211,7 @@ fn benches(name: Option<&str>) -> Result<Vec<PathBuf>> {
     build(cargo, |target| target.is_bench() && wanted(target))
 }
 
-/// A script of the guest's shell, which becomes the program.
+/// A script for the guest's shell, which becomes the program.
 fn script<'a>(
     variables: impl Iterator<Item = (&'a str, OsString)>,
     unprivileged: bool,
@@ -234,7 +234,7 @@ fn script<'a>(
     script
 }
 
-/// What stands before a command of the guest, so that it runs as this user.
+/// The words before a command of the guest, by which it runs as this user.
 pub(super) fn as_user(unprivileged: bool) -> &'static str {
     if unprivileged { " setpriv --reuid 65534 --regid 65534 --clear-groups" } else { "" }
 }

@@ -1,4 +1,4 @@
-//! Which kernel boots: Debian's, fetched and unpacked, or one that the user names.
+//! The kernel that boots: one of Debian's, fetched and unpacked, or one that the user names.
 
 use std::fmt;
 use std::fs::File;
@@ -12,11 +12,11 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use super::debian::Debian;
 use super::roles::{ROLES, Role};
 
-/// What `--kernel` says: one kernel or several.
+/// The meaning of `--kernel`: one kernel or several.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Choice(pub(crate) Vec<Source>);
 
-/// Where a kernel comes from.
+/// The origin of a kernel.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Source {
     Debian(&'static Role),
@@ -24,12 +24,12 @@ pub(crate) enum Source {
 }
 
 impl Choice {
-    /// Those that the tests run on: all roles but the last.
+    /// The kernels that the tests run on: all roles but the last.
     pub(crate) fn all() -> Self {
         Self(ROLES[..ROLES.len() - 1].iter().map(Source::Debian).collect())
     }
 
-    /// These, and Debian's newest.
+    /// The kernels that the tests run on, and Debian's newest.
     pub(crate) fn all_and_newest() -> Self {
         Self(ROLES.iter().map(Source::Debian).collect())
     }
@@ -40,16 +40,16 @@ impl Choice {
         PossibleValuesParser::new(names).try_map(|name| name.parse::<Self>())
     }
 
-    /// The one that programs run on where nothing else is said.
+    /// The kernel that programs run on unless the user says otherwise.
     pub(super) fn usual() -> Self {
         Self(Role::by_name(USUAL).map(Source::Debian).into_iter().collect())
     }
 }
 
-/// The kernel that programs run on where nothing else is said.
+/// The kernel that programs run on unless the user says otherwise.
 pub(crate) const USUAL: &str = "6.12";
 
-/// What all roles but the last are called together.
+/// The name for all roles but the last.
 const ALL: &str = "all";
 
 impl FromStr for Choice {
@@ -87,18 +87,18 @@ impl fmt::Display for Source {
     }
 }
 
-/// A kernel that is here, ready to boot.
+/// A kernel on this machine, ready to boot.
 pub(crate) struct Kernel {
-    /// Its role, or its series where the user named an image.
+    /// Its role, or its series if the user named an image.
     pub(super) name: String,
-    /// What `uname -r` says in the guest.
+    /// The output of `uname -r` in the guest.
     pub(super) release: String,
-    /// That of Debian's package, which is where a release of Debian shows its patch level.
+    /// The version of Debian's package, in which Debian shows the patch level.
     pub(super) version: Option<String>,
     pub(super) image: PathBuf,
     /// A `/lib/modules/RELEASE` of its own, with its `modules.dep`.
     pub(super) modules: PathBuf,
-    /// Keeps other commands from removing one of Debian.
+    /// Keeps other commands from removing a kernel of Debian.
     pub(super) _in_use: Option<File>,
 }
 
@@ -112,7 +112,7 @@ impl fmt::Display for Kernel {
     }
 }
 
-/// Finds a kernel, and fetches one of Debian where it is not here.
+/// Finds a kernel, and fetches one of Debian that is missing on this machine.
 pub(super) fn find(source: &Source, modules: Option<&Path>, debian: &Debian) -> Result<Kernel> {
     match source {
         Source::Image(image) => named(image, modules),
@@ -137,7 +137,7 @@ fn named(image: &Path, modules: Option<&Path>) -> Result<Kernel> {
     Ok(Kernel { name, release, version: None, image, modules, _in_use: None })
 }
 
-/// The release is written in the image itself: bytes 0x20e say where, counted from 0x200.
+/// The release is written in the image itself: the bytes at 0x20e give its offset, counted from 0x200.
 pub(super) fn release(image: &Path) -> Result<String> {
     let bytes =
         std::fs::read(image).with_context(|| format!("{} cannot be read", image.display()))?;
@@ -160,7 +160,7 @@ fn parse_release(image: &[u8]) -> Option<String> {
     String::from_utf8(text[..end].to_vec()).ok()
 }
 
-/// Whether all is here: the sectors of the setup, one more before them, and the 16-byte units of the kernel behind.
+/// Whether the image is complete: the sectors of the setup, one more before them, and the kernel's 16-byte units behind them.
 fn is_whole(image: &[u8]) -> bool {
     let sectors = image.get(0x1f1).map(|sectors| if *sectors == 0 { 4 } else { *sectors });
     let units = image.get(0x1f4..0x1f8).and_then(|units| units.try_into().ok());
@@ -199,7 +199,7 @@ mod tests {
         image.pop();
         assert!(!is_whole(&image));
         assert!(!is_whole(&image[..0x1f6]));
-        // No sectors of the setup are four.
+        // If the setup's number of sectors is 0, it means four.
         image[0x1f1] = 0;
         image.resize(512 * 5 + 16 * 3, 0);
         assert!(is_whole(&image));

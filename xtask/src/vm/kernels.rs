@@ -1,4 +1,4 @@
-//! `cargo xtask vm kernels`: what is here of Debian's kernels, and what its suites have now.
+//! `cargo xtask vm kernels`: the kernels of Debian on this machine, and those that Debian's suites have now.
 
 use std::io::Write;
 
@@ -8,7 +8,8 @@ use super::debian::{Debian, Here, NotServed};
 use super::failure::Failure;
 use super::roles::{ROLES, Role, Served};
 
-/// Prints a line for each role; with `fetch`, what is newer is fetched first. Returns whether each could be had, or has ended.
+/// Prints a line for each role; with `fetch`, newer kernels are fetched first. Returns whether each kernel could be had, or is no
+/// longer served.
 pub(super) fn print(debian: &Debian, fetch: bool, to: &mut impl Write) -> Result<bool> {
     let mut rows = vec![HEADER.map(String::from)];
     let mut errors = Vec::new();
@@ -27,7 +28,7 @@ pub(super) fn print(debian: &Debian, fetch: bool, to: &mut impl Write) -> Result
     Ok(failed.is_empty())
 }
 
-/// A line for each cause, with all the roles that it hit.
+/// A line for each cause, with all the roles that it concerns.
 fn by_cause(errors: &[(&str, Error)]) -> Vec<String> {
     let mut causes: Vec<(String, Vec<&str>)> = Vec::new();
     for (role, error) in errors {

@@ -1,4 +1,4 @@
-//! Package lists of our own, fetched and read by apt: those of this host stay as they are, of whatever day they may be.
+//! Package lists of our own, fetched and read by apt: this host's lists stay as they are, however old they may be.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use super::sources::Mirror;
 use crate::command::output;
 use crate::progress::Progress;
 
-/// Lists that are older are fetched again.
+/// Lists that are older than this are fetched again.
 const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What apt is told beside the host's own settings: no hook of the host runs, and what a mirror has no longer stays here.
+/// apt's settings besides the host's own: no hook of the host runs, and packages that a mirror no longer has are not kept.
 const SETTINGS: &str = r#"
 #clear APT::Update;
 APT::Get::List-Cleanup "false";
@@ -23,8 +23,8 @@ APT::Sandbox::User "root";
 Dir::Cache::pkgcache "pkgcache.bin";
 "#;
 
-/// What it is told besides where the suite need not be the host's: the packages that the host has and prefers do not count, and
-/// what is not signed is refused.
+/// More settings for a suite that may not be the host's: packages that the host has and prefers do not count, and unsigned lists
+/// are refused.
 const FOREIGN: &str = r#"
 #clear APT::Default-Release;
 APT::Update::Error-Mode "any";
@@ -40,17 +40,17 @@ Dir::State::status "/dev/null";
 
 /// The lists of one suite, or of all that the host's sources name.
 pub(super) struct Lists {
-    /// What they are of, for a person.
+    /// The origin of the lists, for a person.
     name: String,
-    /// Who serves them.
+    /// The server of the lists.
     from: String,
     folder: PathBuf,
     settings: String,
-    /// The source that names them; none where they are of the host's sources.
+    /// The source line of the lists; `None` if they are of the host's sources.
     line: Option<String>,
 }
 
-/// What lists say about a package.
+/// A package as the lists describe it.
 #[derive(Debug, PartialEq)]
 pub(super) struct Package {
     pub(super) name: String,
@@ -59,19 +59,19 @@ pub(super) struct Package {
 }
 
 impl Lists {
-    /// What this host's own sources name.
+    /// The lists of this host's own sources.
     pub(super) fn of_host(cache: &Path) -> Self {
         let from = "this host's sources".to_owned();
         let folder = cache.join("lists/host");
         Self { name: from.clone(), from, folder, settings: SETTINGS.into(), line: None }
     }
 
-    /// One suite of a mirror.
+    /// The lists of one suite of a mirror.
     pub(super) fn of_suite(suite: &str, mirror: &Mirror, cache: &Path) -> Self {
         Self::of_line(suite, mirror, mirror.line(suite, &["amd64"]), "", cache)
     }
 
-    /// One suite of a mirror with the packages of another architecture beside this machine's.
+    /// The lists of one suite of a mirror, with the packages of another architecture besides this machine's.
     pub(super) fn of_suite_and(
         suite: &str,
         architecture: &str,
@@ -83,7 +83,7 @@ impl Lists {
         Self::of_line(suite, mirror, line, &settings, cache)
     }
 
-    /// Those of another mirror, or checked with other keys, are others and lie elsewhere: a name that was mistyped spoils nothing.
+    /// Lists of another mirror, or checked with other keys, lie in another folder: a mistyped name spoils nothing.
     fn of_line(suite: &str, mirror: &Mirror, line: String, settings: &str, cache: &Path) -> Self {
         let settings = format!("{SETTINGS}{FOREIGN}{settings}");
         let mut hasher = DefaultHasher::new();
@@ -101,19 +101,19 @@ impl Lists {
         self.folder.join("sources.list")
     }
 
-    /// Its time is that of the last fetch.
+    /// The file whose time is that of the last fetch.
     fn stamp(&self) -> PathBuf {
         self.folder.join("fetched")
     }
 
-    /// When they were fetched, if ever.
+    /// When the lists were fetched, if ever.
     pub(super) fn fetched(&self) -> Option<SystemTime> {
         std::fs::metadata(self.stamp()).ok()?.modified().ok()
     }
 
     fn age(&self) -> Option<Duration> {
         let fetched = self.fetched()?;
-        // A clock that was set back makes them old, not young.
+        // After a clock was set back, lists count as old, not as young.
         Some(SystemTime::now().duration_since(fetched).unwrap_or(Duration::MAX))
     }
 
@@ -121,10 +121,10 @@ impl Lists {
         self.age().is_some_and(|age| age < FRESH)
     }
 
-    /// Where this fails, lists that were here before stay as they are, and none that are empty.
+    /// If this fails, the former lists stay as they are, and no empty ones come.
     pub(super) fn fetch(&self) -> Result<(), Failure> {
         if self.fetched().is_some() && output(self.apt("apt-cache").arg("stats")).is_err() {
-            // Damaged ones would stay: apt cannot bring up to date what it cannot read.
+            // Damaged lists would stay: apt cannot update lists that it cannot read.
             let _ = std::fs::remove_dir_all(&self.folder);
         }
         let fetched = self.prepare().and_then(|()| {
@@ -133,7 +133,7 @@ impl Lists {
             Ok(std::fs::write(self.stamp(), "")?)
         });
         if fetched.is_err() && self.fetched().is_none() {
-            // What can be removed is: the failure before is the one to tell.
+            // Removes as much as possible: the earlier failure is the one to tell.
             let _ = std::fs::remove_dir_all(&self.folder);
         }
         fetched.map_err(|error| self.failure(&error))
@@ -150,12 +150,12 @@ impl Lists {
         Ok(())
     }
 
-    /// What an error means that came of using them.
+    /// The meaning of an error of a command that used the lists.
     pub(super) fn failure(&self, error: &anyhow::Error) -> Failure {
         Failure::of(&self.name, &self.from, &format!("{error:#}"))
     }
 
-    /// The day on which the mirror made them, as `2026-11-24`.
+    /// The day on which the mirror made the lists, as `2026-11-24`.
     pub(super) fn day(&self) -> Option<String> {
         let files = std::fs::read_dir(self.folder.join("lists")).ok()?;
         let release = files
@@ -166,7 +166,7 @@ impl Lists {
         day(text.lines().find_map(|line| line.strip_prefix("Date: "))?)
     }
 
-    /// What they say about packages; nothing about those that they do not have.
+    /// The packages with these names; names that the lists lack are left out.
     pub(super) fn packages(&self, names: &[&str]) -> Result<Vec<Package>> {
         match output(self.apt("apt-cache").arg("show").args(names)) {
             Ok(said) => Ok(parse(&String::from_utf8_lossy(&said))),
@@ -182,11 +182,11 @@ impl Lists {
         Ok(())
     }
 
-    /// Puts packages into a folder, with all that they need and that is not installed.
+    /// Puts packages into a folder, with all dependencies that are not installed.
     pub(super) fn download_with_dependencies(&self, names: &[&str], folder: &Path) -> Result<()> {
         std::fs::create_dir_all(folder.join("partial"))?;
         let mut apt = self.apt("apt-get");
-        // Nothing is installed, which an ordinary user could not lock.
+        // Nothing is installed: an ordinary user could not take the lock for this.
         apt.args(["--quiet", "--yes", "--download-only", "--no-install-recommends"]);
         apt.args(["-o", "Debug::NoLocking=true", "-o"]);
         apt.arg(format!("Dir::Cache::archives={}", folder.display()));
@@ -194,7 +194,7 @@ impl Lists {
         Ok(())
     }
 
-    /// By this option apt reads them in the place of the host's.
+    /// The option that makes apt read these lists instead of the host's.
     pub(super) fn option(&self) -> String {
         format!("Dir::State::lists={}", self.folder.join("lists").display())
     }
@@ -213,7 +213,7 @@ impl Lists {
 
 #[cfg(test)]
 impl Lists {
-    /// As if they had been fetched from a mirror in a folder (`file:`), with these packages.
+    /// Acts as if the lists had been fetched from a mirror in a folder (`file:`), with these packages.
     pub(super) fn fill(&self, packages: &str) -> Result<()> {
         self.prepare()?;
         let folder = self.from.trim_start_matches("file:").replace('/', "_");
@@ -296,7 +296,7 @@ Version: 1:2
         assert!(lists.fetched().is_some() && !lists.are_fresh());
         stamp.set_modified(SystemTime::now() + FRESH)?;
         assert!(!lists.are_fresh());
-        // Those of another mirror are others.
+        // The lists of another mirror lie elsewhere.
         assert!(of_sid("http://b.example/debian", cache.path())?.fetched().is_none());
         assert!(of_sid("http://a.example/debian/", cache.path())?.fetched().is_some());
         Ok(())

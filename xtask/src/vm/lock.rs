@@ -1,4 +1,4 @@
-//! Two commands at once in one `target`: each waits while the other writes there.
+//! Locks for two commands that use one `target` at once: each waits while the other writes there.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{FdFlags, fcntl_setfd};
 
-/// Keeps other commands from writing below a folder for as long as the file is open. Programs that are started meanwhile have it
-/// open, too: where the command is killed and they go on, as apt does, the next command waits for them.
+/// Keeps other commands from writing below a folder for as long as the file is open. Programs that are started meanwhile inherit
+/// the open file: if the command is killed and they go on, as apt does, the next command waits for them.
 pub(super) fn exclusive(folder: &Path) -> Result<File> {
     static SAID: Once = Once::new();
     let path = folder.join("lock");
@@ -38,7 +38,7 @@ pub(super) fn remove_unused(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes what killed commands left half done in a folder. Whoever calls this holds the lock, so that nobody works there.
+/// Removes the unfinished files that killed commands left in a folder. The caller holds the lock: nobody else works there.
 pub(super) fn remove_leftovers(folder: &Path) -> Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
@@ -72,7 +72,7 @@ mod tests {
                 anyhow::ensure!(done.load(Ordering::SeqCst), "it did not wait");
                 Ok(())
             });
-            // The other is given its chance to be wrong.
+            // The other thread gets a chance to be wrong.
             std::thread::sleep(std::time::Duration::from_millis(50));
             done.store(true, Ordering::SeqCst);
             drop(held);

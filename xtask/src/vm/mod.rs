@@ -53,7 +53,7 @@ pub(crate) struct Vm {
     action: Action,
 }
 
-/// In MiB; half of it holds the files, test programs with their debug information among them.
+/// In MiB. Half of it holds the files, which include test programs with their debug information.
 const MEMORY: u32 = 1536;
 
 #[derive(Args)]
@@ -86,7 +86,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// The defaults, with another time limit.
+    /// The defaults, except for this time limit.
     pub(crate) fn within(timeout: u64) -> Self {
         Self {
             kernel: None,
@@ -100,7 +100,7 @@ impl Options {
         }
     }
 
-    /// The same with so much memory, in MiB.
+    /// The same with this much memory, in MiB.
     pub(crate) fn with_memory(self, memory: u32) -> Self {
         Self { memory, ..self }
     }
@@ -111,23 +111,23 @@ impl Options {
     }
 }
 
-/// Finds a kernel for these options, and fetches one of Debian where it is not here.
+/// Finds a kernel for these options, and fetches one of Debian that is missing on this machine.
 pub(crate) fn find(source: &Source, options: &Options, debian: &Debian) -> Result<Kernel> {
     if let Source::Debian(_) = source {
-        // The modules of a kernel that is fetched are indexed with them.
+        // These programs index the modules of a fetched kernel.
         packages::ensure_host_programs(&cache()?)?;
     }
     kernel::find(source, options.modules.as_deref(), debian)
 }
 
-/// What a program would run on, in words.
+/// The machine and the kernel on which a program would run, in words.
 pub(crate) fn machine(kernel: &Kernel, options: &Options) -> Result<String> {
     let session = Session::open(kernel, options)?;
     Ok(format!("{kernel} in QEMU {}", session.accelerator))
 }
 
-/// Runs a job on each of these kernels; returns the first exit status that is not 0. Those that Debian does not serve are named
-/// and left out, which fails where none is left.
+/// Runs a job on each of these kernels; returns the first exit status that is not 0. Kernels that Debian does not serve are named
+/// and left out; if none is left, this fails.
 pub(crate) fn run_on(
     sources: &[Source],
     job: &Job,
@@ -208,7 +208,7 @@ enum Action {
 }
 
 impl Vm {
-    /// Returns the exit status of the program; of the first that failed when there are several runs.
+    /// Returns the exit status of the program, or of the first one that failed if there are several runs.
     pub(crate) fn run(self) -> Result<u8> {
         let tests = matches!(self.action, Action::Test { .. } | Action::Differential { .. });
         let chosen = self.options.kernel.clone();
@@ -228,7 +228,7 @@ impl Vm {
     }
 }
 
-/// A kernel of the user's choice with all that it takes to boot it here.
+/// A kernel of the user's choice with everything that booting it needs.
 struct Session<'a> {
     options: &'a Options,
     kernel: &'a Kernel,

@@ -1,4 +1,4 @@
-//! The kernel modules of a guest: which it gets, in which order they load, and which were left out on purpose.
+//! The kernel modules of a guest: which ones it gets, in which order they load, and which ones were left out on purpose.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result, bail};
 use crate::command::{output, which};
 use crate::progress::Progress;
 
-/// What the guest itself needs to speak to the host.
+/// The modules by which the guest speaks with the host.
 const GUEST: &[&str] = &["virtio_pci", "virtio_console"];
 
-/// IPVS whole. A kernel that lacks one (`ip_vs_twos` before 6.2) goes without.
+/// All modules of IPVS. A kernel that lacks one (`ip_vs_twos` before 6.2) goes without it.
 const IPVS: &[&str] = &[
     "ip_vs",
     "ip_vs_dh",
@@ -33,7 +33,7 @@ const IPVS: &[&str] = &[
     "ip_vs_wrr",
 ];
 
-/// What it takes to send traffic through IPVS inside one guest, and to watch it.
+/// The modules that send traffic through IPVS inside one guest, and watch it.
 const TRAFFIC: &[&str] = &[
     "bridge",
     "dummy",
@@ -52,7 +52,7 @@ const TRAFFIC: &[&str] = &[
     "veth",
 ];
 
-/// What it takes to filter, masquerade and spread that traffic by nft.
+/// The modules with which nft filters, masquerades and spreads that traffic.
 const FILTER: &[&str] = &[
     "nf_tables",
     "nft_chain_nat",
@@ -63,11 +63,11 @@ const FILTER: &[&str] = &[
     "nft_reject_inet",
 ];
 
-/// What it takes to do so by iptables and ipset, as kube-proxy does. Counters are no module in newer kernels.
+/// The modules with which iptables and ipset do the same, as in kube-proxy. Newer kernels have no module for counters.
 const IPTABLES: &[&str] =
     &["ip_set_hash_ipport", "nft_compat", "xt_MASQUERADE", "xt_comment", "xt_mark", "xt_set"];
 
-/// By these modprobe knows what a module needs, and which one the kernel means when it asks for what it lacks.
+/// The files that tell modprobe a module's dependencies, and the module that the kernel means when it asks for a feature.
 pub(super) const INDEX: &[&str] = &[
     "modules.alias.bin",
     "modules.builtin.alias.bin",
@@ -77,7 +77,7 @@ pub(super) const INDEX: &[&str] = &[
     "modules.softdep",
 ];
 
-/// All that a guest gets where its kernel has it.
+/// All modules that a guest gets if its kernel has them.
 pub(super) fn wanted() -> impl Iterator<Item = &'static str> {
     [GUEST, IPVS, TRAFFIC, FILTER, IPTABLES].into_iter().flatten().copied()
 }
@@ -85,7 +85,7 @@ pub(super) fn wanted() -> impl Iterator<Item = &'static str> {
 /// A kernel's `modules.dep`, or the part of it that a guest gets.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Modules {
-    /// By name: the file below `/lib/modules/RELEASE`, and the files that it needs.
+    /// By name: the file below `/lib/modules/RELEASE`, and the files on which it depends.
     known: BTreeMap<String, (String, Vec<String>)>,
 }
 
@@ -109,7 +109,7 @@ impl Modules {
         Self { known }
     }
 
-    /// The wanted modules that there are, with all that they need, and nothing else.
+    /// The wanted modules that this kernel has, with their dependencies, and no others.
     pub(super) fn select<'a>(&self, wanted: impl IntoIterator<Item = &'a str>) -> Self {
         let mut order = Vec::new();
         for name in wanted {
@@ -122,7 +122,7 @@ impl Modules {
         Self { known }
     }
 
-    /// The modules without those named and without what cannot load when they are missing.
+    /// The modules without those that are named, and without those that need one of these.
     pub(super) fn without(&self, left_out: &[String]) -> Result<Self> {
         let left_out: BTreeSet<_> = left_out.iter().map(|module| name(module)).collect();
         if let Some(unknown) =
@@ -147,7 +147,7 @@ impl Modules {
         wanted().any(|known| known == name) || self.known.contains_key(name)
     }
 
-    /// The names in an order in which each can load.
+    /// The names in an order in which all can load.
     pub(super) fn load_order(&self) -> Vec<String> {
         let mut order = Vec::new();
         let guest_first = GUEST.iter().copied();
@@ -174,15 +174,15 @@ impl Modules {
         self.known.contains_key(&name(file))
     }
 
-    /// The files as they lie on the host.
+    /// The paths of the files on the host.
     pub(super) fn files(&self) -> impl Iterator<Item = &str> {
         self.known.values().map(|(file, _)| file.as_str())
     }
 }
 
-/// Writes `modules.dep` and its like for a kernel that was unpacked below `root`, not installed.
+/// Writes `modules.dep` and the other index files for a kernel that was unpacked below `root`, not installed.
 pub(super) fn index(root: &Path, release: &str) -> Result<()> {
-    // Releases of Debian differ in where modules lie, and in where their depmod looks.
+    // Releases of Debian differ in where modules lie, and in where depmod looks for them.
     for (missing, there) in [("lib", "usr/lib"), ("usr/lib", "../lib")] {
         let missing = root.join(missing);
         if !missing.exists() {
@@ -229,7 +229,7 @@ k/floppy.ko.xz:
         let modules = Modules::parse(DEP).select(["ip_vs_rr"]);
         let left = modules.without(&["ip_vs".into()]).expect("known");
         assert_eq!(left.load_order(), ["defrag", "nf_conntrack"]);
-        // Known, though this kernel has none.
+        // A known name is no error, even if this kernel has no such module.
         assert_eq!(modules.without(&["ip_vs_twos".into()]).expect("known"), modules);
         assert!(modules.without(&["ipvs".into()]).is_err());
     }

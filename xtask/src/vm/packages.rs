@@ -1,4 +1,5 @@
-//! Debian's packages: looked up, downloaded and unpacked under `target/vm`; only what the host itself runs is installed.
+//! Debian's packages: looked up, downloaded and unpacked under `target/vm`; only programs that the host itself runs are
+//! installed.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,17 +11,17 @@ use super::lock;
 use crate::command::{output, which};
 use crate::progress::Progress;
 
-/// What the host runs, and the package that has it.
+/// The programs that the host runs, and the packages that have them.
 const HOST_PROGRAMS: [(&str, &str); 2] =
     [("qemu-system-x86_64", "qemu-system-x86"), ("depmod", "kmod")];
 
-/// Whether this host's own packages are had with apt.
+/// Whether this host's own packages can be had with apt.
 pub(super) fn available() -> bool {
     let installed = std::fs::metadata("/var/lib/dpkg/status");
     ensure_apt().is_ok() && installed.is_ok_and(|file| file.len() > 0)
 }
 
-/// Fails where Debian's packages cannot be had, whatever the host's own are.
+/// Fails if Debian's packages cannot be had, whichever packages the host itself uses.
 pub(super) fn ensure_apt() -> Result<()> {
     let missing = ["apt-get", "dpkg"].into_iter().find(|program| which(program).is_none());
     match missing {
@@ -29,7 +30,7 @@ pub(super) fn ensure_apt() -> Result<()> {
     }
 }
 
-/// Installs what the host lacks, or says what to install.
+/// Installs the programs that the host lacks, or says what to install.
 pub(super) fn ensure_host_programs(cache: &Path) -> Result<()> {
     let missing: Vec<_> =
         HOST_PROGRAMS.iter().filter(|(program, _)| which(program).is_none()).collect();
@@ -63,7 +64,7 @@ pub(super) fn ensure_host_programs(cache: &Path) -> Result<()> {
     })
 }
 
-/// Does what needs the lists of this host's own sources: with those of today if it can be done, else with new ones.
+/// Does work that needs the lists of this host's own sources: with today's lists if that succeeds, else with new ones.
 fn with_lists(lists: &Lists, work: impl Fn() -> Result<()>) -> Result<()> {
     if lists.are_fresh() && work().is_ok() {
         return Ok(());
@@ -76,7 +77,7 @@ fn with_lists(lists: &Lists, work: impl Fn() -> Result<()>) -> Result<()> {
     })
 }
 
-/// Downloads packages of this host's own release and unpacks them into one folder, unless that was done before.
+/// Downloads packages of this host's own release and unpacks them into one folder, unless this was done before.
 pub(super) fn unpack(packages: &[&str], root: &Path, cache: &Path) -> Result<()> {
     if is_whole(root) {
         return Ok(());
@@ -85,7 +86,7 @@ pub(super) fn unpack(packages: &[&str], root: &Path, cache: &Path) -> Result<()>
     with_lists(&lists, || unpack_from(&lists, packages, root))
 }
 
-/// The same with all that the packages need and this host lacks, in the place of what may be there.
+/// The same with all dependencies that this host lacks; replaces the folder's former contents.
 pub(super) fn unpack_with_dependencies(packages: &[&str], root: &Path, cache: &Path) -> Result<()> {
     let lists = Lists::of_host(cache);
     with_lists(&lists, || unpack_all_from(&lists, packages, root))
@@ -96,12 +97,12 @@ pub(super) fn unpack_from(lists: &Lists, packages: &[&str], root: &Path) -> Resu
     unpack_by(lists, packages, root, |folder| lists.download(packages, folder))
 }
 
-/// Downloads packages with all that they need, and unpacks them into one folder.
+/// Downloads packages with all dependencies, and unpacks them into one folder.
 pub(super) fn unpack_all_from(lists: &Lists, packages: &[&str], root: &Path) -> Result<()> {
     unpack_by(lists, packages, root, |folder| lists.download_with_dependencies(packages, folder))
 }
 
-/// Whoever calls this holds the lock of the cache.
+/// The caller holds the lock of the cache.
 fn unpack_by(
     lists: &Lists,
     packages: &[&str],
@@ -111,7 +112,7 @@ fn unpack_by(
     let parent = root.parent().context("a folder in target/vm")?;
     std::fs::create_dir_all(parent)?;
     lock::remove_leftovers(parent)?;
-    // Beside its place first: what bears the name is whole, whenever a run is interrupted.
+    // Unpacked beside its final place first: a folder with the final name is complete, whenever a run is interrupted.
     let work = tempfile::tempdir_in(parent)?;
     let _progress = Progress::start(format!("downloading {}", packages.join(" ")));
     let unpacked = work.path().join("root");
@@ -121,7 +122,7 @@ fn unpack_by(
         .with_context(|| format!("{} could not be fetched", packages.join(" ")))?;
     let files = lengths(&unpacked)?;
     std::fs::write(unpacked.join(LENGTHS), files.join("\n"))?;
-    // It stays whole when the host loses its power.
+    // The folder stays complete even if the host loses power.
     rustix::fs::syncfs(std::fs::File::open(work.path())?)?;
     if root.exists() {
         std::fs::remove_dir_all(root)?;
@@ -129,10 +130,10 @@ fn unpack_by(
     std::fs::rename(&unpacked, root).with_context(|| format!("{} was not unpacked", root.display()))
 }
 
-/// The file of what was unpacked, a line each: its length and its path. Caches of earlier versions lack it.
+/// The file that lists the unpacked files, a line each: length and path. Caches of earlier versions lack this file.
 const LENGTHS: &str = ".lengths";
 
-/// Whether all that was unpacked into a folder is there, and as long as it was.
+/// Whether all files that were unpacked into a folder exist, and have the length that they had.
 pub(super) fn is_whole(root: &Path) -> bool {
     let is_there = |line: &str| {
         let Some((length, path)) = line.split_once(' ') else { return false };
@@ -172,7 +173,7 @@ fn unpack_debs(folder: &Path, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A command as root: as it is for root, else through sudo.
+/// A command that runs as root: as it is if the user is root, else through sudo.
 fn as_root(program: &str) -> Result<Command> {
     if rustix::process::geteuid().is_root() {
         return Ok(Command::new(program));

@@ -1,4 +1,4 @@
-//! A program of the host, taken into the guest with all that it needs to run: its libraries or its interpreter.
+//! A program of the host, copied into the guest with all that it needs to run: its libraries or its interpreter.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,13 +10,13 @@ use anyhow::{Context as _, Result, bail};
 use super::initramfs::Tree;
 use crate::command::{output, which};
 
-/// Adds a program under its own path, so that it finds itself and its libraries where it expects them.
+/// Adds a program under its own path, so that it finds itself and its libraries in the usual places.
 pub(super) fn add(tree: &mut Tree, program: &Path) -> Result<()> {
     let path = utf8(program)?.to_owned();
     add_as(tree, &path, program, None)
 }
 
-/// Adds a program under another path; `root` is where an unpacked package's libraries lie, in the guest they lie in `/`.
+/// Adds a program under another path; `root` is the folder with an unpacked package's libraries, which lie in `/` in the guest.
 pub(super) fn add_as(
     tree: &mut Tree,
     path: &str,
@@ -36,7 +36,8 @@ pub(super) fn add_as(
     Ok(())
 }
 
-/// Adds a file, or a folder with all in it, below `folder`: under the same relative path, or by its name when that leads elsewhere.
+/// Adds a file, or a folder with its contents, below `folder`: under the same relative path, or by its name if that path leads
+/// elsewhere.
 pub(super) fn add_file(tree: &mut Tree, folder: &str, file: &Path) -> Result<()> {
     let path = if stays_below(file) {
         file.as_os_str()
@@ -74,7 +75,7 @@ pub(super) fn files_in(arguments: &[std::ffi::OsString]) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Where the host has a program that the user named, by path or by name.
+/// The path on the host of a program that the user gave by path or by name.
 pub(super) fn find(name: &Path) -> Result<Option<PathBuf>> {
     if name.components().count() > 1 {
         let path = std::path::absolute(name)?;
@@ -98,12 +99,12 @@ fn interpreters(line: &[u8]) -> Vec<PathBuf> {
     let first = words.next();
     let by_name =
         words.next().filter(|_| first.is_some_and(|first| first.ends_with("env"))).and_then(which);
-    // The guest has a shell of its own.
+    // The guest has its own shell.
     let first = first.filter(|first| *first != Path::new("/bin/sh"));
     first.map(Path::to_owned).into_iter().chain(by_name).collect()
 }
 
-/// What the loader would load, itself included; nothing for a static program.
+/// The libraries that the loader would load, and the loader itself; nothing for a static program.
 fn libraries(program: &Path, root: Option<&Path>) -> Result<Vec<PathBuf>> {
     let mut ldd = Command::new("ldd");
     ldd.arg(program).env("LC_ALL", "C");

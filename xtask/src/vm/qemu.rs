@@ -1,4 +1,4 @@
-//! QEMU itself: how it is called, and whether KVM works here or every instruction must be translated.
+//! QEMU itself: its arguments, and whether KVM works on this machine or every instruction has to be translated.
 
 use std::fmt;
 use std::fs::File;
@@ -12,9 +12,9 @@ use rustix::io::FdFlags;
 
 use crate::command::which;
 
-/// What the guest's kernel is told in every run. Without `no_timer_check` it panics where QEMU, on a busy host, lets it wait for
-/// the timer's interrupts. With `norandmaps` a program has the same addresses each time it is started, and QEMU translates it
-/// once: starting one takes a third of the time.
+/// The parameters of the guest's kernel in every run. Without `no_timer_check` it panics if QEMU, on a busy host, lets it wait
+/// for the timer's interrupts. With `norandmaps` a program has the same addresses each time it is started, and QEMU translates it
+/// once: starting a program takes a third of the time.
 const PARAMETERS: &str = "panic=-1 oops=panic no_timer_check norandmaps dummy.numdummies=0";
 
 /// How the guest's instructions are run.
@@ -22,7 +22,7 @@ const PARAMETERS: &str = "panic=-1 oops=panic no_timer_check norandmaps dummy.nu
 pub(super) enum Accelerator {
     Kvm,
     Tcg,
-    /// Translated on one CPU, by a clock that goes on by a nanosecond with every instruction.
+    /// Translated on one CPU, by a clock that advances by a nanosecond with every instruction.
     Counting,
 }
 
@@ -44,14 +44,14 @@ pub(super) struct Machine<'a> {
     pub(super) accelerator: Accelerator,
 }
 
-/// A running QEMU. It ends with this value, and with the thread that started it.
+/// A running QEMU, which ends when this value is dropped, and with the thread that started it.
 pub(super) struct Qemu(Child);
 
 impl Qemu {
     /// Starts a machine whose streams end in sockets of this process.
     pub(super) fn start(machine: &Machine<'_>, said: File) -> Result<(Self, Streams)> {
         let mut command = machine.command("quiet loglevel=5")?;
-        // QEMU inherits its ends; the copies here close with this function, so that its death closes the streams.
+        // QEMU inherits its ends; this function closes its own copies, so that the streams close when QEMU ends.
         let (console, console_end) = socket()?;
         let (stdout, stdout_end) = socket()?;
         let (stderr, stderr_end) = socket()?;
@@ -79,13 +79,13 @@ impl Qemu {
 
 impl Drop for Qemu {
     fn drop(&mut self) {
-        // It may have ended by itself; either way nothing of it is left.
+        // QEMU may have ended by itself; either way nothing is left of it.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// What the guest says.
+/// The output of the guest.
 pub(super) struct Streams {
     pub(super) console: UnixStream,
     pub(super) stdout: UnixStream,
@@ -110,7 +110,7 @@ impl Machine<'_> {
         let qemu = which("qemu-system-x86_64").context("qemu-system-x86_64 is not here")?;
         let setpriv = which("setpriv").context("setpriv is not here: install util-linux")?;
         let mut command = Command::new(setpriv);
-        // The kernel ends QEMU with the thread that started it, even where that is killed.
+        // The kernel ends QEMU together with the thread that started it, even if that thread is killed.
         command.args(["--pdeathsig", "KILL", "--"]).arg(qemu);
         let arguments: &[&str] = match self.accelerator {
             Accelerator::Kvm => &["-accel", "kvm", "-cpu", "host", "-smp", "2"],
@@ -123,7 +123,7 @@ impl Machine<'_> {
         rustix::io::fcntl_setfd(self.initramfs, FdFlags::empty())?;
         command
             .args(["-nodefaults", "-no-user-config", "-display", "none"])
-            // A panic asks for a reboot at once, which here is the end.
+            // A panic asks for a reboot at once, which ends this machine.
             .arg("-no-reboot")
             .args(["-m", &format!("{}M", self.memory)])
             .arg("-kernel")

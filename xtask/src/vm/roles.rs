@@ -1,4 +1,4 @@
-//! The kernels of Debian that the crate is tested on, by the role that each plays, and where Debian serves each.
+//! The kernels of Debian on which the crate is tested, by the role that each plays, and the suites that serve each.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -8,12 +8,12 @@ use anyhow::Result;
 
 use super::lists::{Lists, Package};
 
-/// A kernel that is tested on, whichever patch level it has now.
+/// A kernel on which the crate is tested, whichever patch level it has now.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Role {
-    /// What `--kernel` calls it: a series of kernels, or what moves from series to series.
+    /// Its name for `--kernel`: a series of kernels, or a name for a kernel that moves from series to series.
     pub(crate) name: &'static str,
-    /// The suites that may serve it, and the package that depends on the current one there.
+    /// The suites that may serve it, and in each the package that depends on the current kernel.
     pub(super) suites: &'static [(&'static str, &'static str)],
 }
 
@@ -70,7 +70,7 @@ impl Role {
     }
 }
 
-/// The newest of them by Debian's rules for versions; of equals the first.
+/// The newest kernel by Debian's rules for versions; of equal ones the first.
 pub(super) fn newest(served: impl IntoIterator<Item = Served>) -> Option<Served> {
     served.into_iter().reduce(|newest, next| {
         if compare(&next.version, &newest.version) == Ordering::Greater { next } else { newest }
@@ -92,7 +92,7 @@ fn compare(one: &str, other: &str) -> Ordering {
     }
 }
 
-/// The packages that hold a kernel: its image and, since Debian's 7.2, those that the image's package depends on.
+/// The packages that contain a kernel: its image and, since Debian's 7.2, the packages on which the image's package depends.
 pub(super) fn packages_of(release: &str, lists: &Lists) -> Result<Vec<String>> {
     let image = format!("linux-image-{release}");
     let packages = lists.packages(&[&image])?;
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(role("6.1").served("bullseye", &old), None);
         let expected = served("sid", "7.3.4+deb13-cloud-amd64", "7.3.4-1~bpo13+1");
         assert_eq!(role("backports").served("sid", &new), Some(expected));
-        // 6.12 is not 6.1.
+        // 6.12 does not count as 6.1.
         let middle = package(CURRENT, "6.12.118-1", &["linux-image-6.12.118+deb13-cloud-amd64"]);
         assert_eq!(role("6.1").served("trixie", &middle), None);
     }

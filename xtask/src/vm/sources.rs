@@ -1,4 +1,4 @@
-//! Where Debian's packages come from: the mirror and the keys that this host's own apt sources name.
+//! The origin of Debian's packages: the mirror and the keys that this host's own apt sources name.
 
 use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// Where Debian's package `debian-archive-keyring` has its keys.
+/// The keys of Debian's package `debian-archive-keyring`.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// By these names sources ask for Debian's releases.
+/// The names of Debian's releases in apt sources.
 const RELEASES: [&str; 13] = [
     "stretch",
     "buster",
@@ -27,7 +27,7 @@ const RELEASES: [&str; 13] = [
     "unstable",
 ];
 
-/// What follows them in the names of Debian's other suites. Others follow in those of third parties: `bookworm-pgdg`.
+/// The endings of the names of Debian's other suites. Suites of third parties have other endings: `bookworm-pgdg`.
 const ENDINGS: [&str; 6] =
     ["", "-updates", "-security", "/updates", "-backports", "-proposed-updates"];
 
@@ -40,7 +40,7 @@ pub(super) struct Mirror {
 }
 
 impl Mirror {
-    /// The mirror of the user's choice, or that of this host. Keys that a source has in itself are put into a file of `folder`.
+    /// The mirror of the user's choice, or that of this host. Keys that a source contains are put into a file of `folder`.
     pub(super) fn find(
         mirror: Option<&str>,
         keyring: Option<&Path>,
@@ -74,20 +74,20 @@ impl Mirror {
         Ok(found)
     }
 
-    /// Fails where the user's choice cannot be meant, before anything is done with it.
+    /// Fails if the user's choice cannot be right, before anything is done with it.
     pub(super) fn check(mirror: Option<&str>, keyring: Option<&Path>) -> Result<()> {
         mirror.map(|mirror| Self::at(mirror, Vec::new())).transpose()?;
         keyring.map(checked_keyring).transpose()?;
         Ok(())
     }
 
-    /// A mirror as Debian lays them out.
+    /// A mirror with the usual layout of Debian's mirrors.
     fn at(main: &str, keyrings: Vec<PathBuf>) -> Result<Self> {
         let main = checked_uri(main)?;
         Ok(Self { security: beside(&main), main, keyrings })
     }
 
-    /// Sources that name no keys of Debian's count where `trusted`.
+    /// Sources that name no keys of Debian count only if `trusted`.
     fn of_entries(entries: &[Entry], trusted: bool, folder: &Path) -> Result<Option<Self>> {
         let mut sites = sites(entries);
         sites.retain(|site| trusted || !matches!(site.keys, Keys::OfApt | Keys::Missing));
@@ -116,12 +116,12 @@ impl Mirror {
         Ok(Some(mirror))
     }
 
-    /// Where a suite is served.
+    /// The address that serves a suite.
     pub(super) fn uri(&self, suite: &str) -> &str {
         if is_security(suite) { &self.security } else { &self.main }
     }
 
-    /// The line by which apt reads the packages of a suite for these architectures, and nothing else.
+    /// The line that makes apt read the packages of a suite for these architectures, and nothing else.
     pub(super) fn line(&self, suite: &str, architectures: &[&str]) -> String {
         let uri = self.uri(suite);
         let keyrings: Vec<_> =
@@ -134,13 +134,14 @@ impl Mirror {
     }
 }
 
-/// Where the security suites are of which nothing is said: beside the others, but for lists of mirrors, which can have them too.
+/// The address of the security suites if no source gives it: beside the others. A list of mirrors is an exception, since it can
+/// have them too.
 fn beside(main: &str) -> String {
     if main.starts_with("mirror+") {
         return main.to_owned();
     }
     match main.rsplit_once('/') {
-        // As it was at a time: /archive/debian/20240101T000000Z
+        // The archive as it was at a time: /archive/debian/20240101T000000Z
         Some((archive, time)) if is_time(time) => format!("{archive}-security/{time}"),
         _ => format!("{main}-security"),
     }
@@ -152,7 +153,8 @@ fn is_time(text: &str) -> bool {
         && text.ends_with('Z')
 }
 
-/// Whether this host is a Debian. On others a source without keys of its own is hardly Debian's, whatever it calls its suite.
+/// Whether this host is a Debian. On other hosts a source without keys of its own is hardly Debian's, whatever it calls its
+/// suite.
 fn is_debian() -> bool {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     release.lines().any(|line| matches!(line.trim(), "ID=debian" | "ID=\"debian\""))
@@ -165,7 +167,7 @@ struct Site<'a> {
     keys: &'a Keys,
 }
 
-/// What the sources have of Debian.
+/// Debian's suites in the sources.
 fn sites(entries: &[Entry]) -> Vec<Site<'_>> {
     let mut sites = Vec::new();
     for entry in entries.iter().filter(|entry| entry.may_be_debians()) {
@@ -178,8 +180,8 @@ fn sites(entries: &[Entry]) -> Vec<Site<'_>> {
     sites
 }
 
-/// The address of Debian's suites, or of its security suites. Without keys of its own a source may be anybody's: what is signed
-/// by Debian goes before, and then where most of Debian's suites are, which others have no use for.
+/// The address of Debian's suites, or of its security suites. A source without keys of its own may be anybody's: sources with
+/// Debian's keys go first, and then the address with most of Debian's suites, since other projects have no use for these.
 fn best<'a>(sites: &[Site<'a>], security: bool) -> Option<&'a str> {
     let of_kind = sites.iter().filter(|site| is_security(site.suite) == security);
     let best = of_kind.min_by_key(|site| {
@@ -191,7 +193,7 @@ fn best<'a>(sites: &[Site<'a>], security: bool) -> Option<&'a str> {
                 Keys::OfApt => 1,
                 Keys::Missing => 2,
             },
-            // One entry can have both kinds of suites, and an address for each.
+            // One entry can have suites of both kinds, and an address for each.
             path.contains("security") != security,
             Reverse(count),
             !path.ends_with("/debian"),
@@ -210,13 +212,13 @@ fn is_security(suite: &str) -> bool {
     suite.ends_with("-security") || suite.contains("/updates")
 }
 
-/// What one entry of an apt source says.
+/// The contents of one entry of an apt source.
 #[derive(Debug, Default, PartialEq)]
 struct Entry {
     uris: Vec<String>,
     suites: Vec<String>,
     components: Vec<String>,
-    /// All where there are none.
+    /// Empty for all architectures.
     architectures: Vec<String>,
     keys: Keys,
 }
@@ -230,21 +232,21 @@ impl Entry {
     }
 }
 
-/// By which keys an entry's lists are signed.
+/// The keys with which an entry's lists are signed.
 #[derive(Debug, Default, PartialEq)]
 enum Keys {
-    /// Some of those that apt has, of Debian or of others.
+    /// Some of the keys that apt has, of Debian or of others.
     #[default]
     OfApt,
     Files(Vec<PathBuf>),
-    /// Those of files that are not here; the keys of Debian's package may be the same.
+    /// Keys in files that do not exist; the keys of Debian's package may be the same.
     Missing,
-    /// One that is written in the source itself.
+    /// A key that is written in the source itself.
     Inline(String),
 }
 
 impl Keys {
-    /// What a `Signed-By` says: files, or fingerprints of keys that apt has.
+    /// The meaning of a `Signed-By`: files, or fingerprints of keys that apt has.
     fn of(value: &str) -> Self {
         if value.contains(ARMOUR) {
             return Self::Inline(value.into());
@@ -271,17 +273,17 @@ impl Keys {
     }
 }
 
-/// With these words keys begin that are written in letters.
+/// The beginning of keys in text form.
 const ARMOUR: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
 
-/// Whether keys are Debian's: those of its archive and of its releases. Its developers sign sources of their own, too.
+/// Whether keys are Debian's: those of its archive and of its releases. Debian's developers sign sources of their own, too.
 fn are_debians(keys: &[u8]) -> bool {
     const OWNERS: [&[u8]; 2] = [b"<ftpmaster@debian.org>", b"<debian-release@lists.debian.org>"];
     let has = |keys: &[u8], owner: &[u8]| keys.windows(owner.len()).any(|part| part == owner);
     let text = String::from_utf8_lossy(keys);
     let mut keys = vec![keys.to_owned()];
     for block in text.split(ARMOUR).skip(1) {
-        // Headers end with an empty line, the key with its checksum.
+        // An empty line ends the headers, and a checksum ends the key.
         let lines = block.lines().skip(1).map(str::trim).skip_while(|line| !line.is_empty());
         let lines: String = lines.take_while(|line| !line.starts_with(['=', '-'])).collect();
         keys.extend(STANDARD.decode(lines));
@@ -305,7 +307,7 @@ fn checked_uri(uri: &str) -> Result<String> {
     Ok(trimmed.into())
 }
 
-/// A file that apt takes as keys; what is none would fail late, and as if the mirror were wrong.
+/// A file that apt takes as keys. Without this check a wrong file would fail late, with an error that blames the mirror.
 fn checked_keyring(file: &Path) -> Result<PathBuf> {
     ensure!(!file.as_os_str().is_empty(), "a file of keys is to be named, and none is");
     let path = std::path::absolute(file)?;
@@ -321,7 +323,7 @@ fn checked_keyring(file: &Path) -> Result<PathBuf> {
     let is_binary = matches!(keys.first(), Some(0x98 | 0x99 | 0xc6));
     let ending = path.extension().and_then(|ending| ending.to_str());
     ensure!(
-        // Those of Debian's own package end with pgp since trixie.
+        // The keys of Debian's own package end with pgp since trixie.
         (ending == Some("asc") && is_armoured)
             || (matches!(ending, Some("gpg" | "pgp")) && is_binary),
         "{shown} has no keys that apt can read: FILE.gpg has them in OpenPGP's binary form, FILE.asc in armour"
@@ -401,7 +403,7 @@ fn deb822_entry(lines: &[&str]) -> Option<Entry> {
             "components" => entry.components.extend(words()),
             "architectures" => entry.architectures.extend(words()),
             "signed-by" => {
-                // An empty line of a key is a dot here.
+                // In a key, a dot stands for an empty line.
                 let value = value.trim();
                 signed_by += if value == "." { "" } else { value };
                 signed_by.push('\n');
@@ -413,7 +415,7 @@ fn deb822_entry(lines: &[&str]) -> Option<Entry> {
     (binary && enabled).then_some(entry)
 }
 
-/// Whether apt takes a value for no.
+/// Whether apt takes a value as no.
 fn is_false(value: &str) -> bool {
     let no = ["no", "false", "without", "off", "disable", "0"];
     no.iter().any(|no| value.eq_ignore_ascii_case(no))
@@ -423,7 +425,8 @@ fn is_false(value: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// A folder with Debian's keys in `archive.gpg` and another's in `other.gpg`, both as good as real to who looks for names.
+    /// A folder with Debian's keys in `archive.gpg` and another's in `other.gpg`, which pass for real ones as long as only names
+    /// matter.
     fn keys() -> Result<tempfile::TempDir> {
         let folder = tempfile::tempdir()?;
         std::fs::write(
@@ -440,7 +443,7 @@ mod tests {
         mirror_on(true, text)
     }
 
-    /// The same on a host that is a Debian, or is not.
+    /// The same on a host that is a Debian, or on one that is not.
     fn mirror_on(debian: bool, text: &str) -> Result<Option<Mirror>> {
         let keys = keys()?;
         let text = text.replace("K/", &format!("{}/", keys.path().display()));
@@ -534,7 +537,7 @@ deb mirror+file:/etc/mirrors.list bookworm-security main
 deb http://tool.example/apt bookworm main
 deb [signed-by=K/archive.gpg] http://a.example/mirror trixie main
 ";
-        // Where nothing says otherwise the security suites lie beside the others.
+        // If no source says otherwise, the security suites lie beside the others.
         let expected =
             mirror("http://a.example/mirror", "http://a.example/mirror-security", &["archive.gpg"]);
         assert_eq!(mirror_of(text)?, Some(expected));
@@ -560,7 +563,7 @@ deb http://tool.example/debian bookworm main
         Ok(())
     }
 
-    /// Once: the source of a developer of Debian went before Debian's own.
+    /// Once: the source of a developer of Debian was preferred to Debian's own.
     #[test]
     fn a_developers_source_is_none_of_debians() -> Result<()> {
         let text = "\
@@ -572,7 +575,7 @@ deb http://m/debian bookworm main
         Ok(())
     }
 
-    /// Once: such a source was told as no mirror of Debian at all.
+    /// Once: the message said that such a source was no mirror of Debian at all.
     #[test]
     fn a_source_whose_keys_are_missing_is_one_of_apts_keys() -> Result<()> {
         let tool = "deb [signed-by=K/none.gpg] http://tool.example/debian bookworm main\n";
@@ -614,7 +617,7 @@ deb http://m/debian bookworm main
         let debians = mirror_of(&source("Debian Stable <debian-release@lists.debian.org>"))?;
         let expected = mirror("http://m/debian", "http://m/debian-security", &["inline-0.asc"]);
         assert_eq!(debians, Some(expected));
-        // Each source has its own.
+        // Each source has its own keys.
         let two = [
             source("Debian Stable <debian-release@lists.debian.org>"),
             source("Debian Archive <ftpmaster@debian.org>"),
@@ -649,7 +652,7 @@ deb http://m/debian bookworm main
         ] {
             assert_eq!(mirror_of(&text)?, None, "{text}");
         }
-        // A fingerprint is that of a key that apt has.
+        // A fingerprint refers to a key that apt has.
         let text = stanza("http://m/debian", "sid", "Enabled: yes\nSigned-By: 4CB50190207B4758");
         assert!(mirror_of(&text)?.is_some());
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-/// Copies what the program wrote; returns its exit status, or `None` when the guest ended without a verdict.
+/// Copies the program's output; returns its exit status, or `None` if the guest ended without a verdict.
 pub(super) fn copy(mut from: impl Read, to: &mut dyn Write, token: &str) -> io::Result<Option<u8>> {
     let mark = format!("\0{token} ").into_bytes();
     let mut held = Vec::new();
@@ -32,7 +32,7 @@ pub(super) fn copy(mut from: impl Read, to: &mut dyn Write, token: &str) -> io::
     }
 }
 
-/// Where the mark begins, or may begin when more comes.
+/// The place where the mark begins, or may begin once more bytes arrive.
 fn undecided(held: &[u8], mark: &[u8]) -> usize {
     (0..held.len())
         .find(|at| {

@@ -1,4 +1,4 @@
-//! What every guest of a kernel has: busybox, the modules, and the tools that tests take as their witnesses.
+//! The programs and files that every guest of a kernel has: busybox, the modules, and the tools on whose word the tests rely.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,10 @@ use super::modules::{self, Modules};
 use super::{lock, packages, program};
 use crate::command::which;
 
-/// Programs that the guest has under these names, whatever the host has.
+/// Programs that the guest has under these names, whatever programs the host has.
 pub(super) const TOOLS: [&str; 3] = ["ipvsadm", "ip", "nft"];
 
-/// The host's own, and the packages that have them. Busybox's modprobe calls a removal failed that was done.
+/// Tools of the host, and the packages that have them. Busybox's modprobe reports a failure for a removal that succeeded.
 const HOST_TOOLS: [(&str, &str); 5] = [
     ("lsmod", "kmod"),
     ("modinfo", "kmod"),
@@ -26,7 +26,7 @@ const PASSWD: &str = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/
 const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
 
-/// The archive of these files, made anew for each guest: a copy that was damaged would fail every run from then on.
+/// The archive of these files, made anew for each guest: a damaged copy would make every later run fail.
 pub(super) fn archive(kernel: &Kernel, modules: &Modules, cache: &Path) -> Result<Vec<u8>> {
     let _lock = lock::exclusive(cache)?;
     tree(kernel, modules, cache)?.archive()
@@ -59,7 +59,7 @@ fn tree(kernel: &Kernel, modules: &Modules, cache: &Path) -> Result<Tree> {
         let host = which(name).with_context(|| format!("{name} is not here: install {package}"))?;
         program::add_as(&mut tree, &format!("usr/local/sbin/{name}"), &host, None)?;
     }
-    // Where the kernel asks for modules that it lacks.
+    // The kernel runs this program when it asks for modules that it lacks.
     tree.link("sbin/modprobe", "/usr/local/sbin/modprobe");
 
     let folder = format!("lib/modules/{}", kernel.release);
@@ -75,13 +75,13 @@ fn busybox(cache: &Path) -> Result<PathBuf> {
     if !packages::available() {
         return which("busybox").context("busybox is not here: install it");
     }
-    // Not Debian's static one: its shell prefers its own `ip` to the one in PATH.
+    // Not Debian's static busybox, whose shell prefers its own `ip` to the one in PATH.
     let root = cache.join("packages/busybox");
     packages::unpack(&["busybox"], &root, cache)?;
     first(&root, &["bin/busybox", "usr/bin/busybox"])
 }
 
-/// The program and, when it was unpacked and not installed, where its libraries are.
+/// The program and, if it was unpacked and not installed, the folder of its libraries.
 type Tool = (PathBuf, Option<PathBuf>);
 
 fn ipvsadm(cache: &Path) -> Result<Tool> {
@@ -131,7 +131,7 @@ fn nft(cache: &Path) -> Result<Tool> {
     Ok((first(&root, &["sbin/nft", "usr/sbin/nft"])?, Some(root)))
 }
 
-/// iptables by `nf_tables`, and ipset: what kube-proxy used, which a proxy removes.
+/// iptables by `nf_tables`, and ipset, which kube-proxy used: a proxy removes their leftovers.
 fn iptables(tree: &mut Tree, cache: &Path) -> Result<()> {
     if !packages::available() {
         bail!("iptables and ipset are fetched as Debian's packages, and apt-get is not here");
@@ -159,7 +159,7 @@ fn iptables(tree: &mut Tree, cache: &Path) -> Result<()> {
             tree.link(&format!("{sbin}/{family}-nft{end}"), all);
         }
     }
-    // Each match and target has a library of its own, which the program looks for at this place.
+    // Each match and target has a library of its own, for which the program looks at this path.
     let extensions = "usr/lib/x86_64-linux-gnu/xtables";
     for entry in std::fs::read_dir(root.join(extensions))? {
         let entry = entry?;
