@@ -295,7 +295,7 @@ impl Drop for Place {
 }
 
 /// Serves clients: tells each the address from which it comes.
-fn serve(namespace: Namespace, port: u16) -> anyhow::Result<()> {
+pub(crate) fn serve(namespace: Namespace, port: u16) -> anyhow::Result<()> {
     let listener = namespace.run(|| Ok(TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))?))?;
     std::thread::spawn(move || {
         while let Ok((mut stream, client)) = listener.accept() {

@@ -1,7 +1,7 @@
 //! A node with two pods and a client outside, and the program that makes it a node of the cluster.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use ipvs_netlink::blocking::Client;
 use ipvs_netlink::{Options, Ruleset};
 use socket2::{Domain, Socket, Type};
 
+use crate::nft::serve;
 use crate::program::{Program, built, run};
 use crate::subject::program;
 use crate::traffic::{Namespace, PATIENCE, wait_until};
@@ -218,17 +219,6 @@ pub(super) fn unspecified(like: IpAddr) -> IpAddr {
         IpAddr::V4(_) => IpAddr::from([0; 4]),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
-}
-
-/// Tells each client as whom it is seen.
-fn serve(namespace: Namespace, port: u16) -> anyhow::Result<()> {
-    let listener = namespace.run(|| Ok(TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))?))?;
-    std::thread::spawn(move || {
-        while let Ok((mut stream, client)) = listener.accept() {
-            let _ = write!(stream, "{}", client.ip().to_canonical());
-        }
-    });
-    Ok(())
 }
 
 /// A server of UDP at an address of the pod's, which tells each client this address.
