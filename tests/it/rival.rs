@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
@@ -11,7 +11,8 @@ use anyhow::Context as _;
 /// The real `ipvsadm`, changing the table at random until it is told to stop.
 pub(crate) struct Rival {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<anyhow::Result<usize>>,
+    runs: Arc<AtomicUsize>,
+    thread: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Rival {
@@ -21,11 +22,10 @@ impl Rival {
         lines: Vec<String>,
         enter: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
     ) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let (stop, runs) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let (stopped, run) = (Arc::clone(&stop), Arc::clone(&runs));
         let thread = std::thread::spawn(move || {
             enter()?;
-            let mut runs = 0;
             // A generator that goes through all numbers of 64 bits.
             let mut random = 1_u64;
             while !stopped.load(Ordering::Relaxed) {
@@ -43,16 +43,22 @@ impl Rival {
                     .spawn()?;
                 let _ = ipvsadm.stdin.take().context("a pipe")?.write_all(text.as_bytes());
                 ipvsadm.wait()?;
-                runs += 1;
+                run.fetch_add(1, Ordering::Relaxed);
             }
-            Ok(runs)
+            Ok(())
         });
-        Self { stop, thread }
+        Self { stop, runs, thread }
+    }
+
+    /// How often it ran until now.
+    pub(crate) fn runs(&self) -> usize {
+        self.runs.load(Ordering::Relaxed)
     }
 
     /// Stops the rival; returns how often it ran.
     pub(crate) fn stop(self) -> anyhow::Result<usize> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("the rival does not panic")
+        self.thread.join().expect("the rival does not panic")?;
+        Ok(self.runs.load(Ordering::Relaxed))
     }
 }

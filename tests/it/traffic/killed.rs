@@ -23,6 +23,8 @@ cases![no_request_fails_though_the_controller_is_killed];
 /// killed in a pass. A soak builds one site after the other.
 const TURNS: usize = 8;
 const KILLED_IN_A_PASS: usize = 2;
+/// The least number of turns that each stream makes meanwhile.
+const REQUESTS: usize = 10;
 /// The most turns that this may take, however slow the machine is.
 const MOST_TURNS: usize = 100;
 
@@ -143,7 +145,10 @@ async fn round(
     settle(&mut director, &wanted).await?;
     let streams = start();
     let rival = Rival::start(lines, || DIRECTOR.enter());
-    let killed = kill(&mut director, controller, &file, schedulers, turns).await;
+    // However slow the machine is.
+    let has_met =
+        || rival.runs() > 0 && streams.iter().all(|s| s.done() >= REQUESTS || s.has_failed());
+    let killed = kill(&mut director, controller, &file, schedulers, turns, has_met).await;
     let (requests, runs) = (stop(streams), rival.stop());
     let (requests, runs, killed) = match (requests, runs, killed) {
         (Ok(requests), Ok(runs), Ok(killed)) => (requests, runs, killed),
@@ -164,8 +169,6 @@ async fn round(
     }
 
     println!("{requests} requests, none failed; {runs} runs of ipvsadm; {killed:?}");
-    // With fewer of any of these the test would show nothing.
-    assert!(requests > 500 && runs > 0 && killed.changed > TURNS && killed.drained > 0);
     assert!(site.servers.iter().all(|server| server.accepted() > 0));
     Ok(())
 }
@@ -182,20 +185,22 @@ fn start() -> Vec<Stream> {
 }
 
 /// Kills controllers and starts others, while other rules are wanted again and again. In the end
-/// the table is as wanted; returns the counts of the controllers.
+/// the table is as wanted; returns the counts of the controllers. This ends once all has happened
+/// that the test is about, and `has_met` says that requests and rival have seen enough of it.
 async fn kill(
     director: &mut Client,
     mut controller: Controller,
     file: &Wanted,
     schedulers: &[Scheduler; 4],
     turns: &mut impl Iterator<Item = Turn>,
+    has_met: impl Fn() -> bool,
 ) -> anyhow::Result<Tally> {
     let mut tally = Tally::default();
     for (index, turn) in (1..).zip(turns.take(MOST_TURNS)) {
         let wanted = turn.wanted(index, schedulers)?;
         controller.catch_up()?;
         file.write(&wanted)?;
-        let has_seen_all = tally.changed > TURNS && tally.drained > 0;
+        let has_seen_all = tally.changed > TURNS && tally.drained > 0 && has_met();
         if index > TURNS && tally.in_a_pass >= KILLED_IN_A_PASS && has_seen_all {
             settle(director, &wanted).await?;
             tally.add(controller.kill()?);
@@ -215,7 +220,7 @@ async fn kill(
         tally.add(controller.kill()?);
         controller = Controller::start(file)?;
     }
-    bail!("{tally:?}: hardly any was killed in a pass")
+    bail!("{tally:?}: what the test is about has not happened")
 }
 
 /// Waits until the controller's services are as wanted.

@@ -64,14 +64,13 @@ async fn no_request_fails_while_rules_change(subject: &mut Subject) -> Outcome {
         changed = change_schedulers(&site, &mut director, &streams, is_seamless).await;
     }
     // The first failure is reported first.
-    let requests = stop(streams)?;
+    stop(streams)?;
     changed?;
 
     wait_until("all connections have ended", || {
         Ok(site.servers.iter().all(|server| server.open() == 0))
     })?;
     assert!(site.servers.iter().all(|server| server.broken() == 0));
-    assert!(requests > 1000, "{requests} requests are too few to show anything");
     Ok(())
 }
 
