@@ -240,6 +240,17 @@ impl Reconciler {
         self.forget_counts();
     }
 
+    /// Whether a pass that began now would have nothing to do and nothing to tell but what is left.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let is_clean = !self.unread && self.doubtful.is_empty() && self.dirty.is_empty();
+        let is_quiet = self.queues.is_empty() && self.flight.is_none() && self.touched.is_empty();
+        let is_sound = self.troubles.is_empty() && self.failed.is_empty();
+        let is_done = self.drains.is_empty() && self.unbound.is_empty() && self.unmade.is_empty();
+        let is_unguarded = self.excess.is_none() && self.withheld.is_empty();
+        let has_confirmed = self.guard == Guard::Confirmed || !self.confirmed.is_empty();
+        is_clean && is_quiet && is_sound && is_done && is_unguarded && !has_confirmed
+    }
+
     /// The next step.
     pub(crate) fn next(&mut self, now: Duration) -> Step {
         self.land_flight();

@@ -48,7 +48,7 @@ pub(super) struct Drive<'a, F> {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Seen {
     /// The family's number at the last step: another number means that the module was loaded anew.
-    module: Option<u16>,
+    pub(super) module: Option<u16>,
     /// When the whole table was last read, and how long that took.
     pub(super) reading: Option<(Duration, Duration)>,
 }

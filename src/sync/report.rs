@@ -126,6 +126,11 @@ impl Report {
         }
     }
 
+    /// The report of a pass that has nothing to do.
+    pub(super) fn at_rest(left: Arc<[Left]>) -> Self {
+        Self { left, ..Self::default() }
+    }
+
     /// The report of a table that could not be read: nothing was changed.
     pub(super) fn unread(error: Error) -> Self {
         Self { error: Some(error), ..Self::default() }

@@ -242,6 +242,18 @@ impl Syncer {
         });
     }
 
+    /// Whether a pass that begins at this time has nothing to do.
+    fn is_at_rest(&self, now: Duration) -> bool {
+        let is_sound = self.retry.is_none() && !self.was_cut_short && self.resumed.is_empty();
+        is_sound && !self.is_due(now) && self.reconciler.is_at_rest()
+    }
+
+    /// Whether the last reading of the table is too old.
+    fn is_due(&self, now: Duration) -> bool {
+        let age = self.seen.reading.and_then(|(at, took)| Some((at, self.max_age.after(took)?)));
+        age.is_some_and(|(at, age)| now.saturating_sub(at) >= age)
+    }
+
     /// Prepares the reconciler for a pass that begins at this time.
     fn begin(&mut self, now: Duration) {
         self.reconciler.begin();
@@ -257,8 +269,7 @@ impl Syncer {
                 (entry.service, entry.destination, Drain::new(entry.weight, deadline))
             }));
         }
-        let age = self.seen.reading.and_then(|(at, took)| Some((at, self.max_age.after(took)?)));
-        if age.is_some_and(|(at, age)| now.saturating_sub(at) >= age) {
+        if self.is_due(now) {
             self.reconciler.reread();
         } else if self.retry.is_some_and(|retry| now >= retry) {
             self.reconciler.retry();
@@ -285,9 +296,14 @@ impl Syncer {
 
 impl Turns<'_> {
     pub(crate) async fn pass(&mut self, syncer: &mut Syncer) -> Report {
-        let begin = self.take().await.now();
+        let session = self.take().await;
+        let (begin, module) = (session.now(), session.module());
+        drop(session);
         let start = *syncer.start.get_or_insert(begin);
         let now = begin.saturating_duration_since(start);
+        if module == syncer.seen.module && syncer.is_at_rest(now) {
+            return Report::at_rest(syncer.reconciler.left());
+        }
         syncer.begin(now);
         let Syncer { reconciler, errors, seen, .. } = syncer;
         let mut drive = Drive::new(reconciler, errors, seen, start, |_| ControlFlow::Continue(()));
