@@ -24,5 +24,5 @@ pub use health::HealthCheck;
 pub use network::Network;
 pub use nft::{Script, Sets, TABLE, Target};
 pub use notes::Note;
-pub use options::Options;
+pub use options::{Options, parse_seconds};
 pub use services::SCHEDULER;

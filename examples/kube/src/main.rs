@@ -45,21 +45,21 @@ struct Arguments {
     /// Like --keep, but the objects are watched at the API server instead of read from files
     #[arg(long, conflicts_with_all = ["dry_run", "files"])]
     watch: bool,
-    /// Once all is as desired, remove kube-proxy's chains and sets from the packet filter
-    #[arg(long, conflicts_with = "dry_run")]
+    /// Once changes come through and the packet filter is loaded, remove kube-proxy's chains and sets
+    #[arg(long, conflicts_with_all = ["dry_run", "without_nft"])]
     take_over: bool,
     /// Take away all that the proxy owns and nothing else: its services, kube-ipvs0, its table of nft
     #[arg(long, conflicts_with_all = ["dry_run", "keep", "watch", "take_over", "files"])]
     cleanup: bool,
     /// With --keep: after how long the whole node is looked at again, in seconds
-    #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = parse_check_interval)]
     check_interval: Duration,
-    /// With --keep: where /healthz and /livez are
-    #[arg(long, default_value = "0.0.0.0:10256", value_name = "ADDRESS")]
-    healthz_bind_address: SocketAddr,
-    /// With --keep: where /metrics is
-    #[arg(long, default_value = "127.0.0.1:10249", value_name = "ADDRESS")]
-    metrics_bind_address: SocketAddr,
+    /// With --keep: where /healthz and /livez are (repeatable); [::] is every address of both families
+    #[arg(long, default_value = "[::]:10256", value_name = "ADDRESS")]
+    healthz_bind_address: Vec<SocketAddr>,
+    /// With --keep: where /metrics is (repeatable)
+    #[arg(long, default_values = ["127.0.0.1:10249", "[::1]:10249"], value_name = "ADDRESS")]
+    metrics_bind_address: Vec<SocketAddr>,
     #[command(flatten)]
     options: Options,
     #[command(flatten)]
@@ -82,7 +82,7 @@ async fn main() -> Result<()> {
         _ => Source::Files(Box::new(arguments.desired()?)),
     };
     let status = Arc::<Status>::default();
-    let host = Linux::open(&arguments.options, Arc::clone(&status))?;
+    let host = Linux::new(&arguments.options, Arc::clone(&status));
     let mut proxy = Proxy::new(host, &arguments.options, status)
         .check_interval(arguments.check_interval)
         .take_over(arguments.take_over);
@@ -146,7 +146,7 @@ async fn clean_up(options: &Options) -> Result<()> {
             eprintln!("rules: {report}");
         }
     }
-    let (done, failures) = Linux::open(options, Arc::default())?.clean_up(options).await;
+    let (done, failures) = Linux::new(options, Arc::default()).clean_up().await;
     for what in done {
         eprintln!("{what}");
     }
@@ -163,9 +163,6 @@ fn read(file: &Path) -> Result<String> {
     std::fs::read_to_string(file).with_context(|| file.display().to_string())
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    match text.parse() {
-        Ok(seconds @ 1..) => Ok(Duration::from_secs(seconds)),
-        _ => Err("an interval is a whole number of seconds, 1 or more".to_owned()),
-    }
+fn parse_check_interval(text: &str) -> Result<Duration, String> {
+    ipvs_kube::parse_seconds(text, 1, 24 * 60 * 60)
 }

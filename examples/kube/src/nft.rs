@@ -9,11 +9,13 @@
 //!
 //! A packet comes by the chains in this order. [IPVS takes][hooks] what is for a virtual address in the hook `input`,
 //! at priority 99, and the node's own in `output`, at -98; a packet of IPVS passes `output` and `postrouting` with the
-//! endpoint as its destination, and what the endpoint replies passes `forward`.
+//! endpoint as its destination, and what the endpoint replies passes `forward`. What IPVS does not take in `input`, since it
+//! has no such service, is refused behind it, so that no port of the host's own answers at a virtual address, whether the
+//! service is yet to come or gone already.
 //!
 //! [hooks]: https://github.com/torvalds/linux/blob/v6.12/net/netfilter/ipvs/ip_vs_core.c
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -106,27 +108,119 @@ impl fmt::Display for Script {
         // A table must be there to be deleted.
         writeln!(f, "table inet {TABLE}\ndelete table inet {TABLE}\n")?;
         writeln!(f, "table inet {TABLE} {{")?;
-        let ports = self.health_check_ports.iter();
-        write_set(f, "health_check_ports", "type inet_service", ports)?;
-        for (family, words) in &WORDS {
-            self.sets(*family).write(f, words)?;
+        for set in self.named_sets() {
+            write!(f, "{set}")?;
         }
         self.write_chains(f)?;
         writeln!(f, "}}")
     }
 }
 
+impl Script {
+    /// What makes this of a table that another script has loaded: the elements that differ, or the whole table where its
+    /// chains or its networks are others. Empty where nothing differs.
+    pub fn changes_from(&self, loaded: &Self) -> String {
+        let (before, after) = (loaded.named_sets(), self.named_sets());
+        let is_declared_alike = before.len() == after.len()
+            && before.iter().zip(&after).all(|(before, after)| {
+                before.name == after.name
+                    && (before.elements == after.elements || !after.has_intervals())
+            });
+        if !is_declared_alike || loaded.chains() != self.chains() {
+            return self.to_string();
+        }
+        let mut changes = String::new();
+        for (before, after) in before.iter().zip(&after) {
+            for (verb, these, those) in [("delete", before, after), ("add", after, before)] {
+                let those: HashSet<&String> = those.elements.iter().collect();
+                let differing: Vec<&str> = these
+                    .elements
+                    .iter()
+                    .filter(|element| !those.contains(element))
+                    .map(String::as_str)
+                    .collect();
+                if !differing.is_empty() {
+                    let (name, elements) = (&after.name, differing.join(",\n    "));
+                    let head = format!("{verb} element inet {TABLE} {name}");
+                    changes.extend([&head, " {\n    ", &elements, "\n}\n"]);
+                }
+            }
+        }
+        changes
+    }
+
+    /// This, and what another script has besides. Of a target that both have, this one says who may come to it.
+    #[must_use]
+    pub(crate) fn and(mut self, other: &Self) -> Self {
+        self.health_check_ports.extend(&other.health_check_ports);
+        self.v4.extend(&other.v4);
+        self.v6.extend(&other.v6);
+        self
+    }
+
+    /// All sets, in the order in which they are declared.
+    fn named_sets(&self) -> Vec<NamedSet> {
+        let ports = self.health_check_ports.iter();
+        let mut sets = vec![NamedSet::new("health_check_ports", "type inet_service", ports)];
+        for (family, words) in &WORDS {
+            self.sets(*family).add_to(&mut sets, words);
+        }
+        sets
+    }
+
+    fn chains(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = self.write_chains(&mut text);
+        text
+    }
+}
+
+/// A set as nft has it.
+struct NamedSet {
+    name: String,
+    kind: String,
+    elements: Vec<String>,
+}
+
+impl NamedSet {
+    fn new(
+        name: impl Into<String>,
+        kind: impl Into<String>,
+        elements: impl Iterator<Item: fmt::Display>,
+    ) -> Self {
+        let elements = elements.map(|element| element.to_string()).collect();
+        Self { name: name.into(), kind: kind.into(), elements }
+    }
+
+    fn has_intervals(&self) -> bool {
+        self.kind.contains("interval")
+    }
+}
+
+impl fmt::Display for NamedSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "    set {} {{\n        {}\n", self.name, self.kind)?;
+        if !self.elements.is_empty() {
+            let elements = self.elements.join(",\n            ");
+            write!(f, "        elements = {{\n            {elements}\n        }}\n")?;
+        }
+        writeln!(f, "    }}\n")
+    }
+}
+
 impl Sets {
-    fn write(&self, f: &mut fmt::Formatter<'_>, words: &Words) -> fmt::Result {
+    fn add_to(&self, sets: &mut Vec<NamedSet>, words: &Words) {
         let Words { address, end, .. } = words;
         let addresses = format!("type {address}");
         let networks = format!("type {address}; flags interval");
         let targets = format!("type inet_proto . {address} . inet_service");
         let ports = "type inet_proto . inet_service";
         let pairs = format!("{targets} . {address}");
+        let named = |name: &str| format!("{name}{end}");
 
-        write_set(f, &format!("bound{end}"), &addresses, self.bound.iter())?;
-        write_set(f, &format!("pod_networks{end}"), &networks, self.pod_networks.iter())?;
+        sets.push(NamedSet::new(named("bound"), &addresses, self.bound.iter()));
+        sets.push(NamedSet::new(named("pod_networks"), networks, self.pod_networks.iter()));
         for (name, set) in [
             ("cluster_ips", &self.cluster_ips),
             ("external", &self.external),
@@ -134,45 +228,60 @@ impl Sets {
             ("restricted", &self.restricted),
             ("refused_to_node", &self.refused_to_node),
         ] {
-            write_set(f, &format!("{name}{end}"), &targets, set.iter().map(target))?;
+            sets.push(NamedSet::new(named(name), &targets, set.iter().map(target)));
         }
         for (prefix, allowed) in &self.allowed {
             let elements = allowed.iter().map(|(to, from)| format!("{} . {from}", target(to)));
-            write_set(f, &format!("allowed{end}_{prefix}"), &pairs, elements)?;
+            sets.push(NamedSet::new(format!("allowed{end}_{prefix}"), &pairs, elements));
         }
-        write_set(f, &format!("node_addresses{end}"), &addresses, self.node_addresses.iter())?;
+        let node_addresses = self.node_addresses.iter();
+        sets.push(NamedSet::new(named("node_addresses"), &addresses, node_addresses));
         for (name, set) in
             [("node_ports", &self.node_ports), ("node_ports_local", &self.node_ports_local)]
         {
             let elements = set.iter().map(|(protocol, port)| format!("{protocol} . {port}"));
-            write_set(f, &format!("{name}{end}"), ports, elements)?;
+            sets.push(NamedSet::new(named(name), ports, elements));
         }
         let hairpins = self.hairpins.iter().map(|to| format!("{} . {}", target(to), to.1.ip()));
-        write_set(f, &format!("hairpins{end}"), &pairs, hairpins)
+        sets.push(NamedSet::new(named("hairpins"), pairs, hairpins));
+    }
+
+    /// Takes in what others have besides. What these say of a target or a node port counts.
+    fn extend(&mut self, others: &Self) {
+        let targets = [&self.cluster_ips, &self.external, &self.external_local];
+        let known: HashSet<Target> = targets.into_iter().flatten().copied().collect();
+        let ports = [&self.node_ports, &self.node_ports_local];
+        let known_ports: HashSet<_> = ports.into_iter().flatten().copied().collect();
+        let is_new = |target: &&Target| !known.contains(target);
+        for (own, others) in [
+            (&mut self.cluster_ips, &others.cluster_ips),
+            (&mut self.external, &others.external),
+            (&mut self.external_local, &others.external_local),
+            (&mut self.restricted, &others.restricted),
+            (&mut self.refused_to_node, &others.refused_to_node),
+        ] {
+            own.extend(others.iter().filter(is_new));
+        }
+        for (prefix, allowed) in &others.allowed {
+            let mut new = allowed.iter().filter(|(target, _)| is_new(&target)).peekable();
+            if new.peek().is_some() {
+                self.allowed.entry(*prefix).or_default().extend(new);
+            }
+        }
+        for (own, others) in [
+            (&mut self.node_ports, &others.node_ports),
+            (&mut self.node_ports_local, &others.node_ports_local),
+        ] {
+            own.extend(others.iter().filter(|port| !known_ports.contains(port)));
+        }
+        self.bound.extend(&others.bound);
+        self.node_addresses.extend(&others.node_addresses);
+        self.hairpins.extend(&others.hairpins);
     }
 }
 
 fn target((protocol, at): &Target) -> String {
     format!("{protocol} . {} . {}", at.ip(), at.port())
-}
-
-fn write_set(
-    f: &mut fmt::Formatter<'_>,
-    name: &str,
-    kind: &str,
-    elements: impl Iterator<Item: fmt::Display>,
-) -> fmt::Result {
-    write!(f, "    set {name} {{\n        {kind}\n")?;
-    let mut before = "        elements = {\n            ";
-    let mut is_empty = true;
-    for element in elements {
-        write!(f, "{before}{element}")?;
-        (before, is_empty) = (",\n            ", false);
-    }
-    if !is_empty {
-        write!(f, "\n        }}\n")?;
-    }
-    writeln!(f, "    }}\n")
 }
 
 /// A chain with its rules.
@@ -184,11 +293,12 @@ struct Chain {
 }
 
 impl Script {
-    fn write_chains(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_chains(&self, f: &mut impl fmt::Write) -> fmt::Result {
         let sources = WORDS.iter().map(|(family, words)| self.sources(*family, words));
         let chains = [
             self.prerouting(),
             Self::input(),
+            Self::guard(),
             Self::output_filter(),
             self.output(),
             self.forward(),
@@ -230,22 +340,28 @@ impl Script {
         Chain { name: "prerouting", hook: Some("type nat hook prerouting priority dstnat"), rules }
     }
 
-    /// What may come to virtual addresses at all: before IPVS sees it.
+    /// Who may come to an ingress with source ranges: before IPVS sees it.
     fn input() -> Chain {
-        let mut rules = Vec::new();
-        for (_, Words { ip, end, sources, .. }) in &WORDS {
-            rules.push(format!("{} @restricted{end} jump {sources}", target_of(ip)));
+        let rules = WORDS.iter().map(|(_, Words { ip, end, sources, .. })| {
+            format!("{} @restricted{end} jump {sources}", target_of(ip))
+        });
+        Chain {
+            name: "input",
+            hook: Some("type filter hook input priority filter"),
+            rules: rules.collect(),
         }
+    }
+
+    /// What IPVS left of what is for virtual addresses, which would come to the host's own ports. TCP is reset, so that a
+    /// client whose connection IPVS does not know any more hears of it.
+    fn guard() -> Chain {
+        let mut rules = vec!["tcp dport @health_check_ports accept".to_owned()];
         for (_, Words { ip, end, .. }) in &WORDS {
-            for set in ["cluster_ips", "external", "external_local"] {
-                rules.push(format!("{} @{set}{end} accept", target_of(ip)));
-            }
+            let new = format!("{ip} daddr @bound{end} ct state new");
+            rules.push(format!("{new} meta l4proto tcp reject with tcp reset"));
+            rules.push(format!("{new} reject"));
         }
-        rules.push("tcp dport @health_check_ports accept".to_owned());
-        for (_, Words { ip, end, .. }) in &WORDS {
-            rules.push(format!("{ip} daddr @bound{end} ct state new reject"));
-        }
-        Chain { name: "input", hook: Some("type filter hook input priority filter"), rules }
+        Chain { name: "guard", hook: Some("type filter hook input priority 110"), rules }
     }
 
     /// Lets those return that may come to an ingress with source ranges.

@@ -1,7 +1,6 @@
 //! What the operator decides.
 
 use std::net::IpAddr;
-use std::num::ParseIntError;
 use std::time::Duration;
 
 use clap::{Args, Parser};
@@ -28,7 +27,7 @@ pub struct Options {
     #[arg(long)]
     pub masquerade_all: bool,
     /// The bit of the packet mark that says "masquerade this"
-    #[arg(long, default_value_t = 14, value_name = "BIT", value_parser = clap::value_parser!(u8).range(0..32))]
+    #[arg(long, default_value = "14", value_name = "BIT", value_parser = parse_bit)]
     pub masquerade_bit: u8,
     /// An address of the node's interfaces, kube-ipvs0 excepted (repeatable; unless given, the internal addresses in the
     /// Node's status)
@@ -44,8 +43,8 @@ pub struct Options {
     /// balancers with source ranges are not programmed, since nothing would enforce them
     #[arg(long)]
     pub without_nft: bool,
-    /// How long the TCP connections of an endpoint that went may take to end, in seconds
-    #[arg(long, default_value = "900", value_name = "SECONDS", value_parser = seconds)]
+    /// How long the TCP connections of an endpoint that went may take to end, in seconds, up to a year
+    #[arg(long, default_value = "900", value_name = "SECONDS", value_parser = parse_drain)]
     pub drain: Duration,
     /// The largest share, from 0 to 1, of the services, and of the destinations, that is taken away at once: a guard
     /// against an API server that lost its objects. A lower share may keep the endpoints of a node that died
@@ -96,12 +95,27 @@ fn is_in(address: IpAddr, networks: &[Network]) -> bool {
 }
 
 fn share(text: &str) -> Result<f64, String> {
-    let share: f64 = text.parse().map_err(|_| "a share is a number from 0 to 1".to_owned())?;
-    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("a share is from 0 to 1".to_owned()) }
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
-fn seconds(text: &str) -> Result<Duration, ParseIntError> {
-    text.parse().map(Duration::from_secs)
+fn parse_bit(text: &str) -> Result<u8, String> {
+    let bit = text.parse().ok().filter(|bit| *bit < 32);
+    bit.ok_or_else(|| "expected a bit from 0 to 31".to_owned())
+}
+
+fn parse_drain(text: &str) -> Result<Duration, String> {
+    parse_seconds(text, 0, 365 * 24 * 60 * 60)
+}
+
+/// A whole number of seconds in a range, as an option of a command line has it.
+///
+/// # Errors
+/// What is expected, where it is something else.
+pub fn parse_seconds(text: &str, least: u64, most: u64) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (least..=most).contains(seconds));
+    let expected = || format!("expected a whole number of seconds from {least} to {most}");
+    seconds.map(Duration::from_secs).ok_or_else(expected)
 }
 
 /// A scheduler as an operator names it. `mh` takes the port into its hash, as kube-proxy has it: without it all

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use ipvs_kube::node::{Extent, Host, NotDone, Pass, Proxy, Status, serve_health};
+use ipvs_kube::node::{
+    Addresses, Extent, Host, Leftovers, NotDone, Pass, Proxy, Status, serve_health,
+};
 use ipvs_kube::{Cluster, Desired, HealthCheck, Options};
 use ipvs_netlink::fake::Kernel;
 use ipvs_netlink::{Client, DestinationKey, Ruleset, ServiceKey};
@@ -18,13 +20,58 @@ use ipvs_netlink::{Client, DestinationKey, Ruleset, ServiceKey};
 /// What a pass did to the node, in order, with the services that IPVS had then.
 type Log = Rc<RefCell<Vec<String>>>;
 
+/// The sets of the proxy's table of nft, and their elements.
+type Table = BTreeMap<String, BTreeSet<String>>;
+
+/// Loads a script of nft, as far as it is about sets: all of it or nothing.
+fn load(table: Option<&Table>, script: &str) -> Result<Table> {
+    let mut table = table.cloned();
+    let (mut set, mut verb) = (String::new(), "add");
+    for line in script.lines().map(|line| line.trim().trim_end_matches(',')) {
+        let words: Vec<_> = line.split(' ').collect();
+        match words[..] {
+            ["delete", "table", ..] => table = Some(Table::new()),
+            ["set", name, "{"] | ["add" | "delete", "element", "inet", "ipvs-kube", name, "{"] => {
+                verb = if words[0] == "delete" { "delete" } else { "add" };
+                name.clone_into(&mut set);
+                let known = table.as_mut().ok_or_else(|| anyhow!("no such table"))?;
+                known.entry(set.clone()).or_default();
+            }
+            ["chain", ..] => set.clear(),
+            ["elements", ..] => {}
+            [first, ..]
+                if !set.is_empty()
+                    && first.starts_with(|c: char| c.is_ascii_hexdigit() || c == ':')
+                    || ["tcp", "udp"].contains(&words[0]) && words.get(1) == Some(&".") =>
+            {
+                let elements = table.as_mut().unwrap().get_mut(&set).unwrap();
+                let is_done = match verb {
+                    "add" => elements.insert(line.to_owned()),
+                    _ => elements.remove(line),
+                };
+                if !is_done {
+                    return Err(anyhow!("{verb} {line} in {set}: no such element"));
+                }
+            }
+            _ => {}
+        }
+    }
+    table.ok_or_else(|| anyhow!("no such table"))
+}
+
 /// A node that does as it is told, unless something of it is broken.
 #[derive(Clone, Default)]
 struct Node {
     kernel: Kernel,
     log: Log,
     addresses: Rc<RefCell<BTreeSet<IpAddr>>>,
-    filter: Rc<RefCell<Option<String>>>,
+    /// Those of other interfaces.
+    others: Rc<RefCell<BTreeSet<IpAddr>>>,
+    filter: Rc<RefCell<Option<Table>>>,
+    /// The last script of nft.
+    script: Rc<RefCell<String>>,
+    /// The ports of health checks, and how many endpoints each tells of.
+    answers: Rc<RefCell<BTreeMap<u16, usize>>>,
     broken: Rc<RefCell<BTreeSet<&'static str>>>,
     /// How many steps of the kernel the log took.
     own_steps: Rc<Cell<u64>>,
@@ -32,7 +79,8 @@ struct Node {
 
 impl Node {
     fn act(&self, what: &'static str, details: &str) -> Result<()> {
-        if self.broken.borrow().contains(what) {
+        let broken = self.broken.borrow();
+        if broken.contains(what) || broken.contains(&*format!("{what} {details}")) {
             return Err(anyhow!("{what} is broken"));
         }
         let line = format!("{what} {details}, {} services", self.rules().services().len());
@@ -61,6 +109,13 @@ impl Node {
         self.kernel.steps() - self.own_steps.get()
     }
 
+    /// The elements of a set of the packet filter.
+    fn set(&self, name: &str) -> Vec<String> {
+        let table = self.filter.borrow();
+        let set = table.as_ref().and_then(|table| table.get(name));
+        set.into_iter().flatten().cloned().collect()
+    }
+
     fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut *self.log.borrow_mut())
     }
@@ -73,6 +128,7 @@ impl Host for Node {
     }
 
     async fn diagnose(&mut self, _: &Ruleset) -> Vec<String> {
+        let _ = self.act("diagnose", "");
         Vec::new()
     }
 
@@ -80,8 +136,10 @@ impl Host for Node {
         self.act("sysctls", "").map(|()| Vec::new())
     }
 
-    async fn addresses(&mut self) -> Result<BTreeSet<IpAddr>> {
-        self.act("addresses", "").map(|()| self.addresses.borrow().clone())
+    async fn addresses(&mut self) -> Result<Addresses> {
+        self.act("addresses", "")?;
+        let (own, others) = (self.addresses.borrow().clone(), self.others.borrow().clone());
+        Ok(Addresses { own, others })
     }
 
     async fn bind(&mut self, address: IpAddr) -> Result<()> {
@@ -102,11 +160,19 @@ impl Host for Node {
 
     async fn load_filter(&mut self, script: &str) -> Result<()> {
         self.act("filter", "")?;
-        *self.filter.borrow_mut() = Some(script.to_owned());
+        script.clone_into(&mut self.script.borrow_mut());
+        let loaded = load(self.filter.borrow().as_ref(), script)?;
+        *self.filter.borrow_mut() = Some(loaded);
         Ok(())
     }
 
+    async fn remove_filter(&mut self) -> Result<bool> {
+        self.act("remove filter", "").map(|()| self.filter.take().is_some())
+    }
+
     async fn answer(&mut self, checks: &BTreeMap<u16, HealthCheck>) -> Vec<NotDone<u16>> {
+        let count = |check: &HealthCheck| check.local_endpoints.len();
+        *self.answers.borrow_mut() = checks.iter().map(|(port, it)| (*port, count(it))).collect();
         checks.keys().filter_map(|port| Some((*port, self.act("port", "").err()?))).collect()
     }
 
@@ -118,8 +184,9 @@ impl Host for Node {
         self.act("forget", &stale.join(" ")).map(|()| stale.len())
     }
 
-    async fn remove_leftovers(&mut self) -> Result<Vec<String>> {
-        self.act("leftovers", "").map(|()| Vec::new())
+    async fn remove_leftovers(&mut self) -> Leftovers {
+        let failures = self.act("leftovers", "").err().into_iter().collect();
+        Leftovers { done: Vec::new(), failures }
     }
 }
 
@@ -159,6 +226,15 @@ fn restricted(ranges: &str) -> String {
         .replacen("]}}", "]}, status: {loadBalancer: {ingress: [{ip: 203.0.113.9}]}}}", 1)
 }
 
+/// A load balancer of policy Local, whose endpoint is on the node.
+fn local(endpoint: &str) -> String {
+    let plain = restricted("192.0.2.0/24").replace("10.244.0.9", endpoint);
+    let policy = "type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: 32000,";
+    plain
+        .replace("type: LoadBalancer,", policy)
+        .replace("endpoints: [{", "endpoints: [{nodeName: a, ")
+}
+
 fn desired(objects: &[String]) -> Desired {
     let mut cluster = Cluster::default();
     cluster.read(&format!("{NODE}{}", objects.concat())).unwrap();
@@ -185,6 +261,8 @@ async fn an_address_is_closed_and_bound_before_its_service_and_unbound_after_it(
     assert_eq!(node.rules(), web.rules);
     let order = [
         "connect , 0 services",
+        // Before what is told is mended.
+        "diagnose , 0 services",
         "sysctls , 0 services",
         "addresses , 0 services",
         "filter , 0 services",
@@ -200,12 +278,12 @@ async fn an_address_is_closed_and_bound_before_its_service_and_unbound_after_it(
 
     let _ = succeeds(&mut proxy, &desired(&[])).await;
     let log = node.take_log();
+    // The address is closed for as long as it is bound.
     assert_eq!(
         log,
-        ["sysctls , 1 services", "filter , 1 services", "unbind 10.96.0.1, 0 services",]
+        ["sysctls , 1 services", "unbind 10.96.0.1, 0 services", "filter , 0 services"]
     );
-    // The address was closed for as long as it was bound, though nobody wants it any more.
-    assert!(node.filter.borrow().as_ref().unwrap().contains("            10.96.0.1\n"));
+    assert!(node.set("bound4").is_empty());
 }
 
 #[tokio::test]
@@ -267,19 +345,30 @@ async fn nothing_is_taken_away_where_ipvs_cannot_be_reached() {
     let pass = proxy.pass(&desired(&[])).await;
     assert!(pass.failures.iter().any(|failure| failure.extent == Extent::Node));
     assert!(pass.next <= Duration::from_secs(1), "it is tried again soon");
-    assert!(node.take_log().is_empty() && !node.rules().is_empty());
+    assert_eq!(node.take_log(), ["diagnose , 1 services"]);
+    assert!(!node.rules().is_empty());
     assert!(!proxy.status().health().synced);
 }
 
 #[tokio::test]
 async fn one_thing_that_fails_does_not_make_the_node_unhealthy() {
     let node = Node::default();
-    node.break_down("bind");
+    node.break_down("bind 10.96.0.1");
     let mut proxy = proxy(&node);
-    let pass = proxy.pass(&desired(&[service("web", "10.96.0.1", "TCP", &["10.244.0.1"])])).await;
+    let both = desired(&[
+        service("web", "10.96.0.1", "TCP", &["10.244.0.1"]),
+        service("api", "10.96.0.2", "TCP", &["10.244.0.2"]),
+    ]);
+    let pass = proxy.pass(&both).await;
     assert!(!pass.is_success() && pass.is_in_sync());
     let health = proxy.status().health();
     assert!(health.synced && health.failures == ["bind is broken"], "{health:?}");
+
+    // A node that has none of its addresses serves nobody.
+    let node = Node::default();
+    node.break_down("bind");
+    let mut proxy = self::proxy(&node);
+    assert!(!proxy.pass(&both).await.is_in_sync() && !proxy.status().health().synced);
 }
 
 #[tokio::test]
@@ -323,31 +412,215 @@ async fn udp_flows_are_forgotten_that_would_go_astray() {
 async fn what_kube_proxy_left_goes_once_all_stands() {
     let node = Node::default();
     let mut proxy = proxy(&node).take_over(true);
-    let web = desired(&[service("web", "10.96.0.1", "TCP", &["10.244.0.1"])]);
+    let web_object = || service("web", "10.96.0.1", "TCP", &["10.244.0.1"]);
+    let web = desired(&[web_object()]);
     node.break_down("filter");
     let _ = proxy.pass(&web).await;
     assert!(!node.take_log().iter().any(|line| line.starts_with("leftovers")));
     node.repair();
-    let _ = succeeds(&mut proxy, &web).await;
-    assert_eq!(node.take_log().last().unwrap(), "leftovers , 1 services");
+    // What cannot be removed now is tried again.
+    node.break_down("leftovers");
+    let pass = proxy.pass(&web).await;
+    assert!(pass.is_in_sync() && !pass.is_success());
+    node.repair();
+    // A part that fails for good, such as one port, keeps nothing of kube-proxy's.
+    node.break_down("port");
+    let pass = proxy.pass(&desired(&[web_object(), local("10.244.0.9")])).await;
+    assert!(pass.is_in_sync() && !pass.is_success());
+    assert!(node.take_log().last().unwrap().starts_with("leftovers"));
+    node.repair();
     let _ = succeeds(&mut proxy, &web).await;
     assert!(!node.take_log().iter().any(|line| line.starts_with("leftovers")), "once is enough");
 }
 
-#[tokio::test]
-async fn too_much_at_once_is_withheld_until_it_is_confirmed() {
+/// A node with a guard against losing too much, which has four Services and a load balancer of policy Local.
+async fn guarded_node() -> (Node, Proxy<Node>) {
     let node = Node::default();
     let mut proxy = Proxy::new(node.clone(), &Options::default(), Arc::<Status>::default());
-    let all: Vec<_> = (1..=4)
+    let mut all: Vec<_> = (1..=4)
         .map(|n| service(&format!("s{n}"), &format!("10.96.0.{n}"), "TCP", &["10.244.0.1"]))
         .collect();
+    all.push(local("10.244.0.9"));
     let _ = succeeds(&mut proxy, &desired(&all)).await;
+    node.take_log();
+    (node, proxy)
+}
+
+/// What is there for the rules: the packet filter, the addresses and the answers to health checks.
+fn surroundings(node: &Node) -> (Option<Table>, BTreeSet<IpAddr>, BTreeMap<u16, usize>) {
+    (node.filter.borrow().clone(), node.addresses.borrow().clone(), node.answers.borrow().clone())
+}
+
+/// Once: the rules stayed, and the packet filter refused whoever came to them from outside, and load balancers were told
+/// that no endpoint is here.
+#[tokio::test]
+async fn too_much_at_once_is_withheld_with_all_that_it_needs_until_it_is_confirmed() {
+    let (node, mut proxy) = guarded_node().await;
+    let before = surroundings(&node);
+    assert_eq!((before.1.len(), before.2.get(&32000)), (6, Some(&1)));
     let pass = proxy.pass(&desired(&[])).await;
-    assert!(pass.to_string().contains("SIGUSR1") && !pass.is_in_sync(), "{pass}");
-    assert_eq!((node.rules().services().len(), node.addresses.borrow().len()), (4, 4));
+    let text = pass.to_string();
+    assert!(text.matches("SIGUSR1").count() == 1 && !pass.is_in_sync(), "{text}");
+    assert_eq!(text.matches("the plan").count(), 1, "it is told once: {text}");
+    assert_eq!(node.rules().services().len(), 6);
+    assert_eq!(surroundings(&node), before);
+
+    // So it stays while the node is looked at again, and what others take away comes back.
+    node.addresses.borrow_mut().clear();
+    *node.filter.borrow_mut() = None;
+    let _ = proxy.look_again().pass(&desired(&[])).await;
+    assert_eq!(surroundings(&node), before);
+
     proxy.confirm();
     let _ = succeeds(&mut proxy, &desired(&[])).await;
     assert!(node.rules().is_empty() && node.addresses.borrow().is_empty());
+    assert!(node.set("cluster_ips4").is_empty() && node.answers.borrow().is_empty());
+}
+
+/// What is new is guarded, though what stands is kept.
+#[tokio::test]
+async fn while_losses_are_withheld_ranges_of_sources_are_tightened_all_the_same() {
+    let (node, mut proxy) = guarded_node().await;
+    let tighter = local("10.244.0.9").replace("192.0.2.0/24", "192.0.2.0/28");
+    let emptied =
+        [service("new", "10.96.0.7", "TCP", &[]), tighter.replace("10.244.0.9", "10.244.0.8")];
+    let emptied = Desired { rules: Ruleset::new(), ..desired(&emptied) };
+    assert!(!proxy.pass(&emptied).await.is_in_sync());
+    assert_eq!(node.set("allowed4_28"), ["tcp . 203.0.113.9 . 80 . 192.0.2.0"]);
+    assert!(node.set("allowed4_24").is_empty());
+    let cluster_ips = node.set("cluster_ips4");
+    for address in ["10.96.0.1", "10.96.0.4", "10.96.0.7"] {
+        assert!(cluster_ips.contains(&format!("tcp . {address} . 80")), "{cluster_ips:?}");
+    }
+}
+
+/// A proxy that starts does not know what the table of nft has, and the API server may have lost its objects meanwhile.
+#[tokio::test]
+async fn a_proxy_that_starts_with_losses_to_withhold_leaves_the_packet_filter_alone() {
+    let (node, proxy) = guarded_node().await;
+    drop(proxy);
+    let before = surroundings(&node);
+    let mut proxy = Proxy::new(node.clone(), &Options::default(), Arc::<Status>::default());
+    for _ in 0..2 {
+        assert!(!proxy.pass(&desired(&[])).await.is_in_sync());
+        let now = surroundings(&node);
+        assert_eq!((now.0, now.1), (before.0.clone(), before.1.clone()));
+    }
+    proxy.confirm();
+    let _ = succeeds(&mut proxy, &desired(&[])).await;
+    assert!(node.rules().is_empty() && node.addresses.borrow().is_empty());
+    assert!(node.set("cluster_ips4").is_empty());
+}
+
+/// Once: it was bound to `kube-ipvs0`, too, and the ports of the host there were closed.
+#[tokio::test]
+async fn an_address_that_another_interface_has_is_left_to_it() {
+    let node = Node::default();
+    let mut proxy = proxy(&node);
+    let own: IpAddr = "10.96.0.1".parse().unwrap();
+    node.others.borrow_mut().insert(own);
+    let both = desired(&[
+        service("web", "10.96.0.1", "TCP", &["10.244.0.1"]),
+        service("api", "10.96.0.2", "TCP", &["10.244.0.2"]),
+    ]);
+    let pass = succeeds(&mut proxy, &both).await;
+    assert_eq!(pass.notes, ["10.96.0.1 is not bound: another interface of the node has it"]);
+    assert_eq!(node.rules(), both.rules, "it is served there");
+    assert_eq!(node.set("bound4"), ["10.96.0.2"]);
+    assert!(!node.addresses.borrow().contains(&own));
+
+    // The interface loses it, and gets it again.
+    node.others.borrow_mut().clear();
+    let _ = succeeds(&mut proxy, &both).await;
+    assert_eq!(node.set("bound4").len(), 2);
+    node.others.borrow_mut().insert(own);
+    let mut proxy = self::proxy(&node);
+    let _ = succeeds(&mut proxy, &both).await;
+    assert!(!node.addresses.borrow().contains(&own) && node.set("bound4") == ["10.96.0.2"]);
+}
+
+/// Once: flows that the kernel did not forget at once went astray for as long as their clients asked.
+#[tokio::test]
+async fn flows_that_could_not_be_forgotten_are_tried_again() {
+    let node = Node::default();
+    let mut proxy = proxy(&node);
+    let dns = |endpoints: &[&str]| desired(&[service("dns", "10.96.0.10", "UDP", endpoints)]);
+    let _ = succeeds(&mut proxy, &dns(&["10.244.0.1", "10.244.0.2"])).await;
+    node.take_log();
+    node.break_down("forget");
+    let one = dns(&["10.244.0.1"]);
+    let pass = proxy.pass(&one).await;
+    assert!(pass.is_in_sync() && !pass.is_success() && pass.next <= Duration::from_secs(1));
+    node.repair();
+    let _ = succeeds(&mut proxy, &one).await;
+    let log = node.take_log();
+    let gone = "forget 10.96.0.10:80 Some(10.244.0.2:8080), 1 services";
+    assert_eq!(log.iter().filter(|line| *line == gone).count(), 1, "{log:?}");
+    let _ = succeeds(&mut proxy, &one).await;
+    assert!(!node.take_log().iter().any(|line| line.starts_with("forget")));
+}
+
+#[tokio::test]
+async fn of_the_packet_filter_only_what_differs_is_loaded_unless_others_changed_it() {
+    let node = Node::default();
+    let mut proxy = proxy(&node);
+    let on_node = |endpoint: &str| {
+        service("web", "10.96.0.1", "TCP", &[endpoint])
+            .replace("endpoints: [{", "endpoints: [{nodeName: a, ")
+    };
+    let _ = succeeds(&mut proxy, &desired(&[on_node("10.244.0.1")])).await;
+    assert!(node.script.borrow().contains("delete table"));
+    let _ = succeeds(&mut proxy, &desired(&[on_node("10.244.0.2")])).await;
+    let element = |endpoint: &str| format!("tcp . {endpoint} . 8080 . {endpoint}");
+    let expected =
+        format!("delete element inet ipvs-kube hairpins4 {{\n    {}\n}}\n", element("10.244.0.1"));
+    assert_eq!(*node.script.borrow(), expected);
+    assert_eq!(node.set("hairpins4"), [element("10.244.0.2")]);
+
+    // Somebody else took the element that is to go.
+    node.filter.borrow_mut().as_mut().unwrap().get_mut("hairpins4").unwrap().clear();
+    let _ = succeeds(&mut proxy, &desired(&[on_node("10.244.0.3")])).await;
+    assert_eq!(node.set("hairpins4"), [element("10.244.0.3")]);
+    assert!(node.script.borrow().contains("delete table"));
+}
+
+/// Once: the table of a proxy that had nft stayed, and refused what was to be open.
+#[tokio::test]
+async fn without_nft_the_table_of_a_proxy_before_goes() {
+    let node = Node::default();
+    let web = [service("web", "10.96.0.1", "TCP", &["10.244.0.1"])];
+    let _ = succeeds(&mut proxy(&node), &desired(&web)).await;
+    assert!(node.filter.borrow().is_some());
+    let options = Options { without_nft: true, ..Options::default() };
+    let mut proxy = Proxy::new(node.clone(), &options, Arc::<Status>::default());
+    let without = Desired { nft: None, ..desired(&web) };
+    let _ = succeeds(&mut proxy, &without).await;
+    assert!(node.filter.borrow().is_none());
+}
+
+/// Once: an interval that reaches beyond the end of time was a panic.
+#[tokio::test]
+async fn the_longest_interval_is_one() {
+    let node = Node::default();
+    let mut proxy = proxy(&node).check_interval(Duration::MAX);
+    for _ in 0..2 {
+        let _ = succeeds(&mut proxy, &desired(&[])).await;
+    }
+    assert!(proxy.status().health().synced);
+}
+
+#[tokio::test]
+async fn health_tells_of_the_api_server_and_stays_well_without_it() {
+    let node = Node::default();
+    let mut proxy = proxy(&node);
+    let at = serve_health(([127, 0, 0, 1], 0).into(), proxy.status()).unwrap();
+    let _ = succeeds(&mut proxy, &desired(&[])).await;
+    assert!(!get(at, "/healthz").await.1.contains("apiServer"), "none is asked");
+    proxy.status().set_api_server(vec!["Services: it is away".to_owned()]);
+    let (status, body) = get(at, "/healthz").await;
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    let expected = r#""apiServer":{"connected":false,"errors":["Services: it is away"]}"#;
+    assert!(body.contains(expected), "{body}");
 }
 
 /// What a server answers to a request for a path: the first line, and the body.
@@ -366,7 +639,7 @@ async fn get(at: SocketAddr, path: &str) -> (String, String) {
 async fn health_is_503_until_the_node_is_in_sync_and_while_it_is_about_to_go() {
     let node = Node::default();
     let mut proxy = proxy(&node);
-    let at = serve_health(([127, 0, 0, 1], 0).into(), proxy.status()).await.unwrap();
+    let at = serve_health(([127, 0, 0, 1], 0).into(), proxy.status()).unwrap();
     for path in ["/healthz", "/livez"] {
         let (status, body) = get(at, path).await;
         assert_eq!(status, "HTTP/1.1 503 Service Unavailable");

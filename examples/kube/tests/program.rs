@@ -145,6 +145,46 @@ fn what_is_wrong_is_said_with_what_to_do() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// Once: the largest interval was a panic, and the shortest pause a loop without one.
+#[test]
+fn each_number_is_taken_to_its_ends_and_refused_beyond_them() {
+    let most = u64::MAX.to_string();
+    for (option, ends, beyond, words) in [
+        ("--check-interval", ["1", "86400"], ["0", "86401"], "seconds from 1 to 86400"),
+        ("--drain", ["0", "31536000"], ["-1", "31536001"], "seconds from 0 to 31536000"),
+        ("--at-most", ["0", "1"], ["-0.1", "1.1"], "a number from 0 to 1"),
+        ("--masquerade-bit", ["0", "31"], ["-1", "32"], "a bit from 0 to 31"),
+        ("--gather", ["0s", "1m"], ["1", "61s"], "from 0s to 1m"),
+        ("--gather-at-most", ["0s", "1m"], ["-1s", "1m 1ms"], "from 0s to 1m"),
+        ("--api-timeout", ["1s", "1h"], ["999ms", "61m"], "from 1s to 1h"),
+        ("--api-pause", ["1s", "1h"], ["0s", "61m"], "from 1s to 1h"),
+    ] {
+        let with = |value: &str| {
+            let option = format!("{option}={value}");
+            run(&["cluster.json", "--node", "node-a", "--dry-run", &option])
+        };
+        for value in ends {
+            let output = with(value);
+            assert!(output.status.success(), "{option} {value}: {output:?}");
+        }
+        for value in beyond.into_iter().chain(["", "NaN", "1e3", &most]) {
+            let output = with(value);
+            let error = String::from_utf8(output.stderr).unwrap();
+            let is_refused = output.status.code() == Some(2);
+            let is_clear = error.contains(words) || value.is_empty();
+            assert!(is_refused && is_clear, "{option} {value:?}: {error}");
+        }
+    }
+}
+
+/// Nothing would take the place of what is taken away.
+#[test]
+fn without_nft_nothing_is_taken_over() {
+    let output = run(&["cluster.json", "--node", "node-a", "--take-over", "--without-nft"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && error.contains("cannot be used with"), "{error}");
+}
+
 #[test]
 fn a_kernel_takes_the_rules_and_then_has_them() {
     let desired = desired();

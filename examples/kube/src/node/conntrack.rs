@@ -8,8 +8,9 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use futures_util::StreamExt as _;
 use netlink_packet_netfilter::conntrack::{
     ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple,
@@ -23,6 +24,7 @@ use rtnetlink::packet_core::{
 use rtnetlink::proto::{ConnectionHandle, new_connection};
 use rtnetlink::sys::SocketAddr as Peer;
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
+use tokio::time::sleep;
 
 /// What tells entries of equal addresses apart: their number, and the zone that they are in.
 const CTA_ID: u16 = 12;
@@ -31,22 +33,40 @@ const ENOENT: i32 = 2;
 
 type Handle = ConnectionHandle<NetfilterMessage>;
 
+/// How long the kernel may take: millions of entries are a matter of seconds.
+const LONGEST: Duration = Duration::from_secs(60);
+
 /// Has the kernel forget flows to these virtual addresses, or what of them went to an endpoint. Gives how many.
 pub(crate) async fn forget(stale: &BTreeSet<(SocketAddr, Option<SocketAddr>)>) -> Result<usize> {
     let (connection, handle, _) = new_connection::<NetfilterMessage>(NETLINK_NETFILTER)
         .context("no socket to the kernel's connection tracking")?;
-    tokio::spawn(connection);
+    let mut connection = tokio::spawn(connection);
+    let forgotten = tokio::select! {
+        // First, since what came by then may be less than all.
+        biased;
+        _ = &mut connection => Err(anyhow!("the socket to the kernel's connection tracking broke")),
+        forgotten = forget_by(&handle, stale) => forgotten,
+        () = sleep(LONGEST) => Err(anyhow!("connection tracking did not answer within {LONGEST:?}")),
+    };
+    connection.abort();
+    forgotten
+}
+
+async fn forget_by(
+    handle: &Handle,
+    stale: &BTreeSet<(SocketAddr, Option<SocketAddr>)>,
+) -> Result<usize> {
     let mut count = 0;
     for (family, is_v4) in [(NetfilterProtoFamily::IPv4, true), (NetfilterProtoFamily::IPv6, false)]
     {
         if !stale.iter().any(|(to, _)| to.is_ipv4() == is_v4) {
             continue;
         }
-        let flows = list(&handle, family)
+        let flows = list(handle, family)
             .await
             .context("connection tracking cannot be read (modprobe nf_conntrack_netlink?)")?;
         for flow in flows.iter().filter(|flow| flow.is_in(stale)) {
-            count += usize::from(flow.remove(&handle, family).await?);
+            count += usize::from(flow.remove(handle, family).await?);
         }
     }
     Ok(count)

@@ -2,12 +2,17 @@
 
 use std::io;
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
+use tokio::time::timeout;
 
 use crate::nft::TABLE;
+
+/// How long a program may take: far longer than nft takes for 100,000 elements, or iptables to have its turn.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Loads a script in one transaction: it is loaded as a whole or not at all.
 pub(crate) async fn load(script: &str) -> Result<()> {
@@ -20,16 +25,38 @@ pub(crate) async fn is_loaded() -> Result<bool> {
     Ok(tables.lines().any(|line| line.trim() == format!("table inet {TABLE}")))
 }
 
-/// Takes the proxy's table away.
-pub(crate) async fn remove() -> Result<()> {
+/// Takes the proxy's table away; tells whether it was there. A host without nft has none.
+pub(crate) async fn remove() -> Result<bool> {
+    if !is_installed("nft") || !is_loaded().await? {
+        return Ok(false);
+    }
     // A table must be there to be deleted.
-    load(&format!("table inet {TABLE}\ndelete table inet {TABLE}\n")).await
+    load(&format!("table inet {TABLE}\ndelete table inet {TABLE}\n")).await.map(|()| true)
 }
 
-/// Runs a program to its end; gives what it printed.
+/// Whether the host has a program.
+pub(crate) fn is_installed(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
+}
+
+/// Runs a program to its end; gives what it printed. One that does not end is stopped, and so is that of a pass which is
+/// given up.
 pub(crate) async fn run(name: &str, arguments: &[&str], input: &str) -> Result<String> {
+    run_within(LONGEST, name, arguments, input).await
+}
+
+async fn run_within(
+    longest: Duration,
+    name: &str,
+    arguments: &[&str],
+    input: &str,
+) -> Result<String> {
     let shown = format!("`{name} {}`", arguments.join(" "));
-    let Output { status, stdout, stderr } = match output(name, arguments, input).await {
+    let Ok(output) = timeout(longest, output(name, arguments, input)).await else {
+        bail!("{shown} was stopped: it did not end within {} s", longest.as_secs_f64());
+    };
+    let Output { status, stdout, stderr } = match output {
         Ok(output) => output,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             bail!(
@@ -49,7 +76,6 @@ pub(crate) async fn run(name: &str, arguments: &[&str], input: &str) -> Result<S
 
 async fn output(name: &str, arguments: &[&str], input: &str) -> io::Result<Output> {
     let mut command = Command::new(name);
-    // A pass that is given up takes its programs along.
     command.args(arguments).kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
@@ -64,4 +90,26 @@ async fn output(name: &str, arguments: &[&str], input: &str) -> io::Result<Outpu
     };
     let (written, output) = tokio::join!(write, child.wait_with_output());
     written.and(output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Once: a program that hung kept the pass, and the signals, waiting for ever.
+    #[tokio::test]
+    async fn a_program_that_does_not_end_is_stopped() {
+        let ran = run_within(Duration::from_millis(100), "sleep", &["1000000"], "").await;
+        let error = ran.expect_err("it is stopped").to_string();
+        assert_eq!(error, "`sleep 1000000` was stopped: it did not end within 0.1 s");
+    }
+
+    #[tokio::test]
+    async fn what_a_program_says_is_told_when_it_fails() {
+        let ran = run("sh", &["-c", "echo no such thing >&2; exit 3"], "").await;
+        let error = ran.expect_err("it fails").to_string();
+        assert!(error.contains("exit status: 3") && error.ends_with("no such thing"), "{error}");
+        let error = run("no-such-program", &[], "").await.expect_err("it is missing").to_string();
+        assert!(error.contains("is not installed"), "{error}");
+    }
 }

@@ -12,6 +12,24 @@ use crate::health::HealthCheck;
 /// An address that could not be bound or unbound, and why.
 pub type NotDone<T> = (T, anyhow::Error);
 
+/// The addresses of a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// Those of the interface that are the proxy's.
+    pub own: BTreeSet<IpAddr>,
+    /// Those of all other interfaces.
+    pub others: BTreeSet<IpAddr>,
+}
+
+/// What became of what kube-proxy left.
+#[derive(Debug, Default)]
+pub struct Leftovers {
+    /// What was removed and what stays, in words.
+    pub done: Vec<String>,
+    /// What could not be removed, and is to be tried again.
+    pub failures: Vec<anyhow::Error>,
+}
+
 /// A node's kernel, interface, packet filter and ports.
 pub trait Host {
     /// Connects to IPVS.
@@ -23,8 +41,8 @@ pub trait Host {
     /// Sets the sysctls of a node proxy; says which had other values.
     fn set_sysctls(&mut self) -> Result<Vec<String>>;
 
-    /// Makes the interface if it is missing, and reads the addresses on it that are the proxy's.
-    fn addresses(&mut self) -> impl Future<Output = Result<BTreeSet<IpAddr>>>;
+    /// Makes the interface if it is missing, and reads the addresses of the node.
+    fn addresses(&mut self) -> impl Future<Output = Result<Addresses>>;
 
     /// Binds an address.
     fn bind(&mut self, address: IpAddr) -> impl Future<Output = Result<()>>;
@@ -37,6 +55,9 @@ pub trait Host {
 
     /// Loads a script of nft, all or nothing.
     fn load_filter(&mut self, script: &str) -> impl Future<Output = Result<()>>;
+
+    /// Removes the proxy's table from the packet filter; tells whether it was there.
+    fn remove_filter(&mut self) -> impl Future<Output = Result<bool>>;
 
     /// Answers the health checks of these ports, and no others; tells of ports that cannot be had.
     fn answer(
@@ -51,6 +72,6 @@ pub trait Host {
         stale: &BTreeSet<(SocketAddr, Option<SocketAddr>)>,
     ) -> impl Future<Output = Result<usize>>;
 
-    /// Removes what kube-proxy left in the packet filter; says what it was.
-    fn remove_leftovers(&mut self) -> impl Future<Output = Result<Vec<String>>>;
+    /// Removes what kube-proxy left in the packet filter, but for what traffic still needs.
+    fn remove_leftovers(&mut self) -> impl Future<Output = Leftovers>;
 }

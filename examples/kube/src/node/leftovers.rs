@@ -1,9 +1,12 @@
 //! What kube-proxy leaves in the packet filter: its chains of iptables, in both families and by both of its backends, and
 //! its sets of ipset.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result};
 
-use super::filter::run;
+use super::filter::{is_installed, run};
+use super::host::Leftovers;
 
 /// kube-proxy's chains, by their whole names. `KUBE-FIREWALL`, `KUBE-MARK-DROP` and the `KUBE-*-CANARY` of the kubelet are not
 /// among them.
@@ -56,58 +59,102 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("ip6tables-nft-save", "ip6tables-nft-restore"),
 ];
 
-/// What `iptables-restore` takes to remove kube-proxy's chains, and what stays since others refer to it.
+/// What `iptables-restore` takes to remove kube-proxy's chains, and what stays.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Removal {
     script: String,
-    /// The chains of kube-proxy that stay, and their rules.
-    kept: Vec<String>,
+    /// The chains of kube-proxy that stay since chains of others jump there.
+    used: Vec<String>,
+    /// Those that stay since they accept what would be dropped without them.
+    needed: Vec<String>,
+    /// The rules of those that stay.
     kept_rules: String,
 }
 
-/// Removes them; says what was removed, and what stays.
-pub(crate) async fn remove() -> Result<Vec<String>> {
-    let mut done = Vec::new();
+/// Removes them, but for those that traffic needs.
+pub(crate) async fn remove() -> Leftovers {
+    let mut leftovers = Leftovers::default();
     let mut kept_rules = String::new();
+    let mut is_all_known = true;
     for (save, restore) in PROGRAMS {
-        let Some(saved) = run_if_there(save, &[], "").await? else { continue };
-        let removal = Removal::of(&saved);
-        if !removal.script.is_empty() {
-            run(restore, &["--noflush", "--wait=5"], &removal.script)
-                .await
-                .with_context(|| format!("kube-proxy's chains stay ({save})"))?;
-            let count = removal.script.lines().filter(|line| line.starts_with("-X ")).count();
-            done.push(format!("{count} chains of kube-proxy removed by {restore}"));
+        if !is_installed(save) {
+            leftovers.done.push(not_looked_for("chains", save, "iptables"));
+            continue;
         }
-        if !removal.kept.is_empty() {
-            let kept = removal.kept.join(", ");
-            done.push(format!("{kept} of kube-proxy stay: chains of others jump there ({save})"));
-        }
-        kept_rules += &removal.kept_rules;
-    }
-    if let Some(names) = run_if_there("ipset", &["list", "-name"], "").await? {
-        let is_kept = |name: &str| kept_rules.split_whitespace().any(|word| word == name);
-        let own: Vec<_> = names.lines().filter(|name| is_set(name) && !is_kept(name)).collect();
-        if !own.is_empty() {
-            let script: Vec<_> = own.iter().map(|name| format!("destroy {name}\n")).collect();
-            run("ipset", &["restore"], &script.concat()).await.context("kube-proxy's sets stay")?;
-            done.push(format!("{} sets of kube-proxy removed", own.len()));
+        match remove_chains(save, restore, &mut leftovers.done).await {
+            Ok(kept) => kept_rules += &kept,
+            Err(error) => {
+                leftovers.failures.push(error);
+                is_all_known = false;
+            }
         }
     }
-    Ok(done)
+    if !is_installed("ipset") {
+        leftovers.done.push(not_looked_for("sets", "ipset", "ipset"));
+    } else if is_all_known && let Err(error) = remove_sets(&kept_rules, &mut leftovers.done).await {
+        leftovers.failures.push(error);
+    }
+    leftovers
 }
 
-/// What a program printed; `None` where the host does not have it.
-async fn run_if_there(name: &str, arguments: &[&str], input: &str) -> Result<Option<String>> {
-    if !is_installed(name) {
-        return Ok(None);
-    }
-    run(name, arguments, input).await.map(Some)
+fn not_looked_for(what: &str, program: &str, package: &str) -> String {
+    format!(
+        "kube-proxy's {what} are not looked for by {program}, which is not installed (package {package})"
+    )
 }
 
-fn is_installed(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
+/// Gives the rules that stay.
+async fn remove_chains(save: &str, restore: &str, done: &mut Vec<String>) -> Result<String> {
+    let removal = Removal::of(&run(save, &[], "").await?);
+    if !removal.script.is_empty() {
+        run(restore, &["--noflush", "--wait=5"], &removal.script)
+            .await
+            .with_context(|| format!("kube-proxy's chains stay ({save})"))?;
+        let count = removal.script.lines().filter(|line| line.starts_with("-X ")).count();
+        done.push(format!("{count} chains of kube-proxy removed by {restore}"));
+    }
+    if !removal.used.is_empty() {
+        let used = removal.used.join(", ");
+        done.push(format!("{used} of kube-proxy stay: chains of others jump there ({save})"));
+    }
+    if !removal.needed.is_empty() {
+        let needed = removal.needed.join(", ");
+        done.push(format!(
+            "{needed} of kube-proxy stay: {save} shows that others drop what these accept. Once rules of yours accept \
+             replies of pods and health checks, start with --take-over again"
+        ));
+    }
+    Ok(removal.kept_rules)
+}
+
+/// One by one: another program may take or use one at any time.
+async fn remove_sets(kept_rules: &str, done: &mut Vec<String>) -> Result<()> {
+    let is_kept = |name: &str| kept_rules.split_whitespace().any(|word| word == name);
+    let own = async || -> Result<BTreeSet<String>> {
+        let names = run("ipset", &["list", "-name"], "").await?;
+        let own = names.lines().filter(|name| is_set(name) && !is_kept(name));
+        Ok(own.map(str::to_owned).collect())
+    };
+    let before = own().await?;
+    let mut refused = None;
+    for name in &before {
+        if let Err(error) = run("ipset", &["destroy", name], "").await {
+            refused = Some(error);
+        }
+    }
+    // One that somebody else took meanwhile is no failure.
+    let left = if refused.is_some() { own().await? } else { BTreeSet::new() };
+    let count = before.difference(&left).count();
+    if count > 0 {
+        done.push(format!("{count} sets of kube-proxy removed"));
+    }
+    match refused {
+        Some(error) if !left.is_empty() => {
+            let left = left.into_iter().collect::<Vec<_>>().join(", ");
+            Err(error.context(format!("sets of kube-proxy stay: {left}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a chain is kube-proxy's. `KUBE-FIREWALL` is the kubelet's in the table `filter`, and was kube-proxy's in `nat`.
@@ -133,66 +180,158 @@ fn target(rule: &str) -> Option<&str> {
     words.next()
 }
 
+/// A table as `iptables-save` prints it.
+struct Table<'a> {
+    name: &'a str,
+    /// The chains of the kernel, which have policies.
+    built_in: Vec<(&'a str, Policy)>,
+    /// kube-proxy's.
+    own: BTreeSet<&'a str>,
+    rules: Vec<Rule<'a>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Policy {
+    Accept,
+    Drop,
+}
+
+#[derive(Clone, Copy)]
+struct Rule<'a> {
+    text: &'a str,
+    chain: &'a str,
+    /// Where it goes: another chain, or a verdict. A rule that only counts goes nowhere.
+    target: Option<&'a str>,
+}
+
+impl<'a> Table<'a> {
+    fn read(lines: &[&'a str]) -> Self {
+        let name = lines.iter().find_map(|line| line.strip_prefix('*')).unwrap_or_default();
+        let (mut built_in, mut own) = (Vec::new(), BTreeSet::new());
+        for line in lines {
+            let Some((chain, rest)) = line.strip_prefix(':').and_then(|it| it.split_once(' '))
+            else {
+                continue;
+            };
+            // A chain without a policy is somebody's own.
+            match rest.split(' ').next() {
+                Some("-") if is_chain(name, chain) => drop(own.insert(chain)),
+                Some("-") | None => {}
+                Some("ACCEPT") => built_in.push((chain, Policy::Accept)),
+                Some(_) => built_in.push((chain, Policy::Drop)),
+            }
+        }
+        let rule = |line: &&'a str| {
+            let text = line.strip_prefix("-A ")?;
+            Some(Rule { text, chain: text.split(' ').next()?, target: target(text) })
+        };
+        Self { name, built_in, own, rules: lines.iter().filter_map(rule).collect() }
+    }
+
+    fn rules_of<'t>(&'t self, chain: &'t str) -> impl Iterator<Item = &'t Rule<'a>> {
+        self.rules.iter().filter(move |rule| rule.chain == chain)
+    }
+
+    fn is_built_in(&self, chain: &str) -> bool {
+        self.built_in.iter().any(|(name, _)| *name == chain)
+    }
+
+    /// These chains, and those that a packet comes to from there.
+    fn reached(&self, from: &[&'a str], passes: impl Fn(&str) -> bool) -> BTreeSet<&'a str> {
+        let mut reached = BTreeSet::new();
+        let mut next = from.to_vec();
+        while let Some(chain) = next.pop() {
+            if !passes(chain) || !reached.insert(chain) {
+                continue;
+            }
+            let targets = self.rules.iter().filter(|rule| rule.chain == chain);
+            next.extend(targets.filter_map(|rule| rule.target));
+        }
+        reached
+    }
+
+    /// kube-proxy's chains to which chains of others jump, as those of CNI plugins do to `KUBE-MARK-MASQ`, and with that
+    /// one the chain that masquerades what it marks.
+    fn used(&self) -> Vec<&'a str> {
+        let is_others = |chain| !self.own.contains(chain) && !self.is_built_in(chain);
+        let jumps = self.rules.iter().filter(|rule| is_others(rule.chain));
+        let mut used: Vec<_> =
+            jumps.filter_map(|rule| rule.target).filter(|to| self.own.contains(to)).collect();
+        if used.contains(&"KUBE-MARK-MASQ") && self.own.contains("KUBE-POSTROUTING") {
+            used.push("KUBE-POSTROUTING");
+        }
+        used
+    }
+
+    /// kube-proxy's chains that accept what a built-in chain of the table `filter` may drop otherwise. The table of nft
+    /// cannot stand in for them: what it accepts is not accepted for other tables.
+    fn needed(&self) -> Vec<&'a str> {
+        let mut needed = Vec::new();
+        if self.name != "filter" {
+            return needed;
+        }
+        for (chain, policy) in &self.built_in {
+            // The kubelet's chain drops what is marked to be dropped, and nothing else.
+            let is_others = |chain: &str| !self.own.contains(chain) && chain != "KUBE-FIREWALL";
+            let others = self.reached(&[chain], is_others);
+            let drops = others.contains("DROP") || others.contains("REJECT");
+            if *policy == Policy::Accept && !drops {
+                continue;
+            }
+            let jumps = self.rules_of(chain).filter_map(|rule| rule.target);
+            let accepts = |own: &&str| self.reached(&[*own], |_| true).contains("ACCEPT");
+            needed.extend(jumps.filter(|to| self.own.contains(to)).filter(accepts));
+        }
+        needed
+    }
+}
+
 impl Removal {
-    /// From what `iptables-save` printed. A chain stays where a chain of others jumps there, as those of CNI plugins do to
-    /// `KUBE-MARK-MASQ`, and with that chain the one that masquerades what it marks.
+    /// From what `iptables-save` printed.
     fn of(saved: &str) -> Self {
         let mut removal = Self::default();
         let mut table: Vec<&str> = Vec::new();
         for line in saved.lines() {
             table.push(line);
             if line == "COMMIT" {
-                removal.take(&table);
+                removal.take(&Table::read(&table));
                 table.clear();
             }
         }
         removal
     }
 
-    fn take(&mut self, lines: &[&str]) {
-        let name = lines.iter().find_map(|line| line.strip_prefix('*')).unwrap_or_default();
-        let declared = lines.iter().filter_map(|line| line.strip_prefix(':')?.split_once(' '));
-        let (mut own, mut built_in) = (Vec::new(), Vec::new());
-        for (chain, rest) in declared {
-            // A chain without a policy is somebody's own.
-            match rest.starts_with('-') {
-                true if is_chain(name, chain) => own.push(chain),
-                true => {}
-                false => built_in.push(chain),
-            }
-        }
-        let rules = || {
-            lines.iter().filter_map(|line| {
-                let rule = line.strip_prefix("-A ")?;
-                Some((rule, rule.split(' ').next()?, target(rule)?))
-            })
+    fn take(&mut self, table: &Table<'_>) {
+        let kept = |by: &[_]| -> BTreeSet<_> {
+            table
+                .reached(by, |_| true)
+                .into_iter()
+                .filter(|chain| table.own.contains(chain))
+                .collect()
         };
-        let mut kept: Vec<&str> = rules()
-            .filter(|(_, from, to)| {
-                own.contains(to) && !own.contains(from) && !built_in.contains(from)
-            })
-            .map(|(_, _, to)| to)
-            .collect();
-        if kept.contains(&"KUBE-MARK-MASQ") {
-            kept.push("KUBE-POSTROUTING");
-        }
-        own.retain(|chain| !kept.contains(chain));
-        for (rule, from, _) in rules().filter(|(_, from, _)| kept.contains(from)) {
-            self.kept_rules.extend([rule, "\n"]);
-            if !self.kept.iter().any(|chain| chain == from) {
-                self.kept.push(from.to_owned());
+        let (used, needed) = (kept(&table.used()), kept(&table.needed()));
+        let own: Vec<_> =
+            table.own.iter().filter(|it| !used.contains(*it) && !needed.contains(*it)).collect();
+        for rule in &table.rules {
+            if used.contains(rule.chain) || needed.contains(rule.chain) {
+                self.kept_rules.extend([rule.text, "\n"]);
             }
         }
+        self.used.extend(used.into_iter().map(str::to_owned));
+        self.needed.extend(needed.into_iter().map(str::to_owned));
         if own.is_empty() {
             return;
         }
-        let jumps = rules().filter(|(_, from, to)| built_in.contains(from) && own.contains(to));
-        let jumps = jumps.map(|(rule, _, _)| format!("-D {rule}\n"));
+        let jumps = table.rules.iter().filter(|rule| {
+            let goes = rule.target.is_some_and(|to| own.iter().any(|own| **own == to));
+            goes && !table.own.contains(rule.chain)
+        });
+        let jumps = jumps.map(|rule| format!("-D {}\n", rule.text));
         // Emptied first, since they jump to each other.
         let emptied = own.iter().map(|chain| format!("-F {chain}\n"));
         let removed = own.iter().map(|chain| format!("-X {chain}\n"));
         let all = jumps.chain(emptied).chain(removed);
-        self.script.extend(["*", name, "\n"]);
+        self.script.extend(["*", table.name, "\n"]);
         self.script.extend(all);
         self.script.push_str("COMMIT\n");
     }
@@ -259,8 +398,61 @@ COMMIT
 COMMIT
 "#;
         assert_eq!(removal.script, expected);
-        assert_eq!(removal.kept, ["KUBE-POSTROUTING", "KUBE-MARK-MASQ"]);
+        assert_eq!(removal.used, ["KUBE-MARK-MASQ", "KUBE-POSTROUTING"]);
         assert!(removal.kept_rules.contains("KUBE-LOOP-BACK"));
+    }
+
+    /// Once: a node whose `FORWARD` drops forwarded no reply of a pod any more, and one whose `INPUT` drops answered no
+    /// health check.
+    #[test]
+    fn chains_stay_that_accept_what_would_be_dropped_without_them() {
+        let saved = |forward: &str, input: &str, more: &str| {
+            format!(
+                "*filter
+:INPUT {input} [0:0]
+:FORWARD {forward} [0:0]
+:OTHERS - [0:0]
+:KUBE-FORWARD - [0:0]
+:KUBE-NODE-PORT - [0:0]
+:KUBE-PROXY-FIREWALL - [0:0]
+-A INPUT -j KUBE-NODE-PORT
+-A INPUT -j KUBE-PROXY-FIREWALL
+-A FORWARD -j KUBE-PROXY-FIREWALL
+-A FORWARD -j KUBE-FORWARD
+{more}-A KUBE-NODE-PORT -m set --match-set KUBE-HEALTH-CHECK-NODE-PORT dst -j ACCEPT
+-A KUBE-PROXY-FIREWALL -m set --match-set KUBE-LOAD-BALANCER-FW dst,dst -j DROP
+-A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+COMMIT
+"
+            )
+        };
+        let needed = |saved: String| Removal::of(&saved).needed;
+        assert!(needed(saved("ACCEPT", "ACCEPT", "")).is_empty());
+        assert_eq!(needed(saved("DROP", "ACCEPT", "")), ["KUBE-FORWARD"]);
+        assert_eq!(needed(saved("ACCEPT", "DROP", "")), ["KUBE-NODE-PORT"]);
+        let rejects =
+            "-A FORWARD -j OTHERS\n-A OTHERS -j REJECT --reject-with icmp-port-unreachable\n";
+        assert_eq!(needed(saved("ACCEPT", "ACCEPT", rejects)), ["KUBE-FORWARD"]);
+        for harmless in
+            ["-A OTHERS -j DROP\n", "-A FORWARD -j KUBE-FIREWALL\n-A KUBE-FIREWALL -j DROP\n"]
+        {
+            assert!(needed(saved("ACCEPT", "ACCEPT", harmless)).is_empty(), "{harmless}");
+        }
+
+        let removal = Removal::of(&saved("DROP", "DROP", ""));
+        let expected = "*filter
+-D INPUT -j KUBE-PROXY-FIREWALL
+-D FORWARD -j KUBE-PROXY-FIREWALL
+-F KUBE-PROXY-FIREWALL
+-X KUBE-PROXY-FIREWALL
+COMMIT
+";
+        assert_eq!(removal.script, expected);
+        let rules = &removal.kept_rules;
+        assert!(
+            rules.contains("KUBE-HEALTH-CHECK-NODE-PORT") && !rules.contains("LOAD"),
+            "{rules}"
+        );
     }
 
     /// Once: a chain of kube-proxy's that has the name of one of the kubelet's kept a set from being removed.

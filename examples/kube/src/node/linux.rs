@@ -9,7 +9,7 @@ use ipvs_netlink::diagnose::Severity;
 use ipvs_netlink::proc::{Proc, Profile};
 use ipvs_netlink::{Client, Ruleset};
 
-use super::host::{Host, NotDone};
+use super::host::{Addresses, Host, Leftovers, NotDone};
 use super::interface::Interface;
 use super::server::HealthChecks;
 use super::status::Status;
@@ -25,26 +25,26 @@ pub struct Linux {
 }
 
 impl Linux {
-    /// Opens this node. The status is what health checks tell of the proxy.
-    pub fn open(options: &Options, status: Arc<Status>) -> Result<Self> {
+    /// This node. The status is what health checks tell of the proxy.
+    pub fn new(options: &Options, status: Arc<Status>) -> Self {
         let excluded = options.clone();
-        Ok(Self {
-            interface: Interface::open(move |address| excluded.is_excluded(address))?,
+        Self {
+            interface: Interface::new(move |address| excluded.is_excluded(address)),
             health_checks: HealthChecks::new(status),
             // Without it other hosts would be told that this one has every virtual address.
             profile: Profile::node_proxy().strict_arp(),
-        })
+        }
     }
 
     /// Takes away what the proxy owns but the rules: the interface and the table of nft. The sysctls stay, since others
     /// may rely on them by now.
-    pub async fn clean_up(&mut self, options: &Options) -> (Vec<String>, Vec<anyhow::Error>) {
+    pub async fn clean_up(&mut self) -> (Vec<String>, Vec<anyhow::Error>) {
         let (mut done, mut failures) = (Vec::new(), Vec::new());
         let interface = async {
             if !self.interface.exists().await? {
                 return Ok(None);
             }
-            for address in self.interface.addresses().await? {
+            for address in self.interface.addresses().await?.own {
                 self.interface.unbind(address).await?;
             }
             self.interface.remove().await?;
@@ -55,11 +55,9 @@ impl Linux {
             Err(error) => failures.push(error),
         }
         let table = async {
-            if options.without_nft || !filter::is_loaded().await? {
-                return Ok(None);
-            }
-            filter::remove().await?;
-            anyhow::Ok(Some(format!("table inet {} of nft removed", crate::nft::TABLE)))
+            let was_there = filter::remove().await?;
+            let what = || format!("table inet {} of nft removed", crate::nft::TABLE);
+            anyhow::Ok(was_there.then(what))
         };
         match table.await {
             Ok(what) => done.extend(what),
@@ -91,7 +89,7 @@ impl Host for Linux {
         Ok(changes.to_string().lines().map(str::to_owned).collect())
     }
 
-    async fn addresses(&mut self) -> Result<BTreeSet<IpAddr>> {
+    async fn addresses(&mut self) -> Result<Addresses> {
         self.interface.addresses().await
     }
 
@@ -111,8 +109,12 @@ impl Host for Linux {
         filter::load(script).await
     }
 
+    async fn remove_filter(&mut self) -> Result<bool> {
+        filter::remove().await
+    }
+
     async fn answer(&mut self, checks: &BTreeMap<u16, HealthCheck>) -> Vec<NotDone<u16>> {
-        self.health_checks.answer(checks).await
+        self.health_checks.answer(checks)
     }
 
     async fn forget(
@@ -122,7 +124,7 @@ impl Host for Linux {
         conntrack::forget(stale).await
     }
 
-    async fn remove_leftovers(&mut self) -> Result<Vec<String>> {
+    async fn remove_leftovers(&mut self) -> Leftovers {
         leftovers::remove().await
     }
 }

@@ -104,7 +104,7 @@ fn protocol(key: ServiceKey) -> String {
 
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let State { last, totals, .. } = &self.state;
+        let State { last, totals, api_server, .. } = &self.state;
         for (name, help, value) in [
             (
                 "ipvs_kube_passes",
@@ -126,6 +126,11 @@ impl Collector for Metrics {
             ("ipvs_kube_ipvs_up", "Whether IPVS can be read", i64::from(self.ipvs.is_some())),
         ] {
             gauge(&mut encoder, name, help, &ConstGauge::new(value))?;
+        }
+        if let Some(errors) = api_server {
+            let help = "Whether the API server gives what it is asked for";
+            let is_up = ConstGauge::new(i64::from(errors.is_empty()));
+            gauge(&mut encoder, "ipvs_kube_api_server_up", help, &is_up)?;
         }
         let help = "How long the last pass took, in seconds";
         gauge(&mut encoder, "ipvs_kube_last_pass_seconds", help, &ConstGauge::new(last.seconds))?;
@@ -230,7 +235,8 @@ mod tests {
                      -A -f 256 -s rr\n-a -f 256 -r 10.0.0.1:0 -m\n\
                      -A -f 256 -6 -s rr\n-a -f 256 -6 -r [fd00::1]:0 -m\n";
         let _ = ipvs.sync(&rules.parse()?, &Policy::new())?;
-        let state = Status::default().state().clone();
+        let status = Status::default();
+        let state = status.state().clone();
         let ipvs = Some((Stats::default(), backends(&ipvs.table()?)));
         let text = encode(Metrics { state: state.clone(), ipvs })?;
         for line in [
@@ -250,6 +256,13 @@ mod tests {
         // Without IPVS the proxy's own are told all the same.
         let text = encode(Metrics { state, ipvs: None })?;
         assert!(text.contains("ipvs_kube_ipvs_up 0") && !text.contains("node_ipvs"), "{text}");
+        // Without an API server nothing is told of one.
+        assert!(!text.contains("api_server"), "{text}");
+        for (errors, line) in [(vec![], "up 1"), (vec!["it is away".to_owned()], "up 0")] {
+            status.set_api_server(errors);
+            let text = encode(Metrics { state: status.state().clone(), ipvs: None })?;
+            assert!(text.contains(&format!("ipvs_kube_api_server_{line}")), "{text}");
+        }
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ mod linux;
 mod metrics;
 mod server;
 mod status;
+mod surroundings;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
@@ -18,17 +19,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result};
-use ipvs_netlink::{Change, Client, Protocol, Report, Ruleset, ServiceKey, Syncer};
+use ipvs_netlink::{Change, Client, Policy, Protocol, Report, Ruleset, ServiceKey, Syncer};
 
 use crate::desired::Desired;
 use crate::nft::{Script, Sets};
 use crate::options::Options;
+use surroundings::Surroundings;
 
-pub use host::{Host, NotDone};
+pub use host::{Addresses, Host, Leftovers, NotDone};
 pub use interface::INTERFACE;
 pub use linux::Linux;
-pub use server::{serve_health, serve_metrics};
-pub use status::Status;
+pub use server::{is_missing_address, serve_health, serve_metrics};
+pub use status::{ApiServer, Health, Status};
 
 /// After how long the whole node is looked at again, as kube-proxy does it: others change it without a word.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(30);
@@ -37,24 +39,40 @@ pub const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = CHECK_INTERVAL;
 
+/// UDP flows to virtual addresses, or what of them goes to an endpoint.
+type StaleFlows = BTreeSet<(SocketAddr, Option<SocketAddr>)>;
+
+/// How many of them are kept where the kernel cannot be told to forget them.
+const MOST_STALE: usize = 10_000;
+
 /// Keeps a node as desired.
 ///
 /// It owns every service of IPVS by address but those of excluded networks, the interface `kube-ipvs0`, and the table
 /// `inet ipvs-kube` of nft. All of it stays when the proxy ends, and the next one goes on from there.
+#[allow(clippy::struct_excessive_bools, reason = "none depends on another")]
 pub struct Proxy<H> {
     host: H,
     ipvs: Option<Client>,
     syncer: Syncer,
-    /// The proxy's addresses on the interface; `None` before they were read.
-    bound: Option<BTreeSet<IpAddr>>,
+    policy: Policy,
+    /// The addresses of the node; `None` before they were read.
+    addresses: Option<Addresses>,
     /// The script that the packet filter has; `None` where that is not known.
     filter: Option<Script>,
+    /// What the rules that stand need; `None` until a pass has come through.
+    stands: Option<Surroundings>,
+    /// What is withheld may be taken away.
+    is_confirmed: bool,
+    /// UDP flows that the kernel has yet to forget.
+    stale: StaleFlows,
     /// When the whole node is looked at again.
     check: Option<Instant>,
     check_interval: Duration,
     /// How many passes in a row had failures of the node's.
     failures: u32,
     is_first: bool,
+    /// A table of nft that an earlier proxy left is to be removed.
+    removes_filter: bool,
     /// What kube-proxy left is to be removed once all is as desired.
     takes_over: bool,
     status: Arc<Status>,
@@ -70,6 +88,8 @@ pub struct Pass {
     pub report: Option<Report>,
     /// What is not as desired, and why.
     pub failures: Vec<Failure>,
+    /// What is left alone for a reason that the node has.
+    pub notes: Vec<String>,
     /// What limits the node or stands in its way, with advice: at the first pass, and where IPVS could not be reached.
     pub advice: Vec<String>,
     /// After how long the next pass has something to do.
@@ -116,6 +136,16 @@ impl Pass {
         self.done.is_empty() && self.report.as_ref().is_none_or(|report| report.changed == 0)
     }
 
+    /// What was changed, in words.
+    pub fn changes(&self) -> Vec<String> {
+        let report = self.report.as_ref().map(|report| {
+            // Its other lines say what failed.
+            let report = report.to_string();
+            format!("rules: {}", report.lines().next().unwrap_or_default())
+        });
+        self.done.iter().cloned().chain(report).collect()
+    }
+
     fn fail(&mut self, extent: Extent, error: impl Into<Error>) {
         self.failures.push(Failure { extent, error: error.into() });
     }
@@ -129,10 +159,8 @@ impl Pass {
 /// A few lines: what was done, what failed, what limits.
 impl fmt::Display for Pass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut lines = self.done.clone();
-        if let Some(report) = &self.report {
-            lines.push(format!("rules: {report}"));
-        }
+        let mut lines = self.changes();
+        lines.extend(self.notes.iter().map(|note| format!("note: {note}")));
         lines.extend(self.failures.iter().map(|failure| format!("failed: {failure}")));
         lines.extend(self.advice.iter().map(|advice| format!("advice: {advice}")));
         f.write_str(&lines.join("\n"))
@@ -142,16 +170,22 @@ impl fmt::Display for Pass {
 impl<H: Host> Proxy<H> {
     /// A proxy that has not looked at the node yet. It tells the status how the node is doing.
     pub fn new(host: H, options: &Options, status: Arc<Status>) -> Self {
+        let policy = options.policy();
         Self {
             host,
             ipvs: None,
-            syncer: Syncer::new(options.policy().detailed(true)),
-            bound: None,
+            syncer: Syncer::new(policy.clone().detailed(true)),
+            policy,
+            addresses: None,
             filter: None,
+            stands: None,
+            is_confirmed: false,
+            stale: StaleFlows::new(),
             check: None,
             check_interval: CHECK_INTERVAL,
             failures: 0,
             is_first: true,
+            removes_filter: options.without_nft,
             takes_over: false,
             status,
         }
@@ -164,7 +198,9 @@ impl<H: Host> Proxy<H> {
         Self { check_interval, ..self }
     }
 
-    /// Has kube-proxy's chains and sets removed from the packet filter, once all is as desired.
+    /// Has kube-proxy's chains and sets removed from the packet filter, once the node is in sync: changes come through,
+    /// and the proxy's own packet filter is loaded. A part that fails, such as one address, keeps nothing of
+    /// kube-proxy's.
     #[must_use]
     pub fn take_over(self, takes_over: bool) -> Self {
         Self { takes_over, ..self }
@@ -178,19 +214,29 @@ impl<H: Host> Proxy<H> {
     /// Has the next pass take away what is withheld since it is too much at once.
     pub fn confirm(&mut self) {
         self.syncer.confirm();
+        self.is_confirmed = true;
+    }
+
+    /// Has the next pass look at the whole node, as if the interval were over.
+    pub fn look_again(&mut self) -> &mut Self {
+        self.check = None;
+        self
     }
 
     /// Makes the node as desired, as far as that is possible now.
     ///
-    /// 1. The sysctls. 2. The packet filter, which closes the addresses that are bound next. 3. Addresses are bound.
-    /// 4. The rules. 5. Addresses that no service has any more are unbound. 6. What is tracked of UDP flows that would
-    ///    go astray is forgotten. 7. The ports of health checks.
+    /// 1. The sysctls. 2. What is new in the packet filter, which closes the addresses that are bound next. 3. Addresses
+    ///    are bound. 4. The rules. 5. Once they have come through, what no service needs any more goes: addresses, and
+    ///    what the packet filter has of them. 6. What is tracked of UDP flows that would go astray is forgotten. 7. The
+    ///    ports of health checks.
+    ///
+    /// It can be dropped at any time, and the next pass goes on from there.
     pub async fn pass(&mut self, desired: &Desired) -> Pass {
         let begin = Instant::now();
         let mut pass = Pass::default();
         if self.check.is_none_or(|check| check <= begin) {
             self.syncer.resync();
-            (self.bound, self.check) = (None, Some(begin + self.check_interval));
+            (self.addresses, self.check) = (None, begin.checked_add(self.check_interval));
             if self.filter.is_some() && !matches!(self.host.has_filter().await, Ok(true)) {
                 self.filter = None;
             }
@@ -198,19 +244,24 @@ impl<H: Host> Proxy<H> {
         if self.ipvs.is_none() {
             self.ipvs = pass.note(Extent::Node, self.host.connect().await);
         }
-        match self.ipvs.clone() {
-            None => pass.advice = self.host.diagnose(&desired.rules).await,
+        let wanted = match self.ipvs.clone() {
+            None => {
+                pass.advice = self.host.diagnose(&desired.rules).await;
+                // The rules stay, whichever these are.
+                Surroundings::of(desired).and(self.stands.as_ref())
+            }
             Some(ipvs) => self.change(&mut pass, desired, &ipvs).await,
-        }
-        for (port, error) in self.host.answer(&desired.health_checks).await {
+        };
+        for (port, error) in self.host.answer(&wanted.health_checks).await {
             let what = format!("health checks are not answered at port {port}");
             pass.fail(Extent::Part, error.context(what));
         }
-        if self.takes_over && pass.is_success() {
-            let leftovers = self.host.remove_leftovers().await;
-            if let Some(removed) = pass.note(Extent::Part, leftovers) {
-                pass.done.extend(removed);
-                self.takes_over = false;
+        if self.takes_over && pass.is_in_sync() {
+            let Leftovers { done, failures } = self.host.remove_leftovers().await;
+            self.takes_over = !failures.is_empty();
+            pass.done.extend(done);
+            for failure in failures {
+                pass.fail(Extent::Part, failure);
             }
         }
         pass.next = self.next(&pass);
@@ -218,19 +269,30 @@ impl<H: Host> Proxy<H> {
         pass
     }
 
-    async fn change(&mut self, pass: &mut Pass, desired: &Desired, ipvs: &Client) {
+    /// Changes all but the health checks; gives what the rules need that stand now.
+    async fn change(&mut self, pass: &mut Pass, desired: &Desired, ipvs: &Client) -> Surroundings {
+        let is_first = std::mem::take(&mut self.is_first);
+        if is_first {
+            // Before anything is mended that is to be told.
+            pass.advice = self.host.diagnose(&desired.rules).await;
+        }
         if let Some(changes) = pass.note(Extent::Node, self.host.set_sysctls()) {
             pass.done.extend(changes);
         }
-        if self.bound.is_none() {
-            self.bound = pass.note(Extent::Node, self.host.addresses().await);
-        }
-        let is_filtered = self.filter(pass, desired).await;
-        self.bind(pass, desired, is_filtered).await;
-        let is_first = std::mem::take(&mut self.is_first);
-        if is_first {
-            pass.advice = self.host.diagnose(&desired.rules).await;
-        }
+        self.read_addresses(pass, desired).await;
+        let none = BTreeSet::new();
+        let others = self.addresses.as_ref().map_or(&none, |addresses| &addresses.others);
+        let wanted = Surroundings::of(desired).without(others);
+        pass.notes = desired
+            .addresses
+            .difference(&wanted.addresses)
+            .map(|address| format!("{address} is not bound: another interface of the node has it"))
+            .collect();
+        // What is taken away is taken away last.
+        let wide = wanted.clone().and(self.stands.as_ref()).without(others);
+        let is_filtered = self.knows_what_stands(pass, desired, ipvs).await
+            && self.filter(pass, wide.nft.as_ref()).await;
+        self.bind(pass, &wide, is_filtered).await;
         if is_filtered {
             // The very first time nothing may be wanted, too, and it has to be said.
             if is_first || self.syncer.wanted() != &desired.rules {
@@ -244,34 +306,76 @@ impl<H: Host> Proxy<H> {
             }
         }
         let report = ipvs.pass(&mut self.syncer).await;
-        self.unbind(pass, desired).await;
-        let stale = stale(&report);
-        if !stale.is_empty()
-            && let Some(count @ 1..) = pass.note(Extent::Part, self.host.forget(&stale).await)
-        {
-            pass.done.push(format!("{count} tracked UDP flows forgotten"));
+        let is_through = report.error.is_none() && report.excess.is_none();
+        if is_through {
+            self.unbind(pass, &wanted).await;
+            if is_filtered {
+                self.filter(pass, wanted.nft.as_ref()).await;
+            }
+            self.remove_filter(pass).await;
+            self.is_confirmed = false;
         }
+        self.forget(pass, &report).await;
         if !report.is_success() {
-            let is_stuck = report.error.is_some() || report.excess.is_some();
-            let extent = if is_stuck { Extent::Node } else { Extent::Part };
+            let extent = if is_through { Extent::Part } else { Extent::Node };
             pass.fail(extent, failed(&report));
         }
         pass.report = Some(report);
+        let stands = if is_through { wanted } else { wide };
+        if is_through || self.stands.is_some() {
+            self.stands = Some(stands.clone());
+        }
+        stands
     }
 
-    /// Loads the packet filter if it is another; tells whether it is as desired.
-    async fn filter(&mut self, pass: &mut Pass, desired: &Desired) -> bool {
-        let Some(script) = &desired.nft else { return true };
+    /// Reads the addresses where they are not known, and before one is bound: another interface may have it by now.
+    async fn read_addresses(&mut self, pass: &mut Pass, desired: &Desired) {
+        let is_known = |addresses: &Addresses| desired.addresses.is_subset(&addresses.own);
+        if self.addresses.as_ref().is_some_and(is_known) {
+            return;
+        }
+        if let Some(addresses) = pass.note(Extent::Node, self.host.addresses().await) {
+            self.addresses = Some(addresses);
+        }
+    }
+
+    /// Whether the packet filter can be loaded without taking away what the rules need that stand. A proxy that starts
+    /// knows nothing of what the one before it loaded: where too much would be withheld of the rules, the table of nft
+    /// stays as it is.
+    async fn knows_what_stands(
+        &mut self,
+        pass: &mut Pass,
+        desired: &Desired,
+        ipvs: &Client,
+    ) -> bool {
+        let is_known = self.stands.is_some() || self.is_confirmed;
+        if is_known || !matches!(self.host.has_filter().await, Ok(true)) {
+            return true;
+        }
+        let actual = pass.note(Extent::Node, ipvs.ruleset().await.map_err(Error::from));
+        // The pass over the rules says what is withheld.
+        actual.is_some_and(|actual| desired.plan(&actual, &self.policy).excess().is_none())
+    }
+
+    /// Loads the packet filter if it is another; tells whether it is as wanted.
+    async fn filter(&mut self, pass: &mut Pass, wanted: Option<&Script>) -> bool {
+        let Some(script) = wanted else { return true };
         let mut script = script.clone();
         // An address stays closed until it is unbound.
-        for address in self.bound.iter().flatten() {
+        for address in self.addresses.iter().flat_map(|addresses| &addresses.own) {
             let sets = if address.is_ipv4() { &mut script.v4 } else { &mut script.v6 };
             sets.bound.insert(*address);
         }
-        if self.filter.as_ref() == Some(&script) {
-            return true;
+        let changes = match &self.filter {
+            Some(loaded) if *loaded == script => return true,
+            Some(loaded) => script.changes_from(loaded),
+            None => script.to_string(),
+        };
+        let mut loaded = self.host.load_filter(&changes).await;
+        if loaded.is_err() && self.filter.take().is_some() {
+            // Others changed the table.
+            loaded = self.host.load_filter(&script.to_string()).await;
         }
-        let loaded = self.host.load_filter(&script.to_string()).await;
         let is_loaded = pass.note(Extent::Node, loaded).is_some();
         if is_loaded {
             pass.done.push("packet filter loaded".to_owned());
@@ -280,9 +384,22 @@ impl<H: Host> Proxy<H> {
         is_loaded
     }
 
+    /// Removes the table of a proxy before that had nft.
+    async fn remove_filter(&mut self, pass: &mut Pass) {
+        if !self.removes_filter {
+            return;
+        }
+        if let Some(was_there) = pass.note(Extent::Part, self.host.remove_filter().await) {
+            self.removes_filter = false;
+            if was_there {
+                pass.done.push("packet filter removed, since nft is not to be used".to_owned());
+            }
+        }
+    }
+
     /// Binds what is missing. What the packet filter does not guard is not bound.
-    async fn bind(&mut self, pass: &mut Pass, desired: &Desired, is_filtered: bool) {
-        let Some(bound) = &mut self.bound else { return };
+    async fn bind(&mut self, pass: &mut Pass, wanted: &Surroundings, is_filtered: bool) {
+        let Some(Addresses { own, .. }) = &mut self.addresses else { return };
         let filter = self.filter.as_ref();
         let is_guarded = |address: &IpAddr| {
             let sets = |script: &Script| {
@@ -291,25 +408,28 @@ impl<H: Host> Proxy<H> {
             is_filtered || filter.is_some_and(sets)
         };
         let missing: Vec<_> =
-            desired.addresses.difference(bound).copied().filter(is_guarded).collect();
+            wanted.addresses.difference(own).copied().filter(is_guarded).collect();
         let mut failures = Vec::new();
         let mut count = 0;
         for address in missing {
             match self.host.bind(address).await {
-                Ok(()) => count += usize::from(bound.insert(address)),
+                Ok(()) => count += usize::from(own.insert(address)),
                 Err(error) => failures.push(error),
             }
         }
         if count > 0 {
             pass.done.push(format!("{count} addresses bound"));
         }
-        fail_once(pass, failures);
+        // One address that cannot be had is a part; a node without any serves nobody.
+        let extent = if own.is_disjoint(&wanted.addresses) { Extent::Node } else { Extent::Part };
+        fail_once(pass, extent, failures);
     }
 
     /// Unbinds what no service has any more. Where the table could not be read nobody knows which ones these are.
-    async fn unbind(&mut self, pass: &mut Pass, desired: &Desired) {
-        let (Some(bound), Some(known)) = (&mut self.bound, self.syncer.known()) else { return };
-        if bound.is_subset(&desired.addresses) {
+    async fn unbind(&mut self, pass: &mut Pass, wanted: &Surroundings) {
+        let Some(Addresses { own, others }) = &mut self.addresses else { return };
+        let Some(known) = self.syncer.known() else { return };
+        if own.is_subset(&wanted.addresses) {
             return;
         }
         let used: HashSet<IpAddr> = known
@@ -317,23 +437,41 @@ impl<H: Host> Proxy<H> {
             .filter_map(|rules| rules.key().socket_address())
             .map(|at| at.ip())
             .collect();
-        let unused: Vec<_> = bound
-            .difference(&desired.addresses)
+        let unused: Vec<_> = own
+            .difference(&wanted.addresses)
             .copied()
-            .filter(|address| !used.contains(address))
+            .filter(|address| !used.contains(address) || others.contains(address))
             .collect();
         let mut failures = Vec::new();
         let mut count = 0;
         for address in unused {
             match self.host.unbind(address).await {
-                Ok(()) => count += usize::from(bound.remove(&address)),
+                Ok(()) => count += usize::from(own.remove(&address)),
                 Err(error) => failures.push(error),
             }
         }
         if count > 0 {
             pass.done.push(format!("{count} addresses unbound"));
         }
-        fail_once(pass, failures);
+        fail_once(pass, Extent::Part, failures);
+    }
+
+    /// Has the kernel forget the UDP flows that would go astray. Those that it could not forget are kept for the next
+    /// pass.
+    async fn forget(&mut self, pass: &mut Pass, report: &Report) {
+        self.stale.extend(stale(report));
+        while self.stale.len() > MOST_STALE {
+            self.stale.pop_first();
+        }
+        if self.stale.is_empty() {
+            return;
+        }
+        if let Some(count) = pass.note(Extent::Part, self.host.forget(&self.stale).await) {
+            self.stale.clear();
+            if count > 0 {
+                pass.done.push(format!("{count} tracked UDP flows forgotten"));
+            }
+        }
     }
 
     /// The rules where the packet filter could not be loaded: a service with source ranges that the filter does not
@@ -386,7 +524,8 @@ impl<H: Host> Proxy<H> {
 
     fn next(&mut self, pass: &Pass) -> Duration {
         let now = Instant::now();
-        let check = self.check.map_or(self.check_interval, |check| check.duration_since(now));
+        let check =
+            self.check.map_or(self.check_interval, |check| check.saturating_duration_since(now));
         let report = pass.report.as_ref().and_then(|report| report.next);
         // The rules have waits of their own.
         let own = pass.failures.len()
@@ -399,12 +538,12 @@ impl<H: Host> Proxy<H> {
 }
 
 /// Many failures of one kind as one.
-fn fail_once(pass: &mut Pass, failures: Vec<Error>) {
+fn fail_once(pass: &mut Pass, extent: Extent, failures: Vec<Error>) {
     let count = failures.len();
     if let Some(first) = failures.into_iter().next() {
         let more =
             if count > 1 { format!(", and {} more like it", count - 1) } else { String::new() };
-        pass.fail(Extent::Part, anyhow::anyhow!("{first:#}{more}"));
+        pass.fail(extent, anyhow::anyhow!("{first:#}{more}"));
     }
 }
 
@@ -427,7 +566,7 @@ fn failed(report: &Report) -> Error {
 
 /// Which UDP flows the kernel has to forget, since they would go on to where nobody is: those to an endpoint that was
 /// removed, and those to a virtual address that had no endpoint before.
-fn stale(report: &Report) -> BTreeSet<(SocketAddr, Option<SocketAddr>)> {
+fn stale(report: &Report) -> StaleFlows {
     let is_udp = |key: ServiceKey| {
         let udp = matches!(key, ServiceKey::Address { protocol: Protocol::UDP, .. });
         key.socket_address().filter(|_| udp)
@@ -435,7 +574,7 @@ fn stale(report: &Report) -> BTreeSet<(SocketAddr, Option<SocketAddr>)> {
     let had_none = |key: ServiceKey| {
         report.before().service(key).is_none_or(|rules| rules.destinations().len() == 0)
     };
-    let mut stale = BTreeSet::new();
+    let mut stale = StaleFlows::new();
     for change in &report.made {
         match change {
             Change::AddDestination(key, _) if had_none(*key) => {

@@ -20,6 +20,8 @@ pub(crate) struct State {
     synced: Option<(Instant, Timestamp)>,
     /// Whether load balancers may send traffic here.
     pub(crate) is_eligible: bool,
+    /// What the API server does not give, and why; `None` where none is asked.
+    pub(crate) api_server: Option<Vec<String>>,
     pub(crate) last: Last,
     pub(crate) totals: Totals,
 }
@@ -57,6 +59,19 @@ pub struct Health {
     pub synced: bool,
     /// What the last pass could not do.
     pub failures: Vec<String>,
+    /// How the API server is; absent where none is asked. The node is healthy without it: traffic goes on as it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_server: Option<ApiServer>,
+}
+
+/// Whether the API server gives what it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiServer {
+    /// Whether it took the last request for each kind of objects.
+    pub connected: bool,
+    /// What it did not give, and why.
+    pub errors: Vec<String>,
 }
 
 impl Default for Status {
@@ -65,6 +80,7 @@ impl Default for Status {
             check_interval: CHECK_INTERVAL,
             synced: None,
             is_eligible: true,
+            api_server: None,
             last: Last::default(),
             totals: Totals::default(),
         }))
@@ -79,6 +95,11 @@ impl Status {
 
     pub(super) fn set_check_interval(&self, check_interval: Duration) {
         self.state().check_interval = check_interval;
+    }
+
+    /// Says how the API server is: what it does not give, and why. Empty where it gives all.
+    pub fn set_api_server(&self, errors: Vec<String>) {
+        self.state().api_server = Some(errors);
     }
 
     pub(super) fn end(&self, pass: &Pass, desired: &Desired, took: Duration) {
@@ -98,7 +119,7 @@ impl Status {
             services: desired.rules.services().len(),
             destinations: desired.rules.destination_count(),
             draining: report.map_or(state.last.draining, |report| report.draining),
-            notes: desired.notes.len(),
+            notes: desired.notes.len() + pass.notes.len(),
         };
     }
 
@@ -109,13 +130,17 @@ impl Status {
     /// kernel refuses would otherwise take every node of the cluster from its load balancers.
     pub fn health(&self) -> Health {
         let state = self.state();
-        let most = state.check_interval * 2 + LATE;
+        let most = state.check_interval.saturating_mul(2).saturating_add(LATE);
         Health {
             last_updated: state.synced.map(|(_, at)| at.to_string()),
             current_time: now().to_string(),
             node_eligible: state.is_eligible,
             synced: state.synced.is_some_and(|(at, _)| at.elapsed() < most),
             failures: state.last.failures.clone(),
+            api_server: state
+                .api_server
+                .clone()
+                .map(|errors| ApiServer { connected: errors.is_empty(), errors }),
         }
     }
 }

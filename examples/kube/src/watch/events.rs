@@ -22,6 +22,9 @@ use super::status::{self, KindStatus};
 /// The first pause after an attempt that failed, and the longest is an option.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
+/// The status of a version that the API server has no more.
+const GONE: u16 = 410;
+
 /// Finds a kind of objects in the status.
 pub(crate) type Of = fn(&mut status::Status) -> &mut KindStatus;
 
@@ -90,11 +93,20 @@ fn needs_a_list(error: &watcher::Error) -> bool {
     use kube::Error::{Api, LinesCodecMaxLineLengthExceeded, SerdeError};
     match error {
         watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => true,
-        watcher::Error::WatchStartFailed(Api(status)) => status.code == 410,
+        watcher::Error::WatchStartFailed(Api(status)) => status.code == GONE,
         watcher::Error::WatchFailed(cause) => {
             matches!(cause, Api(_) | SerdeError(_) | LinesCodecMaxLineLengthExceeded)
         }
         watcher::Error::WatchStartFailed(_) | watcher::Error::InitialListFailed(_) => false,
+    }
+}
+
+/// Whether an error says nothing but that the objects have to be listed anew, as it happens from time to time.
+pub(crate) fn is_answer(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchError(status)
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == GONE,
+        _ => false,
     }
 }
 
@@ -132,7 +144,12 @@ fn cause_text(error: &kube::Error) -> String {
 
 fn status_text(status: &Status) -> String {
     let (code, message) = (status.code, status.message.escape_debug());
-    format!("the API server says {code} {}: {message}", status.reason.escape_debug())
+    let advice = match code {
+        401 => " (it does not know the credentials)",
+        403 => " (give the account the verbs list and watch)",
+        _ => "",
+    };
+    format!("the API server says {code} {}: {message}{advice}", status.reason.escape_debug())
 }
 
 #[cfg(test)]

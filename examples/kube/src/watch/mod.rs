@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::cluster::{NotKnown, Objects};
 use crate::notes::Notes;
 use crate::services::{HEADLESS, OTHER_PROXY};
-use events::{client, events, text};
+use events::{client, events, is_answer, text};
 use store::Store;
 
 pub use options::WatchOptions;
@@ -227,7 +227,7 @@ where
             store.fail();
             status.send_modify(|status| {
                 let kind = of(status);
-                kind.is_connected = false;
+                kind.is_connected &= is_answer(&error);
                 kind.error = Some(text(&error));
             });
             false

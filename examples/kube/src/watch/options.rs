@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Context as _;
 use clap::{Args, Parser};
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -22,17 +22,18 @@ pub struct WatchOptions {
     /// The context of the kubeconfig
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
-    /// Gather events until none has come for this long
-    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = humantime::parse_duration)]
+    /// Gather events until none has come for this long, up to 1m
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = parse_gather)]
     pub gather: Duration,
-    /// Gather events for at most this long
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    /// Gather events for at most this long, up to 1m
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_gather)]
     pub gather_at_most: Duration,
     /// Give up a connection on which nothing came for this long; an API server sends a bookmark each minute
-    #[arg(long, value_name = "TIME", default_value = "100s", value_parser = humantime::parse_duration)]
+    /// (from 1s to 1h)
+    #[arg(long, value_name = "TIME", default_value = "100s", value_parser = parse_wait)]
     pub api_timeout: Duration,
-    /// The longest pause between two attempts to reach the API server
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    /// The longest pause between two attempts to reach the API server, from 1s to 1h
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_wait)]
     pub api_pause: Duration,
 }
 
@@ -50,7 +51,7 @@ impl Default for WatchOptions {
 
 impl WatchOptions {
     /// Where the API server is, and who asks it.
-    pub(crate) async fn config(&self) -> Result<Config> {
+    pub(crate) async fn config(&self) -> anyhow::Result<Config> {
         let mut config = if let Some(url) = &self.api {
             let url = url.parse().with_context(|| format!("--api {url} is no URL"))?;
             Config::new(url)
@@ -69,7 +70,7 @@ impl WatchOptions {
         Ok(config)
     }
 
-    async fn read_kubeconfig(&self) -> Result<Config> {
+    async fn read_kubeconfig(&self) -> anyhow::Result<Config> {
         let options =
             KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
         let config = match &self.kubeconfig {
@@ -82,4 +83,21 @@ impl WatchOptions {
         };
         config.context("the kubeconfig names no API server that can be used")
     }
+}
+
+fn parse_gather(text: &str) -> Result<Duration, String> {
+    parse_time(text, Duration::ZERO, Duration::from_secs(60))
+}
+
+/// Less would be an attack on the API server.
+fn parse_wait(text: &str) -> Result<Duration, String> {
+    parse_time(text, Duration::from_secs(1), Duration::from_secs(60 * 60))
+}
+
+fn parse_time(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).ok().filter(|time| (least..=most).contains(time));
+    let [least, most] = [least, most].map(humantime::format_duration);
+    time.ok_or_else(|| {
+        format!("expected a time with its unit, such as 30s, from {least} to {most}")
+    })
 }

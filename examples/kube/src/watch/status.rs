@@ -20,7 +20,7 @@ pub struct Status {
 pub struct KindStatus {
     /// Whether all of its objects were listed once.
     pub is_listed: bool,
-    /// Whether the API server took the last request.
+    /// Whether the API server took the last request. That a version is gone is an answer: a list follows.
     pub is_connected: bool,
     /// The last error, be it of long ago.
     pub error: Option<String>,
@@ -41,6 +41,21 @@ impl Status {
     pub fn errors(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let failing = self.kinds().into_iter().filter(|(_, kind)| !kind.is_connected);
         failing.filter_map(|(name, kind)| Some((name, kind.error.as_deref()?)))
+    }
+
+    /// The errors as they are told: each once, with the kinds that have it.
+    pub fn failing(&self) -> Vec<String> {
+        let mut by_error: Vec<(&str, Vec<&str>)> = Vec::new();
+        for (kind, error) in self.errors() {
+            match by_error.iter_mut().find(|(known, _)| *known == error) {
+                Some((_, kinds)) => kinds.push(kind),
+                None => by_error.push((error, vec![kind])),
+            }
+        }
+        by_error
+            .into_iter()
+            .map(|(error, kinds)| format!("{}: {error}", kinds.join(", ")))
+            .collect()
     }
 
     fn kinds(&self) -> [(&'static str, &KindStatus); 3] {

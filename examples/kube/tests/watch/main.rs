@@ -5,6 +5,7 @@ mod api;
 #[path = "../../../../tests/support/noting.rs"]
 mod noting;
 mod passes;
+mod program;
 mod server;
 
 use std::future::Future;
