@@ -17,13 +17,11 @@ cases![every_command_runs_and_prints_what_the_guide_shows];
 const GUIDE: &str = include_str!("../../docs/guide.md");
 
 /// How the reader starts the shell, but for becoming root.
-const SHELL: [&str; 4] = ["unshare", "--net", "--mount", "sh"];
+const SHELL: [&str; 7] =
+    ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "sh"];
 
 /// What stands for any text, and alone in a line for any lines.
 const ANY: char = '…';
-
-/// Ends what the guide leaves running, and with it its namespaces.
-const LAST: &str = "for name in client web1 web2; do ip netns pids $name | xargs -r kill; done";
 
 /// Commands, and what the guide says that they print.
 #[derive(Debug, Default)]
@@ -40,7 +38,7 @@ async fn every_command_runs_and_prints_what_the_guide_shows(_: &mut Subject) -> 
     let folder = tempfile::tempdir()?;
     symlink(built(Path::new("examples/sync")), folder.path().join("sync"))?;
 
-    let mut script = format!("set -e\ntrap '{LAST}' EXIT\n");
+    let mut script = String::from("set -e\n");
     for step in &steps {
         write!(script, "echo '{}'\n{}", mark(step.line), step.commands)?;
     }
@@ -69,7 +67,22 @@ async fn every_command_runs_and_prints_what_the_guide_shows(_: &mut Subject) -> 
         }
     }
     ensure!(status.success(), "{status}:\n{printed}");
+    let left = servers()?;
+    ensure!(left.is_empty(), "the guide's servers outlive its shell: {left:?}");
     Ok(())
+}
+
+/// The servers that run, by their command lines.
+fn servers() -> anyhow::Result<Vec<String>> {
+    let mut servers = Vec::new();
+    for process in std::fs::read_dir("/proc")? {
+        // One that ends meanwhile has none.
+        let line = std::fs::read_to_string(process?.path().join("cmdline")).unwrap_or_default();
+        if line.contains("httpd") {
+            servers.push(line.replace('\0', " "));
+        }
+    }
+    Ok(servers)
 }
 
 fn mark(line: usize) -> String {

@@ -288,6 +288,17 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn an_address_that_the_host_does_not_have_is_left_out_unless_it_is_the_only_one() {
+        let [local, missing] = ["127.0.0.1:0", "203.0.113.77:0"]
+            .map(|text| text.parse::<SocketAddr>().expect("an address"));
+        let served = |at: &[SocketAddr]| listening(at, &Arc::default(), serve_health);
+        let both = served(&[missing, local]).expect("one is there");
+        assert!(both.starts_with("127.0.0.1:") && !both.contains(" and "), "{both}");
+        let error = served(&[missing]).expect_err("it is not there").to_string();
+        assert!(error.contains("choose another address"), "{error}");
+    }
+
     /// Once: a pass that hung kept the program from hearing that it is to end.
     #[tokio::test]
     async fn it_ends_within_a_pass() -> Result<()> {

@@ -186,7 +186,7 @@ impl Host for Node {
 
     async fn remove_leftovers(&mut self) -> Leftovers {
         let failures = self.act("leftovers", "").err().into_iter().collect();
-        Leftovers { done: Vec::new(), failures }
+        Leftovers { failures, ..Leftovers::default() }
     }
 }
 

@@ -24,8 +24,10 @@ pub struct Addresses {
 /// What became of what kube-proxy left.
 #[derive(Debug, Default)]
 pub struct Leftovers {
-    /// What was removed and what stays, in words.
+    /// What was removed, in words.
     pub done: Vec<String>,
+    /// What stays, and why.
+    pub notes: Vec<String>,
     /// What could not be removed, and is to be tried again.
     pub failures: Vec<anyhow::Error>,
 }

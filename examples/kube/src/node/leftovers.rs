@@ -78,10 +78,10 @@ pub(crate) async fn remove() -> Leftovers {
     let mut is_all_known = true;
     for (save, restore) in PROGRAMS {
         if !is_installed(save) {
-            leftovers.done.push(not_looked_for("chains", save, "iptables"));
+            leftovers.notes.push(not_looked_for("chains", save, "iptables"));
             continue;
         }
-        match remove_chains(save, restore, &mut leftovers.done).await {
+        match remove_chains(save, restore, &mut leftovers).await {
             Ok(kept) => kept_rules += &kept,
             Err(error) => {
                 leftovers.failures.push(error);
@@ -90,7 +90,7 @@ pub(crate) async fn remove() -> Leftovers {
         }
     }
     if !is_installed("ipset") {
-        leftovers.done.push(not_looked_for("sets", "ipset", "ipset"));
+        leftovers.notes.push(not_looked_for("sets", "ipset", "ipset"));
     } else if is_all_known && let Err(error) = remove_sets(&kept_rules, &mut leftovers.done).await {
         leftovers.failures.push(error);
     }
@@ -104,7 +104,8 @@ fn not_looked_for(what: &str, program: &str, package: &str) -> String {
 }
 
 /// Gives the rules that stay.
-async fn remove_chains(save: &str, restore: &str, done: &mut Vec<String>) -> Result<String> {
+async fn remove_chains(save: &str, restore: &str, leftovers: &mut Leftovers) -> Result<String> {
+    let Leftovers { done, notes, .. } = leftovers;
     let removal = Removal::of(&run(save, &[], "").await?);
     if !removal.script.is_empty() {
         run(restore, &["--noflush", "--wait=5"], &removal.script)
@@ -115,11 +116,11 @@ async fn remove_chains(save: &str, restore: &str, done: &mut Vec<String>) -> Res
     }
     if !removal.used.is_empty() {
         let used = removal.used.join(", ");
-        done.push(format!("{used} of kube-proxy stay: chains of others jump there ({save})"));
+        notes.push(format!("{used} of kube-proxy stay: chains of others jump there ({save})"));
     }
     if !removal.needed.is_empty() {
         let needed = removal.needed.join(", ");
-        done.push(format!(
+        notes.push(format!(
             "{needed} of kube-proxy stay: {save} shows that others drop what these accept. Once rules of yours accept \
              replies of pods and health checks, start with --take-over again"
         ));

@@ -70,6 +70,7 @@ pub struct Proxy<H> {
     check_interval: Duration,
     /// How many passes in a row had failures of the node's.
     failures: u32,
+    /// Nothing was wanted yet.
     is_first: bool,
     /// A table of nft that an earlier proxy left is to be removed.
     removes_filter: bool,
@@ -257,9 +258,10 @@ impl<H: Host> Proxy<H> {
             pass.fail(Extent::Part, error.context(what));
         }
         if self.takes_over && pass.is_in_sync() {
-            let Leftovers { done, failures } = self.host.remove_leftovers().await;
+            let Leftovers { done, notes, failures } = self.host.remove_leftovers().await;
             self.takes_over = !failures.is_empty();
             pass.done.extend(done);
+            pass.notes.extend(notes);
             for failure in failures {
                 pass.fail(Extent::Part, failure);
             }
@@ -271,8 +273,7 @@ impl<H: Host> Proxy<H> {
 
     /// Changes all but the health checks; gives what the rules need that stand now.
     async fn change(&mut self, pass: &mut Pass, desired: &Desired, ipvs: &Client) -> Surroundings {
-        let is_first = std::mem::take(&mut self.is_first);
-        if is_first {
+        if self.is_first {
             // Before anything is mended that is to be told.
             pass.advice = self.host.diagnose(&desired.rules).await;
         }
@@ -295,12 +296,12 @@ impl<H: Host> Proxy<H> {
         self.bind(pass, &wide, is_filtered).await;
         if is_filtered {
             // The very first time nothing may be wanted, too, and it has to be said.
-            if is_first || self.syncer.wanted() != &desired.rules {
-                self.syncer.want(desired.rules.clone());
+            if self.is_first || self.syncer.wanted() != &desired.rules {
+                self.want(desired.rules.clone());
             }
         } else {
             match self.guarded(desired, ipvs).await {
-                Ok(rules) => self.syncer.want(rules),
+                Ok(rules) => self.want(rules),
                 // Before anything is wanted, nothing is removed.
                 Err(error) => pass.fail(Extent::Node, error),
             }
@@ -326,6 +327,11 @@ impl<H: Host> Proxy<H> {
             self.stands = Some(stands.clone());
         }
         stands
+    }
+
+    fn want(&mut self, rules: Ruleset) {
+        self.syncer.want(rules);
+        self.is_first = false;
     }
 
     /// Reads the addresses where they are not known, and before one is bound: another interface may have it by now.
