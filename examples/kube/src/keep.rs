@@ -68,9 +68,10 @@ async fn keep_on<H: Host>(
 ) -> Result<()> {
     let mut again = heard(SignalKind::hangup())?;
     let mut confirmed = heard(SignalKind::user_defined1())?;
-    let health = listening(&arguments.healthz_bind_address, &proxy.status(), serve_health)?;
-    let metrics = listening(&arguments.metrics_bind_address, &proxy.status(), serve_metrics)?;
-    eprintln!("/healthz is at {health}, /metrics at {metrics}");
+    let [healths, metrics] = [&arguments.healthz_bind_address, &arguments.metrics_bind_address];
+    let health = listening(healths, "healthz", &proxy.status(), serve_health)?;
+    let metrics = listening(metrics, "metrics", &proxy.status(), serve_metrics)?;
+    eprintln!("health is told at {health}, metrics at {metrics}");
     let mut log = Log::default();
     let (mut desired, mut api) = match source {
         Source::Files(desired) => (*desired, None),
@@ -95,9 +96,10 @@ async fn keep_on<H: Host>(
     }
 }
 
-/// Serves at all these addresses that the host has; gives them in words.
+/// Serves at all these addresses that the host has; gives their URLs in words.
 fn listening(
     wanted: &[SocketAddr],
+    path: &str,
     status: &Arc<Status>,
     serve: impl Fn(SocketAddr, Arc<Status>) -> Result<SocketAddr>,
 ) -> Result<String> {
@@ -105,7 +107,7 @@ fn listening(
     let mut failed = None;
     for at in wanted {
         match serve(*at, Arc::clone(status)) {
-            Ok(at) => served.push(at.to_string()),
+            Ok(at) => served.push(format!("http://{at}/{path}")),
             // Of `127.0.0.1` and `::1` a host may have one alone.
             Err(error) if is_missing(&error) => failed = failed.or(Some(error)),
             Err(error) => return Err(error),
@@ -292,9 +294,9 @@ mod tests {
     async fn an_address_that_the_host_does_not_have_is_left_out_unless_it_is_the_only_one() {
         let [local, missing] = ["127.0.0.1:0", "203.0.113.77:0"]
             .map(|text| text.parse::<SocketAddr>().expect("an address"));
-        let served = |at: &[SocketAddr]| listening(at, &Arc::default(), serve_health);
+        let served = |at: &[SocketAddr]| listening(at, "healthz", &Arc::default(), serve_health);
         let both = served(&[missing, local]).expect("one is there");
-        assert!(both.starts_with("127.0.0.1:") && !both.contains(" and "), "{both}");
+        assert!(both.starts_with("http://127.0.0.1:") && !both.contains(" and "), "{both}");
         let error = served(&[missing]).expect_err("it is not there").to_string();
         assert!(error.contains("choose another address"), "{error}");
     }

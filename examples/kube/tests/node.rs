@@ -464,6 +464,9 @@ async fn too_much_at_once_is_withheld_with_all_that_it_needs_until_it_is_confirm
     assert_eq!(text.matches("the plan").count(), 1, "it is told once: {text}");
     assert_eq!(node.rules().services().len(), 6);
     assert_eq!(surroundings(&node), before);
+    // All nodes withhold at once, and each of them serves as it did.
+    let health = proxy.status().health();
+    assert!(health.synced && health.withheld && health.failures.len() == 1, "{health:?}");
 
     // So it stays while the node is looked at again, and what others take away comes back.
     node.addresses.borrow_mut().clear();
@@ -475,6 +478,7 @@ async fn too_much_at_once_is_withheld_with_all_that_it_needs_until_it_is_confirm
     let _ = succeeds(&mut proxy, &desired(&[])).await;
     assert!(node.rules().is_empty() && node.addresses.borrow().is_empty());
     assert!(node.set("cluster_ips4").is_empty() && node.answers.borrow().is_empty());
+    assert!(!proxy.status().health().withheld);
 }
 
 /// What is new is guarded, though what stands is kept.

@@ -123,6 +123,11 @@ impl Collector for Metrics {
             ("ipvs_kube_destinations", "Destinations that are desired", number(last.destinations)),
             ("ipvs_kube_draining", "Destinations that drain", number(last.draining)),
             ("ipvs_kube_notes", "What is not programmed as it was asked", number(last.notes)),
+            (
+                "ipvs_kube_withheld",
+                "Whether losses are withheld until they are confirmed",
+                i64::from(last.is_withheld),
+            ),
             ("ipvs_kube_ipvs_up", "Whether IPVS can be read", i64::from(self.ipvs.is_some())),
         ] {
             gauge(&mut encoder, name, help, &ConstGauge::new(value))?;
@@ -250,6 +255,7 @@ mod tests {
             r#"node_ipvs_backend_connections_inactive{local_address="",local_mark="00000100",local_port="0",proto="FWM",remote_address="fd00::1",remote_port="0"} 0"#,
             "ipvs_kube_passes_total 0",
             "ipvs_kube_ipvs_up 1",
+            "ipvs_kube_withheld 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

@@ -111,6 +111,8 @@ pub struct Failure {
 pub enum Extent {
     /// Changes do not come through at all: the node is not in sync.
     Node,
+    /// Too much would be lost at once: the node stays as it is, and serves as it did, until that is confirmed.
+    Withheld,
     /// One thing among others.
     Part,
 }
@@ -125,6 +127,11 @@ impl Pass {
     /// Whether the node is in sync, but for parts.
     pub fn is_in_sync(&self) -> bool {
         self.failures.iter().all(|failure| failure.extent == Extent::Part)
+    }
+
+    /// Whether the node serves as it is desired or as it was last: what is withheld keeps serving.
+    pub fn serves(&self) -> bool {
+        self.failures.iter().all(|failure| failure.extent != Extent::Node)
     }
 
     /// Whether all is as desired.
@@ -318,7 +325,11 @@ impl<H: Host> Proxy<H> {
         }
         self.forget(pass, &report).await;
         if !report.is_success() {
-            let extent = if is_through { Extent::Part } else { Extent::Node };
+            let extent = match (&report.error, &report.excess) {
+                (Some(_), _) => Extent::Node,
+                (None, Some(_)) => Extent::Withheld,
+                (None, None) => Extent::Part,
+            };
             pass.fail(extent, failed(&report));
         }
         pass.report = Some(report);

@@ -30,6 +30,7 @@ pub(crate) struct State {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Last {
     pub(crate) failures: Vec<String>,
+    pub(crate) is_withheld: bool,
     pub(crate) seconds: f64,
     pub(crate) services: usize,
     pub(crate) destinations: usize,
@@ -55,8 +56,10 @@ pub struct Health {
     pub current_time: String,
     /// Whether load balancers may send traffic here: the Node is not about to go.
     pub node_eligible: bool,
-    /// Whether the node was in sync not long ago.
+    /// Whether the node was in sync not long ago, but for what is withheld.
     pub synced: bool,
+    /// Whether losses are withheld until they are confirmed. The node serves as it did.
+    pub withheld: bool,
     /// What the last pass could not do.
     pub failures: Vec<String>,
     /// How the API server is; absent where none is asked. The node is healthy without it: traffic goes on as it was.
@@ -105,7 +108,7 @@ impl Status {
     pub(super) fn end(&self, pass: &Pass, desired: &Desired, took: Duration) {
         let mut state = self.state();
         state.is_eligible = desired.is_eligible;
-        if pass.is_in_sync() {
+        if pass.serves() {
             state.synced = Some((Instant::now(), now()));
         }
         state.totals.passes += 1;
@@ -115,6 +118,7 @@ impl Status {
         state.totals.changes += u64::try_from(changed).unwrap_or(u64::MAX);
         state.last = Last {
             failures: pass.failures.iter().map(ToString::to_string).collect(),
+            is_withheld: report.is_some_and(|report| report.excess.is_some()),
             seconds: took.as_secs_f64(),
             services: desired.rules.services().len(),
             destinations: desired.rules.destination_count(),
@@ -127,7 +131,8 @@ impl Status {
     ///
     /// It is in sync while the last pass that brought it there is not older than two intervals of looking at the whole
     /// node; so a program that hangs is told, too. What failed of a part alone does not count: a service that the
-    /// kernel refuses would otherwise take every node of the cluster from its load balancers.
+    /// kernel refuses would otherwise take every node of the cluster from its load balancers. Nor does what is withheld,
+    /// which is so on every node at once.
     pub fn health(&self) -> Health {
         let state = self.state();
         let most = state.check_interval.saturating_mul(2).saturating_add(LATE);
@@ -136,6 +141,7 @@ impl Status {
             current_time: now().to_string(),
             node_eligible: state.is_eligible,
             synced: state.synced.is_some_and(|(at, _)| at.elapsed() < most),
+            withheld: state.last.is_withheld,
             failures: state.last.failures.clone(),
             api_server: state
                 .api_server

@@ -66,9 +66,12 @@ async fn an_api_server_that_refuses_or_is_away_is_told_once_and_so_is_its_return
     populate(&api);
     api.fail(Services, (0..3).map(|_| Fault::Status(403)));
     let mut program = Program::watch(&api.url());
-    let line = program.says(&["/healthz is at "]).await;
-    let (health, metrics) =
-        line.strip_prefix("/healthz is at ").unwrap().split_once(", /metrics at ").unwrap();
+    let line = program.says(&["health is told at "]).await;
+    let at = |path| {
+        let url = line.split([' ', ',']).find(|word| word.ends_with(path)).unwrap();
+        url.strip_prefix("http://").unwrap().strip_suffix(path).unwrap()
+    };
+    let (health, metrics) = (at("/healthz"), at("/metrics"));
     let refused = program.says(&["the API server does not answer as it should"]).await;
     for words in
         ["Services: they cannot be listed", "403", "give the account the verbs list and watch"]
