@@ -1,12 +1,12 @@
 //! What kube-proxy leaves in the packet filter: its chains of iptables, in both families and by both of its backends, and
 //! its sets of ipset.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 
-use super::filter::{is_installed, run};
 use super::host::Leftovers;
+use super::programs::Programs;
 
 /// kube-proxy's chains, by their whole names. `KUBE-FIREWALL`, `KUBE-MARK-DROP` and the `KUBE-*-CANARY` of the kubelet are not
 /// among them.
@@ -72,16 +72,16 @@ struct Removal {
 }
 
 /// Removes them, but for those that traffic needs.
-pub(crate) async fn remove() -> Leftovers {
+pub(crate) async fn remove(programs: &Programs) -> Leftovers {
     let mut leftovers = Leftovers::default();
     let mut kept_rules = String::new();
     let mut is_all_known = true;
     for (save, restore) in PROGRAMS {
-        if !is_installed(save) {
+        if !programs.has(save) {
             leftovers.notes.push(not_looked_for("chains", save, "iptables"));
             continue;
         }
-        match remove_chains(save, restore, &mut leftovers).await {
+        match remove_chains(programs, save, restore, &mut leftovers).await {
             Ok(kept) => kept_rules += &kept,
             Err(error) => {
                 leftovers.failures.push(error);
@@ -89,9 +89,11 @@ pub(crate) async fn remove() -> Leftovers {
             }
         }
     }
-    if !is_installed("ipset") {
+    if !programs.has("ipset") {
         leftovers.notes.push(not_looked_for("sets", "ipset", "ipset"));
-    } else if is_all_known && let Err(error) = remove_sets(&kept_rules, &mut leftovers.done).await {
+    } else if is_all_known
+        && let Err(error) = remove_sets(programs, &kept_rules, &mut leftovers.done).await
+    {
         leftovers.failures.push(error);
     }
     leftovers
@@ -104,11 +106,17 @@ fn not_looked_for(what: &str, program: &str, package: &str) -> String {
 }
 
 /// Gives the rules that stay.
-async fn remove_chains(save: &str, restore: &str, leftovers: &mut Leftovers) -> Result<String> {
+async fn remove_chains(
+    programs: &Programs,
+    save: &str,
+    restore: &str,
+    leftovers: &mut Leftovers,
+) -> Result<String> {
     let Leftovers { done, notes, .. } = leftovers;
-    let removal = Removal::of(&run(save, &[], "").await?);
+    let removal = Removal::of(&programs.run(save, &[], "").await?);
     if !removal.script.is_empty() {
-        run(restore, &["--noflush", "--wait=5"], &removal.script)
+        programs
+            .run(restore, &["--noflush", "--wait=5"], &removal.script)
             .await
             .with_context(|| format!("kube-proxy's chains stay ({save})"))?;
         let count = removal.script.lines().filter(|line| line.starts_with("-X ")).count();
@@ -129,33 +137,31 @@ async fn remove_chains(save: &str, restore: &str, leftovers: &mut Leftovers) -> 
 }
 
 /// One by one: another program may take or use one at any time.
-async fn remove_sets(kept_rules: &str, done: &mut Vec<String>) -> Result<()> {
+async fn remove_sets(programs: &Programs, kept_rules: &str, done: &mut Vec<String>) -> Result<()> {
     let is_kept = |name: &str| kept_rules.split_whitespace().any(|word| word == name);
     let own = async || -> Result<BTreeSet<String>> {
-        let names = run("ipset", &["list", "-name"], "").await?;
+        let names = programs.run("ipset", &["list", "-name"], "").await?;
         let own = names.lines().filter(|name| is_set(name) && !is_kept(name));
         Ok(own.map(str::to_owned).collect())
     };
     let before = own().await?;
-    let mut refused = None;
+    let mut refused = BTreeMap::new();
     for name in &before {
-        if let Err(error) = run("ipset", &["destroy", name], "").await {
-            refused = Some(error);
+        if let Err(error) = programs.run("ipset", &["destroy", name], "").await {
+            refused.insert(name, error);
         }
     }
     // One that somebody else took meanwhile is no failure.
-    let left = if refused.is_some() { own().await? } else { BTreeSet::new() };
+    let left = if refused.is_empty() { BTreeSet::new() } else { own().await? };
     let count = before.difference(&left).count();
     if count > 0 {
         done.push(format!("{count} sets of kube-proxy removed"));
     }
-    match refused {
-        Some(error) if !left.is_empty() => {
-            let left = left.into_iter().collect::<Vec<_>>().join(", ");
-            Err(error.context(format!("sets of kube-proxy stay: {left}")))
-        }
-        _ => Ok(()),
-    }
+    let stays = refused.into_iter().find(|(name, _)| left.contains(*name));
+    stays.map_or(Ok(()), |(_, error)| {
+        let left = left.into_iter().collect::<Vec<_>>().join(", ");
+        Err(error.context(format!("sets of kube-proxy stay: {left}")))
+    })
 }
 
 /// Whether a chain is kube-proxy's. `KUBE-FIREWALL` is the kubelet's in the table `filter`, and was kube-proxy's in `nat`.
@@ -462,6 +468,58 @@ COMMIT
         let saved =
             "*nat\n:KUBE-FIREWALL - [0:0]\nCOMMIT\n*filter\n:KUBE-FIREWALL - [0:0]\nCOMMIT\n";
         assert_eq!(Removal::of(saved).script, "*nat\n-F KUBE-FIREWALL\n-X KUBE-FIREWALL\nCOMMIT\n");
+    }
+
+    /// Once: of many sets none was removed where another program had taken one meanwhile, and nothing was said of programs
+    /// that the host does not have.
+    #[tokio::test]
+    async fn a_set_that_is_in_use_or_gone_keeps_no_other() -> Result<()> {
+        let folder = std::env::temp_dir().join(format!("kube-leftovers-{}", std::process::id()));
+        let sets = folder.join("sets");
+        std::fs::create_dir_all(&sets)?;
+        for name in ["KUBE-CLUSTER-IP", "KUBE-LOOP-BACK", "KUBE-EXTERNAL-IP", "KUBE-SRC-OTHERS"] {
+            std::fs::write(sets.join(name), "")?;
+        }
+        let script = format!(
+            "#!/bin/sh
+PATH=/usr/bin:/bin
+cd {}
+case \"$1 $2\" in
+'list -name') ls ;;
+'destroy KUBE-EXTERNAL-IP') rm \"$2\"; echo another was faster >&2; exit 1 ;;
+'destroy KUBE-CLUSTER-IP') [ -e ../free ] || {{ echo it is in use >&2; exit 1; }}; rm \"$2\" ;;
+*) rm \"$2\" ;;
+esac
+",
+            sets.display()
+        );
+        let written = folder.join("script");
+        std::fs::write(&written, script)?;
+        // By another process: what this one has open for writing, none of its children can run.
+        let mut install = std::process::Command::new("install");
+        let install = install.args(["-m", "755"]).args([written, folder.join("ipset")]);
+        assert!(install.status()?.success());
+        let programs = Programs::of(&folder);
+
+        let Leftovers { done, notes, failures } = remove(&programs).await;
+        assert_eq!(done, ["2 sets of kube-proxy removed"]);
+        let failures: Vec<_> = failures.iter().map(|failure| format!("{failure:#}")).collect();
+        assert!(failures.len() == 1 && failures[0].contains("it is in use"), "{failures:?}");
+        assert!(
+            failures[0].starts_with("sets of kube-proxy stay: KUBE-CLUSTER-IP"),
+            "{failures:?}"
+        );
+        assert_eq!(notes.len(), PROGRAMS.len());
+        assert!(notes[0].contains("iptables-legacy-save, which is not installed"), "{notes:?}");
+
+        // Once nobody uses it, it goes.
+        std::fs::write(folder.join("free"), "")?;
+        let Leftovers { done, failures, .. } = remove(&programs).await;
+        assert_eq!((done.len(), failures.len()), (1, 0), "{done:?} {failures:?}");
+        let left = std::fs::read_dir(&sets)?.collect::<std::io::Result<Vec<_>>>()?;
+        assert!(left.len() == 1 && left[0].file_name() == "KUBE-SRC-OTHERS", "{left:?}");
+        std::fs::remove_dir_all(folder)?;
+        Ok(())
     }
 
     #[test]

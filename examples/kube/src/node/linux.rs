@@ -11,6 +11,7 @@ use ipvs_netlink::{Client, Ruleset};
 
 use super::host::{Addresses, Host, Leftovers, NotDone};
 use super::interface::Interface;
+use super::programs::Programs;
 use super::server::HealthChecks;
 use super::status::Status;
 use super::{conntrack, filter, leftovers};
@@ -125,6 +126,6 @@ impl Host for Linux {
     }
 
     async fn remove_leftovers(&mut self) -> Leftovers {
-        leftovers::remove().await
+        leftovers::remove(&Programs::default()).await
     }
 }

@@ -8,6 +8,7 @@ mod interface;
 mod leftovers;
 mod linux;
 mod metrics;
+mod programs;
 mod server;
 mod status;
 mod surroundings;
