@@ -17,8 +17,7 @@ cases![every_command_runs_and_prints_what_the_guide_shows];
 const GUIDE: &str = include_str!("../../docs/guide.md");
 
 /// How the reader starts the shell, but for becoming root.
-const SHELL: [&str; 7] =
-    ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "sh"];
+const SHELL: [&str; 7] = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "sh"];
 
 /// What stands for any text, and alone in a line for any lines.
 const ANY: char = '…';
