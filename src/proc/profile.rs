@@ -53,6 +53,10 @@ impl Profile {
     /// - `net.ipv4.vs.expire_quiescent_template` 1,
     /// - `net.ipv4.ip_forward` 1.
     ///
+    /// `net.ipv6.conf.all.forwarding` is not among them, as kube-proxy does not set it either: 1 can
+    /// cost the host its IPv6 routes, see [`with_named`](Self::with_named). Where pods have IPv6,
+    /// the operator or the pod network sets it.
+    ///
     /// [proxier.go]: https://github.com/kubernetes/kubernetes/blob/v1.31.0/pkg/proxy/ipvs/proxier.go
     pub fn node_proxy() -> Self {
         Self::new()
