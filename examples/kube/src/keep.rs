@@ -181,39 +181,42 @@ impl ApiServer {
 /// Whatever is due at once has waited for a pass already.
 const SHORTEST_REST: Duration = Duration::from_millis(10);
 
-/// Says on stderr what is new.
+/// What was said, so that only what is new is said.
 #[derive(Default)]
 struct Log {
     failures: BTreeSet<String>,
+    advice: BTreeSet<String>,
     notes: BTreeSet<String>,
 }
 
 impl Log {
-    /// What was done, what failed that did not fail before, and what is left alone that was not before.
+    /// What was done; and what failed, what is advised and what is left alone, where it was not so before.
     fn pass(&mut self, pass: &Pass, desired: &Desired) {
         if !pass.is_quiet() {
             pass.changes().iter().for_each(|change| eprintln!("{change}"));
         }
-        let failures: BTreeSet<_> = pass.failures.iter().map(ToString::to_string).collect();
-        for failure in failures.difference(&self.failures) {
-            eprintln!("failed: {failure}");
-        }
-        if failures.is_empty() && !self.failures.is_empty() {
+        let had_failures = !self.failures.is_empty();
+        say_new("failed", &mut self.failures, pass.failures.iter().map(ToString::to_string));
+        if had_failures && self.failures.is_empty() {
             eprintln!("all is as desired again");
         }
-        self.failures = failures;
-        pass.advice.iter().for_each(|advice| eprintln!("advice: {advice}"));
+        say_new("advice", &mut self.advice, pass.advice.iter().cloned());
         self.notes(desired, &pass.notes);
     }
 
     fn notes(&mut self, desired: &Desired, more: &[String]) {
         let notes = desired.notes.iter().map(ToString::to_string);
-        let notes: BTreeSet<_> = notes.chain(more.iter().cloned()).collect();
-        for note in notes.difference(&self.notes) {
-            eprintln!("note: {note}");
-        }
-        self.notes = notes;
+        say_new("note", &mut self.notes, notes.chain(more.iter().cloned()));
     }
+}
+
+/// Says on stderr what was not said before of the same kind.
+fn say_new(kind: &str, said: &mut BTreeSet<String>, now: impl Iterator<Item = String>) {
+    let now: BTreeSet<_> = now.collect();
+    for new in now.difference(said) {
+        eprintln!("{kind}: {new}");
+    }
+    *said = now;
 }
 
 #[cfg(test)]

@@ -3,10 +3,17 @@
 
 use std::process::{Command, Output};
 
+use clap::Parser;
 use ipvs_kube::{Cluster, Desired, Options};
 use ipvs_netlink::fake::Kernel;
 
 const CLUSTER: &str = include_str!("../cluster.json");
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    options: Options,
+}
 
 fn desired() -> Desired {
     let mut cluster = Cluster::default();
@@ -67,6 +74,25 @@ fn no_set_of_several_fields_is_one_of_intervals() {
     assert!(of_fields > 10, "{kinds:?}");
     for kind in kinds {
         assert!(!(kind.contains(" . ") && kind.contains("interval")), "{kind}");
+    }
+}
+
+#[test]
+fn a_script_changes_elements_unless_chains_or_networks_are_others() {
+    let with = |line: &[&str]| {
+        let mut cluster = Cluster::default();
+        cluster.read(CLUSTER).unwrap();
+        let options = Line::parse_from([&["ipvs-kube"], line].concat()).options;
+        Desired::new(&cluster.objects("node-a").unwrap(), &options).nft.unwrap()
+    };
+    let loaded = with(&[]);
+    assert_eq!(with(&[]).changes_from(&loaded), "");
+    let excluded = with(&["--exclude", "10.96.0.10/32"]).changes_from(&loaded);
+    let verbs = excluded.lines().filter(|line| line.ends_with('{')).map(|line| &line[..14]);
+    assert_eq!(verbs.collect::<Vec<_>>(), ["delete element"; 2], "{excluded}");
+    for whole in [&["--masquerade-all"], &["--masquerade-bit=3"], &["--pod-network=10.9.0.0/16"]] {
+        let script = with(whole);
+        assert_eq!(script.changes_from(&loaded), script.to_string(), "{whole:?}");
     }
 }
 
