@@ -73,6 +73,8 @@ struct Node {
     /// The ports of health checks, and how many endpoints each tells of.
     answers: Rc<RefCell<BTreeMap<u16, usize>>>,
     broken: Rc<RefCell<BTreeSet<&'static str>>>,
+    /// What stands in the way of rules. The sysctls mend forwarding.
+    lacking: Rc<RefCell<BTreeSet<&'static str>>>,
     /// How many steps of the kernel the log took.
     own_steps: Rc<Cell<u64>>,
 }
@@ -129,11 +131,14 @@ impl Host for Node {
 
     async fn diagnose(&mut self, _: &Ruleset) -> Vec<String> {
         let _ = self.act("diagnose", "");
-        Vec::new()
+        let lacking = self.lacking.borrow();
+        lacking.iter().map(|what| format!("{what} is lacking\nbuy it")).collect()
     }
 
     fn set_sysctls(&mut self) -> Result<Vec<String>> {
-        self.act("sysctls", "").map(|()| Vec::new())
+        self.act("sysctls", "")?;
+        self.lacking.borrow_mut().remove("forwarding");
+        Ok(Vec::new())
     }
 
     async fn addresses(&mut self) -> Result<Addresses> {
@@ -600,6 +605,18 @@ async fn without_nft_the_table_of_a_proxy_before_goes() {
     let without = Desired { nft: None, ..desired(&web) };
     let _ = succeeds(&mut proxy, &without).await;
     assert!(node.filter.borrow().is_none());
+}
+
+/// Once: what the first pass mended was not told, since it looked only after that.
+#[tokio::test]
+async fn what_a_node_lacks_is_told_before_it_is_mended_and_advised_where_it_is_not() {
+    let node = Node::default();
+    node.lacking.borrow_mut().extend(["forwarding", "a module"]);
+    let mut proxy = proxy(&node);
+    let pass = succeeds(&mut proxy, &desired(&[])).await;
+    assert!(pass.done.contains(&"mended: forwarding is lacking".to_owned()), "{pass}");
+    assert_eq!(pass.advice, ["a module is lacking\nbuy it"]);
+    assert!(succeeds(&mut proxy, &desired(&[])).await.advice.is_empty());
 }
 
 /// Once: an interval that reaches beyond the end of time was a panic.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 
+use super::counted;
 use super::host::Leftovers;
 use super::programs::Programs;
 
@@ -120,17 +121,20 @@ async fn remove_chains(
             .await
             .with_context(|| format!("kube-proxy's chains stay ({save})"))?;
         let count = removal.script.lines().filter(|line| line.starts_with("-X ")).count();
-        done.push(format!("{count} chains of kube-proxy removed by {restore}"));
+        let chains = counted(count, "chain", "chains");
+        done.push(format!("{chains} of kube-proxy removed by {restore}"));
     }
     if !removal.used.is_empty() {
         let used = removal.used.join(", ");
-        notes.push(format!("{used} of kube-proxy stay: chains of others jump there ({save})"));
+        notes.push(format!(
+            "left of kube-proxy's chains: {used}, since chains of others jump there ({save})"
+        ));
     }
     if !removal.needed.is_empty() {
         let needed = removal.needed.join(", ");
         notes.push(format!(
-            "{needed} of kube-proxy stay: {save} shows that others drop what these accept. Once rules of yours accept \
-             replies of pods and health checks, start with --take-over again"
+            "left of kube-proxy's chains: {needed}, since others drop what is accepted there ({save}). Once rules of \
+             yours accept replies of pods and health checks, start with --take-over again"
         ));
     }
     Ok(removal.kept_rules)
@@ -155,7 +159,7 @@ async fn remove_sets(programs: &Programs, kept_rules: &str, done: &mut Vec<Strin
     let left = if refused.is_empty() { BTreeSet::new() } else { own().await? };
     let count = before.difference(&left).count();
     if count > 0 {
-        done.push(format!("{count} sets of kube-proxy removed"));
+        done.push(format!("{} of kube-proxy removed", counted(count, "set", "sets")));
     }
     let stays = refused.into_iter().find(|(name, _)| left.contains(*name));
     stays.map_or(Ok(()), |(_, error)| {

@@ -281,12 +281,19 @@ impl<H: Host> Proxy<H> {
 
     /// Changes all but the health checks; gives what the rules need that stand now.
     async fn change(&mut self, pass: &mut Pass, desired: &Desired, ipvs: &Client) -> Surroundings {
+        let mut lacking = Vec::new();
         if self.is_first {
-            // Before anything is mended that is to be told.
-            pass.advice = self.host.diagnose(&desired.rules).await;
+            lacking = self.host.diagnose(&desired.rules).await;
         }
         if let Some(changes) = pass.note(Extent::Node, self.host.set_sysctls()) {
             pass.done.extend(changes);
+        }
+        if !lacking.is_empty() {
+            // What is mended now is told, and needs no advice any more.
+            pass.advice = self.host.diagnose(&desired.rules).await;
+            let mended = lacking.iter().filter(|what| !pass.advice.contains(what));
+            let mended = mended.filter_map(|what| what.lines().next());
+            pass.done.extend(mended.map(|what| format!("mended: {what}")));
         }
         self.read_addresses(pass, desired).await;
         let none = BTreeSet::new();
@@ -436,7 +443,7 @@ impl<H: Host> Proxy<H> {
             }
         }
         if count > 0 {
-            pass.done.push(format!("{count} addresses bound"));
+            pass.done.push(format!("{} bound", counted(count, "address", "addresses")));
         }
         // One address that cannot be had is a part; a node without any serves nobody.
         let extent = if own.is_disjoint(&wanted.addresses) { Extent::Node } else { Extent::Part };
@@ -469,7 +476,7 @@ impl<H: Host> Proxy<H> {
             }
         }
         if count > 0 {
-            pass.done.push(format!("{count} addresses unbound"));
+            pass.done.push(format!("{} unbound", counted(count, "address", "addresses")));
         }
         fail_once(pass, Extent::Part, failures);
     }
@@ -487,7 +494,8 @@ impl<H: Host> Proxy<H> {
         if let Some(count) = pass.note(Extent::Part, self.host.forget(&self.stale).await) {
             self.stale.clear();
             if count > 0 {
-                pass.done.push(format!("{count} tracked UDP flows forgotten"));
+                let flows = counted(count, "tracked UDP flow", "tracked UDP flows");
+                pass.done.push(format!("{flows} forgotten"));
             }
         }
     }
@@ -553,6 +561,10 @@ impl<H: Host> Proxy<H> {
             .then(|| FIRST_WAIT.saturating_mul(1 << (self.failures - 1).min(16)).min(LONGEST_WAIT));
         report.into_iter().chain(retry).fold(check, Duration::min)
     }
+}
+
+fn counted(count: usize, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
 }
 
 /// Many failures of one kind as one.
