@@ -18,6 +18,7 @@ cases![
     a_script_is_taken_and_loading_it_again_changes_nothing,
     a_script_replaces_the_one_before,
     a_script_lets_in_refuses_and_masquerades,
+    what_another_host_has_is_forwarded_as_its_source_ranges_say,
 ];
 
 const SCRIPT: &str = include_str!("../golden/kube.nft");
@@ -29,15 +30,21 @@ async fn a_script_is_taken_and_loading_it_again_changes_nothing(_: &mut Subject)
     let once = load(&file)?;
     ensure!(load(&file)? == once, "loaded twice it is another:\n{once}");
     // The kernel has every element; nft prints several on a line.
-    for line in SCRIPT.lines().map(str::trim).filter(|line| line.starts_with("set ")) {
+    for line in SCRIPT
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("set ") || line.starts_with("map "))
+    {
         ensure!(once.contains(line), "{line} is not in\n{once}");
     }
     for element in [
         "6 . 10.96.0.1 . 443",
         "6 . fd00:96::16 . 50051",
         "132 . 31412",
-        "6 . 203.0.113.11 . 443 . 192.0.2.0",
-        "6 . 2001:db8:113::11 . 443 . 2001:db8:2::",
+        "6 . 203.0.113.11 . 443 : jump sources4_1",
+        "192.0.2.0/24",
+        "6 . 2001:db8:113::11 . 443 : jump sources6_1",
+        "2001:db8:2::/48",
     ] {
         ensure!(once.contains(element), "{element} is not in\n{once}");
     }
@@ -135,10 +142,7 @@ impl Site {
             let asked = namespace.run(move || ask(source, to));
             asked.with_context(|| format!("{} {source} to {to}", namespace.0))
         };
-        let any = match self.pod {
-            IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
-            IpAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
-        };
+        let any = unspecified(self.pod);
         // Traffic to a cluster IP is masqueraded unless it comes from pods, and also if it returns to the pod that sent
         // it.
         for (namespace, source) in [(OUTSIDE, self.stranger), (NODE, any), (POD, self.pod)] {
@@ -210,8 +214,60 @@ async fn a_script_lets_in_refuses_and_masquerades(_: &mut Subject) -> Outcome {
     Ok(())
 }
 
+/// Once: with an ingress that another Node has, a node sent pods on with its own address, which that Node lets in. And it
+/// dropped what IPVS sent to an endpoint that has the address and port of such an ingress.
+async fn what_another_host_has_is_forwarded_as_its_source_ranges_say(_: &mut Subject) -> Outcome {
+    let place = Place::build()?;
+    give_away()?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("kube.nft");
+    std::fs::write(&file, SCRIPT)?;
+    let rules = RULES
+        .replace("10.244.0.37:50051", "203.0.113.11:443")
+        .replace("[fd00:244::25]:50051", "[2001:db8:113::11]:443");
+    let mut ipvs = Options::new().namespace(NODE.path()).connect()?;
+    let report = ipvs.sync(&rules.parse()?, &Policy::new())?;
+    ensure!(report.is_success(), "{report}");
+    let sites = [Site::v4()?, Site::v6()?];
+    for Site { restricted, pod, .. } in &sites {
+        let (from, to) = (*pod, *restricted);
+        ensure!(
+            POD.run(move || ask(from, to))? == from,
+            "without the script the pod comes through"
+        );
+    }
+    NODE.run(|| load(&file))?;
+    for Site { restricted, cluster_ip, pod, on_wire, .. } in sites {
+        let any = unspecified(pod);
+        for (namespace, source) in [(POD, pod), (NODE, any)] {
+            let refused =
+                namespace.run(move || Ok(connect(source, restricted, REFUSAL).is_err()))?;
+            ensure!(refused, "{} {source} is in none of the ranges of {restricted}", namespace.0);
+        }
+        for (namespace, source, expected) in [(POD, pod, pod), (NODE, any, on_wire)] {
+            let seen = namespace.run(move || ask(source, cluster_ip));
+            let seen = seen.with_context(|| format!("{} to {cluster_ip}", namespace.0))?;
+            ensure!(seen == expected, "{} {source} is seen as {seen}", namespace.0);
+        }
+    }
+    // One without source ranges: the other host sees who comes.
+    let (from, to) = ("10.244.0.37".parse()?, "203.0.113.14:7777".parse()?);
+    let seen = POD.run(move || ask(from, to))?;
+    ensure!(seen == from, "{from} is seen as {seen}");
+    drop(place);
+    Ok(())
+}
+
 /// How long a client tries where its packets are dropped.
 const REFUSAL: Duration = Duration::from_secs(3);
+
+/// The address by which the kernel chooses one of a family.
+fn unspecified(of_family: IpAddr) -> IpAddr {
+    match of_family {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
 
 fn connect(from: IpAddr, to: SocketAddr, patience: Duration) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
@@ -305,6 +361,25 @@ impl Drop for Place {
             namespace.remove();
         }
     }
+}
+
+/// Gives addresses of load balancers to the host outside, as another Node may have them.
+fn give_away() -> Outcome {
+    let lines = |all: &[&str]| all.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+    NODE.ip(&lines(&[
+        "address delete 203.0.113.11/32 dev kube-ipvs0",
+        "address delete 2001:db8:113::11/128 dev kube-ipvs0",
+        "route add 203.0.113.11/32 via 192.168.1.99",
+        "route add 203.0.113.14/32 via 192.168.1.99",
+        "route add 2001:db8:113::11/128 via fd00:1::99",
+    ]))?;
+    OUTSIDE.ip(&lines(&[
+        "address add 203.0.113.11/32 dev eth0",
+        "address add 203.0.113.14/32 dev eth0",
+        "address add 2001:db8:113::11/128 dev eth0 nodad",
+    ]))?;
+    serve(OUTSIDE, 443)?;
+    serve(OUTSIDE, 7777)
 }
 
 /// Serves clients: tells each the address from which it comes.

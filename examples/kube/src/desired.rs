@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipvs_netlink::{
     Destination, Family, Invalid, Plan, Policy, Protocol, Ruleset, Service as Virtual, ServiceKey,
@@ -394,10 +395,7 @@ impl<'a> Making<'a> {
         let is_allowed = |address: &IpAddr| ranges.iter().any(|range| range.contains(*address));
         let refuses_node = !self.local.iter().any(is_allowed);
         let sets = self.script.sets_mut(frontend.family);
-        sets.restricted.insert(target);
-        for range in ranges {
-            sets.allowed.entry(range.prefix()).or_default().insert((target, range.address()));
-        }
+        sets.restricted.insert(target, Arc::clone(ranges));
         if refuses_node {
             sets.refused_to_node.insert(target);
         }

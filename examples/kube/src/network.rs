@@ -1,7 +1,7 @@
 //! Networks: an address with a prefix length.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use anyhow::{Context as _, Error, ensure};
@@ -41,16 +41,6 @@ impl Network {
     /// How many bits of an address say whether it is in the network.
     pub fn prefix(&self) -> u8 {
         self.prefix
-    }
-
-    /// Leaves of an address the bits of a prefix of this length; `None` where these are all of them.
-    pub fn mask(family: Family, prefix: u8) -> Option<IpAddr> {
-        let all = match family {
-            Family::V4 => IpAddr::V4(Ipv4Addr::BROADCAST),
-            Family::V6 => IpAddr::V6(u128::MAX.into()),
-        };
-        let mask = Self::new(all, prefix).address;
-        (mask != all).then_some(mask)
     }
 
     /// Its family.

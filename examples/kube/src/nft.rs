@@ -4,20 +4,23 @@
 //! the script replaces in one transaction, so loading it again changes nothing. It needs Linux 5.2, the first that
 //! masquerades in a table of both families.
 //!
-//! No set that grows with the Services is one of intervals: nft loads those of several fields in a time that grows by
-//! the square. Source ranges are in one set for each prefix length, by which a packet's source is masked.
+//! The ports of a load balancer share its source ranges: a map leads from the address and port to a chain, which has a
+//! set of networks. Balancers with the same ranges share them, too. All sets of intervals have one field, since nft loads
+//! those of several in a time that grows by the square.
 //!
 //! A packet comes by the chains in this order. [IPVS takes][hooks] what is for a virtual address in the hook `input`,
 //! at priority 99, and the node's own in `output`, at -98; a packet of IPVS passes `output` and `postrouting` with the
 //! endpoint as its destination, and what the endpoint replies passes `forward`. What IPVS does not take in `input`, since it
 //! has no such service, is refused behind it, so that no port of the host's own answers at a virtual address, whether the
-//! service is yet to come or gone already.
+//! service is yet to come or gone already. A packet for another node's address passes `forward` alone, though that address
+//! may be an ingress, which IPVS here serves for the node's own traffic only.
 //!
 //! [hooks]: https://github.com/torvalds/linux/blob/v6.12/net/netfilter/ipvs/ip_vs_core.c
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipvs_netlink::{Family, Protocol};
 
@@ -63,10 +66,8 @@ pub struct Sets {
     pub node_ports: BTreeSet<(Protocol, u16)>,
     /// Node ports whose policy is Local.
     pub node_ports_local: BTreeSet<(Protocol, u16)>,
-    /// Ingress that has source ranges.
-    pub restricted: BTreeSet<Target>,
-    /// Who may come to it, by the prefix lengths of the ranges.
-    pub allowed: BTreeMap<u8, BTreeSet<(Target, IpAddr)>>,
+    /// Ingress that has source ranges, and who may come to it: networks of which none is within another.
+    pub restricted: BTreeMap<Target, Arc<[Network]>>,
     /// Ingress with source ranges that none of the node's own addresses is in.
     pub refused_to_node: BTreeSet<Target>,
     /// Endpoints on this node, which may be their own clients.
@@ -90,17 +91,16 @@ impl Script {
     }
 }
 
-/// The words of a family: the protocol's, the type's, what ends the names of its sets, and the chain of source ranges.
+/// The words of a family: the protocol's, the type's, and what ends the names of its sets.
 struct Words {
     ip: &'static str,
     address: &'static str,
     end: &'static str,
-    sources: &'static str,
 }
 
 const WORDS: [(Family, Words); 2] = [
-    (Family::V4, Words { ip: "ip", address: "ipv4_addr", end: "4", sources: "sources4" }),
-    (Family::V6, Words { ip: "ip6", address: "ipv6_addr", end: "6", sources: "sources6" }),
+    (Family::V4, Words { ip: "ip", address: "ipv4_addr", end: "4" }),
+    (Family::V6, Words { ip: "ip6", address: "ipv6_addr", end: "6" }),
 ];
 
 impl fmt::Display for Script {
@@ -176,8 +176,9 @@ impl Script {
     }
 }
 
-/// A set as nft has it.
+/// A set or a map as nft has it.
 struct NamedSet {
+    keyword: &'static str,
     name: String,
     kind: String,
     elements: Vec<String>,
@@ -190,7 +191,11 @@ impl NamedSet {
         elements: impl Iterator<Item: fmt::Display>,
     ) -> Self {
         let elements = elements.map(|element| element.to_string()).collect();
-        Self { name: name.into(), kind: kind.into(), elements }
+        Self { keyword: "set", name: name.into(), kind: kind.into(), elements }
+    }
+
+    fn map(self) -> Self {
+        Self { keyword: "map", ..self }
     }
 
     fn has_intervals(&self) -> bool {
@@ -200,7 +205,7 @@ impl NamedSet {
 
 impl fmt::Display for NamedSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "    set {} {{\n        {}\n", self.name, self.kind)?;
+        write!(f, "    {} {} {{\n        {}\n", self.keyword, self.name, self.kind)?;
         if !self.elements.is_empty() {
             let elements = self.elements.join(",\n            ");
             write!(f, "        elements = {{\n            {elements}\n        }}\n")?;
@@ -220,20 +225,25 @@ impl Sets {
         let named = |name: &str| format!("{name}{end}");
 
         sets.push(NamedSet::new(named("bound"), &addresses, self.bound.iter()));
-        sets.push(NamedSet::new(named("pod_networks"), networks, self.pod_networks.iter()));
+        sets.push(NamedSet::new(named("pod_networks"), &networks, self.pod_networks.iter()));
         for (name, set) in [
             ("cluster_ips", &self.cluster_ips),
             ("external", &self.external),
             ("external_local", &self.external_local),
-            ("restricted", &self.restricted),
             ("refused_to_node", &self.refused_to_node),
         ] {
             sets.push(NamedSet::new(named(name), &targets, set.iter().map(target)));
         }
-        for (prefix, allowed) in &self.allowed {
-            let elements = allowed.iter().map(|(to, from)| format!("{} . {from}", target(to)));
-            sets.push(NamedSet::new(format!("allowed{end}_{prefix}"), &pairs, elements));
+        let ranges = self.ranges();
+        for (ranges, number) in &ranges {
+            sets.push(NamedSet::new(sources(end, *number), &networks, ranges.iter()));
         }
+        let verdicts = self.restricted.iter().map(|(to, allowed)| {
+            let number = ranges.get(&**allowed).copied().unwrap_or_default();
+            format!("{} : jump {}", target(to), sources(end, number))
+        });
+        let verdicts = NamedSet::new(named("restricted"), format!("{targets} : verdict"), verdicts);
+        sets.push(verdicts.map());
         let node_addresses = self.node_addresses.iter();
         sets.push(NamedSet::new(named("node_addresses"), &addresses, node_addresses));
         for (name, set) in
@@ -244,6 +254,13 @@ impl Sets {
         }
         let hairpins = self.hairpins.iter().map(|to| format!("{} . {}", target(to), to.1.ip()));
         sets.push(NamedSet::new(named("hairpins"), pairs, hairpins));
+    }
+
+    /// The source ranges that there are, with a number for each that is different.
+    fn ranges(&self) -> BTreeMap<&[Network], usize> {
+        let different: BTreeSet<&[Network]> =
+            self.restricted.values().map(|ranges| &**ranges).collect();
+        different.into_iter().zip(1..).collect()
     }
 
     /// Takes in what others have besides. What these say of a target or a node port counts.
@@ -257,16 +274,12 @@ impl Sets {
             (&mut self.cluster_ips, &others.cluster_ips),
             (&mut self.external, &others.external),
             (&mut self.external_local, &others.external_local),
-            (&mut self.restricted, &others.restricted),
             (&mut self.refused_to_node, &others.refused_to_node),
         ] {
             own.extend(others.iter().filter(is_new));
         }
-        for (prefix, allowed) in &others.allowed {
-            let mut new = allowed.iter().filter(|(target, _)| is_new(&target)).peekable();
-            if new.peek().is_some() {
-                self.allowed.entry(*prefix).or_default().extend(new);
-            }
+        for (target, ranges) in others.restricted.iter().filter(|(target, _)| is_new(target)) {
+            self.restricted.insert(*target, Arc::clone(ranges));
         }
         for (own, others) in [
             (&mut self.node_ports, &others.node_ports),
@@ -280,13 +293,18 @@ impl Sets {
     }
 }
 
+/// Names source ranges, and the chain that lets them in.
+fn sources(end: &str, number: usize) -> String {
+    format!("sources{end}_{number}")
+}
+
 fn target((protocol, at): &Target) -> String {
     format!("{protocol} . {} . {}", at.ip(), at.port())
 }
 
 /// A chain with its rules.
 struct Chain {
-    name: &'static str,
+    name: String,
     /// `None` where others jump to it.
     hook: Option<&'static str>,
     rules: Vec<String>,
@@ -294,7 +312,7 @@ struct Chain {
 
 impl Script {
     fn write_chains(&self, f: &mut impl fmt::Write) -> fmt::Result {
-        let sources = WORDS.iter().map(|(family, words)| self.sources(*family, words));
+        let sources = WORDS.iter().flat_map(|(family, words)| self.sources(*family, words));
         let chains = [
             self.prerouting(),
             Self::input(),
@@ -334,21 +352,23 @@ impl Script {
                 rules
                     .push(format!("{} {ip} saddr != @pod_networks{end} {mark}", to("cluster_ips")));
             }
-            rules.push(format!("{} {mark}", to("external")));
+            // What another host has is not IPVS's here, and its source is what that host's source ranges are about.
+            rules.push(format!("{} fib daddr type local {mark}", to("external")));
             rules.push(format!("{} {mark}", node_port(ip, end, "node_ports")));
         }
-        Chain { name: "prerouting", hook: Some("type nat hook prerouting priority dstnat"), rules }
+        Chain {
+            name: "prerouting".to_owned(),
+            hook: Some("type nat hook prerouting priority dstnat"),
+            rules,
+        }
     }
 
     /// Who may come to an ingress with source ranges: before IPVS sees it.
     fn input() -> Chain {
-        let rules = WORDS.iter().map(|(_, Words { ip, end, sources, .. })| {
-            format!("{} @restricted{end} jump {sources}", target_of(ip))
-        });
         Chain {
-            name: "input",
+            name: "input".to_owned(),
             hook: Some("type filter hook input priority filter"),
-            rules: rules.collect(),
+            rules: restricted().collect(),
         }
     }
 
@@ -361,31 +381,35 @@ impl Script {
             rules.push(format!("{new} meta l4proto tcp reject with tcp reset"));
             rules.push(format!("{new} reject"));
         }
-        Chain { name: "guard", hook: Some("type filter hook input priority 110"), rules }
+        Chain { name: "guard".to_owned(), hook: Some("type filter hook input priority 110"), rules }
     }
 
-    /// Lets those return that may come to an ingress with source ranges.
-    fn sources(&self, family: Family, Words { ip, end, sources, .. }: &Words) -> Chain {
-        let returns = |prefix: &u8| {
-            let source = match Network::mask(family, *prefix) {
-                Some(mask) => format!("{ip} saddr & {mask}"),
-                None => format!("{ip} saddr"),
-            };
-            format!("{} . {source} @allowed{end}_{prefix} return", target_of(ip))
-        };
-        let mut rules: Vec<_> = self.sets(family).allowed.keys().map(returns).collect();
-        rules.push("drop".to_owned());
-        Chain { name: sources, hook: None, rules }
+    /// Lets those return that may come to an ingress with source ranges: a chain for each that are different.
+    fn sources<'a>(&'a self, family: Family, words: &'a Words) -> impl Iterator<Item = Chain> + 'a {
+        let Words { ip, end, .. } = words;
+        self.sets(family).ranges().into_values().map(move |number| {
+            let name = sources(end, number);
+            let rules = vec![format!("{ip} saddr @{name} return"), "drop".to_owned()];
+            Chain { name, hook: None, rules }
+        })
     }
 
     /// The node's own packets to an ingress that does not let the node in. IPVS takes them in this hook, so they never
     /// come to `input`, and their source is the virtual address itself.
+    ///
+    /// What IPVS sends on passes here again, with an endpoint's address, which an ingress may have as well: where a packet
+    /// was sent to at first decides. nft wants to know the protocol before it takes a port of connection tracking.
     fn output_filter() -> Chain {
-        let rules = WORDS.iter().map(|(_, Words { ip, end, .. })| {
-            format!("{} @refused_to_node{end} drop", target_of(ip))
+        let rules = WORDS.iter().flat_map(|(_, Words { ip, end, .. })| {
+            let to = format!("meta l4proto . ct original {ip} daddr . ct original proto-dst");
+            ["tcp", "udp", "sctp"].map(|protocol| {
+                format!(
+                    "meta l4proto {protocol} {to} @refused_to_node{end} ct direction original fib saddr type local drop"
+                )
+            })
         });
         Chain {
-            name: "output_filter",
+            name: "output_filter".to_owned(),
             hook: Some("type filter hook output priority -101"),
             rules: rules.collect(),
         }
@@ -404,17 +428,21 @@ impl Script {
                 rules.push(format!("{} {mark}", node_port(ip, end, set)));
             }
         }
-        Chain { name: "output", hook: Some("type nat hook output priority -100"), rules }
+        Chain { name: "output".to_owned(), hook: Some("type nat hook output priority -100"), rules }
     }
 
-    /// What endpoints reply. It is accepted for this table: no table overrules what another one drops.
+    /// Who may come to an ingress that another host has, and what endpoints reply. It is accepted for this table: no table
+    /// overrules what another one drops.
     fn forward(&self) -> Chain {
         let mark = self.mark;
-        let rules = vec![
-            format!("meta mark & {mark:#010x} == {mark:#010x} accept"),
-            "ct state established,related accept".to_owned(),
-        ];
-        Chain { name: "forward", hook: Some("type filter hook forward priority filter"), rules }
+        let mut rules: Vec<_> = restricted().collect();
+        rules.push(format!("meta mark & {mark:#010x} == {mark:#010x} accept"));
+        rules.push("ct state established,related accept".to_owned());
+        Chain {
+            name: "forward".to_owned(),
+            hook: Some("type filter hook forward priority filter"),
+            rules,
+        }
     }
 
     /// Masquerades, and clears the mark so that nobody masquerades again.
@@ -434,11 +462,18 @@ impl Script {
         rules.push(format!("meta mark set meta mark ^ {mark:#010x}"));
         rules.push("masquerade fully-random".to_owned());
         Chain {
-            name: "postrouting",
+            name: "postrouting".to_owned(),
             hook: Some("type nat hook postrouting priority srcnat"),
             rules,
         }
     }
+}
+
+/// Rules by which source ranges decide.
+fn restricted() -> impl Iterator<Item = String> {
+    let rule =
+        |(_, Words { ip, end, .. }): &(_, _)| format!("{} vmap @restricted{end}", target_of(ip));
+    WORDS.iter().map(rule)
 }
 
 /// Where a packet goes, as sets of targets have it.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipvs_netlink::{Family, Protocol, Scheduler};
@@ -96,7 +97,7 @@ pub(crate) struct Frontend {
     pub(crate) external_ips: Vec<IpAddr>,
     pub(crate) ingress: Vec<IpAddr>,
     /// Who may come to the ingress; `None` is everybody.
-    pub(crate) source_ranges: Option<Vec<Network>>,
+    pub(crate) source_ranges: Option<Arc<[Network]>>,
 }
 
 impl Service {
@@ -258,7 +259,7 @@ fn frontends(
             cluster_ip,
             external_ips: of_family(&external_ips),
             ingress: of_family(&ingress),
-            source_ranges: ranges,
+            source_ranges: ranges.map(Arc::from),
         });
     }
     if frontends.is_empty() {
@@ -278,7 +279,7 @@ fn frontends(
     for frontend in &frontends {
         let family = frontend.family;
         if !frontend.ingress.is_empty()
-            && frontend.source_ranges.as_ref().is_some_and(Vec::is_empty)
+            && frontend.source_ranges.as_ref().is_some_and(|ranges| ranges.is_empty())
         {
             notes.add(name, format!("nobody may come to its ingress: none of its loadBalancerSourceRanges is of {family}"));
         }

@@ -6,7 +6,7 @@
 //!
 //! - `rules`: each service with its endpoints, scheduled by `rr` unless `-s` says otherwise.
 //! - `addresses`: those of `kube-ipvs0`, which the set `bound` of their family has, too.
-//! - `sets`: those of the nft script that are not empty. `hairpins`, `pod_networks` and `node_addresses` are compared
+//! - `sets`: the sets and maps of the nft script that are not empty. `hairpins`, `pod_networks` and `node_addresses` are compared
 //!   where a case names them; nothing else is left out.
 //! - `script`: lines that the script has.
 //! - `health`: the ports, each with its endpoints on this node of IPv4 and IPv6.
@@ -228,7 +228,7 @@ fn sets(text: &str) -> BTreeMap<String, Vec<String>> {
     let mut name = String::new();
     let mut in_elements = false;
     for line in text.lines().map(str::trim) {
-        if let Some(set) = line.strip_prefix("set ") {
+        if let Some(set) = line.strip_prefix("set ").or(line.strip_prefix("map ")) {
             set.trim_end_matches(" {").clone_into(&mut name);
         } else if line == "elements = {" {
             in_elements = true;

@@ -57,6 +57,7 @@ const FILTER: &[&str] = &[
     "nf_tables",
     "nft_chain_nat",
     "nft_ct",
+    "nft_fib_inet",
     "nft_masq",
     "nft_nat",
     "nft_numgen",

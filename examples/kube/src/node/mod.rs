@@ -513,14 +513,8 @@ impl<H: Host> Proxy<H> {
         ];
         let mut unguarded = Vec::new();
         for (wanted, loaded) in families {
-            for target in &wanted.restricted {
-                let allowed = |sets: &Sets| -> Vec<(u8, IpAddr)> {
-                    let all = sets.allowed.iter().flat_map(|(prefix, sources)| {
-                        sources.iter().map(move |(of, from)| (of, (*prefix, *from)))
-                    });
-                    all.filter(|(of, _)| *of == target).map(|(_, network)| network).collect()
-                };
-                if !loaded.restricted.contains(target) || allowed(loaded) != allowed(wanted) {
+            for (target, ranges) in &wanted.restricted {
+                if loaded.restricted.get(target) != Some(ranges) {
                     unguarded.push(ServiceKey::at(target.0, target.1));
                 }
             }
