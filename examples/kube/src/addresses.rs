@@ -1,13 +1,34 @@
 //! The node's own addresses: which there are, and which have node ports.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{AddrParseError, IpAddr, Ipv4Addr};
 
 use k8s_openapi::api::core::v1::{self as api, Node};
 
 use crate::network::Network;
 use crate::notes::Notes;
 use crate::options::Options;
+
+/// An address as the API has it. Old objects have numbers with leading zeros, which are decimal; an IPv4 address in IPv6's
+/// clothes is one of IPv4.
+pub(crate) fn parse_address(text: &str) -> Result<IpAddr, AddrParseError> {
+    parse_as_written(text).map(|address| address.to_canonical())
+}
+
+/// The same, with an IPv4 address in IPv6's clothes as one of IPv6.
+pub(crate) fn parse_as_written(text: &str) -> Result<IpAddr, AddrParseError> {
+    text.parse().or_else(|error| without_leading_zeros(text).parse().map_err(|_| error))
+}
+
+fn without_leading_zeros(text: &str) -> String {
+    let number = |number: &str| {
+        let digits = number.trim_start_matches('0');
+        let is_zero =
+            number.starts_with('0') && !digits.starts_with(|c: char| c.is_ascii_hexdigit());
+        if is_zero { format!("0{digits}") } else { digits.to_owned() }
+    };
+    text.split_inclusive(['.', ':']).map(number).collect()
+}
 
 /// Why an address is none that a Service or an endpoint can have, by what an API server lets pass: what is reached by it
 /// would be the node itself, or nobody.
@@ -42,7 +63,7 @@ pub(crate) fn local_addresses(
         let internal = status.flatten().filter(|address| address.type_ == "InternalIP");
         let mut addresses = Vec::new();
         for api::NodeAddress { address, .. } in internal {
-            match address.parse() {
+            match parse_address(address) {
                 Ok(address) => addresses.push(address),
                 Err(_) => {
                     let text = address.escape_debug();
@@ -76,8 +97,8 @@ pub(crate) fn known_addresses(nodes: &[&Node]) -> BTreeMap<IpAddr, String> {
         let name = node.metadata.name.clone().unwrap_or_default();
         let status = node.status.iter().filter_map(|status| status.addresses.as_ref());
         for address in status.flatten() {
-            if let Ok(address) = address.address.parse::<IpAddr>() {
-                let owner = known.entry(address.to_canonical()).or_insert_with(|| name.clone());
+            if let Ok(address) = parse_address(&address.address) {
+                let owner = known.entry(address).or_insert_with(|| name.clone());
                 // The order of the Nodes decides nothing.
                 if name < *owner {
                     owner.clone_from(&name);
@@ -111,4 +132,28 @@ pub(crate) fn pod_networks(node: &Node, options: &Options, notes: &mut Notes) ->
         }
     }
     networks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Kubernetes' [`ParseIPSloppy`](https://pkg.go.dev/k8s.io/utils/net#ParseIPSloppy) reads them.
+    #[test]
+    fn numbers_with_leading_zeros_are_decimal() {
+        for (text, expected) in [
+            ("198.051.100.007", "198.51.100.7"),
+            ("010.000.0000.1", "10.0.0.1"),
+            ("00fd:0::00001", "fd:0::1"),
+            ("::ffff:010.0.0.1", "10.0.0.1"),
+            ("::", "::"),
+        ] {
+            assert_eq!(parse_address(text), expected.parse(), "{text}");
+        }
+        for text in
+            ["", "0", "198.051.100.256", "198.51.100.", "0x7f.0.0.1", "fe80::1%eth0", "1.2.3.4 "]
+        {
+            assert!(parse_address(text).is_err(), "{text}");
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! Reading a cluster's objects from what `kubectl get` printed.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -168,27 +167,35 @@ pub(crate) fn newest<'a, T>(objects: &[&'a T], notes: &mut Notes) -> Vec<&'a T>
 where
     T: Metadata<Ty = ObjectMeta> + Serialize,
 {
-    let mut newest: HashMap<ObjectName<'_>, &T> = HashMap::new();
+    let mut newest: HashMap<ObjectName<'_>, Vec<&T>> = HashMap::new();
     let mut nameless = Vec::new();
     for &object in objects {
-        let metadata = object.metadata();
-        let Some(name) = ObjectName::of::<T>(metadata) else {
-            nameless.push(object);
-            continue;
-        };
-        match newest.entry(name) {
-            Entry::Vacant(entry) => {
-                entry.insert(object);
-            }
-            Entry::Occupied(mut known) => {
-                notes.add(known.key(), "it is given twice: the newer counts");
-                if age(metadata, object) > age(known.get().metadata(), *known.get()) {
-                    known.insert(object);
-                }
-            }
+        match ObjectName::of::<T>(object.metadata()) {
+            Some(name) => newest.entry(name).or_default().push(object),
+            None => nameless.push(object),
         }
     }
-    newest.into_values().chain(nameless).collect()
+    let chosen = newest.into_iter().filter_map(|(name, mut states)| {
+        if states.len() > 1 {
+            states.sort_by_cached_key(|state| age(state.metadata(), *state));
+            notes.add(name, given_more_than_once(&states));
+        }
+        states.pop()
+    });
+    let mut all: Vec<_> = chosen.collect();
+    all.append(&mut nameless);
+    all
+}
+
+/// Which of several states of an object counts, the newest being the last.
+fn given_more_than_once<T: Metadata<Ty = ObjectMeta>>(states: &[&T]) -> &'static str {
+    let mut versions: Vec<_> = states.iter().map(|state| version(state.metadata())).collect();
+    let newest = versions.pop().flatten();
+    if newest.is_some() && versions.iter().all(|version| version.is_some() && *version < newest) {
+        "it is given more than once: the newest counts"
+    } else {
+        "it is given more than once, and no resourceVersion says which is the newest: one of them counts"
+    }
 }
 
 /// Names an object among all of its cluster.
@@ -224,9 +231,11 @@ impl fmt::Display for ObjectName<'_> {
 /// Orders states of one object, the newest last: an API server counts its versions. Where they do not tell, the order in
 /// which the objects were read is not to decide either.
 fn age(metadata: &ObjectMeta, object: &impl Serialize) -> (Option<u64>, String) {
-    let version =
-        metadata.resource_version.as_ref().and_then(|version| version.parse::<u64>().ok());
-    (version, serde_json::to_string(object).unwrap_or_default())
+    (version(metadata), serde_json::to_string(object).unwrap_or_default())
+}
+
+fn version(metadata: &ObjectMeta) -> Option<u64> {
+    metadata.resource_version.as_ref().and_then(|version| version.parse().ok())
 }
 
 /// YAML as Kubernetes reads it: a Service may be named `on` or `n`. And a large cluster is no attack.

@@ -9,7 +9,7 @@ use ipvs_netlink::{
     Destination, Family, Invalid, Plan, Policy, Protocol, Ruleset, Service as Virtual, ServiceKey,
 };
 
-use crate::addresses::{known_addresses, local_addresses, pod_networks};
+use crate::addresses::{known_addresses, local_addresses, parse_address, pod_networks};
 use crate::cluster::{Objects, newest};
 use crate::endpoints::{Endpoints, Place, Slices, State, Usable};
 use crate::health::HealthCheck;
@@ -22,6 +22,9 @@ use k8s_openapi::api::core::v1 as api;
 
 /// Why an ingress with source ranges is not programmed.
 const NOT_ENFORCED: &str = "without nft nothing would enforce its loadBalancerSourceRanges";
+
+/// How many ports a note lists; it counts those beyond.
+const LISTED_PORTS: usize = 4;
 
 /// The label that says which zone a node is in.
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -87,7 +90,7 @@ impl Desired {
 }
 
 /// By what kind of address a Service is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     ClusterIp,
     NodePort,
@@ -120,6 +123,7 @@ struct Making<'a> {
     script: Script,
     health_checks: BTreeMap<u16, HealthCheck>,
     notes: Notes,
+    refusals: Refusals,
     is_eligible: bool,
     /// Whose each virtual address and port is.
     owners: HashMap<ServiceKey, Owner>,
@@ -135,13 +139,36 @@ struct Owner {
     number: u16,
 }
 
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.port.escape_debug();
-        if self.port.is_empty() {
-            return write!(f, "{}", self.service);
+/// What was not programmed, in as many notes as it has reasons: a Service may ask for each of its ports at each of its
+/// addresses.
+type Refusals = BTreeMap<Refusal, BTreeSet<(Protocol, u16)>>;
+
+/// Why an address of a Service has not all of its ports.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Refusal {
+    service: ServiceName,
+    kind: Kind,
+    address: IpAddr,
+    why: String,
+}
+
+impl Refusal {
+    fn note(&self, ports: &BTreeSet<(Protocol, u16)>) -> String {
+        let Self { kind, address, why, .. } = self;
+        let mut listed = ports.iter().copied();
+        if let (Some((protocol, port)), None) = (listed.next(), listed.next()) {
+            let key = ServiceKey::at(protocol, SocketAddr::new(*address, port));
+            return format!("{kind} {key} not programmed: {why}");
         }
-        write!(f, "{} {name}", self.service)
+        let mut listed: Vec<_> = ports
+            .iter()
+            .take(LISTED_PORTS)
+            .map(|(protocol, port)| format!("{protocol} {port}"))
+            .collect();
+        if let Some(rest @ 1..) = ports.len().checked_sub(LISTED_PORTS) {
+            listed.push(format!("{rest} more"));
+        }
+        format!("{kind} {address} ({}) not programmed: {why}", listed.join(", "))
     }
 }
 
@@ -178,6 +205,7 @@ impl<'a> Making<'a> {
             script,
             health_checks: BTreeMap::new(),
             notes,
+            refusals: Refusals::new(),
             is_eligible: !is_about_to_go(objects.node),
             owners: HashMap::new(),
             cluster_ips: HashMap::new(),
@@ -242,8 +270,19 @@ impl<'a> Making<'a> {
         if let (Kind::NodePort, Some(number)) = (kind, port.on_nodes)
             && self.script.sets(family).node_addresses.is_empty()
         {
-            let why = format!("the node has no {family} address for node ports");
+            let why = self.why_no_node_ports(family);
             self.notes.add(&service.name, format!("node port {number} not programmed: {why}"));
+        }
+    }
+
+    fn why_no_node_ports(&self, family: Family) -> String {
+        let of_family = || self.local.iter().filter(|address| Family::from(**address) == family);
+        if of_family().next().is_none() {
+            format!("the node has no {family} address")
+        } else if of_family().any(|address| self.options.has_node_ports(*address)) {
+            format!("the node's {family} addresses for node ports are in excluded networks")
+        } else {
+            format!("the node has no {family} address in the networks for node ports")
         }
     }
 
@@ -306,7 +345,10 @@ impl<'a> Making<'a> {
                 }
                 return;
             }
-            Some(first) => Some(format!("it is {first} already")),
+            Some(first) if first.service == service.name => {
+                Some("another port of the Service has it already".to_owned())
+            }
+            Some(first) => Some(format!("it is {} already", first.service)),
             None if self.options.is_excluded(at.ip()) => {
                 Some("its address is in an excluded network".to_owned())
             }
@@ -321,25 +363,39 @@ impl<'a> Making<'a> {
             None => self.add_rules(service, key, endpoints).err().map(|error| error.to_string()),
         };
         if let Some(why) = refusal {
-            return self.notes.add(&service.name, format!("{kind} {key} not programmed: {why}"));
+            return self.refuse(asked, (port.protocol, at), why);
         }
         self.owners.insert(key, owner);
         self.filter(asked, (port.protocol, at));
         if kind == Kind::NodePort {
             return;
         }
-        let why = match (at.ip(), self.known.get(&at.ip())) {
-            (ip, _) if self.local.contains(&ip) => {
-                "another interface of the node has it".to_owned()
-            }
-            (_, Some(node)) => format!("it is an address of Node {}", node.escape_debug()),
-            (ip, None) => {
-                self.addresses.insert(ip);
-                self.script.sets_mut(frontend.family).bound.insert(ip);
-                return;
-            }
-        };
-        self.notes.add(&service.name, format!("{kind} {} is not bound: {why}", at.ip()));
+        let ip = at.ip();
+        if let Some(why) = self.why_unbound(kind, ip) {
+            self.notes.add(&service.name, format!("{kind} {ip} is not bound: {why}"));
+        } else {
+            self.addresses.insert(ip);
+            self.script.sets_mut(frontend.family).bound.insert(ip);
+        }
+    }
+
+    /// Why a virtual address is not for `kube-ipvs0`; `None` where it is.
+    fn why_unbound(&self, kind: Kind, address: IpAddr) -> Option<String> {
+        if kind == Kind::ClusterIp {
+            // The API server gives each out once. A Node's status, which that Node writes, takes none away.
+            return None;
+        }
+        if self.local.contains(&address) {
+            return Some("another interface of the node has it".to_owned());
+        }
+        let node = self.known.get(&address)?;
+        Some(format!("it is an address of Node {}", node.escape_debug()))
+    }
+
+    fn refuse(&mut self, asked: Asked<'_>, (protocol, at): (Protocol, SocketAddr), why: String) {
+        let service = asked.service.name.clone();
+        let refusal = Refusal { service, kind: asked.kind, address: at.ip(), why };
+        self.refusals.entry(refusal).or_default().insert((protocol, at.port()));
     }
 
     fn is_anothers_cluster_ip(&self, service: &Service, address: IpAddr) -> bool {
@@ -381,16 +437,12 @@ impl<'a> Making<'a> {
     }
 
     /// Lets those into an ingress alone that may come. Where nothing enforces it, the ingress goes.
-    fn restrict(
-        &mut self,
-        Asked { service, frontend, .. }: Asked<'_>,
-        target: (Protocol, SocketAddr),
-    ) {
+    fn restrict(&mut self, asked: Asked<'_>, target: (Protocol, SocketAddr)) {
+        let Asked { frontend, .. } = asked;
         let Some(ranges) = &frontend.source_ranges else { return };
         if self.options.without_nft {
-            let key = ServiceKey::at(target.0, target.1);
-            self.rules.remove_service(key);
-            return self.notes.add(&service.name, format!("{key} not programmed: {NOT_ENFORCED}"));
+            self.rules.remove_service(ServiceKey::at(target.0, target.1));
+            return self.refuse(asked, target, NOT_ENFORCED.to_owned());
         }
         let is_allowed = |address: &IpAddr| ranges.iter().any(|range| range.contains(*address));
         let refuses_node = !self.local.iter().any(is_allowed);
@@ -426,8 +478,10 @@ impl<'a> Making<'a> {
             let at = |address: &IpAddr| ServiceKey::at(Protocol::TCP, (*address, port).into());
             let taken = self.local.iter().find_map(|address| self.owners.get(&at(address)));
             if let Some(owner) = taken {
-                let why =
-                    format!("port {port} of the node is that of {owner}, which answers there");
+                let why = format!(
+                    "port {port} of the node is that of {}, which answers there",
+                    owner.service
+                );
                 self.notes.add(ServiceName::from(&check), format!("no health check: {why}"));
                 self.script.health_check_ports.remove(&port);
             } else {
@@ -439,6 +493,9 @@ impl<'a> Making<'a> {
     fn finish(mut self) -> Desired {
         self.note_unknown_pod_networks();
         self.leave_out_taken_health_checks();
+        for (refusal, ports) in &self.refusals {
+            self.notes.add(&refusal.service, refusal.note(ports));
+        }
         if self.options.without_nft && !self.addresses.is_empty() {
             self.notes.add(
                 "The node",
@@ -468,9 +525,9 @@ fn cluster_ips(services: &[&api::Service]) -> HashMap<IpAddr, ServiceName> {
     for service in services {
         let Some(spec) = &service.spec else { continue };
         for text in spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip) {
-            if let Ok(address) = text.parse::<IpAddr>() {
+            if let Ok(address) = parse_address(text) {
                 let name = ServiceName::of(&service.metadata);
-                let owner = owners.entry(address.to_canonical()).or_insert_with(|| name.clone());
+                let owner = owners.entry(address).or_insert_with(|| name.clone());
                 // The order of the Services decides nothing.
                 if name < *owner {
                     *owner = name;

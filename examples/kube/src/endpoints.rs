@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipvs_netlink::{Family, Protocol};
 use k8s_openapi::api::discovery::v1 as api;
 
-use crate::addresses::unusable;
+use crate::addresses::{parse_address, unusable};
 use crate::notes::Notes;
 use crate::services::{HEADLESS, OTHER_PROXY, ServiceName, namespace, port_number, protocol};
 
@@ -90,6 +90,7 @@ impl<'a> Slices<'a> {
         let mut by_port: HashMap<PortKey, Endpoints<'a>> = HashMap::new();
         for slice in self.0.get(service).into_iter().flatten() {
             if slice.address_type != family.to_string() {
+                note_unknown_type(slice, service, notes);
                 continue;
             }
             let mut endpoints = Vec::new();
@@ -111,6 +112,18 @@ impl<'a> Slices<'a> {
     }
 }
 
+/// A slice of a type that no API has serves nobody.
+fn note_unknown_type(slice: &api::EndpointSlice, service: &ServiceName, notes: &mut Notes) {
+    if !["IPv4", "IPv6", "FQDN"].contains(&&*slice.address_type) {
+        let name = slice.metadata.name.as_deref().unwrap_or_default().escape_debug();
+        let wrong = &slice.address_type;
+        notes.add(
+            service,
+            format!("EndpointSlice {name} is left out: addressType {wrong:?} is none of IPv4, IPv6, FQDN"),
+        );
+    }
+}
+
 /// The ports of a slice that can be used.
 fn ports<'a>(
     slice: &'a api::EndpointSlice,
@@ -120,21 +133,23 @@ fn ports<'a>(
     let mut ports = Vec::new();
     for port in slice.ports.iter().flatten() {
         let name = port.name.as_deref().unwrap_or_default();
-        let protocol = protocol(port.protocol.as_deref());
-        match (protocol, port.port.and_then(port_number)) {
-            (Some(protocol), Some(number)) => ports.push((name, protocol, number)),
-            // The Service's own port of that protocol is noted already.
-            (None, _) => {}
-            (Some(_), None) => {
-                let slice = slice.metadata.name.as_deref().unwrap_or_default().escape_debug();
-                notes.add(
-                    service,
-                    format!(
-                        "the port {name:?} of EndpointSlice {slice} is left out: it has no number"
-                    ),
-                );
+        let why = match (protocol(port.protocol.as_deref()), port.port) {
+            (None, _) => {
+                let protocol = port.protocol.as_deref().unwrap_or_default();
+                format!("IPVS balances TCP, UDP and SCTP, not {}", protocol.escape_debug())
             }
-        }
+            (Some(_), None | Some(0)) => "it has no number".to_owned(),
+            (Some(protocol), Some(number)) => match port_number(number) {
+                Some(number) => {
+                    ports.push((name, protocol, number));
+                    continue;
+                }
+                None => format!("a port is 1 to 65535, not {number}"),
+            },
+        };
+        let slice = slice.metadata.name.as_deref().unwrap_or_default().escape_debug();
+        notes
+            .add(service, format!("the port {name:?} of EndpointSlice {slice} is left out: {why}"));
     }
     ports
 }
@@ -146,8 +161,11 @@ fn address(
     service: &ServiceName,
     notes: &mut Notes,
 ) -> Option<IpAddr> {
-    let text = endpoint.addresses.first()?;
-    let address = text.parse::<IpAddr>().map(|address| address.to_canonical());
+    let Some(text) = endpoint.addresses.first() else {
+        notes.add(service, "an endpoint is left out: it has no address");
+        return None;
+    };
+    let address = parse_address(text);
     let is_usable = address
         .as_ref()
         .is_ok_and(|address| Family::from(*address) == family && unusable(*address).is_none());

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use anyhow::{Context as _, Error, ensure};
 use ipvs_netlink::Family;
 
+use crate::addresses::parse_as_written;
+
 /// A network, as `10.244.0.0/16` or `fd00::/64`. Bits behind the prefix are 0.
 ///
 /// Networks order by address, and of one address the larger one comes first.
@@ -16,9 +18,17 @@ pub struct Network {
     prefix: u8,
 }
 
+/// The prefix length of the IPv6 addresses that stand for IPv4's, as `::ffff:10.0.0.1`.
+const MAPPED: u8 = 96;
+
 impl Network {
-    /// The network of this prefix length that the address is in; a prefix beyond the address's length is its length.
+    /// The network of this prefix length that the address is in; a prefix beyond the address's length is its length. One
+    /// of IPv4 addresses in IPv6's clothes is of IPv4.
     pub fn new(address: IpAddr, prefix: u8) -> Self {
+        let (address, prefix) = match (address, address.to_canonical()) {
+            (IpAddr::V6(_), v4 @ IpAddr::V4(_)) if prefix >= MAPPED => (v4, prefix - MAPPED),
+            _ => (address, prefix),
+        };
         match address {
             IpAddr::V4(v4) => {
                 let prefix = prefix.min(32);
@@ -84,15 +94,17 @@ impl FromStr for Network {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
+        let text = text.trim();
         let expected =
             || format!("expected a network, as 10.244.0.0/16 or fd00::/64, not {text:?}");
-        let (address, prefix) = text.trim().split_once('/').with_context(expected)?;
-        let address: IpAddr = address.parse().with_context(expected)?;
+        let (address, prefix) = text.split_once('/').with_context(expected)?;
+        let address = parse_as_written(address).with_context(expected)?;
+        ensure!(prefix.bytes().all(|byte| byte.is_ascii_digit()), expected());
         let length: u8 = prefix.parse().with_context(expected)?;
         let longest = if address.is_ipv4() { 32 } else { 128 };
         ensure!(
             length <= longest,
-            "{text}: a prefix length of {} is at most {longest}",
+            "{text:?}: a prefix length of {} is at most {longest}",
             Family::from(address)
         );
         Ok(Self::new(address, length))
@@ -134,9 +146,39 @@ mod tests {
         assert_eq!(Network::without_covered(all), networks(&["10.0.0.0/8", "11.0.0.0/8", "::/0"]));
     }
 
+    /// Once: a range of IPv4 in IPv6's clothes let in nobody, and one with leading zeros was left out.
+    #[test]
+    fn one_network_may_be_written_in_several_ways() {
+        let all = networks(&[
+            "::ffff:10.0.0.0/104",
+            "010.0.0.0/08",
+            " 10.1.2.3/8\n",
+            "0:0::ffff:a00:1/104",
+        ]);
+        assert_eq!(all, networks(&["10.0.0.0/8"; 4]));
+        assert_eq!(
+            networks(&["::ffff:0:0/96", "::ffff:10.0.0.1/128"]),
+            networks(&["0.0.0.0/0", "10.0.0.1/32"])
+        );
+        // It has other addresses than IPv4's, too.
+        assert_eq!(networks(&["::ffff:10.0.0.0/90"])[0].family(), Family::V6);
+    }
+
     #[test]
     fn what_is_no_network_is_refused() {
-        for text in ["10.0.0.0", "10.0.0.0/33", "10.0.0/8", "fd00::/129", "", "/", "10.0.0.0/-1"] {
+        for text in [
+            "10.0.0.0",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "fd00::/129",
+            "",
+            "/",
+            "10.0.0.0/-1",
+            "10.0.0.0/+8",
+            "10.0.0.0/",
+            "10.0.0.0/ 8",
+            "10.0.0.0/8/8",
+        ] {
             assert!(text.parse::<Network>().is_err(), "{text}");
         }
     }

@@ -1,5 +1,6 @@
 //! What was not programmed as it was asked, and why.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// One thing that was not programmed, or not as its object says, and why.
@@ -17,26 +18,38 @@ impl fmt::Display for Note {
     }
 }
 
-/// Notes as they are taken.
+/// Notes as they are taken: in order, each once, and without what a terminal would obey.
 #[derive(Debug, Default)]
-pub(crate) struct Notes(Vec<Note>);
+pub(crate) struct Notes(BTreeSet<Note>);
 
 impl From<Vec<Note>> for Notes {
     fn from(notes: Vec<Note>) -> Self {
-        Self(notes)
+        Self(notes.into_iter().collect())
     }
 }
 
 impl Notes {
     pub(crate) fn add(&mut self, about: impl fmt::Display, text: impl Into<String>) {
-        self.0.push(Note { about: about.to_string(), text: text.into() });
+        self.0.insert(Note { about: printable(about.to_string()), text: printable(text.into()) });
     }
 
-    /// All of them in order, each once.
     pub(crate) fn into_sorted(self) -> Vec<Note> {
-        let mut notes = self.0;
-        notes.sort_unstable();
-        notes.dedup();
-        notes
+        self.0.into_iter().collect()
     }
+}
+
+/// Texts of objects get into notes, also by way of other programs' errors.
+fn printable(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut printable = String::new();
+    for character in text.chars() {
+        if character.is_control() {
+            printable.extend(character.escape_default());
+        } else {
+            printable.push(character);
+        }
+    }
+    printable
 }

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::addresses::unusable;
+use crate::addresses::{parse_address, unusable};
 use crate::health::HealthCheck;
 use crate::network::Network;
 use crate::notes::Notes;
@@ -125,12 +125,17 @@ impl Service {
             notes.add(&name, "not programmed: it has no cluster IP");
             return None;
         }
-        let ports =
+        let ports: Vec<_> =
             spec.ports.iter().flatten().filter_map(|port| Port::read(port, &name, notes)).collect();
+        if spec.ports.as_ref().is_none_or(Vec::is_empty) {
+            notes.add(&name, "not programmed: it has no ports");
+        }
+        note_unknown_words(spec, &name, notes);
         let is_load_balancer = spec.type_.as_deref() == Some("LoadBalancer");
         let external_local = spec.external_traffic_policy.as_deref() == Some("Local");
         let mut health_check_port = None;
-        if is_load_balancer && external_local {
+        // Nobody would be sent to a node for a Service without ports.
+        if is_load_balancer && external_local && !ports.is_empty() {
             health_check_port = spec.health_check_node_port.and_then(port_number);
             if health_check_port.is_none() {
                 notes.add(&name, "no health check: its healthCheckNodePort is missing or no port");
@@ -207,6 +212,23 @@ pub(crate) fn port_number(number: i32) -> Option<u16> {
     u16::try_from(number).ok().filter(|port| *port > 0)
 }
 
+/// Words of the API have no other spelling. What is none of them counts as if it were not there.
+fn note_unknown_words(spec: &api::ServiceSpec, name: &ServiceName, notes: &mut Notes) {
+    let policies: &[&str] = &["Cluster", "Local"];
+    for (field, word, known) in [
+        ("type", &spec.type_, &["ClusterIP", "NodePort", "LoadBalancer"][..]),
+        ("internalTrafficPolicy", &spec.internal_traffic_policy, policies),
+        ("externalTrafficPolicy", &spec.external_traffic_policy, policies),
+        ("sessionAffinity", &spec.session_affinity, &["ClientIP", "None"]),
+    ] {
+        if let Some(word) = word.as_deref().filter(|word| !word.is_empty() && !known.contains(word))
+        {
+            let known = known.join(", ");
+            notes.add(name, format!("{field} {word:?} is left out: it is one of {known}"));
+        }
+    }
+}
+
 fn is_headless(spec: &api::ServiceSpec) -> bool {
     spec.cluster_ip.as_deref() == Some("None")
         || spec.cluster_ips.iter().flatten().any(|address| address == "None")
@@ -228,8 +250,17 @@ fn frontends(
     let external_ips = addresses(spec.external_ips.iter().flatten(), "external IP", name, notes);
     let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let ingress = status.and_then(|status| status.ingress.as_ref()).into_iter().flatten();
-    let own = ingress.filter(|ingress| ingress.ip_mode.as_deref().unwrap_or("VIP") == "VIP");
-    let own = own.filter_map(|ingress| ingress.ip.as_ref()).filter(|address| !address.is_empty());
+    let mut own = Vec::new();
+    for ingress in ingress {
+        match ingress.ip_mode.as_deref() {
+            None | Some("VIP") => own.extend(ingress.ip.as_ref().filter(|ip| !ip.is_empty())),
+            Some("Proxy") => {}
+            Some(mode) => notes.add(
+                name,
+                format!("an ingress with ipMode {mode:?} is left out: it is one of VIP, Proxy"),
+            ),
+        }
+    }
     let ingress = addresses(own, "ingress", name, notes);
     let source_ranges = source_ranges(spec, name, notes);
 
@@ -296,7 +327,7 @@ fn addresses<'a>(
 ) -> Vec<IpAddr> {
     let (mut addresses, mut seen) = (Vec::new(), HashSet::new());
     for text in texts {
-        let address = text.parse::<IpAddr>().map(|address| address.to_canonical());
+        let address = parse_address(text);
         let why = address.as_ref().map_or(Some("it is no address"), |address| unusable(*address));
         match (address, why) {
             (Ok(address), None) if !seen.insert(address) => {}

@@ -200,7 +200,8 @@ async fn what_a_newer_cluster_may_send_is_noted_and_takes_nothing_else_away() {
     quantum["spec"]["entangled"] = json!({ "with": 7 });
     world.api.put(Services, quantum);
     let with = desired(&world.watch.next().await);
-    assert_eq!((rules(&with), with.notes.len()), (before.clone(), 1), "{with}");
+    // Of its type and of its protocol.
+    assert_eq!((rules(&with), with.notes.len()), (before.clone(), 2), "{with}");
     world.api.put(Services, json!({ "metadata": { "namespace": "shop", "name": "bare" } }));
     assert_eq!(rules(&desired(&world.watch.next().await)), before);
 }
