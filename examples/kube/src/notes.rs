@@ -53,3 +53,17 @@ fn printable(text: String) -> String {
     }
     printable
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Once: a range of sources brought a line break of its object into a note.
+    #[test]
+    fn a_note_has_no_control_characters() {
+        let mut notes = Notes::default();
+        notes.add("Service a\r", "ü\n\u{1b}[31m");
+        let expected = Note { about: "Service a\\r".into(), text: "ü\\n\\u{1b}[31m".into() };
+        assert_eq!(notes.into_sorted(), [expected]);
+    }
+}
