@@ -28,7 +28,8 @@ pub struct SysctlChange {
     /// The value that it was given, as the kernel prints it.
     pub after: String,
     /// The sysctls that the kernel has set along with it, and may set: forwarding is also set for
-    /// each interface. Empty if the kernel changed nothing else.
+    /// each interface, and turning the forwarding of IPv6 off turns `force_forwarding` of each
+    /// interface off, too. Empty if the kernel changed nothing else.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
     pub along: Vec<SysctlChange>,
 }

@@ -264,9 +264,11 @@ impl Proc {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             interfaces => interfaces?,
         };
-        let interfaces = interfaces.into_iter().filter(|name| name != "all");
-        let names =
-            interfaces.map(|name| along.of_interface(&name)).chain(along.also.map(str::to_owned));
+        let interfaces: Vec<_> = interfaces.into_iter().filter(|name| name != "all").collect();
+        let of_setting =
+            |setting| interfaces.iter().map(move |name| along.of_interface(name, setting));
+        let settings = along.settings.iter().copied();
+        let names = settings.flat_map(of_setting).chain(along.also.map(str::to_owned));
         Ok(names
             .filter_map(|name| self.sysctl_named(&name).ok().map(|value| (name, value)))
             .collect())
@@ -325,12 +327,12 @@ impl Proc {
 
 const DISABLE_IPV6: &str = "net.ipv6.conf.all.disable_ipv6";
 
-/// The sysctls that the kernel may set along with one: those of each interface with the same name.
+/// The sysctls that the kernel may set along with one.
 struct Along<'a> {
     /// `net.ipv4.conf`.
     folder: &'static str,
-    /// `forwarding`.
-    setting: &'a str,
+    /// The settings of each interface: `forwarding`.
+    settings: Vec<&'a str>,
     also: Option<&'static str>,
 }
 
@@ -338,18 +340,23 @@ impl<'a> Along<'a> {
     fn of(name: &'a str) -> Option<Self> {
         let redirects = Some("net.ipv4.conf.all.accept_redirects");
         if name == "net.ipv4.ip_forward" {
-            return Some(Self { folder: "net.ipv4.conf", setting: "forwarding", also: redirects });
+            let settings = vec!["forwarding"];
+            return Some(Self { folder: "net.ipv4.conf", settings, also: redirects });
         }
         ["net.ipv4.conf", "net.ipv6.conf"].into_iter().find_map(|folder| {
             let setting = name.strip_prefix(folder)?.strip_prefix(".all.")?;
             let also = redirects.filter(|_| name == "net.ipv4.conf.all.forwarding");
-            Some(Self { folder, setting, also })
+            // Since 6.17 an interface can forward IPv6 though the host does not, until the host's
+            // forwarding is turned off.
+            let forced = (name == "net.ipv6.conf.all.forwarding").then_some("force_forwarding");
+            let settings = [setting].into_iter().chain(forced).collect();
+            Some(Self { folder, settings, also })
         })
     }
 
-    /// The sysctl of an interface. By sysctl's own rule, a dot in a name is written as a slash.
-    fn of_interface(&self, interface: &str) -> String {
-        format!("{}.{}.{}", self.folder, interface.replace('.', "/"), self.setting)
+    /// A sysctl of an interface. By sysctl's own rule, a dot in a name is written as a slash.
+    fn of_interface(&self, interface: &str, setting: &str) -> String {
+        format!("{}.{}.{setting}", self.folder, interface.replace('.', "/"))
     }
 }
 
@@ -358,7 +365,8 @@ impl SysctlChange {
     /// did not exist then has got the value for new interfaces.
     fn recorded(&self, along: &Along<'_>, name: &str) -> Option<&Self> {
         let find = |name: &str| self.along.iter().find(|change| change.name == name);
-        find(name).or_else(|| find(&along.of_interface("default")))
+        let setting = name.rsplit('.').next().unwrap_or(name);
+        find(name).or_else(|| find(&along.of_interface("default", setting)))
     }
 }
 

@@ -21,6 +21,7 @@ cases![
     texts_are_read_as_the_kernel_reads_them,
     a_profile_is_applied_and_undone,
     what_forwarding_sets_along_is_undone,
+    interfaces_that_forward_ipv6_by_themselves_go_on,
     interfaces_that_others_set_meanwhile_are_left,
     interfaces_that_have_ipv6_keep_it,
     interfaces_of_a_profile_have_what_it_says,
@@ -315,6 +316,41 @@ async fn what_forwarding_sets_along_is_undone(subject: &mut Subject) -> Outcome 
     let _ = proc.undo(&changes)?;
     proc.set_sysctl_named(&names[1], "0")?;
     Ok(())
+}
+
+/// Once: undoing a profile that turns the forwarding of IPv6 on or off left every interface without its
+/// own forwarding, which the kernel turns off along with the host's.
+async fn interfaces_that_forward_ipv6_by_themselves_go_on(subject: &mut Subject) -> Outcome {
+    let proc = subject.proc();
+    let forced = |name: &str| format!("net.ipv6.conf.{name}.force_forwarding");
+    if subject.release.series() < (6, 17) {
+        assert!(proc.sysctl_named(&forced("lo")).unwrap_err().is_not_found());
+        return Ok(());
+    }
+    let all = "net.ipv6.conf.all.forwarding";
+    let before = proc.sysctl_named(all)?;
+    let outcome = with_interfaces(["own.way", "common"], || {
+        let values = || -> Result<Vec<String>, _> {
+            [&forced("own/way"), &forced("common"), all]
+                .iter()
+                .map(|name| proc.sysctl_named(name))
+                .collect()
+        };
+        for (at_first, then) in [("0", "1"), ("1", "0")] {
+            proc.set_sysctl_named(all, at_first)?;
+            proc.set_sysctl_named(&forced("own/way"), "1")?;
+            let changes = proc.apply(&Profile::new().with_named(all, then))?;
+            let along: Vec<_> = changes.iter().flat_map(|change| &change.along).collect();
+            let of_own = along.iter().find(|change| change.name == forced("own/way"));
+            let of_own = of_own.context("force_forwarding is recorded")?;
+            assert_eq!((of_own.before.as_str(), of_own.after.as_str()), ("1", then));
+            let _ = proc.undo(&changes)?;
+            assert_eq!(values()?, ["1", "0", at_first]);
+        }
+        Ok(())
+    });
+    proc.set_sysctl_named(all, &before)?;
+    outcome
 }
 
 /// Adds dummy interfaces while an act runs.
