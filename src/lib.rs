@@ -212,6 +212,8 @@ mod options;
 pub mod proc;
 mod protocol;
 mod reconcile;
+#[cfg_attr(not(feature = "fake"), allow(dead_code, unreachable_pub))] // The fake has most of it.
+mod release;
 mod results;
 mod ruleset;
 mod session;

@@ -1,25 +1,28 @@
 //! The facts of a host.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr};
 
-use super::routes::{self, Routes};
+use super::addresses::{Addresses, Trie};
+use super::routes::Routes;
 use crate::error::Error;
-use crate::model::Family;
-use crate::proc::sysctl::{self, is_on};
+use crate::model::{Family, SyncDaemon};
+use crate::proc::sysctl::{self, DefenseMode, is_on};
 use crate::proc::{Proc, series};
+use crate::release::Release;
 
 /// The facts of a host. A fact that cannot be read counts as good.
 #[allow(clippy::struct_excessive_bools)] // Each stands for itself.
 pub(super) struct Facts {
     /// The kernel's release; empty if it is not known.
     pub(super) release: String,
-    /// The kernel's answer to a question.
-    pub(super) answer: Result<(), Error>,
+    /// The kernel's answer to questions, of which the last is for the sync daemons.
+    pub(super) answer: Result<Vec<SyncDaemon>, Error>,
     pub(super) is_capable: bool,
     pub(super) is_in_user_namespace: bool,
     pub(super) modules: Modules,
-    pub(super) has_ipv4_address: bool,
+    /// Whether the table of local IPv4 addresses exists. The kernel makes it with the first address,
+    /// and then keeps it even if it is empty.
+    pub(super) has_ipv4_table: bool,
     pub(super) has_ipv6: bool,
     /// Whether IPv6 is turned off for new devices, and for all devices that existed when this was
     /// set.
@@ -28,16 +31,17 @@ pub(super) struct Facts {
     pub(super) forwards_ipv4: bool,
     pub(super) forwards_ipv6: bool,
     /// The addresses of the network namespace.
-    pub(super) addresses: BTreeSet<IpAddr>,
-    /// The networks whose packets are for this host, as prefix length and address; `None` for a
-    /// family whose networks are not known.
-    local: [Option<BTreeSet<(u8, IpAddr)>>; 2],
+    pub(super) addresses: Addresses,
     pub(super) routes: Routes,
     pub(super) devices: Devices,
     /// The UDP ports that a program listens on; `None` if they are not known.
     pub(super) udp_ports: Option<BTreeSet<(Family, u16)>>,
     /// The most connections that the kernel takes, if it has such a limit.
     pub(super) most_connections: Option<i32>,
+    /// One first packet of this many is dropped; below 0 every one is.
+    pub(super) drop_rate: Option<i32>,
+    /// Whether entries of half-open connections are always dropped at random.
+    pub(super) drops_entries: bool,
     /// Whether persistent clients leave a destination of weight 0.
     pub(super) expires_templates: bool,
     /// Whether a tunnel's module brings its device along; `None` if this is not known.
@@ -117,37 +121,30 @@ pub(super) enum Module {
 const CAP_NET_ADMIN: u32 = 12;
 
 impl Facts {
-    pub(super) fn gather(proc: &Proc, answer: Result<(), Error>) -> Self {
+    pub(super) fn gather(proc: &Proc, answer: Result<Vec<SyncDaemon>, Error>) -> Self {
         let text = |path| proc.text(path).ok();
         let release = proc.release();
         let is_set = |path, otherwise| text(path).map_or(otherwise, |text| is_on(&text));
-        let trie = text("net/fib_trie");
-        let interfaces = text("net/if_inet6");
+        let trie = text("net/fib_trie").map(|trie| Trie::of(&trie));
         let mut routes = Routes::default();
-        routes.add_ipv4(&text("net/route").unwrap_or_default());
-        let of_ipv6 = text("net/ipv6_route").map(|text| routes.add_ipv6(&text));
-        let local_ipv4: BTreeSet<_> =
-            local_networks(trie.as_deref().unwrap_or_default()).into_iter().collect();
-        let local_ipv6 = addresses_of_ipv6(interfaces.as_deref().unwrap_or_default())
-            .map(|address| (128, address))
-            .chain(of_ipv6.unwrap_or_default())
-            .collect::<BTreeSet<_>>();
-        let is_host = |(length, address): &(u8, IpAddr)| {
-            let whole = if address.is_ipv4() { 32 } else { 128 };
-            (*length == whole).then_some(*address)
-        };
+        if let Some(text) = text("net/route") {
+            routes.add_ipv4(&text, trie.as_ref().map(|trie| trie.unshown).unwrap_or_default());
+        }
+        let local_ipv6 = text("net/ipv6_route").map(|text| routes.add_ipv6(&text));
+        let interfaces = text("net/if_inet6");
+        let local_ipv6 = local_ipv6.unwrap_or_default();
         Self {
             is_capable: text("thread-self/status").is_none_or(|status| is_capable(&status)),
             is_in_user_namespace: is_in_user_namespace(proc),
             modules: Modules::gather(proc, &release, answer.is_ok()),
             answer,
-            has_ipv4_address: trie.is_none() || local_ipv4.iter().any(|it| is_host(it).is_some()),
-            has_ipv6: !is_missing(proc, "net/if_inet6"),
+            has_ipv4_table: text("net/fib_triestat")
+                .is_none_or(|tables| tables.lines().any(|line| line == "Local:")),
+            has_ipv6: !is_missing(proc, "net/if_inet6", "net/dev"),
             disables_ipv6: is_set("sys/net/ipv6/conf/all/disable_ipv6", false),
             forwards_ipv4: is_set("sys/net/ipv4/ip_forward", true),
             forwards_ipv6: is_set("sys/net/ipv6/conf/all/forwarding", true),
-            addresses: local_ipv4.iter().chain(&local_ipv6).filter_map(is_host).collect(),
-            local: [trie.map(|_| local_ipv4), interfaces.map(|_| local_ipv6)],
+            addresses: Addresses::new(trie, interfaces.as_deref(), local_ipv6),
             routes,
             devices: Devices::gather(proc),
             udp_ports: text("net/udp").map(|v4| {
@@ -156,6 +153,8 @@ impl Facts {
                 ports(Family::V4, &v4).chain(ports(Family::V6, &v6)).collect()
             }),
             most_connections: proc.sysctl(&sysctl::CONN_MAX).ok(),
+            drop_rate: drop_rate(proc),
+            drops_entries: proc.sysctl(&sysctl::DROP_ENTRY).ok() == Some(DefenseMode::Always),
             expires_templates: proc.sysctl(&sysctl::EXPIRE_QUIESCENT_TEMPLATE).unwrap_or(true),
             // Only the initial network namespace has this sysctl, and its value 1 makes no
             // difference there.
@@ -165,18 +164,15 @@ impl Facts {
         }
     }
 
+    /// The largest upper threshold, where it is certain.
+    pub(super) fn largest_threshold(&self) -> Option<u32> {
+        self.release.parse::<Release>().ok()?.certain_largest_threshold()
+    }
+
     /// Whether the kernel is older than this version; false if the kernel's version is not known.
     pub(super) fn is_before(&self, wanted: (u32, u32)) -> bool {
         let series = series(&self.release);
         series != (0, 0) && series < wanted
-    }
-
-    /// Whether packets to an address are for this host; `None` if this is not known.
-    pub(super) fn is_local(&self, address: IpAddr) -> Option<bool> {
-        let [v4, v6] = &self.local;
-        let (local, longest) = if address.is_ipv4() { (v4, 32) } else { (v6, 128) };
-        let local = local.as_ref()?;
-        Some((0..=longest).any(|length| local.contains(&routes::network(address, length))))
     }
 }
 
@@ -231,12 +227,12 @@ impl Modules {
             builtin: names(&index.builtin),
             loadable: names(&index.dependencies),
         });
-        let text = |path| proc.text(path).unwrap_or_default();
-        let loading = if is_missing(proc, "modules") {
+        let loading = if is_missing(proc, "modules", "sys/kernel/osrelease") {
             Loading::Unsupported
-        } else if is_on(&text("sys/kernel/modules_disabled")) {
+        } else if proc.text("sys/kernel/modules_disabled").is_ok_and(|text| is_on(&text)) {
             Loading::Barred
-        } else if text("sys/kernel/modprobe").trim().is_empty() {
+        } else if proc.text("sys/kernel/modprobe").is_ok_and(|text| !is_program(proc, text.trim()))
+        {
             Loading::ByHand
         } else {
             Loading::ByItself
@@ -266,34 +262,23 @@ impl Modules {
     }
 }
 
-/// Whether a file is missing. A file that cannot be opened for another reason may exist.
-fn is_missing(proc: &Proc, path: &str) -> bool {
-    proc.text(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+/// The rate at which first packets are dropped, if they always are; 0 is none.
+fn drop_rate(proc: &Proc) -> Option<i32> {
+    let mode = proc.sysctl(&sysctl::DROP_PACKET).ok()?;
+    let rate = proc.sysctl(&sysctl::AM_DROPRATE).ok()?;
+    (mode == DefenseMode::Always && rate != 0).then_some(rate)
 }
 
-/// The networks of `net/fib_trie` whose packets are for this host, as prefix length and address.
-/// The line of an address comes before the line of its type, `/32 host LOCAL`.
-fn local_networks(trie: &str) -> Vec<(u8, IpAddr)> {
-    let mut found = Vec::new();
-    let mut last: Option<IpAddr> = None;
-    for line in trie.lines().map(str::trim) {
-        if let Some(address) = line.strip_prefix("|-- ") {
-            last = address.parse().ok();
-        } else if line.ends_with(" LOCAL") {
-            let length = line.strip_prefix('/').and_then(|line| line.split(' ').next());
-            let length = length.and_then(|length| length.parse().ok());
-            found.extend(length.zip(last));
-        }
-    }
-    found
+/// Whether the kernel can run a program, as far as is known.
+fn is_program(proc: &Proc, path: &str) -> bool {
+    !path.is_empty() && proc.files().is_program(path) != Some(false)
 }
 
-/// The addresses of `net/if_inet6`.
-fn addresses_of_ipv6(interfaces: &str) -> impl Iterator<Item = IpAddr> {
-    interfaces.lines().filter_map(|line| {
-        let digits = line.split_ascii_whitespace().next()?;
-        Some(Ipv6Addr::from_bits(u128::from_str_radix(digits, 16).ok()?).into())
-    })
+/// Whether the kernel has no such file. A file that cannot be opened for another reason may exist, and
+/// without a file beside it that all kernels have, procfs hides files or is not mounted.
+fn is_missing(proc: &Proc, path: &str, beside: &str) -> bool {
+    let not_found = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    proc.text(path).is_err_and(not_found) && proc.text(beside).is_ok()
 }
 
 /// The devices of `net/dev`: `  tunl0: 0 0 …`.
@@ -368,16 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_devices_and_ports_are_read() {
-        let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.0.0.0\n        /24 link UNICAST\n\
-                    Local:\n     |-- 10.0.0.7\n        /32 host LOCAL\n     |-- 10.0.0.255\n\
-                    \x20       /32 link BROADCAST\n     |-- 127.0.0.0\n        /8 host LOCAL\n";
-        let interfaces = "20010db8000000000000000000000007 02 40 00 80     eth0\n";
-        let networks = [(32, IpAddr::from([10, 0, 0, 7])), (8, [127, 0, 0, 0].into())];
-        assert_eq!(local_networks(trie), networks);
-        let six = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
-        assert_eq!(addresses_of_ipv6(interfaces).collect::<Vec<_>>(), [IpAddr::from(six)]);
-
+    fn devices_and_ports_are_read() {
         let text =
             "Inter-|   Receive\n face |bytes    packets\n    lo:       0       0\n tunl0: 0 0\n";
         assert_eq!(devices(text), BTreeSet::from(["lo", "tunl0"].map(str::to_owned)));

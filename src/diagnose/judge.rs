@@ -1,21 +1,15 @@
 //! The meaning of a host's facts for a ruleset.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use super::facts::{Device, Facts, Loading, Module};
+use super::finding::{Finding, Problem, Severity};
+use super::forwarding::{self, destinations};
 use super::routes::Way;
-use super::tunnels;
-use super::{Finding, Problem, Severity};
-use crate::error::quoted;
-use crate::model::{Destination, Family, Forwarding, HashOptions, Scheduler, ServiceKey};
+use super::{limits, refusals, tunnels, virtual_addresses};
+use crate::model::{Family, HashOptions, Scheduler};
 use crate::proc;
-use crate::ruleset::{Ruleset, ServiceRules};
-
-/// A bucket with more services than this is slow to write and to read.
-const CROWDED: usize = 1000;
-/// After the removal of more destinations than this, adding destinations is slow.
-const MANY: usize = 10_000;
+use crate::ruleset::Ruleset;
 
 pub(super) fn judge(facts: &Facts, rules: &Ruleset) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -23,42 +17,13 @@ pub(super) fn judge(facts: &Facts, rules: &Ruleset) -> Vec<Finding> {
     schedulers(facts, rules, &mut findings);
     engines(facts, rules, &mut findings);
     addresses(facts, rules, &mut findings);
-    forwarding(facts, rules, &mut findings);
+    refusals::judge(facts, rules, &mut findings);
+    virtual_addresses::judge(facts, rules, &mut findings);
+    forwarding::judge(facts, rules, &mut findings);
     findings.extend(unreadable_names(facts));
     tunnels::judge(facts, rules, &mut findings);
-    limits(facts, rules, &mut findings);
+    limits::judge(facts, rules, &mut findings);
     findings
-}
-
-impl Finding {
-    pub(super) fn new(
-        severity: Severity,
-        problem: Problem,
-        text: impl Into<String>,
-        advice: impl Into<String>,
-    ) -> Self {
-        let (text, advice) = (text.into(), advice.into());
-        Self { severity, problem, text, advice, commands: Vec::new() }
-    }
-
-    /// Adds a command, whose operands can be names that a stranger has chosen.
-    pub(super) fn command(mut self, command: &str, operands: &[&str]) -> Self {
-        let words = [command.into()].into_iter().chain(operands.iter().map(|it| quoted(it)));
-        self.commands.push(words.collect::<Vec<_>>().join(" "));
-        self
-    }
-
-    /// Adds the command that sets a sysctl of a device. The program `sysctl` takes all text behind
-    /// the first `=` for the value, also where that `=` is part of the device's name.
-    pub(super) fn sysctl(self, folder: &str, device: &str, setting: &str, value: u8) -> Self {
-        if device.contains('=') {
-            let folder = folder.replace('.', "/");
-            let file = format!("/proc/sys/{folder}/{device}/{setting}");
-            return self.command(&format!("echo {value} >"), &[&file]);
-        }
-        let device = device.replace('.', "/");
-        self.command("sysctl -w", &[&format!("{folder}.{device}.{setting}={value}")])
-    }
 }
 
 /// Whether the caller can use IPVS at all.
@@ -81,7 +46,7 @@ fn access(facts: &Facts) -> Vec<Finding> {
         ));
     }
     match &facts.answer {
-        Ok(()) => {}
+        Ok(_) => {}
         Err(error) if error.is_ipvs_not_found() => findings.push(ipvs(facts)),
         Err(error) if error.is_permission_denied() && !findings.is_empty() => {}
         Err(error) => findings.push(unanswered(&error.to_string())),
@@ -237,23 +202,10 @@ fn since(scheduler: Scheduler) -> (u32, u32) {
     }
 }
 
-/// The destinations of all services.
-fn destinations(rules: &Ruleset) -> impl Iterator<Item = &Destination> {
-    rules.services().flat_map(ServiceRules::destinations)
-}
-
 fn addresses(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>) {
     let has_ipv4 = destinations(rules).any(|destination| destination.key.family() == Family::V4);
-    if has_ipv4 && !facts.has_ipv4_address {
-        let text = "this network namespace has no IPv4 address yet, so every IPv4 destination is \
-                    refused";
-        let finding = Finding::new(
-            Severity::Refused,
-            Problem::NoAddress,
-            text,
-            "Bring up its loopback, which gives it one:",
-        );
-        findings.push(finding.command("ip link set lo up", &[]));
+    if has_ipv4 && !facts.has_ipv4_table {
+        findings.push(no_address(facts));
     }
     let services = rules.services().map(|rules| rules.key().family());
     let has_ipv6 = services
@@ -262,7 +214,17 @@ fn addresses(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>) {
     if has_ipv6 {
         findings.extend(ipv6(facts, rules));
     }
-    findings.extend(virtual_addresses(facts, rules));
+}
+
+fn no_address(facts: &Facts) -> Finding {
+    let text =
+        "this network namespace has had no IPv4 address yet, so every IPv4 destination is refused";
+    let finding = |advice: &str| Finding::new(Severity::Refused, Problem::NoAddress, text, advice);
+    if facts.devices.up.as_ref().is_some_and(|up| up.contains("lo")) {
+        finding("Give its loopback one:").command("ip address add 127.0.0.1/8 dev lo", &[])
+    } else {
+        finding("Bring up its loopback, which gives it one:").command("ip link set lo up", &[])
+    }
 }
 
 /// Whether devices have IPv6: each device has its own setting.
@@ -290,7 +252,7 @@ fn ipv6(facts: &Facts, rules: &Ruleset) -> Option<Finding> {
     let unreached =
         destinations(rules).map(|destination| destination.key.address).find(|address| {
             address.is_ipv6()
-                && facts.is_local(*address) == Some(false)
+                && facts.addresses.is_local(*address) == Some(false)
                 && facts.routes.way(*address) == Way::Nowhere
         });
     let text = match unreached {
@@ -327,341 +289,11 @@ fn unreadable_names(facts: &Facts) -> Option<Finding> {
     ))
 }
 
-/// Virtual addresses whose packets are not for this host: IPVS sees the packets that the host
-/// receives for itself, and those that it sends.
-fn virtual_addresses(facts: &Facts, rules: &Ruleset) -> Option<Finding> {
-    let addresses = rules.services().filter_map(|rules| match rules.key() {
-        ServiceKey::Address { address, .. } => Some(address),
-        ServiceKey::Mark { .. } => None,
-    });
-    let elsewhere: BTreeSet<_> =
-        addresses.filter(|address| facts.is_local(*address) == Some(false)).collect();
-    let first = elsewhere.first()?;
-    let text = match elsewhere.len() {
-        1 => format!("the virtual address {first} is none of this network namespace"),
-        more => format!("{more} virtual addresses are none of this network namespace: {first}, …"),
-    };
-    let finding = Finding::new(
-        Severity::Limited,
-        Problem::VirtualAddress,
-        format!("{text}, so no client of another host gets to it"),
-        "Unless failover or a route brings it here, give it to an interface:",
-    );
-    Some(elsewhere.into_iter().fold(finding, |finding, address| {
-        let length = if address.is_ipv4() { 32 } else { 128 };
-        let device = facts.routes.way(address).device().unwrap_or("lo");
-        finding.command("ip address add", &[&format!("{address}/{length}"), "dev", device])
-    }))
-}
-
-/// A masqueraded destination's replies arrive by the device that leads to the destination, and pass
-/// if that device forwards. For IPv4 each device has its own setting; for IPv6 the network
-/// namespace has one, and since Linux 6.17 a device can forward on its own.
-fn forwarding(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>) {
-    for family in [Family::V4, Family::V6] {
-        let real_servers: BTreeSet<_> = destinations(rules)
-            .filter(|it| it.forwarding == Forwarding::Masquerade && it.key.family() == family)
-            .map(|destination| destination.key.address)
-            .filter(|address| !address.is_loopback() && facts.is_local(*address) != Some(true))
-            .collect();
-        let forwards = |device: Option<&Device>| match family {
-            Family::V4 => device.and_then(|it| it.forwards_ipv4).unwrap_or(facts.forwards_ipv4),
-            Family::V6 => {
-                facts.forwards_ipv6 || device.is_some_and(|it| it.forces_ipv6 == Some(true))
-            }
-        };
-        let does_any = facts.devices.outward().iter().any(|(_, device)| forwards(Some(device)));
-        let (mut stuck, mut is_stuck) = (BTreeSet::new(), false);
-        for address in real_servers {
-            match facts.routes.way(address).device() {
-                Some(device) if !forwards(facts.devices.all.get(device)) => {
-                    stuck.insert(device);
-                    is_stuck = true;
-                }
-                Some(_) => {}
-                // The device by which the replies arrive is not known.
-                None => is_stuck |= !does_any && !forwards(None),
-            }
-        }
-        if is_stuck {
-            findings.push(stuck_replies(facts, family, &stuck, does_any));
-        }
-    }
-}
-
-fn stuck_replies(facts: &Facts, family: Family, stuck: &BTreeSet<&str>, does_any: bool) -> Finding {
-    let broken = |by: &str, advice: &str| {
-        let text = format!(
-            "this network namespace does not forward {family}{by}, so replies of masqueraded \
-             destinations do not come back to clients"
-        );
-        Finding::new(Severity::Broken, Problem::Forwarding(family), text, advice)
-    };
-    match family {
-        // The setting for all devices would also turn forwarding on for devices that do not need
-        // it.
-        Family::V4 if does_any || facts.forwards_ipv4 => {
-            let devices: Vec<_> = stuck.iter().copied().collect();
-            let by = format!(" that comes in by {}", devices.join(", "));
-            let finding = broken(&by, "Turn forwarding on there:");
-            stuck.iter().fold(finding, |finding, device| {
-                finding.sysctl("net.ipv4.conf", device, "forwarding", 1)
-            })
-        }
-        Family::V4 => {
-            broken("", "Turn forwarding on:").command("sysctl -w net.ipv4.ip_forward=1", &[])
-        }
-        Family::V6 => {
-            let accepts = |device: &str| {
-                facts.devices.all.get(device).and_then(|device| device.accepts_advertisements)
-            };
-            let advertised: Vec<_> = facts
-                .routes
-                .advertised
-                .iter()
-                .filter(|device| accepts(device).is_some_and(|accepts| accepts != 2))
-                .collect();
-            let advice = if advertised.is_empty() {
-                "Turn forwarding on:"
-            } else {
-                "Turn forwarding on, but first have router advertisements taken all the same, without \
-                 which the routes are lost that came by them:"
-            };
-            let finding = advertised.into_iter().fold(broken("", advice), |finding, device| {
-                finding.sysctl("net.ipv6.conf", device, "accept_ra", 2)
-            });
-            finding.command("sysctl -w net.ipv6.conf.all.forwarding=1", &[])
-        }
-    }
-}
-
-fn limits(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>) {
-    findings.extend(connections(facts, rules));
-    findings.extend(templates(facts, rules));
-    let mut limited = |problem, text: &str, advice: &str| {
-        findings.push(Finding::new(Severity::Limited, problem, text, advice));
-    };
-    let keeps_share = |is_of: &dyn Fn(Scheduler) -> bool| {
-        rules.services().any(|rules| {
-            is_of(rules.service().scheduler)
-                && rules.destinations().any(|destination| destination.weight == 0)
-        })
-    };
-    if keeps_share(&|it| it.hash_options().is_some_and(|options| !options.fallback)) {
-        limited(
-            Problem::WeightZero,
-            "a destination of weight 0 under sh or mh keeps its share of new clients, and they are \
-             refused",
-            "Give the service the option sh-fallback or mh-fallback, or remove the destination.",
-        );
-    }
-    if keeps_share(&|it| it == Scheduler::DestinationHash) {
-        limited(
-            Problem::WeightZero,
-            "a destination of weight 0 under dh keeps the virtual addresses that are hashed to it: a \
-             service with such an address refuses all new clients, whatever its other destinations",
-            "Remove the destination, or give the service another scheduler.",
-        );
-    }
-    if facts.is_before((6, 12)) && rules.services().next().is_some() {
-        limited(
-            Problem::ChangedScheduler,
-            "changing the scheduler of a service refuses its new connections for a moment on kernels \
-             before 6.12",
-            "Change schedulers when few clients come.",
-        );
-    }
-    if facts.is_before((7, 1)) && most_in_a_bucket(rules) > CROWDED {
-        limited(
-            Problem::SharedBucket,
-            "more than a thousand services share one bucket of the kernel's table, since their \
-             addresses differ in their upper bytes alone: writing and reading them takes several \
-             times as long before Linux 7.1",
-            "Give services addresses that differ in the last byte, or ports that do.",
-        );
-    }
-    if rules.destination_count() > MANY {
-        limited(
-            Problem::SlowAfterRemoval,
-            "after many of these destinations were removed at once, or the table was flushed, adding \
-             destinations takes many times as long for two to three minutes",
-            "Change what differs, with Client::sync or Plan, rather than flush and add all again.",
-        );
-    }
-}
-
-/// A kernel that takes no connection.
-fn connections(facts: &Facts, rules: &Ruleset) -> Option<Finding> {
-    let has_services = rules.services().next().is_some();
-    (has_services && facts.most_connections == Some(0)).then(|| {
-        Finding::new(
-            Severity::Broken,
-            Problem::NoConnections,
-            "this network namespace takes no connection of IPVS: the most is 0",
-            "Raise it to the kernel's own most:",
-        )
-        .command("sysctl -w net.ipv4.vs.conn_max=1073741824", &[])
-    })
-}
-
-/// Persistent clients of a destination that is to get no more clients.
-fn templates(facts: &Facts, rules: &Ruleset) -> Option<Finding> {
-    let is_kept = |rules: &ServiceRules| {
-        rules.service().persistence.is_some()
-            && rules.destinations().any(|destination| destination.weight == 0)
-    };
-    (!facts.expires_templates && rules.services().any(is_kept)).then(|| {
-        Finding::new(
-            Severity::Limited,
-            Problem::KeptTemplates,
-            "a destination of weight 0 of a persistent service still gets new connections of the \
-             clients that it had",
-            "Have their templates expire:",
-        )
-        .command("sysctl -w net.ipv4.vs.expire_quiescent_template=1", &[])
-    })
-}
-
-/// The most services in any one of the 256 buckets that kernels before 7.1 have. The low bits of
-/// protocol, address and port choose the bucket.
-fn most_in_a_bucket(rules: &Ruleset) -> usize {
-    let mut buckets = BTreeMap::<_, usize>::new();
-    for rules in rules.services() {
-        if let ServiceKey::Address { protocol, address, port } = rules.key() {
-            let [high, low] = port.to_be_bytes();
-            let byte = match address {
-                IpAddr::V4(v4) => v4.octets()[3],
-                // The kernel folds all four parts of the address into one.
-                IpAddr::V6(v6) => v6.octets().chunks(4).fold(0, |fold, part| fold ^ part[3]),
-            };
-            let [_, protocol] = protocol.number().to_be_bytes();
-            *buckets.entry(protocol ^ byte ^ high ^ low).or_default() += 1;
-        }
-    }
-    buckets.into_values().max().unwrap_or(0)
-}
-
 #[cfg(all(test, feature = "fake"))]
 mod tests {
-    use std::io::{self, Read};
-    use std::net::Ipv6Addr;
-
     use super::*;
-    use crate::diagnose::Diagnosis;
-    use crate::fake::Kernel;
-    use crate::model::Service;
-    use crate::proc::{Files, ModuleIndex, Proc};
-
-    /// A fake host with some of its files replaced.
-    struct Altered {
-        kernel: Kernel,
-        /// The texts of files by their paths below `/proc`; `None` is a missing file.
-        texts: BTreeMap<String, Option<String>>,
-        has_module_index: bool,
-        answers: bool,
-    }
-
-    impl Altered {
-        fn new() -> Self {
-            let (kernel, texts) = (Kernel::new(), BTreeMap::new());
-            Self { kernel, texts, has_module_index: true, answers: true }
-        }
-
-        fn with(mut self, path: &str, text: &str) -> Self {
-            self.texts.insert(path.to_owned(), Some(text.to_owned()));
-            self
-        }
-
-        fn without(mut self, path: &str) -> Self {
-            self.texts.insert(path.to_owned(), None);
-            self
-        }
-
-        fn without_module_index(self) -> Self {
-            Self { has_module_index: false, ..self }
-        }
-
-        /// A kernel without IPVS.
-        fn without_answer(self) -> Self {
-            Self { answers: false, ..self }
-        }
-
-        /// Gives the host an interface with sysctls for IPv4 and IPv6.
-        fn with_interface(mut self, name: &str, sysctls: &[(&str, &str)]) -> Self {
-            self.kernel.configure(|host| {
-                if host.interfaces.iter().all(|interface| interface.name != name) {
-                    host.interfaces.push(crate::fake::Interface::new(name));
-                }
-            });
-            for (path, value) in sysctls {
-                let (version, setting) = path.split_once('/').unwrap();
-                self = self.with(&format!("sys/net/{version}/conf/{name}/{setting}"), value);
-            }
-            self
-        }
-
-        fn diagnose(self, rules: &Ruleset) -> Diagnosis {
-            if !self.answers {
-                self.kernel.configure(|host| host.family = None);
-            }
-            let connected = self.kernel.connect();
-            Diagnosis::new(&Proc::of_files(self), connected, rules)
-        }
-    }
-
-    impl Files for Altered {
-        fn open(&self, path: &str) -> io::Result<Box<dyn Read + Send>> {
-            match self.texts.get(path) {
-                Some(Some(text)) => Ok(Box::new(io::Cursor::new(text.clone()))),
-                Some(None) => Err(io::ErrorKind::NotFound.into()),
-                None => Files::open(&self.kernel, path),
-            }
-        }
-
-        fn write(&self, path: &str, text: &str) -> io::Result<()> {
-            Files::write(&self.kernel, path, text)
-        }
-
-        fn list(&self, folder: &str) -> io::Result<Vec<String>> {
-            Files::list(&self.kernel, folder)
-        }
-
-        fn link(&self, path: &str) -> io::Result<String> {
-            Files::link(&self.kernel, path)
-        }
-
-        fn modules(&self, release: &str) -> Option<ModuleIndex> {
-            self.kernel.modules(release).filter(|_| self.has_module_index).map(|_| ModuleIndex {
-                dependencies:
-                    "kernel/net/netfilter/ipvs/ip_vs.ko:\nx/ip_vs_$(id).ko:\nx/ip_vs_a'b.ko:\n"
-                        .to_owned(),
-                builtin: "kernel/net/ipv4/ip_gre.ko\n".to_owned(),
-            })
-        }
-    }
-
-    const WEB: [u8; 4] = [10, 0, 0, 1];
-
-    fn rules(scheduler: &str) -> Ruleset {
-        let web = Service::tcp(WEB, 80).scheduler(Scheduler::named(scheduler).unwrap());
-        let mut rules = Ruleset::new();
-        rules.insert_service(web).unwrap();
-        rules.insert_destination(web.key, Destination::masquerade([10, 1, 0, 1], 80)).unwrap();
-        rules
-    }
-
-    fn rules6() -> Ruleset {
-        let address = |last| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last));
-        let web = Service::tcp(address(1), 80);
-        let mut rules = Ruleset::new();
-        rules.insert_service(web).unwrap();
-        rules.insert_destination(web.key, Destination::masquerade(address(2), 80)).unwrap();
-        rules
-    }
-
-    fn commands(finding: &Finding) -> Vec<&str> {
-        finding.commands.iter().map(String::as_str).collect()
-    }
+    use crate::diagnose::altered::{Altered, commands, rules, rules6};
+    use crate::model::{Destination, Service};
 
     /// The rules with this host as a real server behind a tunnel, whose device exists.
     fn by_gre(host: &Altered) -> Ruleset {
@@ -743,7 +375,7 @@ mod tests {
         for (name, command) in
             [("$(id)", "modprobe 'ip_vs_$(id)'"), ("a'b", "modprobe 'ip_vs_a'\\''b'")]
         {
-            let diagnosis = Altered::new().diagnose(&rules(name));
+            let diagnosis = Altered::new().with("sys/kernel/modprobe", "").diagnose(&rules(name));
             let problem = Problem::Scheduler(Scheduler::named(name).unwrap());
             let finding = diagnosis.finding(problem).unwrap_or_else(|| panic!("{diagnosis}"));
             assert_eq!(commands(finding), [command]);
@@ -784,6 +416,51 @@ mod tests {
         assert!(diagnosis.finding(problem).unwrap().commands.is_empty(), "{diagnosis}");
     }
 
+    /// Once: a kernel was said to load modules by itself whose program for that is not there.
+    #[test]
+    fn a_program_that_is_not_there_loads_no_module() {
+        let problem = Problem::Scheduler(Scheduler::named("$(id)").unwrap());
+        let host = || Altered::new().with("sys/kernel/modprobe", "/sbin/modprobe\n");
+        assert_eq!(host().diagnose(&rules("$(id)")).finding(problem), None);
+        let diagnosis = host().without_program().diagnose(&rules("$(id)"));
+        assert_eq!(commands(diagnosis.finding(problem).unwrap()), ["modprobe 'ip_vs_$(id)'"]);
+    }
+
+    /// Once: where procfs shows processes alone (`subset=pid`), the kernel was said to take no modules.
+    #[test]
+    fn files_that_procfs_hides_are_not_missing() {
+        let hidden = ["modules", "sys/kernel/osrelease", "sys/kernel/modprobe"];
+        let host = || hidden.into_iter().fold(Altered::new(), Altered::without);
+        let diagnosis = host().without_module_index().without_answer().diagnose(&rules("sed"));
+        let finding = diagnosis.finding(Problem::Ipvs).unwrap();
+        assert!(finding.text.contains("whether it is installed cannot be told"), "{finding}");
+        let diagnosis = host().without_module_index().diagnose(&rules("sed"));
+        assert_eq!(diagnosis.finding(Problem::Scheduler(Scheduler::ShortestExpectedDelay)), None);
+
+        let host = || Altered::new().without("net/if_inet6");
+        assert!(host().diagnose(&rules6()).finding(Problem::NoIpv6).is_some());
+        let diagnosis = host().without("net/dev").diagnose(&rules6());
+        assert_eq!(diagnosis.finding(Problem::NoIpv6), None, "{diagnosis}");
+    }
+
+    /// Once: a network namespace whose addresses were all deleted was said to refuse every destination,
+    /// and its loopback, which is up, to get an address by being brought up.
+    #[test]
+    fn a_namespace_that_once_had_an_address_takes_destinations() {
+        let problem = Problem::NoAddress;
+        let tables =
+            |text: &str| Altered::new().with("net/fib_trie", "").with("net/fib_triestat", text);
+        let diagnosis = tables("Main:\nLocal:\n").diagnose(&rules("wlc"));
+        assert_eq!(diagnosis.finding(problem), None, "{diagnosis}");
+        let diagnosis = tables("Main:\n").diagnose(&rules("wlc"));
+        let finding = diagnosis.finding(problem).unwrap();
+        assert_eq!(commands(finding), ["ip address add 127.0.0.1/8 dev lo"]);
+        let host = tables("");
+        host.kernel.configure(|host| host.interfaces.iter_mut().for_each(|it| it.up = false));
+        let diagnosis = host.diagnose(&rules("wlc"));
+        assert_eq!(commands(diagnosis.finding(problem).unwrap()), ["ip link set lo up"]);
+    }
+
     #[test]
     fn ipv6_is_had_by_interfaces() {
         let is_disabled = |host: Altered| {
@@ -808,20 +485,5 @@ mod tests {
         assert_eq!(two(&route), None);
         let command = "sysctl -w net.ipv6.conf.b/7.disable_ipv6=0".to_owned();
         assert_eq!(two(""), Some(vec![command]));
-    }
-
-    #[test]
-    fn virtual_addresses_are_this_hosts() {
-        let problem = Problem::VirtualAddress;
-        let diagnosis = Altered::new().diagnose(&rules("wlc"));
-        let finding = diagnosis.finding(problem).unwrap_or_else(|| panic!("{diagnosis}"));
-        assert_eq!(commands(finding), ["ip address add 10.0.0.1/32 dev lo"]);
-        assert!(diagnosis.finding(problem).unwrap().severity == Severity::Limited);
-        // A route can have a whole network for this host.
-        let trie = "Local:\n |-- 127.0.0.1\n /32 host LOCAL\n |-- 10.0.0.0\n /24 host LOCAL\n";
-        let diagnosis = Altered::new().with("net/fib_trie", trie).diagnose(&rules("wlc"));
-        assert_eq!(diagnosis.finding(problem), None, "{diagnosis}");
-        let diagnosis = Altered::new().without("net/fib_trie").diagnose(&rules("wlc"));
-        assert_eq!(diagnosis.finding(problem), None, "{diagnosis}");
     }
 }

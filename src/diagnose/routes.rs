@@ -1,6 +1,6 @@
 //! Where a host sends packets: the routes of the main table for IPv4, and those of all tables for
-//! IPv6, which procfs does not tell apart. If the routes to a network lead to different devices,
-//! the device is not known.
+//! IPv6, which procfs does not tell apart. The device is not known if the routes to a network lead
+//! to different devices, or if other tables than those that each host has may decide.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,8 +10,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     networks: BTreeMap<(u8, IpAddr), Route>,
+    /// The tables whose routes are not among these; `None` if no route is known.
+    unshown_ipv4: Option<Unshown>,
+    unshown_ipv6: Option<Unshown>,
     /// The devices with routes that came by router advertisement.
     pub(super) advertised: BTreeSet<String>,
+}
+
+/// The tables of a family whose routes are not known by table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) enum Unshown {
+    #[default]
+    None,
+    /// The table `default` alone, which decides where the main table has no route.
+    Default,
+    /// Tables that may decide before the main table.
+    Any,
 }
 
 #[derive(Debug)]
@@ -26,7 +40,7 @@ pub(super) enum Way<Name> {
     By(Name),
     /// Packets are refused, or no route leads to the address.
     Nowhere,
-    /// Tables that procfs does not tell apart lead to different devices.
+    /// The routes cannot be read, or those of another table may decide.
     Unknown,
 }
 
@@ -62,8 +76,9 @@ struct TableLine<'a> {
 
 impl Routes {
     /// Takes `net/route`: `eth0\t0000000A\t00000000\t0001\t0\t0\t0\t000000FF\t…`, whose addresses
-    /// are numbers in the host's byte order.
-    pub(super) fn add_ipv4(&mut self, text: &str) {
+    /// are numbers in the host's byte order. The file has the routes of the main table.
+    pub(super) fn add_ipv4(&mut self, text: &str, unshown: Unshown) {
+        self.unshown_ipv4 = Some(unshown);
         let read = |line: &str| {
             let words: Vec<&str> = line.split_ascii_whitespace().collect();
             let [device, network, _, flags, _, _, metric, mask, ..] = words[..] else {
@@ -86,6 +101,7 @@ impl Routes {
     /// numbers hexadecimal. Returns the networks whose packets are for this host.
     pub(super) fn add_ipv6(&mut self, text: &str) -> Vec<(u8, IpAddr)> {
         let mut local = Vec::new();
+        let (mut without_default, mut has_default) = (0, false);
         let mut read = |line: &str| {
             let words: Vec<&str> = line.split_ascii_whitespace().collect();
             let [network, length, _, of_source, _, metric, _, _, flags, device] = words[..] else {
@@ -95,6 +111,11 @@ impl Routes {
             let address = Ipv6Addr::from_bits(u128::from_str_radix(network, 16).ok()?);
             let network = (u8::from_str_radix(length, 16).ok()?, address.into());
             let (metric, flags) = (bits(metric)?, bits(flags)?);
+            if network.0 == 0 {
+                let is_none = metric == NO_ROUTE && flags & REJECT != 0;
+                without_default += u32::from(is_none);
+                has_default |= !is_none;
+            }
             if flags & LOCAL != 0 {
                 local.push(network);
             } else if bits(of_source) == Some(0) {
@@ -105,6 +126,9 @@ impl Routes {
         for line in text.lines() {
             read(line);
         }
+        // Each host has the tables `local` and `main`.
+        let tables = without_default + u32::from(has_default);
+        self.unshown_ipv6 = Some(if tables > 2 { Unshown::Any } else { Unshown::None });
         local
     }
 
@@ -129,6 +153,14 @@ impl Routes {
 
     /// The way of packets to an address: that of the network with the longest prefix.
     pub(super) fn way(&self, address: IpAddr) -> Way<&str> {
+        let unshown = if address.is_ipv4() { self.unshown_ipv4 } else { self.unshown_ipv6 };
+        match (unshown, self.shown_way(address)) {
+            (None | Some(Unshown::Any), _) | (Some(Unshown::Default), Way::Nowhere) => Way::Unknown,
+            (Some(Unshown::None | Unshown::Default), way) => way,
+        }
+    }
+
+    fn shown_way(&self, address: IpAddr) -> Way<&str> {
         let longest = if address.is_ipv4() { 32 } else { 128 };
         let lengths = (0..=longest).rev();
         let mut ways = lengths.filter_map(|length| self.networks.get(&network(address, length)));
@@ -192,7 +224,7 @@ mod tests {
             line("last", [11, 0, 0, 0], 0x1, 0, [255, 0, 0, 0]).replace("\t0\tFF", "\t-1\tFF"),
         ]
         .concat();
-        routes.add_ipv4(&text);
+        routes.add_ipv4(&text, Unshown::None);
         let device = |address: [u8; 4]| routes.way(address.into()).device();
         assert_eq!(device([192, 0, 2, 1]), Some("fast"));
         assert_eq!(device([10, 1, 0, 1]), Some("near"));
@@ -214,6 +246,27 @@ mod tests {
         assert_eq!(routes.way(address(1)), Way::By("eth0"));
         assert_eq!(routes.way(Ipv6Addr::LOCALHOST.into()), Way::By("eth1"));
         assert_eq!(routes.advertised, BTreeSet::from(["eth0", "eth1"].map(str::to_owned)));
+    }
+
+    /// Once: the main table counted though a rule may send packets to another table.
+    #[test]
+    fn if_other_tables_may_decide_the_way_is_not_known() {
+        let text = "eth0\t00000000\t00000000\t0003\t0\t0\t0\t00000000\t0\t0\t0\n";
+        let ways = |text, unshown| {
+            let mut routes = Routes::default();
+            routes.add_ipv4(text, unshown);
+            match routes.way([192, 0, 2, 1].into()) {
+                Way::By(_) => Way::By(()),
+                Way::Nowhere => Way::Nowhere,
+                Way::Unknown => Way::Unknown,
+            }
+        };
+        assert_eq!(ways(text, Unshown::None), Way::By(()));
+        assert_eq!(ways(text, Unshown::Default), Way::By(()));
+        assert_eq!(ways(text, Unshown::Any), Way::Unknown);
+        assert_eq!(ways("", Unshown::None), Way::Nowhere);
+        assert_eq!(ways("", Unshown::Default), Way::Unknown);
+        assert_eq!(Routes::default().way([192, 0, 2, 1].into()), Way::Unknown);
     }
 
     /// Once: the device of the lower metric was taken, though its route can be in a table by which
@@ -256,9 +309,16 @@ mod tests {
         let same = [networks.clone(), default("00000400", "eth2"), default("00000064", "eth2")];
         assert_eq!(ways(&same), [by("eth0"), by("eth1"), by("eth2")]);
         // If two tables have a default route, packets to any network may be routed by either.
-        let two =
-            [networks.clone(), none, default("00000400", "eth2"), default("00000064", "eth3")];
+        let two = [
+            networks.clone(),
+            none.clone(),
+            default("00000400", "eth2"),
+            default("00000064", "eth3"),
+        ];
         assert_eq!(ways(&two), [Way::Unknown, Way::Unknown, Way::Unknown]);
+        // Each table has an entry for "no route", unless it has a default route.
+        let third = [networks.clone(), none.clone(), none.clone(), none];
+        assert_eq!(ways(&third), [Way::Unknown, Way::Unknown, Way::Unknown]);
         let other = line(near, "30", "00000400", "00000001", "eth3");
         assert_eq!(ways(&[networks, other]), [Way::Unknown, by("eth1"), Way::Nowhere]);
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use super::facts::Facts;
-use super::{Finding, Problem, Severity};
+use super::finding::{Finding, Problem, Severity};
 use crate::model::{Destination, Family, Forwarding, Tunnel, TunnelChecksum};
 use crate::ruleset::Ruleset;
 
@@ -22,12 +22,14 @@ pub(super) fn judge(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>)
             if !tunnels.contains(&(outside, tunnel)) {
                 tunnels.push((outside, tunnel));
             }
-            if !key.address.is_loopback()
-                && facts.addresses.contains(&key.address)
-                && let Some(unpacker) = Unpacker::of(facts, (inside, outside, tunnel), key.address)
-                && !to_this_host.contains(&unpacker)
-            {
-                to_this_host.push(unpacker);
+            if key.address.is_loopback() || !facts.addresses.has(key.address) {
+                continue;
+            }
+            let path = (inside, outside, tunnel);
+            let Some(unpacker) = Unpacker::of(facts, path, key.address) else { continue };
+            match to_this_host.iter_mut().find(|known| known.is_same(&unpacker)) {
+                Some(known) => known.unpacks_ipv4 |= unpacker.unpacks_ipv4,
+                None => to_this_host.push(unpacker),
             }
         }
     }
@@ -35,7 +37,10 @@ pub(super) fn judge(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>)
         findings.extend(age(facts, tunnel));
         findings.extend(size(outside, tunnel));
     }
-    findings.extend(to_this_host.iter().filter_map(|unpacker| unpacker.lacking(facts)));
+    findings.extend(to_this_host.iter().enumerate().filter_map(|(index, unpacker)| {
+        let is_first = to_this_host.iter().take(index).all(|it| it.device != unpacker.device);
+        unpacker.lacking(facts, is_first)
+    }));
     findings.extend(reverse_path(facts, &to_this_host));
 }
 
@@ -91,10 +96,12 @@ fn size(outside: Family, tunnel: Tunnel) -> Option<Finding> {
 }
 
 /// The device that unpacks a tunnel's packets on a real server.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Unpacker {
     tunnel: Tunnel,
     outside: Family,
+    /// Whether IPv4 is among what it unpacks.
+    unpacks_ipv4: bool,
     module: &'static str,
     device: String,
     /// The command that makes the device, if the device does not come with the module.
@@ -114,18 +121,21 @@ impl Unpacker {
             (Tunnel::Gre { .. }, _, Family::V6) => ("ip6_gre", "ip6gre", "ip6gre0"),
             (_, Family::V4, Family::V4) => ("ipip", "ipip", "tunl0"),
             (_, Family::V6, Family::V4) => ("sit", "sit", "sit0"),
-            (_, Family::V6, Family::V6) => ("ip6_tunnel", "ip6tnl", "ip6tnl0"),
-            // The device of IPv6 takes IPv4 only if told to, and this setting cannot be read.
-            (_, Family::V4, Family::V6) => return None,
+            (_, _, Family::V6) => ("ip6_tunnel", "ip6tnl", "ip6tnl0"),
         };
         let has_checksum = matches!(tunnel, Tunnel::Gre { checksum: true });
+        // The device that comes with ip6_tunnel takes IPv6 alone. One for an address takes all of its
+        // packets from it.
+        let is_too_narrow = kind == "ip6tnl" && inside == Family::V4;
         let own = own_device(kind, address);
         let has = |device: &str| facts.devices.all.contains_key(device);
         let comes = !is_loaded(facts, module) && facts.brings_tunnel_devices == Some(true);
-        let is_common = !has_checksum && !has(&own) && (has(common) || comes);
+        let is_wide_enough = !has_checksum && !is_too_narrow;
+        let is_common = is_wide_enough && !has(&own) && (has(common) || comes);
         let made = || {
+            let both: &[&str] = if kind == "ip6tnl" { &["mode", "any"] } else { &[] };
             let made = ["ip link add", &own, "type", kind, "local", &address.to_string()];
-            let made = made.into_iter().chain(has_checksum.then_some("icsum"));
+            let made = made.iter().chain(both).copied().chain(has_checksum.then_some("icsum"));
             made.map(str::to_owned).collect()
         };
         let gue = match tunnel {
@@ -137,6 +147,7 @@ impl Unpacker {
         Some(Self {
             tunnel,
             outside,
+            unpacks_ipv4: inside == Family::V4,
             module,
             made: (!is_common).then(made),
             device: if is_common { common.to_owned() } else { own },
@@ -144,10 +155,15 @@ impl Unpacker {
         })
     }
 
+    /// Whether two unpack the same tunnel by the same device.
+    fn is_same(&self, other: &Self) -> bool {
+        self.tunnel == other.tunnel && self.device == other.device
+    }
+
     /// What this host lacks to be a real server of other directors. Packets that the host sends to
-    /// itself use no tunnel.
-    fn lacking(&self, facts: &Facts) -> Option<Finding> {
-        let Self { tunnel, outside, module, device, made, gue } = self;
+    /// itself use no tunnel. The first of those with the same device has the commands that make it.
+    fn lacking(&self, facts: &Facts, is_first: bool) -> Option<Finding> {
+        let Self { tunnel, outside, module, device, made, gue, .. } = self;
         let (Some(up), Some(ports)) = (&facts.devices.up, &facts.udp_ports) else { return None };
         let mut finding = Finding::new(
             Severity::Limited,
@@ -158,7 +174,7 @@ impl Unpacker {
             ),
             format!("Unless another device than {device} does that:"),
         );
-        if !facts.devices.all.contains_key(device) {
+        if is_first && !facts.devices.all.contains_key(device) {
             if !is_loaded(facts, module) {
                 finding = finding.command("modprobe", &[module]);
             }
@@ -167,7 +183,7 @@ impl Unpacker {
                 finding = finding.command(command, &operands);
             }
         }
-        if !up.contains(device) {
+        if is_first && !up.contains(device) {
             finding = finding.command("ip link set", &[device, "up"]);
         }
         if let Some((fou, port)) = gue
@@ -201,8 +217,8 @@ fn own_device(kind: &str, address: IpAddr) -> String {
     format!("{kind}{bits:08x}")
 }
 
-/// A device without an address drops unpacked packets unless two filters are 0, its own and that of
-/// all devices: the kernel uses the greater one.
+/// A device without an address drops unpacked packets of IPv4 unless two filters are 0, its own and
+/// that of all devices: the kernel uses the greater one.
 fn reverse_path(facts: &Facts, to_this_host: &[Unpacker]) -> Option<Finding> {
     let devices = &facts.devices;
     let filter = |device: &str| {
@@ -210,7 +226,7 @@ fn reverse_path(facts: &Facts, to_this_host: &[Unpacker]) -> Option<Finding> {
         devices.filters.get(if is_new { "default" } else { device }).copied().unwrap_or(0)
     };
     let of_all = filter("all");
-    let unpackers = to_this_host.iter().filter(|unpacker| unpacker.outside == Family::V4);
+    let unpackers = to_this_host.iter().filter(|unpacker| unpacker.unpacks_ipv4);
     let unpackers: BTreeSet<_> = unpackers.map(|unpacker| unpacker.device.as_str()).collect();
     let dropping: Vec<_> =
         unpackers.iter().copied().filter(|device| filter(device).max(of_all) > 0).collect();
@@ -295,6 +311,63 @@ mod tests {
             finding.text.starts_with("packets grow by 24 bytes in the tunnel gre"),
             "{finding}"
         );
+    }
+
+    /// Once: the family outside counted, though the filter sees what is inside. IPv6 in IPv4 was said
+    /// to be dropped, and IPv4 over IPv6 was not.
+    #[test]
+    fn the_reverse_path_filter_drops_ipv4_alone() {
+        let real4 = std::net::IpAddr::from([10, 0, 1, 1]);
+        let real6 = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9).into();
+        let inside4 = std::net::IpAddr::from([127, 0, 0, 1]);
+        let inside6 = std::net::Ipv6Addr::LOCALHOST.into();
+        let gue = Tunnel::gue(5555).unwrap();
+        for (inside, real, tunnel, is_dropped) in [
+            (inside4, real4, Tunnel::Ipip, true),
+            (inside6, real4, Tunnel::Ipip, false),
+            (inside6, real4, Tunnel::gre(), false),
+            (inside4, real6, Tunnel::gre(), true),
+            (inside4, real6, Tunnel::Ipip, true),
+            (inside4, real6, gue, true),
+            (inside6, real6, gue, false),
+        ] {
+            let kernel = Kernel::new();
+            kernel.configure(|host| host.local.push(real));
+            let web = Service::tcp(inside, 80);
+            let mut rules = Ruleset::new();
+            rules.insert_service(web).unwrap();
+            rules.insert_destination(web.key, Destination::tunnel(real, 80, tunnel)).unwrap();
+            let mut facts = Facts::gather(&kernel.proc(), Ok(Vec::new()));
+            facts.devices.filters.insert("all".to_owned(), 1);
+            let mut findings = Vec::new();
+            judge(&facts, &rules, &mut findings);
+            let dropped = findings.iter().any(|it| it.problem == Problem::ReversePath);
+            assert_eq!(dropped, is_dropped, "{inside} in {tunnel} to {real}: {findings:?}");
+        }
+    }
+
+    /// Once: no device was asked for.
+    #[test]
+    fn one_device_unpacks_all_over_ipv6() {
+        let real = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9);
+        let kernel = Kernel::new();
+        kernel.configure(|host| host.local.push(real.into()));
+        let mut rules = Ruleset::new();
+        for inside in [[127, 0, 0, 1].into(), std::net::IpAddr::from(std::net::Ipv6Addr::LOCALHOST)]
+        {
+            let web = Service::tcp(inside, 80);
+            rules.insert_service(web).unwrap();
+            rules.insert_destination(web.key, Destination::tunnel(real, 80, Tunnel::Ipip)).unwrap();
+            let by_gue = Destination::tunnel(real, 81, Tunnel::gue(5555).unwrap());
+            rules.insert_destination(web.key, by_gue).unwrap();
+        }
+        let diagnosis = kernel.diagnose(&rules);
+        let commands: Vec<_> = diagnosis.findings.iter().flat_map(|it| &it.commands).collect();
+        let device = "ip6tnl20010db1";
+        let made = format!("ip link add {device} type ip6tnl local 2001:db8::9 mode any");
+        let up = format!("ip link set {device} up");
+        let fou = ["modprobe fou6", "ip -6 fou add port 5555 gue"];
+        assert_eq!(commands, ["modprobe ip6_tunnel", &made, &up, fou[0], fou[1]]);
     }
 
     /// A fake host has only the addresses and interfaces that it was given.

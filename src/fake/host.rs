@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use super::release::{Release, Series};
+use crate::release::{Release, Series};
 
 /// The number of the host's CPUs.
 pub(super) const CPUS: usize = 2;

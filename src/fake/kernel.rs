@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::clock::{later, whole_periods};
 use super::faults::{Fault, PendingFaults};
 use super::host::Host;
-use super::release::Series;
 use super::sysctls::Sysctls;
 use super::table::KernelTable;
+use crate::release::Series;
 
 /// A fake IPVS kernel in the process.
 ///

@@ -27,7 +27,6 @@ mod listing;
 mod nlctrl;
 mod policy;
 mod procfs;
-mod release;
 mod request;
 mod schedule;
 mod service;
@@ -43,7 +42,8 @@ pub use faults::{Act, Fault};
 pub use host::{Host, Interface};
 pub use kernel::Kernel;
 pub use link::Link;
-pub use release::{Release, Series, UnknownRelease};
+
+pub use crate::release::{Release, Series, UnknownRelease};
 
 use crate::blocking;
 use crate::diagnose::Diagnosis;

@@ -83,6 +83,10 @@ impl Files for Kernel {
     fn modules(&self, _: &str) -> Option<ModuleIndex> {
         Some(ModuleIndex { dependencies: String::new(), builtin: String::new() })
     }
+
+    fn is_program(&self, _: &str) -> Option<bool> {
+        None
+    }
 }
 
 /// The text of a file below `/proc` that belongs to another part of the kernel.
@@ -101,6 +105,7 @@ fn of_host(path: &str, host: &Host) -> Option<String> {
         }
         "thread-self/uid_map" => Some("         0          0 4294967295\n".to_owned()),
         "net/fib_trie" => Some(local_routes(host)),
+        "net/fib_triestat" => Some(tables(host)),
         "net/if_inet6" => Some(addresses_of_ipv6(host)),
         "net/dev" => Some(devices(host, DEVICES, |_, name| format!("{name:>6}: 0 0 0 0\n"))),
         "net/igmp" => Some(devices(host, GROUPS, |index, name| {
@@ -128,14 +133,22 @@ fn local_routes(host: &Host) -> String {
         return String::new();
     }
     let of_host = host.local.iter().filter(|address| address.is_ipv4());
-    let of_host = of_host.map(|address| (address.to_string(), 32));
-    let lines = [("127.0.0.0".to_owned(), 8), ("127.0.0.1".to_owned(), 32)]
+    let of_host = of_host.map(|address| (address.to_string(), "/32 host LOCAL"));
+    let broadcast = host.broadcast.iter();
+    let broadcast = broadcast.map(|address| (address.to_string(), "/32 link BROADCAST"));
+    let lines = [("127.0.0.0", "/8 host LOCAL"), ("127.0.0.1", "/32 host LOCAL")]
+        .map(|(address, route)| (address.to_owned(), route))
         .into_iter()
         .chain(of_host)
-        .map(|(address, length)| {
-            format!("           |-- {address}\n              /{length} host LOCAL\n")
-        });
+        .chain(broadcast)
+        .map(|(address, route)| format!("           |-- {address}\n              {route}\n"));
     ["Local:\n".to_owned()].into_iter().chain(lines).collect()
+}
+
+/// The tables of IPv4 routes. The kernel makes that of local addresses with the first address.
+fn tables(host: &Host) -> String {
+    let local = if host.configured { "Main:\nLocal:\n" } else { "" };
+    format!("Basic info: size of leaf: 48 bytes, size of tnode: 40 bytes.\n{local}")
 }
 
 fn addresses_of_ipv6(host: &Host) -> String {

@@ -224,6 +224,9 @@ crate::forms::as_text! {
 impl Connection {
     /// Whether this is no connection but a template of persistence, which sends the next
     /// connections of the client's network to the same destination.
+    ///
+    /// Before Linux 4.19 templates have the first state of their protocol: those of UDP are `UDP`, and
+    /// cannot be told from a connection of the client's port 0. They count as connections.
     pub fn is_template(&self) -> bool {
         self.client.port() == 0
             && matches!(self.state, ConnectionState::None | ConnectionState::Assured)

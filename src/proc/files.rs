@@ -23,6 +23,10 @@ pub(crate) trait Files: Send + Sync {
 
     /// The modules that are installed for a release; `None` if they are not known.
     fn modules(&self, release: &str) -> Option<ModuleIndex>;
+
+    /// Whether the kernel can run the program at an absolute path; `None` if this is not known, as
+    /// in a container, whose files are not those that the kernel sees.
+    fn is_program(&self, path: &str) -> Option<bool>;
 }
 
 /// Two files below `/lib/modules`.
@@ -32,6 +36,12 @@ pub(crate) struct ModuleIndex {
     /// `modules.builtin`: the modules that are built into the kernel.
     pub(crate) builtin: String,
 }
+
+/// The initial namespace of processes, whose inode has [the same number][nsfs.h] on each host.
+///
+/// [nsfs.h]: https://github.com/torvalds/linux/blob/v6.18/include/uapi/linux/nsfs.h
+#[cfg(unix)]
+const INITIAL_PIDS: &str = "pid:[4026531836]";
 
 /// The host's procfs. A file belongs to the network namespace of the thread that opens it.
 #[derive(Debug, Default)]
@@ -87,6 +97,35 @@ impl Files for Host {
         let builtin = fs::read_to_string(folder.join("modules.builtin")).unwrap_or_default();
         Some(ModuleIndex { dependencies, builtin })
     }
+
+    fn is_program(&self, path: &str) -> Option<bool> {
+        is_program(path)
+    }
+}
+
+#[cfg(unix)]
+fn is_program(path: &str) -> Option<bool> {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    let link = |path: &str| fs::read_link(path).ok();
+    let folder = |path: &str| fs::metadata(path).ok().map(|folder| (folder.dev(), folder.ino()));
+    let sees_what_the_kernel_sees = link("/proc/thread-self/ns/pid")?.as_os_str() == INITIAL_PIDS
+        && link("/proc/thread-self/ns/mnt")? == link("/proc/1/ns/mnt")?
+        && folder("/")? == folder("/proc/1/root")?;
+    if !sees_what_the_kernel_sees {
+        return None;
+    }
+    match fs::metadata(path) {
+        Ok(file) => Some(file.is_file() && file.permissions().mode() & 0o111 != 0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(false),
+        Err(_) => None,
+    }
+}
+
+/// Other systems have no procfs.
+#[cfg(not(unix))]
+fn is_program(_: &str) -> Option<bool> {
+    None
 }
 
 #[cfg(all(test, unix))]

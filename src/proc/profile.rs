@@ -452,6 +452,10 @@ mod tests {
         fn modules(&self, _: &str) -> Option<ModuleIndex> {
             None
         }
+
+        fn is_program(&self, _: &str) -> Option<bool> {
+            None
+        }
     }
 
     #[test]

@@ -5,6 +5,11 @@ use super::sysctl::{self, Range};
 /// Whether the text of a sysctl means the wanted value. If a sysctl has several numbers, as
 /// `sync_threshold` has two, only the first ones may be wanted.
 pub(super) fn is_held(name: &str, text: &str, wanted: &str) -> bool {
+    let range = sysctl::ALL.iter().find(|it| it.name == name).map(|setting| setting.range);
+    if range == Some(Range::CpuList) {
+        return text.trim() == wanted.trim()
+            || cpus(text).is_some_and(|it| cpus(wanted) == Some(it));
+    }
     let (given, wanted): (Vec<_>, Vec<_>) =
         (text.split_ascii_whitespace().collect(), wanted.split_ascii_whitespace().collect());
     let are_numbers = || given.iter().all(|word| number(word).is_some());
@@ -14,21 +19,22 @@ pub(super) fn is_held(name: &str, text: &str, wanted: &str) -> bool {
     {
         return given == wanted;
     }
-    let is_defense = sysctl::ALL
-        .iter()
-        .any(|setting| setting.name == name && setting.range == Range::DefenseMode);
     given.iter().zip(&wanted).all(|(given, wanted)| {
         // The kernel moves the value between these two by itself.
         let is_automatic = |word| matches!(number(word), Some(1 | 2));
-        is_same(given, wanted) || is_defense && is_automatic(given) && is_automatic(wanted)
+        is_same(given, wanted)
+            || range == Some(Range::DefenseMode) && is_automatic(given) && is_automatic(wanted)
     })
 }
 
-/// Whether two words are the same word, number or list.
+/// Whether two words are the same word, number or list, such as the ports of
+/// `net.ipv4.ip_local_reserved_ports`.
 fn is_same(one: &str, other: &str) -> bool {
     one == other
-        || number(one).is_some_and(|one| number(other) == Some(one))
-        || list(one).is_some_and(|one| list(other) == Some(one))
+        || match (number(one), number(other)) {
+            (Some(one), Some(other)) => one == other,
+            _ => ports(one).is_some_and(|one| ports(other) == Some(one)),
+        }
 }
 
 /// A number as the kernel reads it: decimal, octal after a 0, or hexadecimal after 0x.
@@ -47,17 +53,30 @@ pub(crate) fn number(word: &str) -> Option<i128> {
     Some(sign * i128::from(number))
 }
 
-/// The ranges of a list of numbers, such as a list of CPUs.
-fn list(word: &str) -> Option<Vec<(u32, u32)>> {
-    let number = |word: &str| {
-        // Rust's parser of numbers accepts a sign.
-        word.parse().ok().filter(|_| word.starts_with(|c: char| c.is_ascii_digit()))
-    };
+/// A list of CPUs, whose numbers are decimal even after a 0.
+fn cpus(text: &str) -> Option<Vec<(u32, u32)>> {
+    // Rust's parser of numbers accepts a sign.
+    let number =
+        |word: &str| word.parse().ok().filter(|_| word.starts_with(|c: char| c.is_ascii_digit()));
+    let is_between = |c: char| c == ',' || c.is_ascii_whitespace();
+    list(text.split(is_between).filter(|range| !range.is_empty()), number)
+}
+
+/// A list of other numbers, which the kernel reads as it reads a number by itself.
+fn ports(word: &str) -> Option<Vec<(u32, u32)>> {
+    list(word.split(','), |word| u32::try_from(number(word)?).ok())
+}
+
+/// The ranges of a list of numbers.
+fn list<'a>(
+    ranges: impl Iterator<Item = &'a str>,
+    number: impl Fn(&str) -> Option<u32>,
+) -> Option<Vec<(u32, u32)>> {
     let range = |range: &str| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         Some((number(first)?, number(last)?))
     };
-    let mut ranges = word.split(',').map(range).collect::<Option<Vec<(u32, u32)>>>()?;
+    let mut ranges = ranges.map(range).collect::<Option<Vec<(u32, u32)>>>()?;
     ranges.sort_unstable();
     let mut merged: Vec<(u32, u32)> = Vec::new();
     for (first, last) in ranges {
@@ -83,6 +102,14 @@ mod tests {
             (list, "", "", true),
             (list, "0", "", false),
             (list, "", "0", false),
+            (list, "0-1", "0 1", true),
+            (list, "10", "010", true),
+            (list, "8", "010", false),
+            ("net.x", "8080-8081", "8081,8080", true),
+            ("net.x", "8-9", "010,9", true),
+            ("net.x", "8-10", "010,9", false),
+            // Once: this was the same, and nothing was set.
+            ("net.x", "10", "010", false),
             ("net.x", "16", "0x10", true),
             ("net.x", "8", "010", true),
             ("net.x", "-1", "-01", true),

@@ -165,6 +165,10 @@ sysctls! {
     /// `conntrack`: connections are also connections of netfilter, which stateful rules of a packet
     /// filter need. Only if the kernel is built with `CONFIG_IP_VS_NFCT`.
     CONNTRACK: bool = "conntrack", Range::Flag, Some("0"), since OLD;
+    /// `debug_level`: how much of its work the kernel logs, from 0 (nothing) to 12. The value is one
+    /// for all network namespaces, and only the first one can set it. Only if the kernel is built
+    /// with `CONFIG_IP_VS_DEBUG`.
+    DEBUG_LEVEL: i32 = "debug_level", INT, Some("0"), since OLD;
     /// `drop_entry`: when entries of half-open connections are dropped at random.
     DROP_ENTRY: DefenseMode = "drop_entry", Range::DefenseMode, Some("0"), since OLD;
     /// `drop_packet`: when packets are dropped before they are forwarded.
@@ -184,7 +188,7 @@ sysctls! {
         "expire_quiescent_template", Range::Flag, Some("0"), since OLD;
     /// `ignore_tunneled`: packets of protocols that IPVS does not know are passed on as they are,
     /// which prevents loops where the host is a destination of tunnels, too.
-    IGNORE_TUNNELED: bool = "ignore_tunneled", Range::Flag, Some("0"), since (4, 3);
+    IGNORE_TUNNELED: bool = "ignore_tunneled", Range::Flag, Some("0"), since (4, 4);
     /// `lblc_expiration`: the time without a packet after which the scheduler `lblc` forgets which
     /// cache has an address. The sysctl exists once the scheduler's module is loaded.
     LBLC_EXPIRATION: Duration = "lblc_expiration", Range::Seconds, Some("86400"), since OLD;
@@ -200,7 +204,7 @@ sysctls! {
     RUN_ESTIMATION: bool = "run_estimation", Range::Flag, Some("1"), since (5, 16);
     /// `schedule_icmp`: ICMP errors that belong to no connection are scheduled by the packet that they
     /// are about.
-    SCHEDULE_ICMP: bool = "schedule_icmp", Range::Flag, Some("0"), since (4, 3);
+    SCHEDULE_ICMP: bool = "schedule_icmp", Range::Flag, Some("0"), since (4, 4);
     /// `secure_tcp`: when the stricter table of TCP states is used.
     SECURE_TCP: DefenseMode = "secure_tcp", Range::DefenseMode, Some("0"), since OLD;
     /// `sloppy_sctp`: an SCTP connection begins with any packet, and not with INIT alone.
@@ -432,13 +436,14 @@ mod tests {
 
     #[test]
     fn no_sysctl_is_said_to_be_older_than_it_is() {
-        // All sysctls of Linux 3.10, by its `struct netns_ipvs`.
+        // All sysctls of Linux 3.10, by its `struct netns_ipvs`, and the one that is not a namespace's.
         let mut of_3_10 = [
             "am_droprate",
             "amemthresh",
             "backup_only",
             "cache_bypass",
             "conntrack",
+            "debug_level",
             "drop_entry",
             "drop_packet",
             "expire_nodest_conn",

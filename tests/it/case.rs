@@ -163,6 +163,7 @@ const ON_REAL_KERNELS_ALONE: &[(&str, &str)] = &[
     ("proc::what_forwarding_sets_along", "interfaces"),
     ("proc::interfaces_", "interfaces"),
     ("diagnose::the_module", "modules"),
+    ("diagnose::tables_that", "routes"),
     ("diagnose::without_the_capability", "users and namespaces"),
     ("diagnose::a_user_namespace", "users and namespaces"),
     ("sync::", "ipvsadm, traffic"),

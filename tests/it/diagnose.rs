@@ -2,6 +2,7 @@
 //! that.
 
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,7 +11,8 @@ use anyhow::Context as _;
 use ipvs_netlink::diagnose::{Diagnosis, Finding, Problem, Severity};
 use ipvs_netlink::proc::sysctl;
 use ipvs_netlink::{
-    Destination, Family, Options, Persistence, Ruleset, Scheduler, Service, blocking,
+    DaemonRole, Destination, Family, Options, Persistence, Ruleset, Scheduler, Service, SyncDaemon,
+    Tunnel, blocking,
 };
 
 use crate::case::{Outcome, cases};
@@ -21,6 +23,8 @@ use crate::traffic::wait_until;
 
 cases![
     nothing_stands_in_the_way_of_an_able_host,
+    what_the_kernel_refuses_is_found,
+    tables_that_rules_choose_are_known,
     ip_forward_is_turned_on,
     ipv6_is_enabled_and_forwarded,
     a_namespace_without_addresses_gets_one,
@@ -74,7 +78,11 @@ impl<'a> Host<'a> {
                     let address = address.split('/').next().unwrap_or_default().parse()?;
                     fake.configure(|host| host.local.push(address));
                 }
-                ["ip", "link", "set", "lo", "up"] => fake.configure(|host| host.configured = true),
+                ["ip", "link", "set", "lo", "up"] => fake.configure(|host| {
+                    host.configured = true;
+                    let lo = host.interfaces.iter_mut().filter(|it| it.name == "lo");
+                    lo.for_each(|it| it.up = true);
+                }),
                 _ => anyhow::bail!("a fake host has no {command}"),
             }
         }
@@ -119,6 +127,13 @@ async fn nothing_stands_in_the_way_of_an_able_host(subject: &mut Subject) -> Out
         subject.client.flush().await?;
     }
     let newest = subject.release.series() >= (6, 12);
+    if subject.fake.is_none() {
+        let diagnosis = Host::of(subject).diagnose(&rules(Scheduler::RoundRobin));
+        assert!(diagnosis.finding(Problem::Route).is_some(), "{diagnosis}");
+        program("ip", &["link", "add", "name", "out", "type", "dummy"])?;
+        program("ip", &["link", "set", "out", "up"])?;
+        program("ip", &["route", "add", "10.1.0.0/16", "dev", "out"])?;
+    }
     let diagnosis = Host::of(subject).diagnose(&rules(Scheduler::RoundRobin));
     let finding = diagnosis.finding(Problem::VirtualAddress).unwrap();
     Host::of(subject).follow(finding)?;
@@ -126,9 +141,109 @@ async fn nothing_stands_in_the_way_of_an_able_host(subject: &mut Subject) -> Out
     assert_eq!(said.ends_with("nothing stands in the way"), newest, "{said}");
     match &subject.fake {
         Some(fake) => fake.configure(|host| host.local.retain(|address| *address != vip())),
-        None => drop(program("ip", &["address", "delete", "10.0.0.1/32", "dev", "lo"])?),
+        None => {
+            program("ip", &["address", "delete", "10.0.0.1/32", "dev", "lo"])?;
+            program("ip", &["link", "delete", "out"])?;
+        }
     }
     forward(subject, &before).map(drop)
+}
+
+/// Once: the diagnosis called a host able whose kernel refused the destinations.
+async fn what_the_kernel_refuses_is_found(subject: &mut Subject) -> Outcome {
+    for real in [
+        "10.1.0.1",
+        "127.0.0.1",
+        "127.0.0.0",
+        "127.255.255.255",
+        "0.0.0.0",
+        "224.0.0.1",
+        "255.255.255.255",
+        "2001:db8:1::1",
+        "::1",
+        "::",
+        "ff02::1",
+        "fe80::5",
+        "::ffff:10.1.0.1",
+    ] {
+        let real: IpAddr = real.parse()?;
+        let service = Service::tcp(if real.is_ipv4() { vip() } else { vip6() }, 80);
+        let destination = Destination::direct_route(real, 80);
+        let is_found = is_found(subject, service, destination, Problem::DestinationAddress)?;
+        subject.client.add_service(&service).await?;
+        let done = subject.client.add_destination(service.key, &destination).await;
+        assert_eq!(done.is_err(), is_found, "{real}: {done:?}");
+        subject.client.flush().await?;
+    }
+
+    let many = backend(1).thresholds(3_000_000_000, 0);
+    let is_refused = subject.release.largest_threshold() < u32::MAX;
+    assert_eq!(is_found(subject, web(), many, Problem::Threshold)?, is_refused);
+    subject.client.add_service(&web()).await?;
+    assert_eq!(subject.client.add_destination(web().key, &many).await.is_err(), is_refused);
+
+    let other = Destination::tunnel(real6(1), 80, Tunnel::Ipip);
+    assert!(!is_found(subject, web(), other, Problem::DestinationFamily)?);
+    let daemon = SyncDaemon::new(DaemonRole::Backup, "lo".parse()?);
+    subject.client.start_daemon(&daemon).await?;
+    let found = is_found(subject, web(), other, Problem::DestinationFamily);
+    let done = subject.client.add_destination(web().key, &other).await;
+    subject.client.stop_daemon(DaemonRole::Backup).await?;
+    assert!(found? && done.is_err(), "{done:?}");
+    subject.client.add_destination(web().key, &other).await?;
+    subject.client.flush().await?;
+    Ok(())
+}
+
+/// Whether a diagnosis of a destination has a problem.
+fn is_found(
+    subject: &Subject,
+    service: Service,
+    destination: Destination,
+    problem: Problem,
+) -> anyhow::Result<bool> {
+    let mut rules = Ruleset::new();
+    rules.insert_service(service)?;
+    rules.insert_destination(service.key, destination)?;
+    let diagnosis = Host::of(subject).diagnose(&rules);
+    let finding = diagnosis.finding(problem);
+    Ok(finding.is_some_and(|finding| finding.severity == Severity::Refused))
+}
+
+/// Once: the route of a transparent proxy made every address this host's, and the main table counted
+/// whatever other tables rules may choose.
+async fn tables_that_rules_choose_are_known(_: &mut Subject) -> Outcome {
+    let _ = program("ip", &["netns", "delete", "blue"]);
+    program("ip", &["netns", "add", "blue"])?;
+    let ip = |command: &str| {
+        program("ip", &[&["-n", "blue"][..], &command.split(' ').collect::<Vec<_>>()].concat())
+    };
+    ip("link set lo up")?;
+    ip("link add name out type dummy")?;
+    ip("link set out up")?;
+    ip("address add 10.5.0.1/24 dev out")?;
+    ip("address add 2001:db8:5::1/64 dev out nodad")?;
+    let options = Options::new().namespace(BLUE);
+    let found = |service: Service, destination: Destination| -> anyhow::Result<_> {
+        let mut rules = Ruleset::new();
+        rules.insert_service(service)?;
+        rules.insert_destination(service.key, destination)?;
+        let diagnosis = options.diagnose(&rules);
+        let problems = [Problem::VirtualAddress, Problem::Route];
+        Ok(problems.map(|problem| diagnosis.finding(problem).is_some()))
+    };
+    let of_ipv4 = || found(web(), Destination::direct_route([10, 1, 0, 1], 80));
+    let web6 = Service::tcp(vip6(), 80);
+    let of_ipv6 = || found(web6, Destination::direct_route(real6(1), 80));
+    assert_eq!([of_ipv4()?, of_ipv6()?], [[true, true]; 2]);
+    // A network that another table has alone may have the packets, and so may those that it sends here.
+    ip("route add local 0.0.0.0/0 dev lo table 100")?;
+    assert_eq!([of_ipv4()?, of_ipv6()?], [[true, false], [true, true]]);
+    ip("-6 route add 2001:db8:9::/48 dev out table 100")?;
+    assert_eq!(of_ipv6()?, [true, false]);
+    ip("-6 route add local ::/0 dev lo table 101")?;
+    assert_eq!(of_ipv6()?, [false, false]);
+    program("ip", &["netns", "delete", "blue"]).map(drop)
 }
 
 async fn ip_forward_is_turned_on(subject: &mut Subject) -> Outcome {
@@ -178,7 +293,10 @@ async fn a_namespace_without_addresses_gets_one(subject: &mut Subject) -> Outcom
     rules.insert_destination(web().key, Destination::direct_route([10, 1, 0, 1], 80))?;
     let mut host = Host::of(subject);
     if let Some(fake) = &subject.fake {
-        fake.configure(|host| host.configured = false);
+        fake.configure(|host| {
+            host.configured = false;
+            host.interfaces.iter_mut().for_each(|it| it.up = false);
+        });
         host.mend(&rules, Problem::NoAddress)?;
         return Ok(());
     }
@@ -282,6 +400,13 @@ async fn a_module_of_a_scheduler_is_loaded(subject: &mut Subject) -> Outcome {
         let mut ipvs = blocking::Client::connect()?;
         let service = web().scheduler(Scheduler::ShortestExpectedDelay);
         assert!(ipvs.add_service(&service).unwrap_err().is_module_not_found());
+        // A program that is not there loads nothing, either.
+        let proc = ipvs_netlink::proc::Proc::new();
+        for program in ["/nonexistent", "/proc/version", ""] {
+            proc.set_sysctl_named("kernel.modprobe", program)?;
+            let diagnosis = Host::of(subject).diagnose(&rules);
+            assert!(diagnosis.finding(problem).is_some(), "{program:?}: {diagnosis}");
+        }
         let finding = Host::of(subject).mend(&rules, problem)?;
         assert_eq!(finding.commands, ["modprobe ip_vs_sed"]);
         Ok(ipvs.add_service(&service)?)

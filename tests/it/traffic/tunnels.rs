@@ -22,11 +22,12 @@ async fn where_tunnels_have_no_device_one_is_made(subject: &mut Subject) -> Outc
     let before = proc.sysctl_named(OF_NEW_NAMESPACES)?;
     proc.set_sysctl_named(OF_NEW_NAMESPACES, "1")?;
     let ipip = Tunnel::Ipip;
+    let [v4, v6] = [(Family::V4, Family::V4), (Family::V6, Family::V6)];
     let cases = [
-        (Family::V4, ipip, "ip link add ipip0a", true),
-        (Family::V4, Tunnel::gre(), "ip link add gre0a", true),
-        (Family::V6, ipip, "ip link add ip6tnl", false),
-        (Family::V6, Tunnel::gre(), "ip link add ip6gre", false),
+        (v4, ipip, "ip link add ipip0a", true),
+        (v4, Tunnel::gre(), "ip link add gre0a", true),
+        (v6, ipip, "ip link add ip6tnl", false),
+        (v6, Tunnel::gre(), "ip link add ip6gre", false),
     ];
     let outcome = let_through(subject, &cases).await;
     proc.set_sysctl_named(OF_NEW_NAMESPACES, &before)?;
@@ -36,38 +37,48 @@ async fn where_tunnels_have_no_device_one_is_made(subject: &mut Subject) -> Outc
 async fn what_is_advised_lets_tunnels_through(subject: &mut Subject) -> Outcome {
     let gue = Tunnel::gue(5555)?;
     let checked = Tunnel::gre().checksum(TunnelChecksum::Full);
+    let [v4, v6] = [(Family::V4, Family::V4), (Family::V6, Family::V6)];
+    let v4_in_v6 = (Family::V4, Family::V6);
     let cases = [
-        (Family::V4, Tunnel::Ipip, "tunl0", true),
+        (v4, Tunnel::Ipip, "tunl0", true),
         // The device exists already.
-        (Family::V4, gue, "ip fou add", false),
-        (Family::V4, Tunnel::gue(5556)?.checksum(TunnelChecksum::Full), "port 5556", false),
-        (Family::V4, Tunnel::gue(5557)?.checksum(TunnelChecksum::Remote), "port 5557", false),
-        (Family::V4, Tunnel::gre(), "gre0", true),
+        (v4, gue, "ip fou add", false),
+        (v4, Tunnel::gue(5556)?.checksum(TunnelChecksum::Full), "port 5556", false),
+        (v4, Tunnel::gue(5557)?.checksum(TunnelChecksum::Remote), "port 5557", false),
+        (v4, Tunnel::gre(), "gre0", true),
         // The fallback device drops packets with a checksum.
-        (Family::V4, checked, "icsum", true),
-        (Family::V6, Tunnel::Ipip, "ip6tnl0", false),
-        (Family::V6, gue, "ip -6 fou add", false),
-        (Family::V6, Tunnel::gre(), "ip6gre0", false),
-        (Family::V6, checked, "icsum", false),
+        (v4, checked, "icsum", true),
+        (v6, Tunnel::Ipip, "ip6tnl0", false),
+        (v6, gue, "ip -6 fou add", false),
+        (v6, Tunnel::gre(), "ip6gre0", false),
+        (v6, checked, "icsum", false),
+        // The fallback device takes IPv6 alone.
+        (v4_in_v6, Tunnel::Ipip, "mode any", true),
+        (v4_in_v6, Tunnel::gue(5558)?, "ip -6 fou add", false),
+        (v6, Tunnel::gue(5559)?, "ip -6 fou add", false),
     ];
     let_through(subject, &cases).await
 }
 
-/// Checks that tunnels to a real server get through once the advice was followed. A case has the family,
-/// the tunnel, a text that is among the commands, and whether the reverse path filter is among them.
-async fn let_through(subject: &mut Subject, cases: &[(Family, Tunnel, &str, bool)]) -> Outcome {
+/// Checks that tunnels to a real server get through once the advice was followed. A case has the families
+/// inside and outside, the tunnel, a text that is among the commands, and whether the reverse path filter
+/// is among them.
+async fn let_through(
+    subject: &mut Subject,
+    cases: &[((Family, Family), Tunnel, &str, bool)],
+) -> Outcome {
     let site = Site::build()?;
     let mut director = site.director(subject.flavour).await?;
     let options = Options::new().namespace(REAL[0].path());
     let proc = options.proc()?;
     proc.set_sysctl_named("net.ipv4.conf.all.rp_filter", "1")?;
-    for &(family, tunnel, device, is_strict) in cases {
-        let told = |what: &str| format!("{tunnel} over {family}: {what}");
+    for &((family, outside), tunnel, device, is_strict) in cases {
+        let told = |what: &str| format!("{family} in {tunnel} over {outside}: {what}");
         // A real server for direct route has everything that one for tunnels needs, except the
         // device.
         let lane = Lane { method: Method::DirectRoute, family };
         let service = lane.service(Scheduler::RoundRobin);
-        let real = Destination::tunnel(Network::SERVERS.host(family, 1), 80, tunnel);
+        let real = Destination::tunnel(Network::SERVERS.host(outside, 1), 80, tunnel);
         let mut rules = Ruleset::new();
         rules.insert_service(service)?;
         rules.insert_destination(service.key, real)?;

@@ -1,5 +1,5 @@
-//! The differences between kernels, as facts of a release: the one table for the fake kernel, the
-//! tests on real kernels and the differential.
+//! The differences between kernels, as facts of a release: the one table for the diagnosis, the fake
+//! kernel, the tests on real kernels and the differential.
 //!
 //! Each fact was seen on kernels of Debian for x86-64: 5.10.262, 6.1.172 to 6.1.192, 6.12.101,
 //! 6.12.117, 6.16 to 6.18, 7.2.6 and 7.3.4.
@@ -96,13 +96,18 @@ impl Series {
 /// that the [nearest](Self::nearest) known kernel has; it says so when printed.
 ///
 /// ```
+/// # #[cfg(feature = "fake")]
+/// # fn main() -> Result<(), ipvs_netlink::fake::UnknownRelease> {
 /// use ipvs_netlink::fake::{Release, Series};
 ///
 /// let release: Release = "6.1.0-48-cloud-amd64".parse()?;
 /// assert_eq!(release.largest_threshold(), u32::MAX);
 /// let release: Release = "5.14.0-427.13.1.el9_4.x86_64".parse()?;
 /// assert_eq!(release.nearest(), Some(Series::Linux5_10));
-/// # Ok::<(), ipvs_netlink::fake::UnknownRelease>(())
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "fake"))]
+/// # fn main() {}
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Release {
@@ -151,6 +156,13 @@ impl Release {
     /// 6.12.104 and 7.2, else any.
     pub fn largest_threshold(&self) -> u32 {
         if self.has(&THRESHOLDS_OF_31_BITS) { i32::MAX.cast_unsigned() } else { u32::MAX }
+    }
+
+    /// The largest threshold, where it is certain: a vendor's kernel may have the limit or not, unless
+    /// its series has it.
+    pub(crate) fn certain_largest_threshold(&self) -> Option<u32> {
+        let is_certain = self.nearest().is_none() || self.series >= THRESHOLDS_OF_31_BITS.series;
+        is_certain.then(|| self.largest_threshold())
     }
 
     /// Whether a destination with more connections than a new upper threshold is overloaded as soon
@@ -417,6 +429,10 @@ mod tests {
             let threshold = nearest.release().largest_threshold();
             assert_eq!(vendors.largest_threshold(), threshold, "{text}");
         }
+        assert_eq!(release("6.8.0-1015-azure").certain_largest_threshold(), None);
+        let newer = release("7.2.0-5-generic");
+        assert_eq!(newer.certain_largest_threshold(), Some(u32::MAX >> 1));
+        assert_eq!(release("6.1.180").certain_largest_threshold(), Some(u32::MAX));
         assert_eq!(
             release("6.8.0-1015-azure").to_string(),
             "6.8.0-1015-azure (a vendor's kernel, taken for 6.12.117)"
