@@ -18,6 +18,7 @@ use ipvs_netlink::{
 use crate::case::{Outcome, cases};
 use crate::errors::{CHILD, child};
 use crate::rules::{backend, real6, vip, vip6, web};
+use crate::standstill;
 use crate::subject::{Subject, program};
 use crate::traffic::wait_until;
 
@@ -377,19 +378,19 @@ pub(crate) fn without_module<T>(
 /// A module is in use until the kernel has cleaned up a namespace that was deleted. Those that are not
 /// there any more do not matter.
 fn remove_modules(names: &[&str]) -> anyhow::Result<()> {
-    let mut removed = program("rmmod", names);
-    for _ in 0..1000 {
+    let mut refused = None;
+    let removed = wait_until("nothing uses the modules", || {
         let loaded = std::fs::read_to_string("/proc/modules")?;
         let is_loaded =
             |name: &&str| loaded.lines().any(|line| line.split(' ').next() == Some(name));
         let left: Vec<&str> = names.iter().copied().filter(is_loaded).collect();
-        if left.is_empty() {
-            return Ok(());
+        if !left.is_empty() {
+            refused = program("rmmod", &left).err();
         }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-        removed = program("rmmod", &left);
-    }
-    removed.map(drop)
+        Ok(left.is_empty())
+    });
+    // Whatever lives in a namespace with services keeps them.
+    removed.with_context(|| format!("{refused:?}\n{}", standstill::described()))
 }
 
 async fn a_module_of_a_scheduler_is_loaded(subject: &mut Subject) -> Outcome {

@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::case::{Outcome, cases};
 use crate::subject::{Subject, program};
-use crate::traffic::{Namespace, PATIENCE};
+use crate::traffic::{Namespace, OwnNamespace, PATIENCE};
 
 cases![
     a_script_is_taken_and_loading_it_again_changes_nothing,
@@ -286,14 +286,13 @@ fn ask(from: IpAddr, to: SocketAddr) -> anyhow::Result<IpAddr> {
 }
 
 /// A node with a pod and a client outside, for as long as this value lives.
-struct Place;
+struct Place {
+    _namespaces: [OwnNamespace; 3],
+}
 
 impl Place {
     fn build() -> anyhow::Result<Self> {
-        let place = Self;
-        for namespace in [NODE, POD, OUTSIDE] {
-            namespace.add()?;
-        }
+        let place = Self { _namespaces: [NODE.add()?, POD.add()?, OUTSIDE.add()?] };
         let lines =
             |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
         NODE.ip(&lines(&[
@@ -350,16 +349,6 @@ impl Place {
         let report = ipvs.sync(&RULES.parse()?, &Policy::new())?;
         ensure!(report.is_success(), "{report}");
         Ok(place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // The servers keep the namespace, whose services would keep the modules of their schedulers.
-        let _ = Options::new().namespace(NODE.path()).connect().map(|mut ipvs| ipvs.flush());
-        for namespace in [NODE, POD, OUTSIDE] {
-            namespace.remove();
-        }
     }
 }
 

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use crate::case::Case;
 use crate::program::{built, comes_true, folder};
 use crate::standstill;
-use crate::traffic::{Namespace, PATIENCE};
+use crate::traffic::{Namespace, OwnNamespace, PATIENCE};
 
 pub(crate) fn cases() -> Vec<Case> {
     [calls::cases(), generated::cases(), differences::cases()].into_iter().flatten().collect()
@@ -29,6 +29,7 @@ pub(crate) fn cases() -> Vec<Case> {
 /// A program under its three names, and a namespace that it has to itself.
 pub(crate) struct Program {
     namespace: Namespace,
+    _own: OwnNamespace,
     /// The folder of its names.
     folder: PathBuf,
     /// Where it runs.
@@ -70,7 +71,7 @@ impl Program {
 
     fn new(name: &'static str, folder: PathBuf, place: TempDir) -> anyhow::Result<Self> {
         let namespace = Namespace(name);
-        namespace.add()?;
+        let own = namespace.add()?;
         namespace.ip(&[
             "link add eth0 type dummy".to_owned(),
             "address add 10.9.8.1/24 dev eth0".to_owned(),
@@ -80,7 +81,7 @@ impl Program {
             "route add ::/0 dev eth0".to_owned(),
         ])?;
         let client = Options::new().namespace(namespace.path()).connect()?;
-        Ok(Self { namespace, folder, place, client })
+        Ok(Self { namespace, _own: own, folder, place, client })
     }
 
     /// Runs a line in which `ipvsadm` is this program; by a shell if the line needs one.
@@ -139,7 +140,6 @@ impl Drop for Program {
         for role in [ipvs_netlink::DaemonRole::Master, ipvs_netlink::DaemonRole::Backup] {
             let _ = self.client.stop_daemon(role);
         }
-        self.namespace.remove();
     }
 }
 

@@ -23,7 +23,7 @@ use ipvs_netlink::{Destination, Family, Scheduler, Service};
 use crate::case::Case;
 
 pub(crate) use controller::control;
-pub(crate) use network::Namespace;
+pub(crate) use network::{Namespace, OwnNamespace};
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = undisturbed::cases();

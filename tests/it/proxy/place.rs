@@ -14,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 use crate::nft::serve;
 use crate::program::{Program, built, run};
 use crate::subject::program;
-use crate::traffic::{Namespace, PATIENCE, wait_until};
+use crate::traffic::{Namespace, OwnNamespace, PATIENCE, wait_until};
 
 pub(super) const NODE: Namespace = Namespace("node");
 /// The pod that has all endpoints, each at an address of its own.
@@ -22,7 +22,6 @@ pub(super) const POD: Namespace = Namespace("pod");
 /// Another pod of the node.
 pub(super) const CALLER: Namespace = Namespace("caller");
 pub(super) const OUTSIDE: Namespace = Namespace("outside");
-pub(super) const ALL: [Namespace; 4] = [NODE, POD, CALLER, OUTSIDE];
 
 /// What the endpoints listen at, and what the host does.
 const ENDPOINT: u16 = 8080;
@@ -31,14 +30,13 @@ pub(super) const SSH: u16 = 22;
 /// The node and its neighbours, until it is dropped.
 pub(super) struct Place {
     folder: tempfile::TempDir,
+    _namespaces: [OwnNamespace; 4],
 }
 
 impl Place {
     pub(super) fn build() -> anyhow::Result<Self> {
-        let place = Self { folder: tempfile::tempdir()? };
-        for namespace in ALL {
-            namespace.add()?;
-        }
+        let namespaces = [NODE.add()?, POD.add()?, CALLER.add()?, OUTSIDE.add()?];
+        let place = Self { folder: tempfile::tempdir()?, _namespaces: namespaces };
         ip(
             NODE,
             &[
@@ -132,14 +130,6 @@ impl Place {
     /// Starts the program that keeps the node as desired.
     pub(super) fn keep(&self, arguments: &[&str]) -> anyhow::Result<Program> {
         NODE.run(|| Ok(Program::start(self.command(&["--keep"]).args(arguments))))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // The servers keep the namespace, whose services would keep the modules of their schedulers.
-        let _ = ipvs().map(|mut ipvs| ipvs.flush());
-        ALL.into_iter().for_each(Namespace::remove);
     }
 }
 

@@ -141,14 +141,8 @@ const HOST: Namespace = Namespace("host");
 
 /// Forwarding removes such routes unless the interface accepts advertisements all the same.
 async fn routes_by_router_advertisement_outlive_forwarding(_: &mut Subject) -> Outcome {
-    let outcome = forward_with_advertised_routes();
-    [ROUTER, HOST].into_iter().for_each(Namespace::remove);
-    outcome
-}
-
-fn forward_with_advertised_routes() -> Outcome {
+    let _namespaces = [ROUTER.add()?, HOST.add()?];
     for namespace in [ROUTER, HOST] {
-        namespace.add()?;
         let proc = Options::new().namespace(namespace.path()).proc()?;
         proc.set_sysctl_named("net.ipv6.conf.default.accept_dad", "0")?;
         proc.set_sysctl_named("net.ipv6.conf.default.accept_ra", "1")?;

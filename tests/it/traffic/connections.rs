@@ -49,7 +49,7 @@ async fn proc_has_what_clients_have_opened(subject: &mut Subject) -> Outcome {
     // Each connection takes two descriptors.
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
-    ALONE.add()?;
+    let _namespace = ALONE.add()?;
     let options = Options::new().namespace(ALONE.path());
     let mut client = Client::connect(subject.flavour, &options).await?;
     let proc = options.proc()?;
@@ -275,7 +275,7 @@ fn counters(proc: &Proc) -> Outcome {
 /// A template identifies its service as the table shows it: by a mark in the place of the address,
 /// or by the data with which an engine identifies a call.
 async fn templates_of_marks_and_engines_are_told_apart(subject: &mut Subject) -> Outcome {
-    ALONE.add()?;
+    let _namespace = ALONE.add()?;
     let options = Options::new().namespace(ALONE.path());
     let mut client = Client::connect(subject.flavour, &options).await?;
     let proc = options.proc()?;
@@ -366,7 +366,7 @@ fn address(address: impl Into<IpAddr>, port: u16) -> SocketAddr {
 
 /// Once: of a destination with port 0, only the template was found, which has that port.
 async fn a_destination_for_all_ports_has_its_connections(subject: &mut Subject) -> Outcome {
-    ALONE.add()?;
+    let _namespace = ALONE.add()?;
     let options = Options::new().namespace(ALONE.path());
     let mut client = Client::connect(subject.flavour, &options).await?;
     let proc = options.proc()?;
@@ -400,7 +400,7 @@ async fn a_destination_for_all_ports_has_its_connections(subject: &mut Subject) 
 
 /// Only traffic shows that 0 means no connection at all, and not an absent limit.
 async fn a_namespace_that_takes_no_connection_is_found(subject: &mut Subject) -> Outcome {
-    ALONE.add()?;
+    let _namespace = ALONE.add()?;
     let options = Options::new().namespace(ALONE.path());
     let mut client = Client::connect(subject.flavour, &options).await?;
     let proc = options.proc()?;

@@ -30,13 +30,15 @@ pub(super) const REAL: [Namespace; 3] =
 
 impl Namespace {
     /// Makes the namespace anew, with its loopback up.
-    pub(crate) fn add(self) -> anyhow::Result<()> {
+    pub(crate) fn add(self) -> anyhow::Result<OwnNamespace> {
         self.remove();
         ip(&[], &[format!("netns add {}", self.0)])?;
-        self.ip(&["link set lo up".to_owned()])
+        let own = OwnNamespace(self);
+        self.ip(&["link set lo up".to_owned()])?;
+        Ok(own)
     }
 
-    pub(crate) fn remove(self) {
+    fn remove(self) {
         if self.path().exists() {
             let _ = crate::subject::program("ip", &["netns", "delete", self.0]);
         }
@@ -75,6 +77,19 @@ impl Namespace {
 
     pub(crate) fn ip(self, lines: &[String]) -> anyhow::Result<()> {
         ip(&["-netns", self.0], lines)
+    }
+}
+
+/// A namespace of one case, which goes when this is dropped. Once: one was left with its services for the next cases, and no
+/// module of their schedulers could be unloaded.
+#[must_use = "the namespace goes with it"]
+pub(crate) struct OwnNamespace(Namespace);
+
+impl Drop for OwnNamespace {
+    fn drop(&mut self) {
+        // What still runs in it keeps it, be it without a name.
+        let _ = Options::new().namespace(self.0.path()).connect().map(|mut ipvs| ipvs.flush());
+        self.0.remove();
     }
 }
 
