@@ -6,6 +6,8 @@
 //! run are listed as ignored.
 #![allow(clippy::unwrap_used)] // Tests fail by panics.
 
+#[path = "../support/api.rs"]
+mod api;
 mod asynchronous;
 mod batches;
 mod case;
@@ -125,6 +127,7 @@ fn cases() -> Vec<Case> {
         once(nft::cases()),
         once(guide::cases()),
         once(proxy::cases()),
+        once(proxy::watched::cases()),
     ];
     cases.into_iter().flatten().collect()
 }

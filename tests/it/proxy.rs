@@ -1,21 +1,28 @@
 //! The example `kube` as the proxy of a node: real traffic by each of its ways, taking a node over, being killed and started
 //! again, and going away.
 
+mod cluster;
+mod monitor;
 mod place;
+pub(crate) mod watched;
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use ipvs_netlink::{Family, Ruleset};
+use ipvs_netlink::wire::Command::{DelService, NewService, SetService};
+use ipvs_netlink::{Ruleset, ServiceKey};
 
+use self::monitor::Monitor;
 use self::place::{
     CALLER, NODE, OUTSIDE, POD, Place, SSH, addresses, ask, ask_udp, clean_up, connect, echo, get,
     ip, ipvs, rules, sysctl, udp_client, unspecified,
 };
 use crate::case::{Outcome, cases};
+use crate::nft::serve;
 use crate::subject::{Subject, program};
 use crate::traffic::{Namespace, PATIENCE, wait_until};
 
@@ -27,6 +34,7 @@ cases![
     cleaning_up_leaves_nothing_of_the_proxys_and_all_of_others,
 ];
 
+/// The cluster's objects, as a file has them and as an API server has them.
 const CLUSTER: &str = include_str!("proxy/cluster.yaml");
 
 /// What the cluster is about, in one family.
@@ -93,15 +101,11 @@ impl Site {
             let seen = namespace.run(|| ask(from, to)).with_context(|| namespace.0.to_owned())?;
             ensure!(seen == expected, "{} {from} to {to} is seen as {seen}", namespace.0);
         }
-        for (namespace, from) in [(OUTSIDE, self.stranger), (NODE, any)] {
-            let refused = connects(namespace, from, self.restricted, REFUSAL)?;
-            ensure!(refused.is_some(), "{} {from} is in none of the ranges", namespace.0);
-        }
         for address in [self.cluster_ip, self.external, self.restricted] {
             let ssh = SocketAddr::new(address.ip(), SSH);
             for namespace in [OUTSIDE, NODE, CALLER] {
                 let kind = connects(namespace, any, ssh, PATIENCE)?;
-                let refused = kind == Some(std::io::ErrorKind::ConnectionRefused);
+                let refused = kind == Some(ErrorKind::ConnectionRefused);
                 ensure!(refused, "{} to {ssh}: {kind:?}", namespace.0);
             }
         }
@@ -109,6 +113,35 @@ impl Site {
         let ssh = SocketAddr::new(self.node_port.ip(), SSH);
         OUTSIDE.run(|| ask(self.stranger, ssh)).map(drop)
     }
+}
+
+/// Each way of each site, and who is in none of the source ranges gets no answer.
+fn check(sites: &[Site]) -> Outcome {
+    sites.iter().try_for_each(Site::check)?;
+    let strangers = sites.iter().flat_map(|site| {
+        let any = unspecified(site.stranger);
+        [(OUTSIDE, site.stranger, site.restricted), (NODE, any, site.restricted)]
+    });
+    fail(strangers, ErrorKind::TimedOut)
+}
+
+/// Has all of these connect at once, since each whose packets are dropped takes its time; each fails for this reason.
+fn fail(
+    clients: impl Iterator<Item = (Namespace, IpAddr, SocketAddr)>,
+    reason: ErrorKind,
+) -> Outcome {
+    std::thread::scope(|scope| {
+        let connect = |(namespace, from, to): (Namespace, _, _)| {
+            let ended = scope.spawn(move || connects(namespace, from, to, REFUSAL));
+            (ended, format!("{} {from} to {to}", namespace.0))
+        };
+        let clients: Vec<_> = clients.map(connect).collect();
+        for (ended, who) in clients {
+            let kind = ended.join().expect("a client does not panic")?;
+            ensure!(kind == Some(reason), "{who}: {kind:?}");
+        }
+        Ok(())
+    })
 }
 
 /// How long a client tries where its packets are dropped.
@@ -120,7 +153,7 @@ fn connects(
     from: IpAddr,
     to: SocketAddr,
     patience: Duration,
-) -> anyhow::Result<Option<std::io::ErrorKind>> {
+) -> anyhow::Result<Option<ErrorKind>> {
     namespace.run(|| Ok(connect(from, to, patience).err().map(|error| error.kind())))
 }
 
@@ -145,7 +178,7 @@ async fn traffic_comes_by_each_way_and_strangers_are_refused(_: &mut Subject) ->
         ensure!(sysctl(name)? == value, "{name}");
     }
     let sites = Site::both()?;
-    sites.iter().try_for_each(Site::check)?;
+    check(&sites)?;
 
     // Once more is nothing more.
     let said = place.apply(&[])?;
@@ -156,10 +189,20 @@ async fn traffic_comes_by_each_way_and_strangers_are_refused(_: &mut Subject) ->
     ensure!(rules()?.services().len() == 6 && addresses("kube-ipvs0")?.len() == 4);
     for site in &sites {
         CALLER.run(|| ask(site.caller, site.cluster_ip))?;
-        let gone = connects(OUTSIDE, site.allowed, site.restricted, REFUSAL)?;
-        ensure!(gone.is_some(), "its Service is gone");
     }
-    Ok(())
+    // The node has no such address any more, and no way to it.
+    let clients = sites.iter().map(|site| (OUTSIDE, site.allowed, site.restricted));
+    fail(clients, ErrorKind::NetworkUnreachable)?;
+    // Without endpoints a Service refuses, wherever the client is.
+    let none = CLUSTER
+        .replace("[{ addresses: [10.244.0.37], nodeName: node }]", "[]")
+        .replace("[{ addresses: [\"fd00:244::25\"], nodeName: node }]", "[]");
+    place.want(&none)?;
+    place.apply(&["--drain", "0", "--at-most", "1"])?;
+    let clients = sites.iter().flat_map(|site| {
+        [(CALLER, site.caller, site.cluster_ip), (OUTSIDE, site.stranger, site.node_port)]
+    });
+    fail(clients, ErrorKind::ConnectionRefused)
 }
 
 /// The cluster without a Service.
@@ -168,48 +211,57 @@ fn without(name: &str) -> String {
     CLUSTER.split("---").filter(|object| !object.contains(&other)).collect::<Vec<_>>().join("---")
 }
 
-/// Requests that are made one after the other until they are stopped; each must be answered.
+/// Requests by several ways until they are stopped; each must be answered.
 struct Requests {
     stop: Arc<AtomicBool>,
-    done: Arc<AtomicUsize>,
-    threads: Vec<std::thread::JoinHandle<anyhow::Result<()>>>,
+    ways: Vec<Way>,
+}
+
+/// Makes one request after the other, and counts those that were answered.
+struct Way {
+    answered: Arc<AtomicUsize>,
+    thread: std::thread::JoinHandle<anyhow::Result<()>>,
 }
 
 impl Requests {
     fn start(sites: &[Site]) -> Self {
-        let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let stop = Arc::<AtomicBool>::default();
         let ways = sites.iter().flat_map(|site| {
             [(CALLER, site.caller, site.cluster_ip), (OUTSIDE, site.stranger, site.node_port)]
         });
-        let threads = ways.map(|(namespace, from, to)| {
-            let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
-            std::thread::spawn(move || {
+        let ways = ways.map(|(namespace, from, to)| {
+            let (stop, answered) = (Arc::clone(&stop), Arc::<AtomicUsize>::default());
+            let count = Arc::clone(&answered);
+            let thread = std::thread::spawn(move || {
                 namespace.enter()?;
                 while !stop.load(Ordering::Relaxed) {
                     ask(from, to)?;
-                    done.fetch_add(1, Ordering::Relaxed);
+                    count.fetch_add(1, Ordering::Relaxed);
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 Ok(())
-            })
+            });
+            Way { answered, thread }
         });
-        let threads = threads.collect();
-        Self { stop, done, threads }
+        let ways = ways.collect();
+        Self { stop, ways }
     }
 
-    /// Waits until so many more are answered, or one has failed.
+    /// Waits until so many more are answered by each way, or one has failed.
     fn wait_for(&self, more: usize) -> anyhow::Result<()> {
-        let goal = self.done.load(Ordering::Relaxed) + more;
-        wait_until("requests are answered", || {
-            let has_failed = self.threads.iter().any(std::thread::JoinHandle::is_finished);
-            Ok(has_failed || self.done.load(Ordering::Relaxed) >= goal)
+        let answered = |way: &Way| way.answered.load(Ordering::Relaxed);
+        let goals: Vec<_> = self.ways.iter().map(|way| answered(way) + more).collect();
+        wait_until("requests are answered by each way", || {
+            let has_failed = self.ways.iter().any(|way| way.thread.is_finished());
+            let mut ways = self.ways.iter().zip(&goals);
+            Ok(has_failed || ways.all(|(way, goal)| answered(way) >= *goal))
         })
     }
 
     fn stop(self) -> Outcome {
         self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads {
-            thread.join().expect("a request does not panic")?;
+        for way in self.ways {
+            way.thread.join().expect("a request does not panic")?;
         }
         Ok(())
     }
@@ -334,29 +386,32 @@ async fn a_node_of_kube_proxy_is_taken_over_without_a_failed_request(_: &mut Sub
 
     let sites = Site::both()?;
     let requests = Requests::start(&sites);
-    requests.wait_for(40)?;
+    requests.wait_for(10)?;
+    let monitor = Monitor::start()?;
     let said = place.apply(&["--take-over"])?;
-    requests.wait_for(40)?;
+    let sent = monitor.sent()?.concat();
+    requests.wait_for(10)?;
     requests.stop()?;
     check_filter().context(said.clone())?;
 
     ensure!(addresses("kube-ipvs0")? == BOUND, "{said}");
     let rules = rules()?;
     ensure!(rules.services().len() == 10, "{rules}");
-    // What stood was not touched: it has the connections that it had.
-    let table = ipvs()?.table()?;
-    let kept = table
-        .services
-        .iter()
-        .find(|service| service.entry.service.key.socket_address() == Some(sites[0].cluster_ip));
-    let counted = kept.context("it is there")?.entry.stats.connections;
-    ensure!(counted >= 10, "{counted} connections: the service was added anew");
-    sites.iter().try_for_each(Site::check)
+    // What stood was not touched: of the services that are sent, one is removed and five are added.
+    let count = |command| sent.iter().filter(|sent| **sent == command).count();
+    let counts = [DelService, NewService, SetService].map(count);
+    ensure!(counts == [1, 5, 0], "{sent:?}");
+    check(&sites)
 }
 
-/// The cluster, and a Service of UDP with one endpoint of each family.
-fn with_dns(v4: &str, v6: &str) -> String {
-    [CLUSTER, &DNS.replace("V4", v4).replace("V6", v6)].concat()
+/// The cluster, and a Service of UDP with these endpoints.
+fn with_dns(v4: &[&str], v6: &[&str]) -> String {
+    let endpoints = |addresses: &[&str]| -> String {
+        let lines =
+            addresses.iter().map(|it| format!("\n  - {{ addresses: [\"{it}\"], nodeName: node }}"));
+        lines.collect()
+    };
+    [CLUSTER, &DNS.replace("V4", &endpoints(v4)).replace("V6", &endpoints(v6))].concat()
 }
 
 const DNS: &str = r#"
@@ -373,14 +428,14 @@ apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: { namespace: shop, name: dns-4, labels: { kubernetes.io/service-name: dns } }
 addressType: IPv4
-endpoints: [{ addresses: [V4], nodeName: node }]
+endpoints: V4
 ports: [{ port: 5353, protocol: UDP }]
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: { namespace: shop, name: dns-6, labels: { kubernetes.io/service-name: dns } }
 addressType: IPv6
-endpoints: [{ addresses: ["V6"], nodeName: node }]
+endpoints: V6
 ports: [{ port: 5353, protocol: UDP }]
 "#;
 
@@ -399,7 +454,7 @@ async fn a_flow_of_udp_follows_the_endpoints(_: &mut Subject) -> Outcome {
     for client in &clients {
         client.send(b"?")?;
     }
-    place.want(&with_dns(before[0], before[1]))?;
+    place.want(&with_dns(&before[..1], &before[1..]))?;
     let said = place.apply(&[])?;
     ensure!(said.contains("2 tracked UDP flows forgotten"), "{said}");
     for (client, endpoint) in clients.iter().zip(before) {
@@ -407,7 +462,7 @@ async fn a_flow_of_udp_follows_the_endpoints(_: &mut Subject) -> Outcome {
         ensure!(seen == endpoint, "{seen}");
     }
     // A client of UDP keeps its port, and comes to the endpoint that there is.
-    place.want(&with_dns(after[0], after[1]))?;
+    place.want(&with_dns(&after[..1], &after[1..]))?;
     place.apply(&[])?;
     // Answers to questions that were asked twice may still come from the one before.
     for (client, endpoint) in clients.iter().zip(after) {
@@ -426,17 +481,17 @@ async fn a_proxy_that_was_killed_goes_on_and_mends_what_others_took(_: &mut Subj
     check_answers()?;
 
     let requests = Requests::start(&sites);
-    requests.wait_for(20)?;
+    requests.wait_for(5)?;
     // It is killed by being dropped.
     drop(proxy);
-    requests.wait_for(20)?;
+    requests.wait_for(5)?;
     // Another endpoint meanwhile: those of one Service are those of the other now.
     let other =
         CLUSTER.replace("10.244.0.37", "10.244.0.53").replace("fd00:244::25", "fd00:244::35");
     place.want(&other)?;
     let proxy = place.keep(&arguments)?;
     wait_until("the new endpoint is there", || has_endpoints(&["10.244.0.53", "fd00:244::35"]))?;
-    requests.wait_for(20)?;
+    requests.wait_for(5)?;
     requests.stop()?;
 
     // Read again at a signal.
@@ -452,13 +507,13 @@ async fn a_proxy_that_was_killed_goes_on_and_mends_what_others_took(_: &mut Subj
     wait_until("all is there again", is_whole)?;
     // The module does not go while services use its schedulers, and the proxy brings them back.
     rustix::process::kill_process(pid, rustix::process::Signal::STOP)?;
-    let state = format!("/proc/{}/status", proxy.id());
-    wait_until("the proxy rests", || Ok(std::fs::read_to_string(&state)?.contains("State:\tT")))?;
+    wait_until("the proxy rests", || rests(pid))?;
     reload()?;
+    // A new module has none of the settings either.
+    ensure!(sysctl("ipv4/vs/conntrack")? == "0");
     rustix::process::kill_process(pid, rustix::process::Signal::CONT)?;
     wait_until("all is there in the new module", is_whole)?;
-    ensure!(sysctl("ipv4/vs/conntrack")? == "1", "a new module has none of the settings");
-    sites.iter().try_for_each(Site::check)?;
+    check(&sites)?;
 
     // It ends and leaves all as it is.
     rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
@@ -466,6 +521,18 @@ async fn a_proxy_that_was_killed_goes_on_and_mends_what_others_took(_: &mut Subj
     ensure!(status == Some(0), "{said:#?}");
     ensure!(is_whole()?);
     sites.iter().try_for_each(|site| CALLER.run(|| ask(site.caller, site.cluster_ip)).map(drop))
+}
+
+/// Whether each thread of a process has stopped: the first one tells nothing of the others.
+fn rests(process: rustix::process::Pid) -> anyhow::Result<bool> {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task"))?;
+    for thread in threads {
+        let status = std::fs::read_to_string(thread?.path().join("status"))?;
+        if !status.contains("State:\tT") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// `/healthz`, a health-check node port and the metrics.
@@ -495,7 +562,7 @@ fn check_answers() -> Outcome {
 fn has_endpoints(wanted: &[&str]) -> anyhow::Result<bool> {
     let rules = rules()?;
     for site in Site::both()? {
-        let key = ipvs_netlink::ServiceKey::tcp(site.cluster_ip.ip(), 80);
+        let key = ServiceKey::tcp(site.cluster_ip.ip(), 80);
         let Some(service) = rules.service(key) else { return Ok(false) };
         let serving: Vec<_> = service.destinations().filter(|to| to.weight > 0).collect();
         let is_wanted = |address: IpAddr| wanted.contains(&&*address.to_string());
@@ -506,10 +573,14 @@ fn has_endpoints(wanted: &[&str]) -> anyhow::Result<bool> {
     Ok(true)
 }
 
+/// Whether each address, each service with an endpoint, the packet filter and the settings are there.
 fn is_whole() -> anyhow::Result<bool> {
     let is_bound = addresses("kube-ipvs0").is_ok_and(|bound| bound == BOUND);
     let tables = NODE.run(|| program("nft", &["list", "tables"]))?;
-    Ok(is_bound && rules()?.services().len() == 10 && tables.contains("inet ipvs-kube"))
+    let rules = rules()?;
+    let serves = rules.services().all(|rules| rules.destinations().any(|to| to.weight > 0));
+    let has_all = serves && rules.services().len() == 10 && sysctl("ipv4/vs/conntrack")? == "1";
+    Ok(is_bound && has_all && tables.contains("inet ipvs-kube"))
 }
 
 /// Unloads IPVS, and loads it again.
@@ -543,12 +614,16 @@ async fn cleaning_up_leaves_nothing_of_the_proxys_and_all_of_others(_: &mut Subj
     ip(NODE, &["address flush dev kube-ipvs0"])?;
     clean_up(&exclude)?;
     ensure!(addresses("kube-ipvs0").is_err() && rules()? == left);
-    // The node's own port is open again, and a second time is nothing more.
+    // A second time is nothing more.
     clean_up(&exclude)?;
+    // The node's own servers answer at the node port, and at addresses that were virtual.
+    serve(NODE, 30080)?;
     for site in Site::both()? {
-        ensure!(rules()?.services().all(|rules| rules.key().family() == Family::V4));
-        let gone = connects(OUTSIDE, site.stranger, site.node_port, PATIENCE)?;
-        ensure!(gone == Some(std::io::ErrorKind::ConnectionRefused), "{gone:?}");
+        ip(NODE, &[&format!("address add {} dev lo", site.cluster_ip.ip())])?;
+        for at in [site.node_port, SocketAddr::new(site.cluster_ip.ip(), SSH)] {
+            let seen = OUTSIDE.run(|| ask(site.stranger, at))?;
+            ensure!(seen == site.stranger, "at {at} {seen} is seen");
+        }
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use ipvs_netlink::blocking::Client;
 use ipvs_netlink::{Options, Ruleset};
 use socket2::{Domain, Socket, Type};
 
+use super::cluster::Cluster;
 use crate::nft::serve;
 use crate::program::{Program, built, run};
 use crate::subject::program;
@@ -131,7 +132,24 @@ impl Place {
     pub(super) fn keep(&self, arguments: &[&str]) -> anyhow::Result<Program> {
         NODE.run(|| Ok(Program::start(self.command(&["--keep"]).args(arguments))))
     }
+
+    /// Starts the program that keeps the node as the cluster's API server says.
+    pub(super) fn watch(&self, cluster: &Cluster, arguments: &[&str]) -> anyhow::Result<Program> {
+        let file = self.folder.path().join("kubeconfig");
+        std::fs::write(&file, KUBECONFIG.replace("SERVER", &cluster.url()))?;
+        let mut command = kube();
+        command.arg("--watch").arg("--kubeconfig").arg(file).args(["--node", "node"]);
+        NODE.run(|| Ok(Program::start(command.args(arguments))))
+    }
 }
+
+/// With an authority, though without certificates: the guest has none, and without an authority the program looks for them.
+const KUBECONFIG: &str = "
+current-context: test
+contexts: [{ name: test, context: { cluster: test, user: test } }]
+clusters: [{ name: test, cluster: { server: SERVER, certificate-authority-data: '' } }]
+users: [{ name: test, user: {} }]
+";
 
 /// Runs the program in the node, without objects.
 pub(super) fn clean_up(arguments: &[&str]) -> anyhow::Result<String> {

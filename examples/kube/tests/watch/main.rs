@@ -1,6 +1,7 @@
 //! The watch against an API server in the process, and what passes over its objects send to a fake kernel.
 #![allow(clippy::unwrap_used)] // A test may fail by a panic.
 
+#[path = "../../../../tests/support/api.rs"]
 mod api;
 #[path = "../../../../tests/support/noting.rs"]
 mod noting;

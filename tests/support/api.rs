@@ -1,4 +1,5 @@
 //! A small API server in the process: lists in pages, watches from a version on, and what can go wrong with both.
+#![allow(dead_code)] // Not every test program needs all of it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
