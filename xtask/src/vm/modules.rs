@@ -65,8 +65,15 @@ const FILTER: &[&str] = &[
 ];
 
 /// The modules with which iptables and ipset do the same, as in kube-proxy. Newer kernels have no module for counters.
-const IPTABLES: &[&str] =
-    &["ip_set_hash_ipport", "nft_compat", "xt_MASQUERADE", "xt_comment", "xt_mark", "xt_set"];
+const IPTABLES: &[&str] = &[
+    "ip_set_hash_ipport",
+    "nft_compat",
+    "nft_counter",
+    "xt_MASQUERADE",
+    "xt_comment",
+    "xt_mark",
+    "xt_set",
+];
 
 /// The files that tell modprobe a module's dependencies, and the module that the kernel means when it asks for a feature.
 pub(super) const INDEX: &[&str] = &[
