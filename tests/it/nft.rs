@@ -154,8 +154,10 @@ impl Site {
         ensure!(from(OUTSIDE, self.allowed, self.restricted)? == self.at_pods);
         for (namespace, source) in [(OUTSIDE, self.stranger), (NODE, any)] {
             let to = self.restricted;
-            let refused = namespace.run(move || Ok(connect(source, to, REFUSAL).is_err()))?;
-            ensure!(refused, "{} {source} is in none of the ranges", namespace.0);
+            let error = namespace.run(move || Ok(connect(source, to, REFUSAL).err()))?;
+            let kind = error.map(|error| error.kind());
+            let is_dropped = kind == Some(std::io::ErrorKind::TimedOut);
+            ensure!(is_dropped, "{} {source} is in none of the ranges: {kind:?}", namespace.0);
         }
         // The host's ports are closed at virtual addresses, and open at its own.
         for address in [self.cluster_ip, self.local, self.restricted] {
