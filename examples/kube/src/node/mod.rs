@@ -235,9 +235,9 @@ impl<H: Host> Proxy<H> {
     /// Makes the node as desired, as far as that is possible now.
     ///
     /// 1. The sysctls. 2. What is new in the packet filter, which closes the addresses that are bound next. 3. Addresses
-    ///    are bound. 4. The rules. 5. Once they have come through, what no service needs any more goes: addresses, and
-    ///    what the packet filter has of them. 6. What is tracked of UDP flows that would go astray is forgotten. 7. The
-    ///    ports of health checks.
+    ///    are bound. 4. The rules, and after a change of theirs the sysctls again. 5. Once the rules have come through,
+    ///    what no service needs any more goes: addresses, and what the packet filter has of them. 6. What is tracked of
+    ///    UDP flows that would go astray is forgotten. 7. The ports of health checks.
     ///
     /// It can be dropped at any time, and the next pass goes on from there.
     pub async fn pass(&mut self, desired: &Desired) -> Pass {
@@ -285,9 +285,7 @@ impl<H: Host> Proxy<H> {
         if self.is_first {
             lacking = self.host.diagnose(&desired.rules).await;
         }
-        if let Some(changes) = pass.note(Extent::Node, self.host.set_sysctls()) {
-            pass.done.extend(changes);
-        }
+        self.set_sysctls(pass);
         if !lacking.is_empty() {
             // What is mended now is told, and needs no advice any more.
             pass.advice = self.host.diagnose(&desired.rules).await;
@@ -322,6 +320,10 @@ impl<H: Host> Proxy<H> {
             }
         }
         let report = ipvs.pass(&mut self.syncer).await;
+        if report.changed > 0 {
+            // A module that was loaded anew meanwhile has none of the settings.
+            self.set_sysctls(pass);
+        }
         let is_through = report.error.is_none() && report.excess.is_none();
         if is_through {
             self.unbind(pass, &wanted).await;
@@ -346,6 +348,12 @@ impl<H: Host> Proxy<H> {
             self.stands = Some(stands.clone());
         }
         stands
+    }
+
+    fn set_sysctls(&mut self, pass: &mut Pass) {
+        if let Some(changes) = pass.note(Extent::Node, self.host.set_sysctls()) {
+            pass.done.extend(changes);
+        }
     }
 
     fn want(&mut self, rules: Ruleset) {
