@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ipvs_netlink::{
     Destination, Family, Invalid, Plan, Policy, Protocol, Ruleset, Service as Virtual, ServiceKey,
+    ServiceRules,
 };
 
 use crate::addresses::{known_addresses, local_addresses, parse_address, pod_networks};
@@ -86,6 +87,14 @@ impl Desired {
     /// The plan that brings a table about, as it is now or empty, to have the rules.
     pub fn plan(&self, actual: &Ruleset, policy: &Policy) -> Plan {
         Plan::new(actual, &self.rules, policy)
+    }
+
+    /// The addresses that have services and are not for `kube-ipvs0`: those of this node's other interfaces, and of other
+    /// Nodes.
+    pub(crate) fn unbound(&self) -> BTreeSet<IpAddr> {
+        let keys = self.rules.services().map(ServiceRules::key);
+        let addresses = keys.filter_map(|key| Some(key.socket_address()?.ip()));
+        addresses.filter(|address| !self.addresses.contains(address)).collect()
     }
 }
 

@@ -553,6 +553,31 @@ async fn an_address_that_another_interface_has_is_left_to_it() {
     assert!(!node.addresses.borrow().contains(&own) && node.set("bound4") == ["10.96.0.2"]);
 }
 
+/// Once: an address that was bound before its Node was known, by kube-proxy for one, stayed bound, and this node took
+/// what was for that one.
+#[tokio::test]
+async fn an_address_of_another_node_is_unbound_though_its_service_stays() {
+    let node = Node::default();
+    let external = service("web", "10.96.0.1", "TCP", &["10.244.0.1"])
+        .replace("ports: [\n", "externalIPs: [192.168.1.12], ports: [\n");
+    let other = "---
+{apiVersion: v1, kind: Node, metadata: {name: b}, status: {addresses: [{type: InternalIP, address: 192.168.1.12}]}}
+";
+    let alone = desired(std::slice::from_ref(&external));
+    let both = desired(&[external, other.to_owned()]);
+    assert_eq!((alone.addresses.len(), both.addresses.len()), (2, 1));
+    // The Node registers while the proxy runs.
+    let mut proxy = proxy(&node);
+    let _ = succeeds(&mut proxy, &alone).await;
+    let _ = succeeds(&mut proxy, &both).await;
+    assert_eq!(*node.addresses.borrow(), both.addresses);
+    assert_eq!((node.rules(), node.set("bound4")), (both.rules.clone(), vec!["10.96.0.1".into()]));
+    // Somebody else bound it before the proxy started.
+    node.addresses.borrow_mut().insert("192.168.1.12".parse().unwrap());
+    let _ = succeeds(&mut self::proxy(&node), &both).await;
+    assert_eq!(*node.addresses.borrow(), both.addresses);
+}
+
 /// Once: flows that the kernel did not forget at once went astray for as long as their clients asked.
 #[tokio::test]
 async fn flows_that_could_not_be_forgotten_are_tried_again() {

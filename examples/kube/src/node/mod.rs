@@ -302,8 +302,9 @@ impl<H: Host> Proxy<H> {
             .difference(&wanted.addresses)
             .map(|address| format!("{address} is not bound: another interface of the node has it"))
             .collect();
-        // What is taken away is taken away last.
-        let wide = wanted.clone().and(self.stands.as_ref()).without(others);
+        let unbound = desired.unbound();
+        // What is taken away is taken away last, but for an address that somebody else has by now.
+        let wide = wanted.clone().and(self.stands.as_ref()).without(others).without(&unbound);
         let is_filtered = self.knows_what_stands(pass, desired, ipvs).await
             && self.filter(pass, wide.nft.as_ref()).await;
         self.bind(pass, &wide, is_filtered).await;
@@ -326,7 +327,7 @@ impl<H: Host> Proxy<H> {
         }
         let is_through = report.error.is_none() && report.excess.is_none();
         if is_through {
-            self.unbind(pass, &wanted).await;
+            self.unbind(pass, &wanted, &unbound).await;
             if is_filtered {
                 self.filter(pass, wanted.nft.as_ref()).await;
             }
@@ -458,8 +459,9 @@ impl<H: Host> Proxy<H> {
         fail_once(pass, extent, failures);
     }
 
-    /// Unbinds what no service has any more. Where the table could not be read nobody knows which ones these are.
-    async fn unbind(&mut self, pass: &mut Pass, wanted: &Surroundings) {
+    /// Unbinds what no service has any more, and what is not to be bound though a service has it. Where the table could
+    /// not be read nobody knows which ones these are.
+    async fn unbind(&mut self, pass: &mut Pass, wanted: &Surroundings, unbound: &BTreeSet<IpAddr>) {
         let Some(Addresses { own, others }) = &mut self.addresses else { return };
         let Some(known) = self.syncer.known() else { return };
         if own.is_subset(&wanted.addresses) {
@@ -473,7 +475,9 @@ impl<H: Host> Proxy<H> {
         let unused: Vec<_> = own
             .difference(&wanted.addresses)
             .copied()
-            .filter(|address| !used.contains(address) || others.contains(address))
+            .filter(|address| {
+                !used.contains(address) || others.contains(address) || unbound.contains(address)
+            })
             .collect();
         let mut failures = Vec::new();
         let mut count = 0;
