@@ -22,7 +22,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use ipvs_netlink::{Family, Protocol};
+use ipvs_netlink::{Family, Protocol, Ruleset, ServiceKey};
 
 use crate::network::Network;
 
@@ -70,6 +70,9 @@ pub struct Sets {
     pub restricted: BTreeMap<Target, Arc<[Network]>>,
     /// Ingress with source ranges that none of the node's own addresses is in.
     pub refused_to_node: BTreeSet<Target>,
+    /// Services that stand though nobody wants them any more: they take no new connections. A proxy that starts does not
+    /// know who might come to them.
+    pub closed: BTreeSet<Target>,
     /// Endpoints on this node, which may be their own clients.
     pub hairpins: BTreeSet<Target>,
 }
@@ -158,6 +161,21 @@ impl Script {
         self
     }
 
+    /// Takes out of it what services need that a table does not have.
+    pub(crate) fn keep_within(&mut self, table: &Ruleset) {
+        let (mut targets, mut endpoints) = (HashSet::new(), HashSet::new());
+        for rules in table.services() {
+            let ServiceKey::Address { protocol, address, port, .. } = rules.key() else { continue };
+            targets.insert((protocol, SocketAddr::new(address, port)));
+            endpoints.extend(rules.destinations().map(|destination| {
+                (protocol, SocketAddr::new(destination.key.address, destination.key.port))
+            }));
+        }
+        for sets in [&mut self.v4, &mut self.v6] {
+            sets.keep_within(&targets, &endpoints);
+        }
+    }
+
     /// All sets, in the order in which they are declared.
     fn named_sets(&self) -> Vec<NamedSet> {
         let ports = self.health_check_ports.iter();
@@ -231,6 +249,7 @@ impl Sets {
             ("external", &self.external),
             ("external_local", &self.external_local),
             ("refused_to_node", &self.refused_to_node),
+            ("closed", &self.closed),
         ] {
             sets.push(NamedSet::new(named(name), &targets, set.iter().map(target)));
         }
@@ -263,6 +282,31 @@ impl Sets {
         different.into_iter().zip(1..).collect()
     }
 
+    fn keep_within(&mut self, targets: &HashSet<Target>, endpoints: &HashSet<Target>) {
+        let addresses: HashSet<IpAddr> = targets.iter().map(|(_, at)| at.ip()).collect();
+        let nodes = &self.node_addresses;
+        let on_nodes: HashSet<(Protocol, u16)> = targets
+            .iter()
+            .filter(|(_, at)| nodes.contains(&at.ip()))
+            .map(|(protocol, at)| (*protocol, at.port()))
+            .collect();
+        for set in [
+            &mut self.cluster_ips,
+            &mut self.external,
+            &mut self.external_local,
+            &mut self.refused_to_node,
+            &mut self.closed,
+        ] {
+            set.retain(|target| targets.contains(target));
+        }
+        self.restricted.retain(|target, _| targets.contains(target));
+        for set in [&mut self.node_ports, &mut self.node_ports_local] {
+            set.retain(|port| on_nodes.contains(port));
+        }
+        self.bound.retain(|address| addresses.contains(address));
+        self.hairpins.retain(|endpoint| endpoints.contains(endpoint));
+    }
+
     /// Takes in what others have besides. What these say of a target or a node port counts.
     fn extend(&mut self, others: &Self) {
         let targets = [&self.cluster_ips, &self.external, &self.external_local];
@@ -275,6 +319,7 @@ impl Sets {
             (&mut self.external, &others.external),
             (&mut self.external_local, &others.external_local),
             (&mut self.refused_to_node, &others.refused_to_node),
+            (&mut self.closed, &others.closed),
         ] {
             own.extend(others.iter().filter(is_new));
         }
@@ -363,12 +408,15 @@ impl Script {
         }
     }
 
-    /// Who may come to an ingress with source ranges: before IPVS sees it.
+    /// Who may come to an ingress with source ranges, and to which services nobody new may: before IPVS sees it.
     fn input() -> Chain {
+        let closed = WORDS.iter().map(|(_, Words { ip, end, .. })| {
+            format!("{} @closed{end} ct state new drop", target_of(ip))
+        });
         Chain {
             name: "input".to_owned(),
             hook: Some("type filter hook input priority filter"),
-            rules: restricted().collect(),
+            rules: closed.chain(restricted()).collect(),
         }
     }
 
@@ -394,7 +442,7 @@ impl Script {
         })
     }
 
-    /// The node's own packets to an ingress that does not let the node in. IPVS takes them in this hook, so they never
+    /// The node's own packets to an ingress that does not let the node in, and to services that take nobody new. IPVS takes them in this hook, so they never
     /// come to `input`, and their source is the virtual address itself.
     ///
     /// What IPVS sends on passes here again, with an endpoint's address, which an ingress may have as well: where a packet
@@ -402,10 +450,13 @@ impl Script {
     fn output_filter() -> Chain {
         let rules = WORDS.iter().flat_map(|(_, Words { ip, end, .. })| {
             let to = format!("meta l4proto . ct original {ip} daddr . ct original proto-dst");
-            ["tcp", "udp", "sctp"].map(|protocol| {
-                format!(
-                    "meta l4proto {protocol} {to} @refused_to_node{end} ct direction original fib saddr type local drop"
-                )
+            ["tcp", "udp", "sctp"].into_iter().flat_map(move |protocol| {
+                let to = format!("meta l4proto {protocol} {to}");
+                let own = "ct direction original fib saddr type local";
+                [
+                    format!("{to} @refused_to_node{end} {own} drop"),
+                    format!("{to} @closed{end} ct state new {own} drop"),
+                ]
             })
         });
         Chain {

@@ -14,7 +14,7 @@ use ipvs_kube::node::{
     Addresses, Extent, Host, Leftovers, NotDone, Pass, Proxy, Status, serve_health,
 };
 use ipvs_kube::{Cluster, Desired, HealthCheck, Options};
-use ipvs_netlink::fake::Kernel;
+use ipvs_netlink::fake::{Fault, Kernel};
 use ipvs_netlink::{Client, DestinationKey, Ruleset, ServiceKey};
 
 /// What a pass did to the node, in order, with the services that IPVS had then.
@@ -60,6 +60,9 @@ fn load(table: Option<&Table>, script: &str) -> Result<Table> {
     table.ok_or_else(|| anyhow!("no such table"))
 }
 
+/// A fault, and the step from which on it strikes.
+type LaterFault = (u64, fn() -> Fault);
+
 /// A node that does as it is told, unless something of it is broken.
 #[derive(Clone, Default)]
 struct Node {
@@ -78,6 +81,8 @@ struct Node {
     lacking: Rc<RefCell<BTreeSet<&'static str>>>,
     /// How many steps of the kernel the log took.
     own_steps: Rc<Cell<u64>>,
+    /// What strikes IPVS once the packet filter is loaded, from which step on.
+    fault: Rc<RefCell<Option<LaterFault>>>,
 }
 
 impl Node {
@@ -86,6 +91,7 @@ impl Node {
         if broken.contains(what) || broken.contains(&*format!("{what} {details}")) {
             return Err(anyhow!("{what} is broken"));
         }
+        self.kernel.clear_faults();
         let line = format!("{what} {details}, {} services", self.rules().services().len());
         self.log.borrow_mut().push(line);
         Ok(())
@@ -169,6 +175,9 @@ impl Host for Node {
         script.clone_into(&mut self.script.borrow_mut());
         let loaded = load(self.filter.borrow().as_ref(), script)?;
         *self.filter.borrow_mut() = Some(loaded);
+        if let Some((begin, fault)) = self.fault.take() {
+            (begin..begin + 40).for_each(|step| self.kernel.inject(step, fault()));
+        }
         Ok(())
     }
 
@@ -524,6 +533,105 @@ async fn a_proxy_that_starts_with_losses_to_withhold_leaves_the_packet_filter_al
     let _ = succeeds(&mut proxy, &desired(&[])).await;
     assert!(node.rules().is_empty() && node.addresses.borrow().is_empty());
     assert!(node.set("cluster_ips4").is_empty());
+}
+
+const INGRESS: &str = "tcp . 203.0.113.9 . 80";
+
+/// Once: a load balancer that was deleted while no proxy ran was open to all for as long as IPVS did not remove it, since
+/// the packet filter was loaded first.
+#[tokio::test]
+async fn a_load_balancer_that_stands_is_open_to_nobody_else_whatever_fails() {
+    let ingress = ServiceKey::tcp("203.0.113.9".parse::<IpAddr>().unwrap(), 80);
+    let mut stood = [0, 0];
+    let faults: [fn() -> Fault; 3] =
+        [|| Fault::Refuse(16), || Fault::Fail(5), || Fault::FailListing(12)];
+    for (fault, step) in faults.iter().flat_map(|fault| (1..9).map(move |step| (*fault, step))) {
+        for (count, is_new) in stood.iter_mut().zip([true, false]) {
+            let node = Node::default();
+            let mut proxy = proxy(&node);
+            let web = service("web", "10.96.0.1", "TCP", &["10.244.0.1"]);
+            let _ =
+                succeeds(&mut proxy, &desired(&[web.clone(), restricted("192.0.2.0/24")])).await;
+            if is_new {
+                proxy = self::proxy(&node);
+            }
+            *node.fault.borrow_mut() = Some((step, fault));
+            // An endpoint on the node has the packet filter loaded in any case.
+            let web = web.replace("endpoints: [{", "endpoints: [{nodeName: a, ");
+            let _ = proxy.pass(&desired(std::slice::from_ref(&web))).await;
+            node.kernel.clear_faults();
+            let closed = node.set("closed4").contains(&INGRESS.to_owned());
+            let is_guarded =
+                closed || node.set("restricted4")[..] == [format!("{INGRESS} : jump sources4_1")];
+            let stands = node.rules().service(ingress).is_some();
+            assert!(is_guarded || !stands, "{:?} at {step}: {:?}", fault(), node.filter);
+            assert!(!closed || is_new, "a proxy that runs knows who may come");
+            *count += usize::from(stands);
+            // Once IPVS does as it is told, nothing of it is left.
+            let passed = loop {
+                let pass = proxy.look_again().pass(&desired(std::slice::from_ref(&web))).await;
+                if pass.is_success() && node.rules().service(ingress).is_none() {
+                    break pass;
+                }
+                tokio::time::sleep(pass.next).await;
+            };
+            assert!(passed.is_in_sync());
+            for set in ["closed4", "restricted4", "external4"] {
+                assert!(node.set(set).is_empty(), "{set}: {:?}", node.set(set));
+            }
+            assert_eq!(node.addresses.borrow().len(), 1);
+        }
+    }
+    assert!(stood.iter().all(|count| *count > 2), "the faults strike: {stood:?}");
+}
+
+/// Once: the source ranges of a load balancer went before the load balancer did, where one of its connections was yet to end.
+#[tokio::test]
+async fn what_drains_keeps_its_source_ranges() {
+    let node = Node::default();
+    let mut proxy = proxy(&node);
+    let _ = succeeds(&mut proxy, &desired(&[restricted("192.0.2.0/24")])).await;
+    let ingress = ServiceKey::tcp("203.0.113.9".parse::<IpAddr>().unwrap(), 80);
+    let connection = node.kernel.open(ingress).unwrap();
+    for _ in 0..2 {
+        let pass = succeeds(&mut proxy, &desired(&[])).await;
+        assert!(node.rules().service(ingress).is_some(), "it drains: {pass}");
+        assert_eq!(node.set("restricted4"), [format!("{INGRESS} : jump sources4_1")]);
+        assert!(node.set("cluster_ips4").is_empty() && node.addresses.borrow().len() == 1);
+    }
+    node.kernel.close(connection);
+    while node.rules().service(ingress).is_some() {
+        let pass = succeeds(&mut proxy, &desired(&[])).await;
+        node.kernel.advance(pass.next.max(Duration::from_secs(300)));
+        proxy.look_again();
+    }
+    let _ = succeeds(&mut proxy, &desired(&[])).await;
+    assert!(node.set("restricted4").is_empty() && node.addresses.borrow().is_empty());
+}
+
+/// Once: addresses of Services that were not made were bound all the same, and what a proxy took for standing grew with
+/// each pass that withheld something.
+#[tokio::test]
+async fn while_losses_are_withheld_only_addresses_of_services_that_stand_are_bound() {
+    let (node, mut proxy) = guarded_node().await;
+    let before = surroundings(&node).1;
+    for number in 7..9 {
+        let address = format!("10.96.0.{number}");
+        let new = service("new", &address, "TCP", &[]);
+        assert!(!proxy.pass(&desired(&[new])).await.is_in_sync());
+        assert_eq!(surroundings(&node).1, before);
+        let cluster_ips = node.set("cluster_ips4");
+        let has = |number| cluster_ips.contains(&format!("tcp . 10.96.0.{number} . 80"));
+        assert!(has(1) && has(number) && !(number == 8 && has(7)), "{cluster_ips:?}");
+    }
+    // What is missing of what stands is bound.
+    node.addresses.borrow_mut().clear();
+    let _ = proxy.look_again().pass(&desired(&[])).await;
+    assert_eq!(surroundings(&node).1, before);
+    proxy.confirm();
+    let new = desired(&[service("new", "10.96.0.7", "TCP", &[])]);
+    let _ = succeeds(&mut proxy, &new).await;
+    assert_eq!(*node.addresses.borrow(), new.addresses);
 }
 
 /// Once: it was bound to `kube-ipvs0`, too, and the ports of the host there were closed.

@@ -13,19 +13,22 @@ mod server;
 mod status;
 mod surroundings;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result};
-use ipvs_netlink::{Change, Client, Policy, Protocol, Report, Ruleset, ServiceKey, Syncer};
+use ipvs_netlink::{
+    Change, Client, Policy, Protocol, Report, Ruleset, ServiceKey, ServiceRules, Syncer,
+};
 
 use crate::desired::Desired;
 use crate::nft::{Script, Sets};
 use crate::options::Options;
-use surroundings::Surroundings;
+use surroundings::{Surroundings, used};
 
 pub use host::{Addresses, Host, Leftovers, NotDone};
 pub use interface::INTERFACE;
@@ -78,6 +81,28 @@ pub struct Proxy<H> {
     /// What kube-proxy left is to be removed once all is as desired.
     takes_over: bool,
     status: Arc<Status>,
+}
+
+/// What the table of IPVS says of a pass before it is made.
+struct Outlook {
+    /// No service is changed, since too much would be taken away at once.
+    withholds: bool,
+    /// The addresses that have services.
+    used: BTreeSet<IpAddr>,
+    /// The services that stand though nobody wants them any more.
+    unwanted: Vec<ServiceKey>,
+}
+
+impl Outlook {
+    /// Closes the services that are about to go, since the script does not say who may come to them.
+    fn close(&self, script: &mut Script) {
+        for key in &self.unwanted {
+            if let ServiceKey::Address { protocol, address, port, .. } = *key {
+                let sets = script.sets_mut(address.into());
+                sets.closed.insert((protocol, SocketAddr::new(address, port)));
+            }
+        }
+    }
 }
 
 /// What came of a pass.
@@ -304,10 +329,28 @@ impl<H: Host> Proxy<H> {
             .collect();
         let unbound = desired.unbound();
         // What is taken away is taken away last, but for an address that somebody else has by now.
-        let wide = wanted.clone().and(self.stands.as_ref()).without(others).without(&unbound);
-        let is_filtered = self.knows_what_stands(pass, desired, ipvs).await
-            && self.filter(pass, wide.nft.as_ref()).await;
-        self.bind(pass, &wide, is_filtered).await;
+        let mut wide = wanted.clone().and(self.stands.as_ref()).without(others).without(&unbound);
+        let is_starting = self.starts_with_a_filter(desired).await;
+        let is_binding =
+            self.addresses.as_ref().is_some_and(|it| !wide.addresses.is_subset(&it.own));
+        let outlook = if is_starting || is_binding {
+            pass.note(Extent::Node, self.outlook(desired, ipvs).await)
+        } else {
+            None
+        };
+        if is_starting && let (Some(script), Some(outlook)) = (&mut wide.nft, &outlook) {
+            outlook.close(script);
+        }
+        let is_withheld = outlook.as_ref().is_none_or(|outlook| outlook.withholds);
+        let is_filtered =
+            !(is_starting && is_withheld) && self.filter(pass, wide.nft.as_ref()).await;
+        // No service that is yet to be made comes to an address that waits for it in vain.
+        let bound = match &outlook {
+            Some(outlook) if !outlook.withholds => wide.addresses.clone(),
+            Some(outlook) => wide.addresses.intersection(&outlook.used).copied().collect(),
+            None => BTreeSet::new(),
+        };
+        self.bind(pass, &bound, is_filtered).await;
         if is_filtered {
             // The very first time nothing may be wanted, too, and it has to be said.
             if self.is_first || self.syncer.wanted() != &desired.rules {
@@ -326,13 +369,29 @@ impl<H: Host> Proxy<H> {
             self.set_sysctls(pass);
         }
         let is_through = report.error.is_none() && report.excess.is_none();
+        // What of this is to stay for services that stand, be it that they drain or could not be removed.
+        let kept = match self.syncer.known() {
+            Some(table) if report.error.is_none() && wide != wanted => wide.clone().within(table),
+            _ => wide.clone(),
+        };
         if is_through {
+            if is_withheld {
+                self.bind(pass, &wanted.addresses, is_filtered).await;
+            }
             self.unbind(pass, &wanted, &unbound).await;
+            let stands = wanted.clone().and(Some(&kept));
             if is_filtered {
-                self.filter(pass, wanted.nft.as_ref()).await;
+                self.filter(pass, stands.nft.as_ref()).await;
             }
             self.remove_filter(pass).await;
             self.is_confirmed = false;
+            self.stands = Some(stands);
+        } else if let Some(stands) = &mut self.stands
+            && (report.error.is_none() || report.changed > 0)
+        {
+            // Health checks of what was not made are answered for as long as it is wanted.
+            let health_checks = std::mem::take(&mut stands.health_checks);
+            *stands = Surroundings { health_checks, ..kept };
         }
         self.forget(pass, &report).await;
         if !report.is_success() {
@@ -344,11 +403,7 @@ impl<H: Host> Proxy<H> {
             pass.fail(extent, failed(&report));
         }
         pass.report = Some(report);
-        let stands = if is_through { wanted } else { wide };
-        if is_through || self.stands.is_some() {
-            self.stands = Some(stands.clone());
-        }
-        stands
+        if is_through { wanted } else { wide }
     }
 
     fn set_sysctls(&mut self, pass: &mut Pass) {
@@ -373,22 +428,31 @@ impl<H: Host> Proxy<H> {
         }
     }
 
-    /// Whether the packet filter can be loaded without taking away what the rules need that stand. A proxy that starts
-    /// knows nothing of what the one before it loaded: where too much would be withheld of the rules, the table of nft
-    /// stays as it is.
-    async fn knows_what_stands(
-        &mut self,
-        pass: &mut Pass,
-        desired: &Desired,
-        ipvs: &Client,
-    ) -> bool {
-        let is_known = self.stands.is_some() || self.is_confirmed;
-        if is_known || !matches!(self.host.has_filter().await, Ok(true)) {
-            return true;
-        }
-        let actual = pass.note(Extent::Node, ipvs.ruleset().await.map_err(Error::from));
-        // The pass over the rules says what is withheld.
-        actual.is_some_and(|actual| desired.plan(&actual, &self.policy).excess().is_none())
+    /// Whether there is a table of nft of which nothing is known but that a proxy before loaded it.
+    async fn starts_with_a_filter(&mut self, desired: &Desired) -> bool {
+        let may_be = self.stands.is_none() && desired.nft.is_some();
+        may_be && !matches!(self.host.has_filter().await, Ok(false))
+    }
+
+    /// What the table of IPVS says of a pass.
+    async fn outlook(&self, desired: &Desired, ipvs: &Client) -> Result<Outlook> {
+        let table = self.table(ipvs).await?;
+        let is_unwanted =
+            |key: &ServiceKey| self.policy.scope.owns(key) && desired.rules.service(*key).is_none();
+        let excess = || desired.plan(&table, &self.policy).excess().is_some();
+        Ok(Outlook {
+            withholds: !self.is_confirmed && excess(),
+            used: used(&table).into_iter().collect(),
+            unwanted: table.services().map(ServiceRules::key).filter(is_unwanted).collect(),
+        })
+    }
+
+    /// The table of IPVS as it is known, or else as it is.
+    async fn table(&self, ipvs: &Client) -> Result<Cow<'_, Ruleset>> {
+        Ok(match self.syncer.known() {
+            Some(known) => Cow::Borrowed(known),
+            None => Cow::Owned(ipvs.ruleset().await?),
+        })
     }
 
     /// Loads the packet filter if it is another; tells whether it is as wanted.
@@ -432,7 +496,7 @@ impl<H: Host> Proxy<H> {
     }
 
     /// Binds what is missing. What the packet filter does not guard is not bound.
-    async fn bind(&mut self, pass: &mut Pass, wanted: &Surroundings, is_filtered: bool) {
+    async fn bind(&mut self, pass: &mut Pass, wanted: &BTreeSet<IpAddr>, is_filtered: bool) {
         let Some(Addresses { own, .. }) = &mut self.addresses else { return };
         let filter = self.filter.as_ref();
         let is_guarded = |address: &IpAddr| {
@@ -441,8 +505,7 @@ impl<H: Host> Proxy<H> {
             };
             is_filtered || filter.is_some_and(sets)
         };
-        let missing: Vec<_> =
-            wanted.addresses.difference(own).copied().filter(is_guarded).collect();
+        let missing: Vec<_> = wanted.difference(own).copied().filter(is_guarded).collect();
         let mut failures = Vec::new();
         let mut count = 0;
         for address in missing {
@@ -455,7 +518,7 @@ impl<H: Host> Proxy<H> {
             pass.done.push(format!("{} bound", counted(count, "address", "addresses")));
         }
         // One address that cannot be had is a part; a node without any serves nobody.
-        let extent = if own.is_disjoint(&wanted.addresses) { Extent::Node } else { Extent::Part };
+        let extent = if own.is_disjoint(wanted) { Extent::Node } else { Extent::Part };
         fail_once(pass, extent, failures);
     }
 
@@ -467,11 +530,7 @@ impl<H: Host> Proxy<H> {
         if own.is_subset(&wanted.addresses) {
             return;
         }
-        let used: HashSet<IpAddr> = known
-            .services()
-            .filter_map(|rules| rules.key().socket_address())
-            .map(|at| at.ip())
-            .collect();
+        let used = used(known);
         let unused: Vec<_> = own
             .difference(&wanted.addresses)
             .copied()
@@ -534,14 +593,7 @@ impl<H: Host> Proxy<H> {
         if unguarded.is_empty() {
             return Ok(rules);
         }
-        let read;
-        let known = match self.syncer.known() {
-            Some(known) => known,
-            None => {
-                read = ipvs.ruleset().await?;
-                &read
-            }
-        };
+        let known = self.table(ipvs).await?;
         for key in unguarded {
             rules.remove_service(key);
             if let Some(found) = known.service(key) {

@@ -1,7 +1,9 @@
 //! What rules need besides themselves: the packet filter, addresses, and answers to health checks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
+
+use ipvs_netlink::{Ruleset, ServiceRules};
 
 use crate::desired::Desired;
 use crate::health::HealthCheck;
@@ -36,6 +38,17 @@ impl Surroundings {
         self
     }
 
+    /// What of this the services of a table need. Of whom health checks are, no table says.
+    pub(super) fn within(mut self, table: &Ruleset) -> Self {
+        let used = used(table);
+        self.addresses.retain(|address| used.contains(address));
+        if let Some(script) = &mut self.nft {
+            script.keep_within(table);
+        }
+        self.health_checks.clear();
+        self
+    }
+
     /// An address that another interface has is neither bound nor closed: it is somebody else's.
     pub(super) fn without(mut self, others: &BTreeSet<IpAddr>) -> Self {
         self.addresses.retain(|address| !others.contains(address));
@@ -45,4 +58,10 @@ impl Surroundings {
         }
         self
     }
+}
+
+/// The addresses that have services.
+pub(super) fn used(table: &Ruleset) -> HashSet<IpAddr> {
+    let keys = table.services().map(ServiceRules::key);
+    keys.filter_map(|key| Some(key.socket_address()?.ip())).collect()
 }
