@@ -481,6 +481,35 @@ impl<'a> Making<'a> {
         }
     }
 
+    /// Says where pods of the node are outside of the networks of pods, as some network plugins place them. Those of the
+    /// host's network are at addresses of a Node.
+    fn note_pods_elsewhere(&mut self) {
+        if self.options.masquerade_all || self.options.without_nft {
+            return;
+        }
+        for family in [Family::V4, Family::V6] {
+            let sets = self.script.sets(family);
+            let networks = &sets.pod_networks;
+            let is_known = |address: &IpAddr| {
+                let is_pods = networks.iter().any(|network| network.contains(*address));
+                is_pods || self.local.contains(address) || self.known.contains_key(address)
+            };
+            let endpoints = sets.hairpins.iter().map(|(_, at)| at.ip());
+            let elsewhere: BTreeSet<_> = endpoints.filter(|address| !is_known(address)).collect();
+            let Some(first) = elsewhere.first().filter(|_| !networks.is_empty()) else { continue };
+            let networks = networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let more = match elsewhere.len() {
+                1 => String::new(),
+                count => format!(" and {} more", count - 1),
+            };
+            let text = format!(
+                "endpoints on it are outside of the networks of pods ({networks}): {first}{more}. Connections of such pods \
+                 to cluster IPs are masqueraded: name all networks of the cluster's pods with --pod-network"
+            );
+            self.notes.add("The node", text);
+        }
+    }
+
     /// Leaves out health checks whose port IPVS takes.
     fn leave_out_taken_health_checks(&mut self) {
         for (port, check) in std::mem::take(&mut self.health_checks) {
@@ -501,6 +530,7 @@ impl<'a> Making<'a> {
 
     fn finish(mut self) -> Desired {
         self.note_unknown_pod_networks();
+        self.note_pods_elsewhere();
         self.leave_out_taken_health_checks();
         for (refusal, ports) in &self.refusals {
             self.notes.add(&refusal.service, refusal.note(ports));
