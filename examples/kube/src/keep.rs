@@ -288,6 +288,10 @@ mod tests {
             pending().await
         }
 
+        async fn find_leftovers(&mut self) -> Vec<String> {
+            pending().await
+        }
+
         async fn remove_leftovers(&mut self) -> Leftovers {
             pending().await
         }

@@ -45,10 +45,12 @@ struct Arguments {
     /// Like --keep, but the objects are watched at the API server instead of read from files
     #[arg(long, conflicts_with_all = ["dry_run", "files"])]
     watch: bool,
-    /// Once changes come through and the packet filter is loaded, remove kube-proxy's chains and sets
+    /// Once changes come through and the packet filter is loaded, remove kube-proxy's chains, sets and tables: what to use
+    /// where kube-proxy ran, since its rules hinder later changes
     #[arg(long, conflicts_with_all = ["dry_run", "without_nft"])]
     take_over: bool,
-    /// Take away all that the proxy owns and nothing else: its services, kube-ipvs0, its table of nft
+    /// Take away all that the proxy owns and nothing else: its services, kube-ipvs0, its table of nft. Where kube-proxy runs
+    /// in its IPVS mode, the services and kube-ipvs0 are kube-proxy's, and go as well
     #[arg(long, conflicts_with_all = ["dry_run", "keep", "watch", "take_over", "files"])]
     cleanup: bool,
     /// With --keep: after how long the whole node is looked at again, in seconds

@@ -199,6 +199,11 @@ impl Host for Node {
         self.act("forget", &stale.join(" ")).map(|()| stale.len())
     }
 
+    async fn find_leftovers(&mut self) -> Vec<String> {
+        let _ = self.act("find leftovers", "");
+        vec!["chains are left".to_owned()]
+    }
+
     async fn remove_leftovers(&mut self) -> Leftovers {
         let failures = self.act("leftovers", "").err().into_iter().collect();
         Leftovers { failures, ..Leftovers::default() }
@@ -284,6 +289,7 @@ async fn an_address_is_closed_and_bound_before_its_service_and_unbound_after_it(
         "bind 10.96.0.1, 0 services",
         // A module that was loaded anew meanwhile has none of the settings.
         "sysctls , 1 services",
+        "find leftovers , 1 services",
     ];
     assert_eq!(node.take_log(), order);
 
@@ -365,7 +371,7 @@ async fn nothing_is_taken_away_where_ipvs_cannot_be_reached() {
     let pass = proxy.pass(&desired(&[])).await;
     assert!(pass.failures.iter().any(|failure| failure.extent == Extent::Node));
     assert!(pass.next <= Duration::from_secs(1), "it is tried again soon");
-    assert_eq!(node.take_log(), ["diagnose , 1 services"]);
+    assert_eq!(node.take_log(), ["diagnose , 1 services", "find leftovers , 1 services"]);
     assert!(!node.rules().is_empty());
     assert!(!proxy.status().health().synced);
 }
@@ -438,19 +444,41 @@ async fn what_kube_proxy_left_goes_once_all_stands() {
     let _ = proxy.pass(&web).await;
     assert!(!node.take_log().iter().any(|line| line.starts_with("leftovers")));
     node.repair();
-    // What cannot be removed now is tried again.
-    node.break_down("leftovers");
-    let pass = proxy.pass(&web).await;
-    assert!(pass.is_in_sync() && !pass.is_success());
+    // What cannot be removed now is tried again, and not at each pass.
+    node.break_down("filter");
+    for _ in 0..8 {
+        // The wait of failures grows to its longest.
+        let _ = proxy.look_again().pass(&web).await;
+    }
     node.repair();
+    node.break_down("leftovers");
+    let first = proxy.look_again().pass(&web).await;
+    assert!(first.is_in_sync() && !first.is_success());
+    node.repair();
+    node.take_log();
+    let second = proxy.pass(&web).await;
+    assert!(!node.take_log().iter().any(|line| line.starts_with("leftovers")), "it waits");
+    assert_eq!(second.failures[0].to_string(), first.failures[0].to_string());
     // A part that fails for good, such as one port, keeps nothing of kube-proxy's.
     node.break_down("port");
-    let pass = proxy.pass(&desired(&[web_object(), local("10.244.0.9")])).await;
+    let pass = proxy.look_again().pass(&desired(&[web_object(), local("10.244.0.9")])).await;
     assert!(pass.is_in_sync() && !pass.is_success());
     assert!(node.take_log().last().unwrap().starts_with("leftovers"));
     node.repair();
     let _ = succeeds(&mut proxy, &web).await;
     assert!(!node.take_log().iter().any(|line| line.starts_with("leftovers")), "once is enough");
+}
+
+#[tokio::test]
+async fn what_kube_proxy_left_is_told_once_where_it_is_not_to_be_removed() {
+    let node = Node::default();
+    let mut proxy = proxy(&node);
+    assert_eq!(succeeds(&mut proxy, &desired(&[])).await.notes, ["chains are left"]);
+    assert!(succeeds(proxy.look_again(), &desired(&[])).await.notes.is_empty());
+    let mut taking_over = self::proxy(&node).take_over(true);
+    for _ in 0..2 {
+        assert!(succeeds(&mut taking_over, &desired(&[])).await.notes.is_empty());
+    }
 }
 
 /// A node with a guard against losing too much, which has four Services and a load balancer of policy Local.
@@ -646,7 +674,7 @@ async fn an_address_that_another_interface_has_is_left_to_it() {
         service("api", "10.96.0.2", "TCP", &["10.244.0.2"]),
     ]);
     let pass = succeeds(&mut proxy, &both).await;
-    assert_eq!(pass.notes, ["10.96.0.1 is not bound: another interface of the node has it"]);
+    assert_eq!(pass.notes[0], "10.96.0.1 is not bound: another interface of the node has it");
     assert_eq!(node.rules(), both.rules, "it is served there");
     assert_eq!(node.set("bound4"), ["10.96.0.2"]);
     assert!(!node.addresses.borrow().contains(&own));

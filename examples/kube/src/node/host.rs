@@ -74,6 +74,9 @@ pub trait Host {
         stale: &BTreeSet<(SocketAddr, Option<SocketAddr>)>,
     ) -> impl Future<Output = Result<usize>>;
 
+    /// What kube-proxy left in the packet filter, in words, and what to do; empty where nothing is left.
+    fn find_leftovers(&mut self) -> impl Future<Output = Vec<String>>;
+
     /// Removes what kube-proxy left in the packet filter, but for what traffic still needs.
     fn remove_leftovers(&mut self) -> impl Future<Output = Leftovers>;
 }

@@ -1,5 +1,5 @@
-//! What kube-proxy leaves in the packet filter: its chains of iptables, in both families and by both of its backends, and
-//! its sets of ipset.
+//! What kube-proxy leaves in the packet filter: its chains of iptables, in both families and by both of its backends,
+//! its sets of ipset, and its tables of nft.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +25,20 @@ const CHAINS: [&str; 13] = [
     "KUBE-IPVS-FILTER",
     "KUBE-IPVS-OUT-FILTER",
     "KUBE-PROXY-CANARY",
+];
+
+/// Those to which it jumps from the chains of the kernel.
+const ENTRIES: [&str; 10] = [
+    "KUBE-SERVICES",
+    "KUBE-EXTERNAL-SERVICES",
+    "KUBE-NODEPORTS",
+    "KUBE-NODE-PORT",
+    "KUBE-POSTROUTING",
+    "KUBE-FORWARD",
+    "KUBE-PROXY-FIREWALL",
+    "KUBE-SOURCE-RANGES-FIREWALL",
+    "KUBE-IPVS-FILTER",
+    "KUBE-IPVS-OUT-FILTER",
 ];
 
 /// How the names of its chains for single Services and endpoints begin, in its mode `iptables`.
@@ -60,11 +74,14 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("ip6tables-nft-save", "ip6tables-nft-restore"),
 ];
 
+/// Its tables of nft in its mode `nftables`, with their families. It has no others.
+const TABLES: [&str; 2] = ["ip kube-proxy", "ip6 kube-proxy"];
+
 /// What `iptables-restore` takes to remove kube-proxy's chains, and what stays.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Removal {
     script: String,
-    /// The chains of kube-proxy that stay since chains of others jump there.
+    /// The chains of kube-proxy that stay since rules of others jump there.
     used: Vec<String>,
     /// Those that stay since they accept what would be dropped without them.
     needed: Vec<String>,
@@ -97,7 +114,38 @@ pub(crate) async fn remove(programs: &Programs) -> Leftovers {
     {
         leftovers.failures.push(error);
     }
+    if !programs.has("nft") {
+        leftovers.notes.push(not_looked_for("tables", "nft", "nftables"));
+    } else if let Err(error) = remove_tables(programs, &mut leftovers.done).await {
+        leftovers.failures.push(error);
+    }
     leftovers
+}
+
+/// What of it is there that [`remove`] removes, in words; and what could not be looked for.
+pub(crate) async fn find(programs: &Programs) -> Vec<String> {
+    let (mut found, mut notes) = (Vec::new(), Vec::new());
+    for (save, _) in PROGRAMS.into_iter().filter(|(save, _)| programs.has(save)) {
+        match programs.run(save, &[], "").await.map(|saved| Removal::of(&saved).chains()) {
+            Ok(0) => {}
+            Ok(count) => found.push(format!("{} ({save})", counted(count, "chain", "chains"))),
+            Err(error) => notes.push(format!("kube-proxy's chains are not looked for: {error:#}")),
+        }
+    }
+    if programs.has("nft") {
+        match tables(programs).await {
+            Ok(tables) => found.extend(tables.iter().map(|table| format!("table {table} of nft"))),
+            Err(error) => notes.push(format!("kube-proxy's tables are not looked for: {error:#}")),
+        }
+    }
+    if !found.is_empty() {
+        let found = found.join(", ");
+        notes.push(format!(
+            "kube-proxy's rules are still in the packet filter: {found}. They hinder Services that change from now on: start \
+             with --take-over, which removes them"
+        ));
+    }
+    notes
 }
 
 fn not_looked_for(what: &str, program: &str, package: &str) -> String {
@@ -120,14 +168,13 @@ async fn remove_chains(
             .run(restore, &["--noflush", "--wait=5"], &removal.script)
             .await
             .with_context(|| format!("kube-proxy's chains stay ({save})"))?;
-        let count = removal.script.lines().filter(|line| line.starts_with("-X ")).count();
-        let chains = counted(count, "chain", "chains");
+        let chains = counted(removal.chains(), "chain", "chains");
         done.push(format!("{chains} of kube-proxy removed by {restore}"));
     }
     if !removal.used.is_empty() {
         let used = removal.used.join(", ");
         notes.push(format!(
-            "left of kube-proxy's chains: {used}, since chains of others jump there ({save})"
+            "left of kube-proxy's chains: {used}, since rules of others jump there ({save})"
         ));
     }
     if !removal.needed.is_empty() {
@@ -168,6 +215,25 @@ async fn remove_sets(programs: &Programs, kept_rules: &str, done: &mut Vec<Strin
     })
 }
 
+/// Those of kube-proxy's tables of nft that are there.
+async fn tables(programs: &Programs) -> Result<Vec<&'static str>> {
+    let all = programs.run("nft", &["list", "tables"], "").await?;
+    let is_there =
+        |table: &&str| all.lines().any(|line| line.trim().strip_prefix("table ") == Some(*table));
+    Ok(TABLES.into_iter().filter(is_there).collect())
+}
+
+async fn remove_tables(programs: &Programs, done: &mut Vec<String>) -> Result<()> {
+    for table in tables(programs).await? {
+        // A table must be there to be deleted, and another program may be faster.
+        let script = format!("table {table}\ndelete table {table}\n");
+        let removed = programs.run("nft", &["-f", "-"], &script).await;
+        removed.with_context(|| format!("kube-proxy's table {table} of nft stays"))?;
+        done.push(format!("table {table} of nft removed"));
+    }
+    Ok(())
+}
+
 /// Whether a chain is kube-proxy's. `KUBE-FIREWALL` is the kubelet's in the table `filter`, and was kube-proxy's in `nat`.
 fn is_chain(table: &str, name: &str) -> bool {
     CHAINS.contains(&name)
@@ -183,12 +249,36 @@ fn is_set(name: &str) -> bool {
     })
 }
 
-/// The chain that a rule goes to. What is in quotes, such as a comment, can say anything.
+/// The words of a rule without those in quotes: what is there, such as a comment, can say anything.
+fn words(rule: &str) -> impl Iterator<Item = &str> {
+    rule.split('"').step_by(2).flat_map(str::split_whitespace)
+}
+
+/// The chain that a rule goes to.
 fn target(rule: &str) -> Option<&str> {
-    let bare = rule.split('"').step_by(2);
-    let mut words = bare.flat_map(str::split_whitespace);
+    let mut words = words(rule);
     words.find(|word| ["-j", "-g"].contains(word))?;
     words.next()
+}
+
+/// Whether kube-proxy makes this rule in a chain of the kernel: it sends all packets, or those of new connections, to one
+/// of the chains that kube-proxy enters by.
+fn is_entry(rule: &str) -> bool {
+    let mut words = words(rule).skip(1).peekable();
+    while let Some(word) = words.next() {
+        match word {
+            "-m" if matches!(words.peek(), Some(&("comment" | "conntrack"))) => drop(words.next()),
+            // In quotes, unless it is one word.
+            "--comment" => drop(words.next_if(|word| !word.starts_with('-'))),
+            "--ctstate" if words.peek() == Some(&"NEW") => drop(words.next()),
+            "-j" => {
+                return words.next().is_some_and(|to| ENTRIES.contains(&to))
+                    && words.next().is_none();
+            }
+            _ => return false,
+        }
+    }
+    false
 }
 
 /// A table as `iptables-save` prints it.
@@ -261,11 +351,13 @@ impl<'a> Table<'a> {
         reached
     }
 
-    /// kube-proxy's chains to which chains of others jump, as those of CNI plugins do to `KUBE-MARK-MASQ`, and with that
-    /// one the chain that masquerades what it marks.
+    /// kube-proxy's chains to which rules of others jump, as those of CNI plugins do to `KUBE-MARK-MASQ`, and with that
+    /// one the chain that masquerades what it marks. In the chains of the kernel are rules of both.
     fn used(&self) -> Vec<&'a str> {
-        let is_others = |chain| !self.own.contains(chain) && !self.is_built_in(chain);
-        let jumps = self.rules.iter().filter(|rule| is_others(rule.chain));
+        let is_own = |rule: &&Rule<'_>| {
+            self.own.contains(rule.chain) || self.is_built_in(rule.chain) && is_entry(rule.text)
+        };
+        let jumps = self.rules.iter().filter(|rule| !is_own(rule));
         let mut used: Vec<_> =
             jumps.filter_map(|rule| rule.target).filter(|to| self.own.contains(to)).collect();
         if used.contains(&"KUBE-MARK-MASQ") && self.own.contains("KUBE-POSTROUTING") {
@@ -310,6 +402,11 @@ impl Removal {
             }
         }
         removal
+    }
+
+    /// How many chains are removed.
+    fn chains(&self) -> usize {
+        self.script.lines().filter(|line| line.starts_with("-X ")).count()
     }
 
     fn take(&mut self, table: &Table<'_>) {
@@ -413,6 +510,32 @@ COMMIT
         assert!(removal.kept_rules.contains("KUBE-LOOP-BACK"));
     }
 
+    /// Once: an operator's own rule in a chain of the kernel was deleted, since it jumped to a chain of kube-proxy's.
+    #[test]
+    fn of_the_kernels_chains_only_the_jumps_of_kube_proxy_go() {
+        for own in [
+            "PREROUTING -j KUBE-SERVICES",
+            "INPUT -m conntrack --ctstate NEW -m comment --comment \"kubernetes load balancer firewall\" -j KUBE-PROXY-FIREWALL",
+            "INPUT -m comment --comment one-word -j KUBE-NODE-PORT",
+        ] {
+            assert!(is_entry(own), "{own}");
+        }
+        for others in [
+            "-A PREROUTING -s 192.0.2.0/24 -j KUBE-MARK-MASQ",
+            "-A PREROUTING -m comment --comment \"ours\" -j KUBE-MARK-MASQ",
+            "-A PREROUTING ! -i eth0 -m comment --comment ours -j KUBE-SERVICES",
+            "-A PREROUTING -m conntrack --ctstate INVALID -j KUBE-SERVICES",
+            "-A PREROUTING -g KUBE-SERVICES",
+        ] {
+            let saved = SAVED.replace("COMMIT\n*filter", &format!("{others}\nCOMMIT\n*filter"));
+            let Removal { script, used, .. } = Removal::of(&saved);
+            let target = others.rsplit(' ').next().expect("it jumps");
+            assert!(used.contains(&target.to_owned()), "{others}: {used:?}");
+            assert!(!script.contains(others.trim_start_matches("-A ")), "{script}");
+            assert!(!script.contains(&format!("-X {target}\n")), "{script}");
+        }
+    }
+
     /// Once: a node whose `FORWARD` drops forwarded no reply of a pod any more, and one whose `INPUT` drops answered no
     /// health check.
     #[test]
@@ -474,6 +597,67 @@ COMMIT
         assert_eq!(Removal::of(saved).script, "*nat\n-F KUBE-FIREWALL\n-X KUBE-FIREWALL\nCOMMIT\n");
     }
 
+    /// Puts a program into a folder.
+    fn install(folder: &std::path::Path, name: &str, script: &str) -> Result<()> {
+        let written = folder.join("script");
+        std::fs::write(&written, script)?;
+        // By another process: what this one has open for writing, none of its children can run.
+        let mut install = std::process::Command::new("install");
+        let install = install.args(["-m", "755"]).arg(written).arg(folder.join(name));
+        anyhow::ensure!(install.status()?.success());
+        Ok(())
+    }
+
+    /// Once: whoever took over without the option was not told that kube-proxy's rules were left, and with it the tables of
+    /// its mode `nftables` stayed for ever.
+    #[tokio::test]
+    async fn what_is_left_is_told_and_the_tables_of_nft_go_last() -> Result<()> {
+        let folder = std::env::temp_dir().join(format!("kube-tables-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        let (tables, log) = (folder.join("tables"), folder.join("log"));
+        std::fs::write(
+            &tables,
+            "table inet ipvs-kube\ntable ip kube-proxy\ntable ip6 kube-proxy\ntable inet kube-proxy\n",
+        )?;
+        std::fs::write(folder.join("saved"), SAVED)?;
+        let programs = [
+            ("iptables-nft-save", "cat saved".to_owned()),
+            ("iptables-nft-restore", "echo chains >> log; : > saved".to_owned()),
+            (
+                "nft",
+                "case $1 in
+list) cat tables ;;
+*) while read -r verb table; do
+    [ \"$verb\" = delete ] && echo \"$table\" >> log && sed -i \"/^$table\\$/d\" tables
+done; true ;;
+esac"
+                    .to_owned(),
+            ),
+        ];
+        for (name, script) in programs {
+            let script =
+                format!("#!/bin/sh\nPATH=/usr/bin:/bin\ncd {}\n{script}\n", folder.display());
+            install(&folder, name, &script)?;
+        }
+        let programs = Programs::of(&folder);
+
+        let found = find(&programs).await.join("\n");
+        let expected = "3 chains (iptables-nft-save), table ip kube-proxy of nft, table ip6 kube-proxy of nft. ";
+        assert!(found.contains(expected) && found.contains("--take-over"), "{found}");
+        let Leftovers { done, failures, .. } = remove(&programs).await;
+        assert!(failures.is_empty(), "{failures:?}");
+        assert_eq!(done.len(), 3, "{done:?}");
+        let log = std::fs::read_to_string(log)?;
+        assert_eq!(log, "chains\ntable ip kube-proxy\ntable ip6 kube-proxy\n");
+        assert_eq!(
+            std::fs::read_to_string(tables)?,
+            "table inet ipvs-kube\ntable inet kube-proxy\n"
+        );
+        assert!(find(&programs).await.is_empty(), "nothing is left to be told");
+        std::fs::remove_dir_all(folder)?;
+        Ok(())
+    }
+
     /// Once: of many sets none was removed where another program had taken one meanwhile, and nothing was said of programs
     /// that the host does not have.
     #[tokio::test]
@@ -497,12 +681,7 @@ esac
 ",
             sets.display()
         );
-        let written = folder.join("script");
-        std::fs::write(&written, script)?;
-        // By another process: what this one has open for writing, none of its children can run.
-        let mut install = std::process::Command::new("install");
-        let install = install.args(["-m", "755"]).args([written, folder.join("ipset")]);
-        assert!(install.status()?.success());
+        install(&folder, "ipset", &script)?;
         let programs = Programs::of(&folder);
 
         let Leftovers { done, notes, failures } = remove(&programs).await;
@@ -513,7 +692,7 @@ esac
             failures[0].starts_with("sets of kube-proxy stay: KUBE-CLUSTER-IP"),
             "{failures:?}"
         );
-        assert_eq!(notes.len(), PROGRAMS.len());
+        assert_eq!(notes.len(), PROGRAMS.len() + 1, "and nft");
         assert!(notes[0].contains("iptables-legacy-save, which is not installed"), "{notes:?}");
 
         // Once nobody uses it, it goes.

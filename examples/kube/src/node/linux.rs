@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Error, Result, anyhow};
 use ipvs_netlink::diagnose::Severity;
 use ipvs_netlink::proc::{Proc, Profile};
 use ipvs_netlink::{Client, Ruleset};
 
 use super::host::{Addresses, Host, Leftovers, NotDone};
-use super::interface::Interface;
+use super::interface::{INTERFACE, Interface};
 use super::programs::Programs;
 use super::server::HealthChecks;
 use super::status::Status;
@@ -39,33 +39,52 @@ impl Linux {
 
     /// Takes away what the proxy owns but the rules: the interface and the table of nft. The sysctls stay, since others
     /// may rely on them by now.
-    pub async fn clean_up(&mut self) -> (Vec<String>, Vec<anyhow::Error>) {
-        let (mut done, mut failures) = (Vec::new(), Vec::new());
-        let interface = async {
-            if !self.interface.exists().await? {
-                return Ok(None);
-            }
-            for address in self.interface.addresses().await?.own {
-                self.interface.unbind(address).await?;
-            }
-            self.interface.remove().await?;
-            anyhow::Ok(Some(format!("{} removed", super::INTERFACE)))
+    pub async fn clean_up(&mut self) -> (Vec<String>, Vec<Error>) {
+        let interface = &mut self.interface;
+        let unbound = unbind_all(interface).await;
+        let remove_interface = async || {
+            let was_there = interface.exists().await?;
+            interface.remove().await.map(|()| was_there)
         };
-        match interface.await {
-            Ok(what) => done.extend(what),
-            Err(error) => failures.push(error),
-        }
-        let table = async {
-            let was_there = filter::remove().await?;
-            let what = || format!("table inet {} of nft removed", crate::nft::TABLE);
-            anyhow::Ok(was_there.then(what))
-        };
-        match table.await {
-            Ok(what) => done.extend(what),
-            Err(error) => failures.push(error),
-        }
-        (done, failures)
+        clean_up(unbound, remove_interface, filter::remove).await
     }
+}
+
+/// Takes all addresses of the proxy from the interface; gives those that stay.
+async fn unbind_all(interface: &mut Interface) -> Result<Vec<Error>> {
+    let mut failures = Vec::new();
+    if interface.exists().await? {
+        for address in interface.addresses().await?.own {
+            failures.extend(interface.unbind(address).await.err());
+        }
+    }
+    Ok(failures)
+}
+
+/// The table goes last: while an address stays, the table is what closes the ports of the host at this address. Both
+/// functions tell whether there was something to remove.
+async fn clean_up(
+    unbound: Result<Vec<Error>>,
+    remove_interface: impl AsyncFnOnce() -> Result<bool>,
+    remove_table: impl AsyncFnOnce() -> Result<bool>,
+) -> (Vec<String>, Vec<Error>) {
+    let table = format!("table inet {} of nft", crate::nft::TABLE);
+    let (mut done, mut failures) = (Vec::new(), unbound.unwrap_or_else(|error| vec![error]));
+    if !failures.is_empty() {
+        failures.push(anyhow!(
+            "{INTERFACE} and the {table} stay, since addresses may be left there: try --cleanup again"
+        ));
+        return (done, failures);
+    }
+    for (what, removed) in
+        [(INTERFACE.to_owned(), remove_interface().await), (table, remove_table().await)]
+    {
+        match removed {
+            Ok(was_there) => done.extend(was_there.then(|| format!("{what} removed"))),
+            Err(error) => failures.push(error),
+        }
+    }
+    (done, failures)
 }
 
 impl Host for Linux {
@@ -125,7 +144,41 @@ impl Host for Linux {
         conntrack::forget(stale).await
     }
 
+    async fn find_leftovers(&mut self) -> Vec<String> {
+        leftovers::find(&Programs::default()).await
+    }
+
     async fn remove_leftovers(&mut self) -> Leftovers {
         leftovers::remove(&Programs::default()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Once: the packet filter was removed though an address stayed bound, and the ports of the host answered there.
+    #[tokio::test]
+    async fn the_table_stays_while_an_address_of_the_proxys_is_bound() {
+        for unbound in [Ok(vec![anyhow!("10.96.0.1 is busy")]), Err(anyhow!("no socket"))] {
+            let removed = Cell::new(0);
+            let remove = async || {
+                removed.set(removed.get() + 1);
+                Ok(true)
+            };
+            let (done, failures) = clean_up(unbound, remove, remove).await;
+            assert!(done.is_empty() && removed.get() == 0, "{done:?}");
+            assert_eq!(failures.len(), 2);
+            assert!(failures[1].to_string().contains("stay"), "{failures:?}");
+        }
+        // Addresses of others on the interface keep the interface alone.
+        let others = async || Err(anyhow!("kube-ipvs0 stays"));
+        let (done, failures) = clean_up(Ok(Vec::new()), others, async || Ok(true)).await;
+        assert_eq!(
+            (&*done, failures.len()),
+            (&["table inet ipvs-kube of nft removed".to_owned()][..], 1)
+        );
     }
 }

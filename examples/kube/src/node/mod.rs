@@ -80,6 +80,12 @@ pub struct Proxy<H> {
     removes_filter: bool,
     /// What kube-proxy left is to be removed once all is as desired.
     takes_over: bool,
+    /// What kube-proxy left has yet to be looked for, where it is not to be removed.
+    looks_for_leftovers: bool,
+    /// What of it could not be removed, and why.
+    left: Vec<String>,
+    /// When that is tried again.
+    left_until: Option<Instant>,
     status: Arc<Status>,
 }
 
@@ -221,6 +227,9 @@ impl<H: Host> Proxy<H> {
             is_first: true,
             removes_filter: options.without_nft,
             takes_over: false,
+            looks_for_leftovers: true,
+            left: Vec::new(),
+            left_until: None,
             status,
         }
     }
@@ -232,12 +241,12 @@ impl<H: Host> Proxy<H> {
         Self { check_interval, ..self }
     }
 
-    /// Has kube-proxy's chains and sets removed from the packet filter, once the node is in sync: changes come through,
+    /// Has kube-proxy's chains, sets and tables removed from the packet filter, once the node is in sync: changes come through,
     /// and the proxy's own packet filter is loaded. A part that fails, such as one address, keeps nothing of
     /// kube-proxy's.
     #[must_use]
     pub fn take_over(self, takes_over: bool) -> Self {
-        Self { takes_over, ..self }
+        Self { takes_over, looks_for_leftovers: !takes_over, ..self }
     }
 
     /// How the node is doing, as told by `/healthz` and the metrics.
@@ -253,7 +262,7 @@ impl<H: Host> Proxy<H> {
 
     /// Has the next pass look at the whole node, as if the interval were over.
     pub fn look_again(&mut self) -> &mut Self {
-        self.check = None;
+        (self.check, self.left_until) = (None, None);
         self
     }
 
@@ -291,13 +300,10 @@ impl<H: Host> Proxy<H> {
             pass.fail(Extent::Part, error.context(what));
         }
         if self.takes_over && pass.is_in_sync() {
-            let Leftovers { done, notes, failures } = self.host.remove_leftovers().await;
-            self.takes_over = !failures.is_empty();
-            pass.done.extend(done);
-            pass.notes.extend(notes);
-            for failure in failures {
-                pass.fail(Extent::Part, failure);
-            }
+            self.remove_leftovers(&mut pass).await;
+        } else if self.looks_for_leftovers && desired.nft.is_some() {
+            self.looks_for_leftovers = false;
+            pass.notes.extend(self.host.find_leftovers().await);
         }
         pass.next = self.next(&pass);
         self.status.end(&pass, desired, begin.elapsed());
@@ -404,6 +410,22 @@ impl<H: Host> Proxy<H> {
         }
         pass.report = Some(report);
         if is_through { wanted } else { wide }
+    }
+
+    /// Removes what kube-proxy left. What could not be removed is tried again after the wait of other failures: it may be
+    /// so for good.
+    async fn remove_leftovers(&mut self, pass: &mut Pass) {
+        if self.left_until.is_none_or(|until| until <= Instant::now()) {
+            let Leftovers { done, notes, failures } = self.host.remove_leftovers().await;
+            self.takes_over = !failures.is_empty();
+            self.left = failures.iter().map(|failure| format!("{failure:#}")).collect();
+            self.left_until = None;
+            pass.done.extend(done);
+            pass.notes.extend(notes);
+        }
+        for failure in &self.left {
+            pass.fail(Extent::Part, anyhow::anyhow!("{failure}"));
+        }
     }
 
     fn set_sysctls(&mut self, pass: &mut Pass) {
@@ -617,6 +639,9 @@ impl<H: Host> Proxy<H> {
         self.failures = if own { self.failures.saturating_add(1) } else { 0 };
         let retry = own
             .then(|| FIRST_WAIT.saturating_mul(1 << (self.failures - 1).min(16)).min(LONGEST_WAIT));
+        if self.left_until.is_none() && !self.left.is_empty() {
+            self.left_until = retry.and_then(|wait| now.checked_add(wait));
+        }
         report.into_iter().chain(retry).fold(check, Duration::min)
     }
 }
