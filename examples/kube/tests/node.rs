@@ -60,8 +60,8 @@ fn load(table: Option<&Table>, script: &str) -> Result<Table> {
     table.ok_or_else(|| anyhow!("no such table"))
 }
 
-/// A fault, and the step from which on it strikes.
-type LaterFault = (u64, fn() -> Fault);
+/// What strikes IPVS after an act of the proxy, and from which step on.
+type LaterFault = (&'static str, u64, fn() -> Fault);
 
 /// A node that does as it is told, unless something of it is broken.
 #[derive(Clone, Default)]
@@ -81,8 +81,7 @@ struct Node {
     lacking: Rc<RefCell<BTreeSet<&'static str>>>,
     /// How many steps of the kernel the log took.
     own_steps: Rc<Cell<u64>>,
-    /// What strikes IPVS once the packet filter is loaded, from which step on.
-    fault: Rc<RefCell<Option<LaterFault>>>,
+    faults: Rc<RefCell<Vec<LaterFault>>>,
 }
 
 impl Node {
@@ -94,6 +93,11 @@ impl Node {
         self.kernel.clear_faults();
         let line = format!("{what} {details}, {} services", self.rules().services().len());
         self.log.borrow_mut().push(line);
+        for (_, begin, fault) in
+            self.faults.borrow_mut().extract_if(.., |(after, ..)| *after == what)
+        {
+            (begin..begin + 40).for_each(|step| self.kernel.inject(step, fault()));
+        }
         Ok(())
     }
 
@@ -175,9 +179,6 @@ impl Host for Node {
         script.clone_into(&mut self.script.borrow_mut());
         let loaded = load(self.filter.borrow().as_ref(), script)?;
         *self.filter.borrow_mut() = Some(loaded);
-        if let Some((begin, fault)) = self.fault.take() {
-            (begin..begin + 40).for_each(|step| self.kernel.inject(step, fault()));
-        }
         Ok(())
     }
 
@@ -583,7 +584,7 @@ async fn a_load_balancer_that_stands_is_open_to_nobody_else_whatever_fails() {
             if is_new {
                 proxy = self::proxy(&node);
             }
-            *node.fault.borrow_mut() = Some((step, fault));
+            node.faults.borrow_mut().push(("filter", step, fault));
             // An endpoint on the node has the packet filter loaded in any case.
             let web = web.replace("endpoints: [{", "endpoints: [{nodeName: a, ");
             let _ = proxy.pass(&desired(std::slice::from_ref(&web))).await;
@@ -660,6 +661,22 @@ async fn while_losses_are_withheld_only_addresses_of_services_that_stand_are_bou
     let new = desired(&[service("new", "10.96.0.7", "TCP", &[])]);
     let _ = succeeds(&mut proxy, &new).await;
     assert_eq!(*node.addresses.borrow(), new.addresses);
+}
+
+/// Once: addresses were bound for as long as IPVS failed, and no service was made for them.
+#[tokio::test]
+async fn no_address_is_bound_where_the_table_cannot_be_read() {
+    let node = Node::default();
+    let mut proxy = proxy(&node);
+    for after in ["addresses", "filter"] {
+        node.faults.borrow_mut().push((after, 1, || Fault::FailListing(12)));
+    }
+    let web = desired(&[service("web", "10.96.0.1", "TCP", &["10.244.0.1"])]);
+    assert!(!proxy.pass(&web).await.is_in_sync());
+    assert!(node.addresses.borrow().is_empty());
+    node.kernel.clear_faults();
+    let _ = succeeds(&mut proxy, &web).await;
+    assert_eq!(*node.addresses.borrow(), web.addresses);
 }
 
 /// Once: it was bound to `kube-ipvs0`, too, and the ports of the host there were closed.

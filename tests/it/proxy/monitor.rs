@@ -10,6 +10,7 @@ use libc::{
 };
 use netlink_packet_core::{NLM_F_REQUEST, NetlinkBuffer};
 use netlink_packet_generic::constants::GENL_ID_CTRL;
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::place::{NODE, ip};
@@ -26,6 +27,8 @@ impl Monitor {
         let protocol = Protocol::from(i32::from(u16::try_from(ETH_P_ALL)?.to_be()));
         let kind = Type::RAW.nonblocking().cloexec();
         let socket = NODE.run(|| Ok(Socket::new(Domain::PACKET, kind, Some(protocol))?))?;
+        // What the buffer has no room for is lost, and the dumps of a table take much of it.
+        set_socket_recv_buffer_size_force(&socket, 1 << 24)?;
         socket.attach_filter(&filter()?)?;
         // It heard the node's other interfaces until it had the filter.
         while receive(&socket, &mut [0])?.is_some() {}

@@ -350,7 +350,7 @@ impl<H: Host> Proxy<H> {
         let is_withheld = outlook.as_ref().is_none_or(|outlook| outlook.withholds);
         let is_filtered =
             !(is_starting && is_withheld) && self.filter(pass, wide.nft.as_ref()).await;
-        // No service that is yet to be made comes to an address that waits for it in vain.
+        // An address is bound for a service that stands, or that this pass may make.
         let bound = match &outlook {
             Some(outlook) if !outlook.withholds => wide.addresses.clone(),
             Some(outlook) => wide.addresses.intersection(&outlook.used).copied().collect(),
