@@ -20,7 +20,7 @@ pub struct Options {
     #[arg(long)]
     pub strict_local: bool,
     /// Where pods are: what comes from elsewhere to a cluster IP is masqueraded (repeatable; unless given, the networks
-    /// of the Node's own pods)
+    /// of the Node's own pods). Name kube-proxy's clusterCIDR where a network plugin gives out other addresses
     #[arg(long = "pod-network", value_name = "NETWORK")]
     pub pod_networks: Vec<Network>,
     /// Masquerade all traffic to cluster IPs
@@ -46,8 +46,11 @@ pub struct Options {
     /// How long the TCP connections of an endpoint that went may take to end, in seconds, up to a year
     #[arg(long, default_value = "900", value_name = "SECONDS", value_parser = parse_drain)]
     pub drain: Duration,
-    /// The largest share, from 0 to 1, of the services, and of the destinations, that is taken away at once: a guard
-    /// against an API server that lost its objects. A lower share may keep the endpoints of a node that died
+    /// The largest share, from 0 to 1, of the services, and of the endpoints of all Services, that is taken away at once: a
+    /// guard against an API server that lost its objects. If more would go, no Service is changed until the signal USR1
+    /// confirms it; the log, /healthz and the metrics tell it. Endpoints that are replaced by others count
+    /// as taken away: all of them at once, as by one large Deployment with the strategy Recreate, are withheld. 1 is no
+    /// guard. A lower share may keep the endpoints of a node that died
     #[arg(long, default_value = "0.9", value_name = "SHARE", value_parser = share)]
     pub at_most: f64,
 }
