@@ -1,6 +1,7 @@
 //! A set of sysctls that belong together: applied in one call, and undone.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io;
 
 use super::Proc;
@@ -210,13 +211,16 @@ impl Proc {
             return Ok(Vec::new());
         }
         let along = Along::of(name);
+        let recorded: BTreeMap<_, _> =
+            change.along.iter().map(|change| (change.name.as_str(), change)).collect();
         let attempt = |error| Error::io(Attempt::Set(name.clone().into(), before.clone()), error);
         let now = self.values_along(along.as_ref()).map_err(attempt)?;
         let wanted: Vec<_> = now
             .iter()
             .map(|(name, now)| {
-                let recorded = along.as_ref().and_then(|along| change.recorded(along, name));
-                let value = recorded
+                let value = along
+                    .as_ref()
+                    .and_then(|along| along.recorded(&recorded, name))
                     .filter(|recorded| spelling::is_held(name, now, &recorded.after))
                     .map_or(now, |recorded| &recorded.before);
                 (name.clone(), value.clone())
@@ -358,15 +362,17 @@ impl<'a> Along<'a> {
     fn of_interface(&self, interface: &str, setting: &str) -> String {
         format!("{}.{}.{setting}", self.folder, interface.replace('.', "/"))
     }
-}
 
-impl SysctlChange {
-    /// The recorded change of a sysctl that the kernel set along with this one. An interface that
+    /// The recorded change of a sysctl, of those by name that the kernel set along. An interface that
     /// did not exist then has got the value for new interfaces.
-    fn recorded(&self, along: &Along<'_>, name: &str) -> Option<&Self> {
-        let find = |name: &str| self.along.iter().find(|change| change.name == name);
+    fn recorded<'b>(
+        &self,
+        changes: &BTreeMap<&str, &'b SysctlChange>,
+        name: &str,
+    ) -> Option<&'b SysctlChange> {
         let setting = name.rsplit('.').next().unwrap_or(name);
-        find(name).or_else(|| find(&along.of_interface("default", setting)))
+        let of_new = || changes.get(&*self.of_interface("default", setting));
+        changes.get(name).or_else(of_new).copied()
     }
 }
 
@@ -379,7 +385,6 @@ pub(crate) fn series(release: &str) -> (u32, u32) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::io::Read;
     use std::sync::Mutex;
 
