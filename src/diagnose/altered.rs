@@ -20,12 +20,15 @@ pub(super) struct Altered {
     /// Whether the program that loads modules is there.
     has_program: bool,
     answers: bool,
+    /// The beginnings of paths that are not to be opened.
+    forbidden: &'static [&'static str],
 }
 
 impl Altered {
     pub(super) fn new() -> Self {
         let (kernel, texts) = (Kernel::new(), BTreeMap::new());
-        Self { kernel, texts, has_module_index: true, has_program: true, answers: true }
+        let forbidden = &[];
+        Self { kernel, texts, has_module_index: true, has_program: true, answers: true, forbidden }
     }
 
     pub(super) fn with(mut self, path: &str, text: &str) -> Self {
@@ -49,6 +52,11 @@ impl Altered {
     /// A kernel without IPVS.
     pub(super) fn without_answer(self) -> Self {
         Self { answers: false, ..self }
+    }
+
+    /// Lets the test fail if a path that begins like this is opened.
+    pub(super) fn forbidding(self, forbidden: &'static [&'static str]) -> Self {
+        Self { forbidden, ..self }
     }
 
     /// Gives the host an interface with sysctls for IPv4 and IPv6.
@@ -76,6 +84,7 @@ impl Altered {
 
 impl Files for Altered {
     fn open(&self, path: &str) -> io::Result<Box<dyn Read + Send>> {
+        assert!(!self.forbidden.iter().any(|it| path.starts_with(it)), "{path} was opened");
         match self.texts.get(path) {
             Some(Some(text)) => Ok(Box::new(io::Cursor::new(text.clone()))),
             Some(None) => Err(io::ErrorKind::NotFound.into()),

@@ -1,14 +1,17 @@
 //! The facts of a host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use super::addresses::{Addresses, Trie};
-use super::routes::Routes;
+use super::lines;
+use super::routes::{Routes, Unshown};
 use crate::error::Error;
 use crate::model::{Family, SyncDaemon};
 use crate::proc::sysctl::{self, DefenseMode, is_on};
 use crate::proc::{Proc, series};
 use crate::release::Release;
+use crate::ruleset::Ruleset;
 
 /// The facts of a host. A fact that cannot be read counts as good.
 #[allow(clippy::struct_excessive_bools)] // Each stands for itself.
@@ -117,22 +120,35 @@ pub(super) enum Module {
     Unknown,
 }
 
+/// The group that each device joins when it is brought up, and leaves when it is taken down.
+const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
+
 /// The number of `CAP_NET_ADMIN`.
 const CAP_NET_ADMIN: u32 = 12;
 
 impl Facts {
-    pub(super) fn gather(proc: &Proc, answer: Result<Vec<SyncDaemon>, Error>) -> Self {
+    /// Reads the facts that the rules need. Those of IPv6 are read for rules of IPv6 alone: for the list of
+    /// IPv6 routes the kernel takes time that grows with the square of their number.
+    pub(super) fn gather(
+        proc: &Proc,
+        answer: Result<Vec<SyncDaemon>, Error>,
+        rules: &Ruleset,
+    ) -> Self {
         let text = |path| proc.text(path).ok();
+        let needs_ipv6 = needs_ipv6(rules);
+        let text_of_ipv6 = |path| needs_ipv6.then(|| text(path)).flatten();
         let release = proc.release();
-        let is_set = |path, otherwise| text(path).map_or(otherwise, |text| is_on(&text));
-        let trie = text("net/fib_trie").map(|trie| Trie::of(&trie));
+        let is_set = |text: Option<String>, otherwise| text.map_or(otherwise, |text| is_on(&text));
+        let devices = Devices::gather(proc, needs_ipv6);
+        let trie = text("net/fib_trie").and_then(|trie| Trie::of(&trie));
         let mut routes = Routes::default();
         if let Some(text) = text("net/route") {
-            routes.add_ipv4(&text, trie.as_ref().map(|trie| trie.unshown).unwrap_or_default());
+            let unshown = trie.as_ref().map_or(Unshown::Any, |trie| trie.unshown);
+            routes.add_ipv4(&text, unshown, devices.up.as_ref());
         }
-        let local_ipv6 = text("net/ipv6_route").map(|text| routes.add_ipv6(&text));
-        let interfaces = text("net/if_inet6");
-        let local_ipv6 = local_ipv6.unwrap_or_default();
+        // An address that is added in between has a route at least.
+        let interfaces = text_of_ipv6("net/if_inet6");
+        let local_ipv6 = text_of_ipv6("net/ipv6_route").and_then(|text| routes.add_ipv6(&text));
         Self {
             is_capable: text("thread-self/status").is_none_or(|status| is_capable(&status)),
             is_in_user_namespace: is_in_user_namespace(proc),
@@ -140,17 +156,18 @@ impl Facts {
             answer,
             has_ipv4_table: text("net/fib_triestat")
                 .is_none_or(|tables| tables.lines().any(|line| line == "Local:")),
-            has_ipv6: !is_missing(proc, "net/if_inet6", "net/dev"),
-            disables_ipv6: is_set("sys/net/ipv6/conf/all/disable_ipv6", false),
-            forwards_ipv4: is_set("sys/net/ipv4/ip_forward", true),
-            forwards_ipv6: is_set("sys/net/ipv6/conf/all/forwarding", true),
+            has_ipv6: !needs_ipv6 || !is_missing(proc, "net/if_inet6", "net/dev"),
+            disables_ipv6: is_set(text_of_ipv6("sys/net/ipv6/conf/all/disable_ipv6"), false),
+            forwards_ipv4: is_set(text("sys/net/ipv4/ip_forward"), true),
+            forwards_ipv6: is_set(text_of_ipv6("sys/net/ipv6/conf/all/forwarding"), true),
             addresses: Addresses::new(trie, interfaces.as_deref(), local_ipv6),
             routes,
-            devices: Devices::gather(proc),
-            udp_ports: text("net/udp").map(|v4| {
-                let v6 = text("net/udp6").unwrap_or_default();
-                let ports = |family, text| ports(text).map(move |port| (family, port));
-                ports(Family::V4, &v4).chain(ports(Family::V6, &v6)).collect()
+            devices,
+            udp_ports: text("net/udp").and_then(|v4| {
+                let v6 = text_of_ipv6("net/udp6").unwrap_or_default();
+                let ports =
+                    |family, text| Some(ports(text)?.into_iter().map(move |port| (family, port)));
+                Some(ports(Family::V4, &v4)?.chain(ports(Family::V6, &v6)?).collect())
             }),
             most_connections: proc.sysctl(&sysctl::CONN_MAX).ok(),
             drop_rate: drop_rate(proc),
@@ -176,8 +193,16 @@ impl Facts {
     }
 }
 
+/// Whether a service or a destination is of IPv6.
+pub(super) fn needs_ipv6(rules: &Ruleset) -> bool {
+    rules.services().any(|rules| {
+        let families = rules.destinations().map(|destination| destination.key.family());
+        families.chain([rules.key().family()]).any(|family| family == Family::V6)
+    })
+}
+
 impl Devices {
-    fn gather(proc: &Proc) -> Self {
+    fn gather(proc: &Proc, needs_ipv6: bool) -> Self {
         let text = |path: &str| proc.text(path).ok();
         let names = devices(&text("net/dev").unwrap_or_default());
         let filter = |device: &str| {
@@ -188,21 +213,21 @@ impl Devices {
         let others = ["all", "default"];
         let filters = names.iter().map(String::as_str).chain(others).filter_map(filter).collect();
         let device = |name: String| {
-            let setting =
-                |version, name_of_it| text(&format!("sys/net/{version}/conf/{name}/{name_of_it}"));
-            let is_set =
-                |version, setting_name| setting(version, setting_name).map(|text| is_on(&text));
+            let of_ipv4 = |setting| text(&format!("sys/net/ipv4/conf/{name}/{setting}"));
+            let of_ipv6 = |setting| {
+                needs_ipv6.then(|| text(&format!("sys/net/ipv6/conf/{name}/{setting}"))).flatten()
+            };
             let device = Device {
-                forwards_ipv4: is_set("ipv4", "forwarding"),
-                forces_ipv6: is_set("ipv6", "force_forwarding"),
-                disables_ipv6: is_set("ipv6", "disable_ipv6"),
-                accepts_advertisements: setting("ipv6", "accept_ra")
+                forwards_ipv4: of_ipv4("forwarding").map(|text| is_on(&text)),
+                forces_ipv6: of_ipv6("force_forwarding").map(|text| is_on(&text)),
+                disables_ipv6: of_ipv6("disable_ipv6").map(|text| is_on(&text)),
+                accepts_advertisements: of_ipv6("accept_ra")
                     .and_then(|text| text.trim().parse().ok()),
             };
             (name, device)
         };
         let all = names.into_iter().map(device).collect();
-        Self { all, up: text("net/igmp").map(|groups| devices_up(&groups)), filters }
+        Self { all, up: text("net/igmp").and_then(|groups| devices_up(&groups)), filters }
     }
 
     /// The devices that lead to other hosts: those that are up, if any is up.
@@ -216,6 +241,13 @@ impl Devices {
         let is_up = |name: &str| self.up.as_ref().is_none_or(|up| up.contains(name));
         let up: Vec<_> = outward.iter().copied().filter(|(name, _)| is_up(name)).collect();
         if up.is_empty() { outward } else { up }
+    }
+
+    /// The devices that lead to other hosts and have IPv6 disabled.
+    pub(super) fn without_ipv6(&self) -> Vec<&str> {
+        let outward = self.outward().into_iter();
+        let disabled = outward.filter(|(_, device)| device.disables_ipv6 == Some(true));
+        disabled.map(|(name, _)| name).collect()
     }
 }
 
@@ -286,21 +318,27 @@ fn devices(text: &str) -> BTreeSet<String> {
     text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
 }
 
-/// The devices of `net/igmp`, in which each device that is up has a group:
-/// `1\tlo        :     1      V3`.
-fn devices_up(text: &str) -> BTreeSet<String> {
-    let name = |line: &str| {
-        let (heading, _) = line.split_once(':')?;
-        let mut words = heading.split_ascii_whitespace();
-        words.next()?.parse::<u32>().ok()?;
-        words.next().map(str::to_owned)
+/// The devices of `net/igmp` that are up. The file has the line of a device,
+/// `1\tlo        :     1      V3`, before the lines of its groups,
+/// `\t\t\t\t010000E0     1 0:00000000\t\t0`, which are numbers in the host's byte order. A device that is down
+/// can have groups, too.
+fn devices_up(text: &str) -> Option<BTreeSet<String>> {
+    let mut device = None;
+    let group = |line: &str| {
+        if let Some((heading, _)) = line.split_once(':').filter(|_| !line.starts_with('\t')) {
+            device = heading.split_ascii_whitespace().nth(1).map(str::to_owned);
+            return None;
+        }
+        let group = u32::from_str_radix(line.split_ascii_whitespace().next()?, 16).ok()?;
+        Some((Ipv4Addr::from(group.to_ne_bytes()), device.clone()?))
     };
-    text.lines().filter_map(name).collect()
+    let groups = lines::read(text.lines().skip(1), group)?.into_iter();
+    Some(groups.filter(|(group, _)| *group == ALL_HOSTS).map(|(_, device)| device).collect())
 }
 
 /// The local ports of `net/udp`: `  42: 00000000:15B3 …`.
-fn ports(text: &str) -> impl Iterator<Item = u16> {
-    text.lines().filter_map(|line| {
+fn ports(text: &str) -> Option<Vec<u16>> {
+    lines::read(text.lines().skip(1), |line| {
         let (_, port) = line.split_ascii_whitespace().nth(1)?.split_once(':')?;
         u16::from_str_radix(port, 16).ok()
     })
@@ -357,11 +395,29 @@ mod tests {
         let text =
             "Inter-|   Receive\n face |bytes    packets\n    lo:       0       0\n tunl0: 0 0\n";
         assert_eq!(devices(text), BTreeSet::from(["lo", "tunl0"].map(str::to_owned)));
-        let text = "Idx\tDevice    : Count Querier\tReporter\n1\tlo        :     1      V3\n\
-                    \t\t\t\t010000E0     1 0:00000000\t\t0\n";
-        assert_eq!(devices_up(text), BTreeSet::from(["lo".to_owned()]));
         let text = "  sl  local_address rem_address   st\n  42: 00000000:15B3 00000000:0000 07\n";
-        assert_eq!(ports(text).collect::<Vec<_>>(), [5555]);
+        assert_eq!(ports(text), Some(vec![5555]));
+        assert_eq!(ports("  sl  local_address rem_address   st\n"), Some(Vec::new()));
+        assert_eq!(ports("  sl  socket\n  42: inet 5555\n"), None);
+    }
+
+    /// Once: a device that is down counted as up, if a program had it join a group.
+    #[test]
+    fn devices_that_are_up_are_in_the_group_of_all_hosts() {
+        let heading = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n";
+        let group = |address: [u8; 4]| {
+            format!("\t\t\t\t{:08X}     1 0:00000000\t\t0\n", u32::from_ne_bytes(address))
+        };
+        let (all_hosts, other) = (group([224, 0, 0, 1]), group([239, 1, 2, 3]));
+        let text = format!(
+            "{heading}1\tlo        :     1      V3\n{all_hosts}\
+             3\tdown      :     1      V3\n{other}\
+             4\tip6tnl20010db1:     2      V3\n{other}{all_hosts}"
+        );
+        let up = BTreeSet::from(["lo", "ip6tnl20010db1"].map(str::to_owned));
+        assert_eq!(devices_up(&text), Some(up));
+        assert_eq!(devices_up(heading), Some(BTreeSet::new()));
+        assert_eq!(devices_up(&format!("{heading}lo: 224.0.0.1\n")), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::facts::{Device, Facts};
 use super::finding::{Finding, Problem, Severity};
+use super::refusals;
 use super::routes::Way;
 use crate::model::{Destination, Family, Forwarding};
 use crate::ruleset::{Ruleset, ServiceRules};
@@ -20,27 +21,46 @@ pub(super) fn destinations(rules: &Ruleset) -> impl Iterator<Item = &Destination
     rules.services().flat_map(ServiceRules::destinations)
 }
 
-/// Destinations to which this host sends no packets. Without IPv6 those of IPv6 have no route either.
+/// Real servers to which this host has no route. A route that drops the packets is wanted, a host without
+/// IPv6 has a finding for that, and so has an address that the kernel refuses.
 fn routes(facts: &Facts, rules: &Ruleset, has_ipv6: bool) -> Option<Finding> {
     let is_unreached = |address: &IpAddr| {
         (address.is_ipv4() || has_ipv6)
             && facts.addresses.is_local(*address) == Some(false)
-            && facts.addresses.kind_of_none(*address).is_none()
+            && refusals::kind_that_is_refused(facts, *address).is_none()
             && facts.routes.way(*address) == Way::Nowhere
     };
-    let addresses = destinations(rules).map(|destination| destination.key.address);
+    let destinations = destinations(rules).filter(|it| is_routed(it.forwarding));
+    let addresses = destinations.map(|destination| destination.key.address);
     let unreached: BTreeSet<_> = addresses.filter(is_unreached).collect();
     let first = unreached.first()?;
-    let which = match unreached.len() {
-        1 => format!("the destination {first}"),
-        more => format!("{more} destinations, such as {first}"),
+    let (which, them) = match unreached.len() {
+        1 => (format!("the real server {first}"), "it"),
+        more => (format!("{more} real servers, such as {first}"), "them"),
+    };
+    let disabled = facts.devices.without_ipv6();
+    let remark = if disabled.is_empty() || unreached.iter().all(IpAddr::is_ipv4) {
+        String::new()
+    } else {
+        format!("; IPv6 is disabled on {}", disabled.join(", "))
     };
     Some(Finding::new(
         Severity::Limited,
         Problem::Route,
-        format!("no route leads to {which}, so no connection gets there"),
+        format!(
+            "at present no route leads to {which}, so connections that are scheduled to {them} fail\
+             {remark}"
+        ),
         "Unless a route is still to come, add one, or correct the address.",
     ))
+}
+
+/// Whether packets are sent to the destination's own address.
+fn is_routed(forwarding: Forwarding) -> bool {
+    match forwarding {
+        Forwarding::Masquerade | Forwarding::Tunnel(_) | Forwarding::DirectRoute => true,
+        Forwarding::Local | Forwarding::Bypass | Forwarding::Other(_) => false,
+    }
 }
 
 /// A masqueraded destination's replies arrive by the device that leads to the destination, and pass
@@ -128,8 +148,13 @@ fn stuck_replies(facts: &Facts, family: Family, stuck: &BTreeSet<&str>, does_any
 
 #[cfg(all(test, feature = "fake"))]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
     use crate::diagnose::altered::{Altered, commands, rules, rules6};
+    use crate::model::Service;
+
+    const HEADING: &str = "Iface\tDestination\tGateway \tFlags\n";
 
     /// Once: with a transparent proxy's route, or with routes that rules choose, no finding told that the
     /// host does not forward, or one did so of a device by which the packets do not go.
@@ -150,6 +175,8 @@ mod tests {
         assert_eq!(commands(finding), ["sysctl -w net.ipv4.conf.eth0.forwarding=1"]);
         let diagnosis = host().with("net/fib_trie", &trie).diagnose(&rules("wlc"));
         assert_eq!(diagnosis.finding(problem), None, "eth1 forwards: {diagnosis}");
+        let diagnosis = host().without("net/fib_trie").diagnose(&rules("wlc"));
+        assert_eq!(diagnosis.finding(problem), None, "the tables are not known: {diagnosis}");
         let host = host().with("sys/net/ipv4/conf/eth1/forwarding", "0");
         let diagnosis = host.with("net/fib_trie", &trie).diagnose(&rules("wlc"));
         let finding = diagnosis.finding(problem).unwrap();
@@ -167,13 +194,52 @@ mod tests {
         };
         let limited = Some(Severity::Limited);
         let host = |text: &str| Altered::new().with("net/route", text);
-        assert_eq!(found(host("Iface\n"), &rules("wlc")), limited);
+        assert_eq!(found(host(HEADING), &rules("wlc")), limited);
         assert_eq!(found(host(&route), &rules("wlc")), None);
-        assert_eq!(found(host(&route.replace("eth0", "*")), &rules("wlc")), limited);
+        assert_eq!(found(host(&route.replace("eth0", "*")), &rules("wlc")), None, "wanted");
         // What is not known causes no finding.
         assert_eq!(found(Altered::new(), &rules("wlc")), None);
         let trie = "Id 100:\n  |-- 10.1.0.0\n     /16 link UNICAST\n";
-        assert_eq!(found(host("Iface\n").with("net/fib_trie", trie), &rules("wlc")), None);
+        assert_eq!(found(host(HEADING).with("net/fib_trie", trie), &rules("wlc")), None);
         assert_eq!(found(Altered::new().with("net/ipv6_route", ""), &rules6()), limited);
+    }
+
+    /// Once: such destinations counted, those of one host as several, and a host without IPv6 had no
+    /// finding for those of IPv4 either.
+    #[test]
+    fn real_servers_that_packets_are_sent_to_need_a_route() {
+        let host = || Altered::new().with("net/route", HEADING).with("net/ipv6_route", "");
+        let found = |host: Altered, destinations: &[Destination]| {
+            let mut rules = Ruleset::new();
+            for (port, destination) in (80..).zip(destinations) {
+                let is_ipv4 = destination.key.address.is_ipv4();
+                let localhost: IpAddr =
+                    if is_ipv4 { [127, 0, 0, 1].into() } else { Ipv6Addr::LOCALHOST.into() };
+                let service = Service::tcp(localhost, port);
+                rules.insert_service(service).unwrap();
+                rules.insert_destination(service.key, *destination).unwrap();
+            }
+            let diagnosis = host.diagnose(&rules);
+            diagnosis.finding(Problem::Route).map(|finding| finding.text.clone())
+        };
+        let real = [10, 1, 0, 1];
+        for forwarding in [Forwarding::Local, Forwarding::Bypass] {
+            let destination = Destination { forwarding, ..Destination::direct_route(real, 80) };
+            assert_eq!(found(host(), &[destination]), None);
+        }
+        for refused in ["224.0.0.1", "fe80::5", "::ffff:10.0.0.1"] {
+            let refused: IpAddr = refused.parse().unwrap();
+            assert_eq!(found(host(), &[Destination::direct_route(refused, 80)]), None, "{refused}");
+        }
+        let ports = [80, 443].map(|port| Destination::direct_route(real, port));
+        let text = "at present no route leads to the real server 10.1.0.1, so connections that are \
+                    scheduled to it fail";
+        assert_eq!(found(host(), &ports).unwrap(), text);
+        let real6: IpAddr = "2001:db8::2".parse().unwrap();
+        let both = [ports[0], Destination::direct_route(real6, 80)];
+        let text6 = "at present no route leads to 2 real servers, such as 10.1.0.1, so connections that \
+                     are scheduled to them fail";
+        assert_eq!(found(host(), &both).unwrap(), text6);
+        assert_eq!(found(host().without("net/if_inet6"), &both).unwrap(), text);
     }
 }

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::facts::{Device, Facts, Loading, Module};
+use super::facts::{Facts, Loading, Module, needs_ipv6};
 use super::finding::{Finding, Problem, Severity};
 use super::forwarding::{self, destinations};
-use super::routes::Way;
 use super::{limits, refusals, tunnels, virtual_addresses};
 use crate::model::{Family, HashOptions, Scheduler};
 use crate::proc;
@@ -207,12 +206,8 @@ fn addresses(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>) {
     if has_ipv4 && !facts.has_ipv4_table {
         findings.push(no_address(facts));
     }
-    let services = rules.services().map(|rules| rules.key().family());
-    let has_ipv6 = services
-        .chain(destinations(rules).map(|destination| destination.key.family()))
-        .any(|family| family == Family::V6);
-    if has_ipv6 {
-        findings.extend(ipv6(facts, rules));
+    if needs_ipv6(rules) {
+        findings.extend(no_ipv6(facts));
     }
 }
 
@@ -227,45 +222,31 @@ fn no_address(facts: &Facts) -> Finding {
     }
 }
 
-/// Whether devices have IPv6: each device has its own setting.
-fn ipv6(facts: &Facts, rules: &Ruleset) -> Option<Finding> {
-    let broken =
-        |text: String, advice| Finding::new(Severity::Broken, Problem::NoIpv6, text, advice);
+/// A host that has no IPv6 at all. Each device has its own setting, and a device may have IPv6 disabled
+/// on purpose while another one has it.
+fn no_ipv6(facts: &Facts) -> Option<Finding> {
+    let broken = |text: &str, advice| Finding::new(Severity::Broken, Problem::NoIpv6, text, advice);
     if !facts.has_ipv6 {
         return Some(broken(
-            "this kernel has no IPv6, and some rules are of it".to_owned(),
+            "this kernel has no IPv6, and some rules are of it",
             "Boot without ipv6.disable=1, or load the module ipv6.",
         ));
     }
     let outward = facts.devices.outward();
-    let of = |wanted: bool| -> Vec<&str> {
-        let is_wanted = |device: &Device| device.disables_ipv6 == Some(wanted);
-        outward.iter().filter(|(_, device)| is_wanted(device)).map(|(name, _)| *name).collect()
-    };
-    let (disabled, enabled) = (of(true), of(false));
-    let has_none = enabled.is_empty() && (facts.disables_ipv6 || !disabled.is_empty());
-    if has_none && facts.disables_ipv6 {
+    if outward.iter().any(|(_, device)| device.disables_ipv6 == Some(false)) {
+        return None;
+    }
+    if facts.disables_ipv6 {
         let text = "IPv6 is disabled in this network namespace, and some rules are of it";
         let command = "sysctl -w net.ipv6.conf.all.disable_ipv6=0";
-        return Some(broken(text.to_owned(), "Enable it:").command(command, &[]));
+        return Some(broken(text, "Enable it:").command(command, &[]));
     }
-    let unreached =
-        destinations(rules).map(|destination| destination.key.address).find(|address| {
-            address.is_ipv6()
-                && facts.addresses.is_local(*address) == Some(false)
-                && facts.routes.way(*address) == Way::Nowhere
-        });
-    let text = match unreached {
-        _ if disabled.is_empty() => return None,
-        _ if has_none => {
-            format!("IPv6 is disabled on {}, and some rules are of it", disabled.join(", "))
-        }
-        Some(address) => {
-            format!("no route leads to {address}, and IPv6 is disabled on {}", disabled.join(", "))
-        }
-        None => return None,
-    };
-    let finding = broken(text, "Enable it, and give the interface its addresses again:");
+    let disabled = facts.devices.without_ipv6();
+    if disabled.is_empty() {
+        return None;
+    }
+    let text = format!("IPv6 is disabled on {}, and some rules are of it", disabled.join(", "));
+    let finding = broken(&text, "Enable it, and give the interface its addresses again:");
     Some(disabled.into_iter().fold(finding, |finding, device| {
         finding.sysctl("net.ipv6.conf", device, "disable_ipv6", 0)
     }))
@@ -475,15 +456,47 @@ mod tests {
         assert_eq!(is_disabled(with("1").with(all, "1")), Some(vec![command]));
         let command = "sysctl -w net.ipv6.conf.eth0.disable_ipv6=0".to_owned();
         assert_eq!(is_disabled(with("1").with(all, "0")), Some(vec![command]));
-        // One of two devices has no IPv6; the routes say whether the real server is reached by it.
-        let two = |routes: &str| {
-            let host = with("0").with_interface("b.7", &[("ipv6/disable_ipv6", "1")]);
-            is_disabled(host.with("net/ipv6_route", routes))
+        let commands = ["b/7", "eth0"]
+            .map(|device| format!("sysctl -w net.ipv6.conf.{device}.disable_ipv6=0"));
+        let both = with("1").with_interface("b.7", &[("ipv6/disable_ipv6", "1")]);
+        assert_eq!(is_disabled(both), Some(commands.to_vec()));
+    }
+
+    /// Once: where one device has IPv6 disabled on purpose, any real server without a route had it called
+    /// broken, with the command that enables IPv6 there.
+    #[test]
+    fn a_device_may_have_no_ipv6_while_another_one_has() {
+        let host = |routes: &str| {
+            Altered::new()
+                .with_interface("eth0", &[("ipv6/disable_ipv6", "0")])
+                .with_interface("b.7", &[("ipv6/disable_ipv6", "1")])
+                .with("net/ipv6_route", routes)
+                .with("sys/net/ipv6/conf/all/forwarding", "1")
         };
         let zero = "00000000000000000000000000000000";
-        let route = format!("{zero} 00 {zero} 00 {zero} 00000400 1 0 00000003 eth0\n");
-        assert_eq!(two(&route), None);
-        let command = "sysctl -w net.ipv6.conf.b/7.disable_ipv6=0".to_owned();
-        assert_eq!(two(""), Some(vec![command]));
+        let route = |metric: &str, flags: &str, device: &str| {
+            format!("{zero} 00 {zero} 00 {zero} {metric} 1 0 {flags} {device}\n")
+        };
+        let found = |routes: &str| {
+            let diagnosis = host(routes).diagnose(&rules6());
+            assert!(diagnosis.is_able(), "{diagnosis}");
+            diagnosis.finding(Problem::Route).cloned()
+        };
+        assert_eq!(found(&route("00000400", "00000003", "eth0")), None);
+        assert_eq!(found(&route("00000400", "00200200", "lo")), None, "a blackhole is wanted");
+        let finding = found(&route("ffffffff", "00200200", "lo")).unwrap();
+        assert!(finding.text.ends_with("; IPv6 is disabled on b.7"), "{finding}");
+        assert!(finding.commands.is_empty(), "{finding}");
+    }
+
+    /// Once: for rules of IPv4 alone the kernel took seconds to list many IPv6 routes.
+    #[test]
+    fn nothing_of_ipv6_is_read_for_rules_of_ipv4() {
+        let of_ipv6 = &["net/ipv6_route", "net/if_inet6", "net/udp6", "sys/net/ipv6/"];
+        let diagnosis = Altered::new().forbidding(of_ipv6).diagnose(&rules("wlc"));
+        assert_eq!(diagnosis.finding(Problem::NoIpv6), None);
+        let mut by_mark = Ruleset::new();
+        by_mark.insert_service(Service::mark(7, Family::V6).unwrap()).unwrap();
+        assert!(needs_ipv6(&by_mark) && needs_ipv6(&rules6()) && !needs_ipv6(&rules("wlc")));
     }
 }

@@ -19,6 +19,7 @@ mod finding;
 mod forwarding;
 mod judge;
 mod limits;
+mod lines;
 mod refusals;
 mod routes;
 mod tunnels;
@@ -69,7 +70,7 @@ impl Diagnosis {
             client.info()?;
             client.daemons()
         });
-        let facts = Facts::gather(proc, answer);
+        let facts = Facts::gather(proc, answer, rules);
         let mut findings = judge::judge(&facts, rules);
         findings.sort_by_key(|finding| finding.severity);
         Self { kernel: facts.release, findings }
@@ -97,6 +98,9 @@ impl Options {
     /// The diagnosis connects, asks for [`Info`](crate::Info) and for the sync daemons, and reads files
     /// below `/proc` and `/lib/modules`, all in the options' network namespace. It changes nothing, except that
     /// connecting loads the module `ip_vs` where the kernel can load modules by itself.
+    ///
+    /// If a rule is of IPv6, the diagnosis reads `/proc/net/ipv6_route`, for which the kernel takes time that
+    /// grows with the square of the number of routes: seconds for 50,000.
     pub fn diagnose(&self, rules: &Ruleset) -> Diagnosis {
         match self.entered() {
             Ok(proc) => Diagnosis::new(&proc, self.connect(), rules),

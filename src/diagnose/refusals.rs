@@ -1,15 +1,15 @@
 //! Destinations that the kernel refuses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::facts::Facts;
 use super::finding::{Finding, Problem, Severity};
-use crate::model::{Destination, DestinationKey};
+use crate::model::{Destination, DestinationKey, SyncDaemon};
 use crate::ruleset::{Ruleset, ServiceRules};
 
 pub(super) fn judge(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>) {
-    findings.extend(addresses(facts, rules));
+    addresses(facts, rules, findings);
     findings.extend(families(facts, rules));
     findings.extend(thresholds(facts, rules));
 }
@@ -40,18 +40,27 @@ fn in_words(destinations: &BTreeSet<DestinationKey>) -> Option<String> {
     })
 }
 
-fn addresses(facts: &Facts, rules: &Ruleset) -> Option<Finding> {
-    let kind = |address| kind_that_is_refused(facts, address);
-    let keys = destinations(rules, |_, destination| kind(destination.key.address).is_some());
-    let kind = kind(keys.first()?.address)?;
-    Some(refused(
-        Problem::DestinationAddress,
-        format!("the kernel refuses {} because of the address: it is {kind}", in_words(&keys)?),
-        "Give the destination an address of its own that other hosts reach.",
-    ))
+fn addresses(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>) {
+    let kind = |key: DestinationKey| kind_that_is_refused(facts, key.address);
+    let mut kinds = BTreeMap::<_, BTreeSet<_>>::new();
+    for key in destinations(rules, |_, _| true) {
+        if let Some(kind) = kind(key) {
+            kinds.entry(kind).or_default().insert(key);
+        }
+    }
+    for (kind, keys) in kinds {
+        let Some(which) = in_words(&keys) else { continue };
+        let each = if keys.len() == 1 { "it" } else { "each" };
+        findings.push(refused(
+            Problem::DestinationAddress,
+            format!("the kernel refuses {which} because of the address: {each} is {kind}"),
+            "Give the destination an address of its own that other hosts reach.",
+        ));
+    }
 }
 
-fn kind_that_is_refused(facts: &Facts, address: IpAddr) -> Option<&'static str> {
+/// The kind of an address that the kernel refuses for a destination, if it is one.
+pub(super) fn kind_that_is_refused(facts: &Facts, address: IpAddr) -> Option<&'static str> {
     let special = facts.addresses.kind_of_none(address);
     let IpAddr::V6(v6) = address else { return special };
     let kind = if v6.to_ipv4_mapped().is_some() {
@@ -65,21 +74,25 @@ fn kind_that_is_refused(facts: &Facts, address: IpAddr) -> Option<&'static str> 
 }
 
 fn families(facts: &Facts, rules: &Ruleset) -> Option<Finding> {
-    let daemon = facts.answer.as_ref().ok()?.first()?;
+    let daemons = facts.answer.as_ref().ok()?;
+    let (first, others) = daemons.split_first()?;
     let keys = destinations(rules, |rules, it| it.key.family() != rules.key().family());
-    let (role, interface) = (daemon.role, daemon.interface);
-    Some(refused(
+    let which = in_words(&keys)?;
+    let SyncDaemon { role, interface, .. } = first;
+    let running = others.iter().fold(format!("a {role} runs on {interface}"), |running, other| {
+        format!("{running} and a {} on {}", other.role, other.interface)
+    });
+    let finding = refused(
         Problem::DestinationFamily,
         format!(
-            "the kernel refuses {} of another family than its service while a sync daemon runs, and \
-             a {role} runs on {interface}",
-            in_words(&keys)?
+            "the kernel refuses {which} of another family than its service while a sync daemon runs, \
+             and {running}"
         ),
-        format!(
-            "Stop the daemon (ipvsadm --stop-daemon {role}), or give the service destinations of its \
-             own family."
-        ),
-    ))
+        "Give the service destinations of its own family, or stop each sync daemon:",
+    );
+    Some(daemons.iter().fold(finding, |finding, daemon| {
+        finding.command(&format!("ipvsadm --stop-daemon {}", daemon.role), &[])
+    }))
 }
 
 fn thresholds(facts: &Facts, rules: &Ruleset) -> Option<Finding> {
@@ -149,6 +162,26 @@ mod tests {
         }
     }
 
+    /// Once: all refused addresses were said to be of the first one's kind.
+    #[test]
+    fn each_kind_of_refused_address_is_told() {
+        let web = Service::tcp([127, 0, 0, 1], 80);
+        let mut rules = Ruleset::new();
+        rules.insert_service(web).unwrap();
+        for real in [[0, 0, 0, 0], [224, 0, 0, 1], [224, 0, 0, 2], [10, 0, 0, 9]] {
+            rules.insert_destination(web.key, Destination::direct_route(real, 80)).unwrap();
+        }
+        let findings = Kernel::new().diagnose(&rules).findings;
+        let texts: Vec<_> = findings.iter().map(|finding| &*finding.text).collect();
+        let wanted = [
+            "the kernel refuses 2 destinations, such as 224.0.0.1:80, because of the address: each is a \
+             multicast address",
+            "the kernel refuses the destination 0.0.0.0:80 because of the address: it is the unspecified \
+             address",
+        ];
+        assert_eq!(texts, wanted);
+    }
+
     #[test]
     fn destinations_of_another_family_wait_for_the_end_of_daemons() {
         let real = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9);
@@ -159,7 +192,18 @@ mod tests {
         assert_eq!(takes(&kernel, &rules, Problem::DestinationFamily), [false; 2]);
         let text = &kernel.diagnose(&rules).findings[0].text;
         assert!(text.ends_with("while a sync daemon runs, and a master runs on eth0"), "{text}");
+        // Each daemon that runs has to be stopped.
+        kernel.configure(|host| host.interfaces.push(crate::fake::Interface::new("eth1")));
+        let backup = SyncDaemon::new(DaemonRole::Backup, "eth1".parse().unwrap());
+        kernel.connect().unwrap().start_daemon(&backup).unwrap();
+        let finding = &kernel.diagnose(&rules).findings[0];
+        assert!(finding.text.ends_with("a master runs on eth0 and a backup on eth1"), "{finding}");
+        let stop = ["ipvsadm --stop-daemon master", "ipvsadm --stop-daemon backup"];
+        assert_eq!(finding.commands, stop);
         kernel.connect().unwrap().stop_daemon(DaemonRole::Master).unwrap();
+        assert_eq!(takes(&kernel, &rules, Problem::DestinationFamily), [false; 2]);
+        assert_eq!(kernel.diagnose(&rules).findings[0].commands, stop[1..]);
+        kernel.connect().unwrap().stop_daemon(DaemonRole::Backup).unwrap();
         assert_eq!(takes(&kernel, &rules, Problem::DestinationFamily), [true; 2]);
     }
 

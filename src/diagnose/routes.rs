@@ -6,6 +6,8 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::lines;
+
 /// Networks, as prefix length and address, with the best route to each.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
@@ -38,9 +40,13 @@ struct Route {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way<Name> {
     By(Name),
-    /// Packets are refused, or no route leads to the address.
+    /// No route leads to the address.
     Nowhere,
-    /// The routes cannot be read, or those of another table may decide.
+    /// A route drops the packets, as its operator wants: a blackhole, or an unreachable or prohibited
+    /// network.
+    Dropped,
+    /// The routes cannot be read, those of another table may decide, or packets leave by another device
+    /// than the one that is shown.
     Unknown,
 }
 
@@ -49,7 +55,7 @@ impl<'a> Way<&'a str> {
     pub(super) fn device(self) -> Option<&'a str> {
         match self {
             Self::By(device) => Some(device),
-            Self::Nowhere | Self::Unknown => None,
+            Self::Nowhere | Self::Dropped | Self::Unknown => None,
         }
     }
 }
@@ -72,68 +78,78 @@ struct TableLine<'a> {
     device: &'a str,
     metric: u32,
     flags: u32,
+    /// Whether the route is for packets of some sources alone.
+    is_of_source: bool,
+}
+
+impl<'a> TableLine<'a> {
+    /// Reads a line of `net/route`: `eth0\t0000000A\t00000000\t0001\t0\t0\t0\t000000FF\t…`, whose
+    /// addresses are numbers in the host's byte order.
+    fn of_ipv4(line: &'a str) -> Option<Self> {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [device, network, _, flags, _, _, metric, mask, ..] = words[..] else {
+            return None;
+        };
+        let address = Ipv4Addr::from(bits(network)?.to_ne_bytes());
+        let length = u8::try_from(bits(mask)?.count_ones()).ok()?;
+        // The kernel prints a metric above 2147483647 as a negative number.
+        let metric =
+            metric.parse::<u32>().or_else(|_| metric.parse::<i32>().map(i32::cast_unsigned));
+        let (metric, flags) = (metric.ok()?, bits(flags)?);
+        let network = (length, address.into());
+        Some(Self { network, device, metric, flags, is_of_source: false })
+    }
+
+    /// Reads a line of `net/ipv6_route`: destination, source, gateway, metric, two counters, flags,
+    /// device, all numbers hexadecimal.
+    fn of_ipv6(line: &'a str) -> Option<Self> {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [network, length, _, of_source, _, metric, _, _, flags, device, ..] = words[..] else {
+            return None;
+        };
+        let address = Ipv6Addr::from_bits(u128::from_str_radix(network, 16).ok()?);
+        let network = (u8::from_str_radix(length, 16).ok()?, address.into());
+        let (metric, flags) = (bits(metric)?, bits(flags)?);
+        Some(Self { network, device, metric, flags, is_of_source: bits(of_source)? != 0 })
+    }
+}
+
+fn bits(word: &str) -> Option<u32> {
+    u32::from_str_radix(word, 16).ok()
 }
 
 impl Routes {
-    /// Takes `net/route`: `eth0\t0000000A\t00000000\t0001\t0\t0\t0\t000000FF\t…`, whose addresses
-    /// are numbers in the host's byte order. The file has the routes of the main table.
-    pub(super) fn add_ipv4(&mut self, text: &str, unshown: Unshown) {
+    /// Takes `net/route`, which has the routes of the main table, and the devices that are up, if they
+    /// are known.
+    pub(super) fn add_ipv4(&mut self, text: &str, unshown: Unshown, up: Option<&BTreeSet<String>>) {
+        let is_heading = |line: &&str| line.starts_with("Iface\tDestination");
+        let lines = text.lines().filter(|line| !is_heading(line));
+        let Some(lines) = lines::read(lines, TableLine::of_ipv4) else { return };
         self.unshown_ipv4 = Some(unshown);
-        let read = |line: &str| {
-            let words: Vec<&str> = line.split_ascii_whitespace().collect();
-            let [device, network, _, flags, _, _, metric, mask, ..] = words[..] else {
-                return None;
-            };
-            let bits = |word| u32::from_str_radix(word, 16).ok();
-            let address = Ipv4Addr::from(bits(network)?.to_ne_bytes());
-            let length = u8::try_from(bits(mask)?.count_ones()).ok()?;
-            // The kernel prints a metric above 2147483647 as a negative number.
-            let metric =
-                metric.parse::<u32>().or_else(|_| metric.parse::<i32>().map(i32::cast_unsigned));
-            let (metric, flags) = (metric.ok()?, bits(flags)?);
-            self.add(&TableLine { network: (length, address.into()), device, metric, flags });
-            Some(())
-        };
-        text.lines().filter_map(read).for_each(drop);
-    }
-
-    /// Takes `net/ipv6_route`: destination, source, gateway, metric, two counters, flags, device, all
-    /// numbers hexadecimal. Returns the networks whose packets are for this host.
-    pub(super) fn add_ipv6(&mut self, text: &str) -> Vec<(u8, IpAddr)> {
-        let mut local = Vec::new();
-        let (mut without_default, mut has_default) = (0, false);
-        let mut read = |line: &str| {
-            let words: Vec<&str> = line.split_ascii_whitespace().collect();
-            let [network, length, _, of_source, _, metric, _, _, flags, device] = words[..] else {
-                return None;
-            };
-            let bits = |word| u32::from_str_radix(word, 16).ok();
-            let address = Ipv6Addr::from_bits(u128::from_str_radix(network, 16).ok()?);
-            let network = (u8::from_str_radix(length, 16).ok()?, address.into());
-            let (metric, flags) = (bits(metric)?, bits(flags)?);
-            if network.0 == 0 {
-                let is_none = metric == NO_ROUTE && flags & REJECT != 0;
-                without_default += u32::from(is_none);
-                has_default |= !is_none;
-            }
-            if flags & LOCAL != 0 {
-                local.push(network);
-            } else if bits(of_source) == Some(0) {
-                self.add(&TableLine { network, device, metric, flags });
-            }
-            Some(())
-        };
-        for line in text.lines() {
-            read(line);
+        for line in lines {
+            self.add(&line, up);
         }
-        // Each host has the tables `local` and `main`.
-        let tables = without_default + u32::from(has_default);
-        self.unshown_ipv6 = Some(if tables > 2 { Unshown::Any } else { Unshown::None });
-        local
     }
 
-    fn add(&mut self, line: &TableLine<'_>) {
-        let TableLine { network, device, metric, flags } = *line;
+    /// Takes `net/ipv6_route`. Returns the networks whose packets are for this host, if they can be
+    /// read.
+    pub(super) fn add_ipv6(&mut self, text: &str) -> Option<Vec<(u8, IpAddr)>> {
+        let lines = lines::read(text.lines(), TableLine::of_ipv6)?;
+        // Each table has a line for all addresses at least, a default route or the entry for "no route",
+        // and each host has the tables `local` and `main`. More such lines may be those of one table with
+        // several default routes, which the file does not tell.
+        let of_all_addresses = lines.iter().filter(|line| line.network.0 == 0).count();
+        self.unshown_ipv6 = Some(if of_all_addresses > 2 { Unshown::Any } else { Unshown::None });
+        let (local, others): (Vec<_>, Vec<_>) =
+            lines.into_iter().partition(|line| line.flags & LOCAL != 0);
+        for line in others.iter().filter(|line| !line.is_of_source) {
+            self.add(line, None);
+        }
+        Some(local.into_iter().map(|line| line.network).collect())
+    }
+
+    fn add(&mut self, line: &TableLine<'_>, up: Option<&BTreeSet<String>>) {
+        let TableLine { network, device, metric, flags, .. } = *line;
         if flags & UP == 0 && flags & REJECT == 0 {
             return;
         }
@@ -141,8 +157,18 @@ impl Routes {
             self.advertised.insert(device.to_owned());
         }
         // Routes that drop packets have no device, and those of IPv4 have no flag either.
-        let refuses = flags & REJECT != 0 || device == "*";
-        let way = if refuses { Way::Nowhere } else { Way::By(device.to_owned()) };
+        let drops = flags & REJECT != 0 || device == "*";
+        let way = if drops && network.1.is_ipv6() && metric == NO_ROUTE {
+            Way::Nowhere
+        } else if drops {
+            Way::Dropped
+        } else if up.is_some_and(|up| !up.contains(device)) {
+            // Of a route with several next hops the file shows the first alone. The kernel keeps such a
+            // route as long as the device of another one is up.
+            Way::Unknown
+        } else {
+            Way::By(device.to_owned())
+        };
         match self.networks.entry(network) {
             Entry::Vacant(entry) => {
                 entry.insert(Route { way, metric });
@@ -163,13 +189,12 @@ impl Routes {
     fn shown_way(&self, address: IpAddr) -> Way<&str> {
         let longest = if address.is_ipv4() { 32 } else { 128 };
         let lengths = (0..=longest).rev();
-        let mut ways = lengths.filter_map(|length| self.networks.get(&network(address, length)));
-        let Some(first) = ways.next() else { return Way::Nowhere };
-        match &first.way {
-            // Packets may be routed by another table than the one that has the longest prefix.
-            _ if ways.any(|route| route.way == Way::Unknown) => Way::Unknown,
+        let mut routes = lengths.filter_map(|length| self.networks.get(&network(address, length)));
+        let Some(route) = routes.next() else { return Way::Nowhere };
+        match &route.way {
             Way::By(device) => Way::By(device),
             Way::Nowhere => Way::Nowhere,
+            Way::Dropped => Way::Dropped,
             Way::Unknown => Way::Unknown,
         }
     }
@@ -205,6 +230,19 @@ pub(super) fn network(address: IpAddr, length: u8) -> (u8, IpAddr) {
 mod tests {
     use super::*;
 
+    fn by(device: &str) -> Way<String> {
+        Way::By(device.to_owned())
+    }
+
+    fn way(routes: &Routes, address: IpAddr) -> Way<String> {
+        match routes.way(address) {
+            Way::By(device) => by(device),
+            Way::Nowhere => Way::Nowhere,
+            Way::Dropped => Way::Dropped,
+            Way::Unknown => Way::Unknown,
+        }
+    }
+
     #[test]
     fn the_best_route_counts() {
         let mut routes = Routes::default();
@@ -224,7 +262,7 @@ mod tests {
             line("last", [11, 0, 0, 0], 0x1, 0, [255, 0, 0, 0]).replace("\t0\tFF", "\t-1\tFF"),
         ]
         .concat();
-        routes.add_ipv4(&text, Unshown::None);
+        routes.add_ipv4(&text, Unshown::None, None);
         let device = |address: [u8; 4]| routes.way(address.into()).device();
         assert_eq!(device([192, 0, 2, 1]), Some("fast"));
         assert_eq!(device([10, 1, 0, 1]), Some("near"));
@@ -242,7 +280,7 @@ mod tests {
         );
         let local = routes.add_ipv6(&text);
         let address = |last| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last));
-        assert_eq!(local, [(128, address(0))]);
+        assert_eq!(local, Some(vec![(128, address(0))]));
         assert_eq!(routes.way(address(1)), Way::By("eth0"));
         assert_eq!(routes.way(Ipv6Addr::LOCALHOST.into()), Way::By("eth1"));
         assert_eq!(routes.advertised, BTreeSet::from(["eth0", "eth1"].map(str::to_owned)));
@@ -254,15 +292,11 @@ mod tests {
         let text = "eth0\t00000000\t00000000\t0003\t0\t0\t0\t00000000\t0\t0\t0\n";
         let ways = |text, unshown| {
             let mut routes = Routes::default();
-            routes.add_ipv4(text, unshown);
-            match routes.way([192, 0, 2, 1].into()) {
-                Way::By(_) => Way::By(()),
-                Way::Nowhere => Way::Nowhere,
-                Way::Unknown => Way::Unknown,
-            }
+            routes.add_ipv4(text, unshown, None);
+            way(&routes, [192, 0, 2, 1].into())
         };
-        assert_eq!(ways(text, Unshown::None), Way::By(()));
-        assert_eq!(ways(text, Unshown::Default), Way::By(()));
+        assert_eq!(ways(text, Unshown::None), by("eth0"));
+        assert_eq!(ways(text, Unshown::Default), by("eth0"));
         assert_eq!(ways(text, Unshown::Any), Way::Unknown);
         assert_eq!(ways("", Unshown::None), Way::Nowhere);
         assert_eq!(ways("", Unshown::Default), Way::Unknown);
@@ -284,17 +318,9 @@ mod tests {
         let ways = |lines: &[String]| {
             let mut routes = Routes::default();
             routes.add_ipv6(&lines.concat());
-            let way = |third| {
-                let address = Ipv6Addr::new(0x2001, 0xdb8, third, 0, 0, 0, 0, 1);
-                match routes.way(address.into()) {
-                    Way::By(device) => Way::By(device.to_owned()),
-                    Way::Nowhere => Way::Nowhere,
-                    Way::Unknown => Way::Unknown,
-                }
-            };
-            [way(0), way(1), way(2)]
+            let address = |third| Ipv6Addr::new(0x2001, 0xdb8, third, 0, 0, 0, 0, 1);
+            [0, 1, 2].map(|third| way(&routes, address(third).into()))
         };
-        let by = |device: &str| Way::By(device.to_owned());
         let default = |metric, device| line(zero, "00", metric, "00000003", device);
         let none = line(zero, "00", "ffffffff", "00200200", "lo");
         let networks = [
@@ -303,12 +329,17 @@ mod tests {
         ]
         .concat();
         assert_eq!(ways(&[networks.clone(), none.clone()]), [by("eth0"), by("eth1"), Way::Nowhere]);
-        // The same device twice, or an entry without a route, is no contradiction.
         let one = [networks.clone(), default("00000400", "eth2"), none.clone()];
         assert_eq!(ways(&one), [by("eth0"), by("eth1"), by("eth2")]);
-        let same = [networks.clone(), default("00000400", "eth2"), default("00000064", "eth2")];
-        assert_eq!(ways(&same), [by("eth0"), by("eth1"), by("eth2")]);
-        // If two tables have a default route, packets to any network may be routed by either.
+        // If two tables have a default route, packets to any network may be routed by either, even if
+        // both name the same device.
+        let same = [
+            default("00000400", "eth2"),
+            networks.clone(),
+            default("00000400", "eth2"),
+            none.clone(),
+        ];
+        assert_eq!(ways(&same), [Way::Unknown, Way::Unknown, Way::Unknown]);
         let two = [
             networks.clone(),
             none.clone(),
@@ -321,5 +352,69 @@ mod tests {
         assert_eq!(ways(&third), [Way::Unknown, Way::Unknown, Way::Unknown]);
         let other = line(near, "30", "00000400", "00000001", "eth3");
         assert_eq!(ways(&[networks, other]), [Way::Unknown, by("eth1"), Way::Nowhere]);
+    }
+    /// Once: such a route was none, and a device that is down was the way of a route with several next hops.
+    #[test]
+    fn routes_that_drop_and_next_hops_that_are_down_are_told_apart() {
+        let line = |device: &str, network, flags| {
+            let network = u32::from_ne_bytes([10, network, 0, 0]);
+            let mask = u32::from_ne_bytes([255, 255, 0, 0]);
+            format!("{device}\t{network:08X}\t00000000\t{flags}\t0\t0\t0\t{mask:08X}\t0\t0\t0\n")
+        };
+        let text = [
+            line("*", 1, "0001"),
+            line("*", 2, "0201"),
+            line("up", 3, "0001"),
+            line("down", 4, "0001"),
+        ]
+        .concat();
+        let ways = |up: Option<&BTreeSet<String>>| {
+            let mut routes = Routes::default();
+            routes.add_ipv4(&text, Unshown::None, up);
+            [1, 2, 3, 4, 5].map(|second| way(&routes, [10, second, 0, 1].into()))
+        };
+        let up = BTreeSet::from(["up".to_owned()]);
+        let ways_by = |fourth| [Way::Dropped, Way::Dropped, by("up"), fourth, Way::Nowhere];
+        assert_eq!(ways(Some(&up)), ways_by(Way::Unknown));
+        assert_eq!(ways(None), ways_by(by("down")));
+
+        let zero = "00000000000000000000000000000000";
+        let net = "20010db8000000000000000000000000";
+        let text = format!(
+            "{net} 20 {zero} 00 {zero} 00000400 00000001 00000000 00200200       lo\n\
+             {zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200       lo\n"
+        );
+        let mut routes = Routes::default();
+        routes.add_ipv6(&text);
+        assert_eq!(
+            way(&routes, Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
+            Way::Dropped
+        );
+        assert_eq!(way(&routes, Ipv6Addr::LOCALHOST.into()), Way::Nowhere);
+    }
+
+    /// Once: lines with a column more were passed over, and a host that has routes had none.
+    #[test]
+    fn files_of_newer_kernels_are_read_or_not_known() {
+        let zero = "00000000000000000000000000000000";
+        let line =
+            format!("{zero} 00 {zero} 00 {zero} 00000400 00000001 00000000 00000003     eth0");
+        let ipv6 = |text: &str| {
+            let mut routes = Routes::default();
+            let local = routes.add_ipv6(text);
+            (local, way(&routes, Ipv6Addr::LOCALHOST.into()))
+        };
+        assert_eq!(ipv6(&format!("{line}\n")), (Some(Vec::new()), by("eth0")));
+        assert_eq!(ipv6(&format!("{line}  main 7\n")), (Some(Vec::new()), by("eth0")));
+        assert_eq!(ipv6("::/0 eth0\n"), (None, Way::Unknown));
+        assert_eq!(ipv6(""), (Some(Vec::new()), Way::Nowhere));
+        let ipv4 = |text: &str| {
+            let mut routes = Routes::default();
+            routes.add_ipv4(text, Unshown::None, None);
+            way(&routes, [192, 0, 2, 1].into())
+        };
+        let heading = "Iface\tDestination\tGateway \tFlags\n";
+        assert_eq!(ipv4(heading), Way::Nowhere);
+        assert_eq!(ipv4(&format!("{heading}eth0\t0.0.0.0\n")), Way::Unknown);
     }
 }

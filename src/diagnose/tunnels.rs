@@ -1,11 +1,12 @@
 //! The needs of tunnels: a director needs nothing, a real server a device.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use super::facts::Facts;
 use super::finding::{Finding, Problem, Severity};
+use super::forwarding::destinations;
 use crate::model::{Destination, Family, Forwarding, Tunnel, TunnelChecksum};
 use crate::ruleset::Ruleset;
 
@@ -13,6 +14,7 @@ use crate::ruleset::Ruleset;
 type Path = (Family, Family, Tunnel);
 
 pub(super) fn judge(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>) {
+    let clashing = clashing(facts, rules);
     let (mut tunnels, mut to_this_host) = (Vec::new(), Vec::<Unpacker>::new());
     for rules in rules.services() {
         let inside = rules.service().key.family();
@@ -23,6 +25,9 @@ pub(super) fn judge(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>)
                 tunnels.push((outside, tunnel));
             }
             if key.address.is_loopback() || !facts.addresses.has(key.address) {
+                continue;
+            }
+            if matches!(tunnel, Tunnel::Gre { .. }) && clashing.contains(&key.address) {
                 continue;
             }
             let path = (inside, outside, tunnel);
@@ -37,11 +42,44 @@ pub(super) fn judge(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>)
         findings.extend(age(facts, tunnel));
         findings.extend(size(outside, tunnel));
     }
+    findings.extend(clash(&clashing));
     findings.extend(to_this_host.iter().enumerate().filter_map(|(index, unpacker)| {
         let is_first = to_this_host.iter().take(index).all(|it| it.device != unpacker.device);
         unpacker.lacking(facts, is_first)
     }));
     findings.extend(reverse_path(facts, &to_this_host));
+}
+
+/// The addresses of this host to which GRE is sent with a checksum and without. A device unpacks one of
+/// the two, and the kernel takes no second device for all packets to the same address.
+fn clashing(facts: &Facts, rules: &Ruleset) -> BTreeSet<IpAddr> {
+    let mut checksums = BTreeMap::<_, BTreeSet<_>>::new();
+    for Destination { key, forwarding, .. } in destinations(rules) {
+        if let Forwarding::Tunnel(Tunnel::Gre { checksum }) = forwarding
+            && !key.address.is_loopback()
+            && facts.addresses.has(key.address)
+        {
+            checksums.entry(key.address).or_default().insert(*checksum);
+        }
+    }
+    checksums.into_iter().filter(|(_, both)| both.len() > 1).map(|(address, _)| address).collect()
+}
+
+fn clash(addresses: &BTreeSet<IpAddr>) -> Option<Finding> {
+    let first = addresses.first()?;
+    let which = match addresses.len() {
+        1 => first.to_string(),
+        more => format!("{more} addresses, such as {first}"),
+    };
+    Some(Finding::new(
+        Severity::Limited,
+        Problem::TunnelDevice(Tunnel::gre().checksum(TunnelChecksum::Full)),
+        format!(
+            "this host is a destination by the tunnel gre at {which}, with a checksum and without, and a \
+             device unpacks one of the two alone"
+        ),
+        "Give all destinations with the same address the same tunnel.",
+    ))
 }
 
 /// Whether the kernel knows the tunnel. A kernel that does not takes it for IP in IP.
@@ -337,7 +375,7 @@ mod tests {
             let mut rules = Ruleset::new();
             rules.insert_service(web).unwrap();
             rules.insert_destination(web.key, Destination::tunnel(real, 80, tunnel)).unwrap();
-            let mut facts = Facts::gather(&kernel.proc(), Ok(Vec::new()));
+            let mut facts = Facts::gather(&kernel.proc(), Ok(Vec::new()), &rules);
             facts.devices.filters.insert("all".to_owned(), 1);
             let mut findings = Vec::new();
             judge(&facts, &rules, &mut findings);
@@ -397,5 +435,28 @@ mod tests {
         assert_eq!(commands(&kernel, checked), ["modprobe ip_gre", &own, up]);
         kernel.configure(|host| host.interfaces.push(crate::fake::Interface::new("gre0a000101")));
         assert!(commands(&kernel, checked).is_empty());
+    }
+    /// Once: both had the same device, and the command of one of them was left out.
+    #[test]
+    fn gre_with_a_checksum_and_without_needs_two_addresses() {
+        let checked = Tunnel::gre().checksum(TunnelChecksum::Full);
+        let findings = |last| {
+            let kernel = Kernel::new();
+            kernel
+                .configure(|host| host.local.extend([1, 2].map(|it| IpAddr::from([10, 0, 1, it]))));
+            let mut rules = Ruleset::new();
+            for (port, last, tunnel) in [(80, 1, Tunnel::gre()), (81, last, checked)] {
+                let web = Service::tcp([127, 0, 0, 1], port);
+                rules.insert_service(web).unwrap();
+                let real = Destination::tunnel([10, 0, 1, last], 80, tunnel);
+                rules.insert_destination(web.key, real).unwrap();
+            }
+            let findings = kernel.diagnose(&rules).findings.into_iter();
+            let findings = findings.filter(|it| matches!(it.problem, Problem::TunnelDevice(_)));
+            findings.map(|it| (it.problem, it.commands.is_empty())).collect::<Vec<_>>()
+        };
+        let [plain, checked] = [Tunnel::gre(), checked].map(Problem::TunnelDevice);
+        assert_eq!(findings(1), [(checked, true)]);
+        assert_eq!(findings(2), [(plain, false), (checked, false)]);
     }
 }

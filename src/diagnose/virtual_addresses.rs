@@ -1,7 +1,7 @@
 //! Virtual addresses to which no client of another host gets. IPVS sees the packets that the host
 //! receives for itself, and those that it sends.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::facts::Facts;
@@ -14,16 +14,22 @@ pub(super) fn judge(facts: &Facts, rules: &Ruleset, findings: &mut Vec<Finding>)
         ServiceKey::Address { address, .. } => Some(address),
         ServiceKey::Mark { .. } => None,
     });
-    let (impossible, others): (BTreeSet<_>, BTreeSet<_>) =
-        addresses.partition(|address| facts.addresses.kind_of_none(*address).is_some());
-    let (duplicate, others): (BTreeSet<_>, BTreeSet<_>) =
-        others.into_iter().partition(|address| facts.addresses.is_duplicate(*address));
-    let elsewhere: BTreeSet<_> = others
-        .into_iter()
-        .filter(|address| facts.addresses.is_local(*address) == Some(false))
-        .collect();
-    findings.extend(of_no_host(facts, &impossible));
+    let mut impossible = BTreeMap::<_, BTreeSet<_>>::new();
+    let [mut duplicate, mut unused, mut elsewhere] = [(); 3].map(|()| BTreeSet::new());
+    for address in addresses {
+        if let Some(kind) = facts.addresses.kind_of_none(address) {
+            impossible.entry(kind).or_default().insert(address);
+        } else if facts.addresses.is_duplicate(address) {
+            duplicate.insert(address);
+        } else if facts.addresses.is_unused(address) {
+            unused.insert(address);
+        } else if facts.addresses.is_local(address) == Some(false) {
+            elsewhere.insert(address);
+        }
+    }
+    findings.extend(impossible.iter().filter_map(|(kind, addresses)| of_no_host(kind, addresses)));
     findings.extend(of_two_hosts(&duplicate));
+    findings.extend(of_this_host_later(&unused));
     findings.extend(of_other_hosts(facts, &elsewhere));
 }
 
@@ -37,13 +43,15 @@ fn in_words(addresses: &BTreeSet<IpAddr>) -> Option<String> {
 }
 
 /// IPVS passes over packets that are not for one host alone.
-fn of_no_host(facts: &Facts, addresses: &BTreeSet<IpAddr>) -> Option<Finding> {
-    let kind = facts.addresses.kind_of_none(*addresses.first()?)?;
-    let which = in_words(addresses)?;
+fn of_no_host(kind: &str, addresses: &BTreeSet<IpAddr>) -> Option<Finding> {
+    let which = match in_words(addresses)? {
+        which if addresses.len() == 1 => format!("{which}: it"),
+        which => format!("one of {which}: each"),
+    };
     Some(Finding::new(
         Severity::Broken,
         Problem::VirtualAddress,
-        format!("no packet of a client matches a service with {which}, which is {kind}"),
+        format!("no packet of a client matches a service with {which} is {kind}"),
         "Give the service the address of one host.",
     ))
 }
@@ -57,6 +65,20 @@ fn of_two_hosts(addresses: &BTreeSet<IpAddr>) -> Option<Finding> {
             in_words(addresses)?
         ),
         "Take the address from the other host, then delete it here and add it again.",
+    ))
+}
+
+/// Addresses of interfaces that the kernel does not use before duplicate address detection ends.
+fn of_this_host_later(addresses: &BTreeSet<IpAddr>) -> Option<Finding> {
+    Some(Finding::new(
+        Severity::Limited,
+        Problem::VirtualAddress,
+        format!(
+            "not in use yet: {}, since duplicate address detection has not ended, or has not begun \
+             because the interface or its link is down",
+            in_words(addresses)?
+        ),
+        "Bring the interface and its link up, or wait until the detection has ended.",
     ))
 }
 
@@ -124,6 +146,28 @@ mod tests {
         let diagnosis = has("0").with("net/if_inet6", failed).diagnose(&rules6());
         let finding = diagnosis.finding(Problem::VirtualAddress).unwrap();
         assert!(finding.text.contains("on another host") && finding.commands.is_empty());
+        let tentative = "20010db8000000000000000000000001 02 80 00 c0 eth0\n";
+        let diagnosis = has("0").with("net/if_inet6", tentative).diagnose(&rules6());
+        let finding = diagnosis.finding(Problem::VirtualAddress).unwrap();
+        assert!(finding.text.contains("not in use yet") && finding.commands.is_empty());
+    }
+
+    /// Once: all such addresses were said to be of the first one's kind.
+    #[test]
+    fn each_kind_of_impossible_virtual_address_is_told() {
+        let mut rules = Ruleset::new();
+        for address in [[0, 0, 0, 0], [224, 0, 0, 1], [224, 0, 0, 2]] {
+            rules.insert_service(Service::tcp(address, 80)).unwrap();
+        }
+        let findings = Altered::new().diagnose(&rules).findings;
+        let texts: Vec<_> = findings.iter().map(|finding| &*finding.text).collect();
+        let wanted = [
+            "no packet of a client matches a service with one of 2 virtual addresses, such as 224.0.0.1: \
+             each is a multicast address",
+            "no packet of a client matches a service with the virtual address 0.0.0.0: it is the \
+             unspecified address",
+        ];
+        assert_eq!(texts, wanted);
     }
 
     #[test]

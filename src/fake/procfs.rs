@@ -109,7 +109,10 @@ fn of_host(path: &str, host: &Host) -> Option<String> {
         "net/if_inet6" => Some(addresses_of_ipv6(host)),
         "net/dev" => Some(devices(host, DEVICES, |_, name| format!("{name:>6}: 0 0 0 0\n"))),
         "net/igmp" => Some(devices(host, GROUPS, |index, name| {
-            format!("{index}\t{name:<10}:     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n")
+            let all_hosts = u32::from_ne_bytes([224, 0, 0, 1]);
+            format!(
+                "{index}\t{name:<10}:     1      V3\n\t\t\t\t{all_hosts:08X}     1 0:00000000\t\t0\n"
+            )
         })),
         "net/udp" | "net/udp6" => Some(SOCKETS.to_owned()),
         _ => None,

@@ -165,6 +165,7 @@ const ON_REAL_KERNELS_ALONE: &[(&str, &str)] = &[
     ("proc::interfaces_", "interfaces"),
     ("diagnose::the_module", "modules"),
     ("diagnose::tables_that", "routes"),
+    ("diagnose::an_interface_that", "interfaces"),
     ("diagnose::without_the_capability", "users and namespaces"),
     ("diagnose::a_user_namespace", "users and namespaces"),
     ("sync::", "ipvsadm, traffic"),

@@ -26,6 +26,7 @@ cases![
     nothing_stands_in_the_way_of_an_able_host,
     what_the_kernel_refuses_is_found,
     tables_that_rules_choose_are_known,
+    an_interface_that_is_down_or_without_ipv6_is_known,
     ip_forward_is_turned_on,
     ipv6_is_enabled_and_forwarded,
     a_namespace_without_addresses_gets_one,
@@ -211,14 +212,56 @@ fn is_found(
     Ok(finding.is_some_and(|finding| finding.severity == Severity::Refused))
 }
 
+/// Makes a network namespace anew, and gives what runs `ip` there.
+fn blue() -> anyhow::Result<impl Fn(&str) -> anyhow::Result<String>> {
+    let _ = program("ip", &["netns", "delete", "blue"]);
+    program("ip", &["netns", "add", "blue"])?;
+    Ok(|command: &str| {
+        program("ip", &[&["-n", "blue"][..], &command.split(' ').collect::<Vec<_>>()].concat())
+    })
+}
+
+/// Once: the address of an interface that is down counted as the host's, and IPv6 was to be enabled on an
+/// interface that lacks it on purpose, because a real server had no route.
+async fn an_interface_that_is_down_or_without_ipv6_is_known(_: &mut Subject) -> Outcome {
+    let ip = blue()?;
+    let options = Options::new().namespace(BLUE);
+    let web = Service::tcp(vip6(), 80);
+    let mut rules = Ruleset::new();
+    rules.insert_service(web)?;
+    rules.insert_destination(web.key, Destination::direct_route(real6(1), 80))?;
+    ip("link add name out type dummy")?;
+    ip("link set out up")?;
+    options.proc()?.set_sysctl_named("net.ipv6.conf.out.disable_ipv6", "1")?;
+    ip("link add name other type dummy")?;
+    ip("link set other up")?;
+    // Devices of the type dummy have no duplicate address detection.
+    ip("link add name later type veth peer name peer")?;
+    ip(&format!("address add {}/128 dev later", vip6()))?;
+    let diagnosis = options.diagnose(&rules);
+    let finding = diagnosis.finding(Problem::VirtualAddress);
+    let finding = finding.unwrap_or_else(|| panic!("{diagnosis}"));
+    assert!(finding.text.starts_with("not in use yet"), "{finding}");
+    assert!(finding.commands.is_empty(), "{finding}");
+    assert_eq!(diagnosis.finding(Problem::NoIpv6), None, "{diagnosis}");
+    let finding = diagnosis.finding(Problem::Route).unwrap_or_else(|| panic!("{diagnosis}"));
+    assert!(finding.text.ends_with("; IPv6 is disabled on out"), "{finding}");
+    ip(&format!("-6 route add blackhole {}", real6(1)))?;
+    assert_eq!(options.diagnose(&rules).finding(Problem::Route), None);
+
+    for interface in ["later", "peer"] {
+        ip(&format!("link set {interface} up"))?;
+    }
+    wait_until("the address is in use", || {
+        Ok(options.diagnose(&rules).finding(Problem::VirtualAddress).is_none())
+    })?;
+    program("ip", &["netns", "delete", "blue"]).map(drop)
+}
+
 /// Once: the route of a transparent proxy made every address this host's, and the main table counted
 /// whatever other tables rules may choose.
 async fn tables_that_rules_choose_are_known(_: &mut Subject) -> Outcome {
-    let _ = program("ip", &["netns", "delete", "blue"]);
-    program("ip", &["netns", "add", "blue"])?;
-    let ip = |command: &str| {
-        program("ip", &[&["-n", "blue"][..], &command.split(' ').collect::<Vec<_>>()].concat())
-    };
+    let ip = blue()?;
     ip("link set lo up")?;
     ip("link add name out type dummy")?;
     ip("link set out up")?;
