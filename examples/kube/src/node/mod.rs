@@ -358,7 +358,7 @@ impl<H: Host> Proxy<H> {
         };
         self.bind(pass, &bound, is_filtered).await;
         if is_filtered {
-            // The very first time nothing may be wanted, too, and it has to be said.
+            // The first pass tells the syncer even if nothing is desired: before that it removes nothing.
             if self.is_first || self.syncer.wanted() != &desired.rules {
                 self.want(desired.rules.clone());
             }
@@ -375,7 +375,7 @@ impl<H: Host> Proxy<H> {
             self.set_sysctls(pass);
         }
         let is_through = report.error.is_none() && report.excess.is_none();
-        // What of this is to stay for services that stand, be it that they drain or could not be removed.
+        // A service that drains, or could not be removed, keeps its address and its part of the packet filter.
         let kept = match self.syncer.known() {
             Some(table) if report.error.is_none() && wide != wanted => wide.clone().within(table),
             _ => wide.clone(),

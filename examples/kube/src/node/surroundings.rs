@@ -38,7 +38,7 @@ impl Surroundings {
         self
     }
 
-    /// What of this the services of a table need. Of whom health checks are, no table says.
+    /// The part of this that the services of a table need, without health checks: no table says whose these are.
     pub(super) fn within(mut self, table: &Ruleset) -> Self {
         let used = used(table);
         self.addresses.retain(|address| used.contains(address));
@@ -49,7 +49,7 @@ impl Surroundings {
         self
     }
 
-    /// An address that another interface has is neither bound nor closed: it is somebody else's.
+    /// This without the addresses of others, which are neither bound nor closed.
     pub(super) fn without(mut self, others: &BTreeSet<IpAddr>) -> Self {
         self.addresses.retain(|address| !others.contains(address));
         if let Some(script) = &mut self.nft {
