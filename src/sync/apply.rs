@@ -42,6 +42,9 @@ pub(super) struct Drive<'a, F> {
     /// How many readings have failed in a row.
     failed_readings: usize,
     pub(super) seen: &'a mut Seen,
+    /// The time since `start`, at the beginning of the last step or the end of the run. Some machines
+    /// need a system call to read the clock, which is read no more often than necessary.
+    pub(super) now: Duration,
 }
 
 /// The state that a run records at once, since its future may be dropped at any await.
@@ -74,6 +77,7 @@ impl<'a, F: FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send> Drive<'a, F> {
             drains: 0,
             failed_readings: 0,
             seen,
+            now: Duration::ZERO,
         }
     }
 
@@ -143,8 +147,7 @@ impl Turns<'_> {
         let mut errors = Errors::new();
         let mut drive = Drive::new(&mut reconciler, &mut errors, &mut seen, start, each);
         let ending = drive.run(self).await;
-        let times = drive.times;
-        let took = self.take().await.now() - start;
+        let (times, took) = (drive.times, drive.now);
         Report::new(&mut reconciler, &mut errors, ending, times, took)
     }
 }
@@ -154,17 +157,19 @@ impl<F: FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
     /// it would wait.
     pub(super) async fn run(&mut self, turns: &mut Turns<'_>) -> Ending {
         let ended = self.take_steps(turns).await;
-        let now = turns.take().await.now().saturating_duration_since(self.start);
+        if let Ok(ControlFlow::Continue(())) = ended {
+            return Ending::Settled;
+        }
+        self.now = turns.take().await.now().saturating_duration_since(self.start);
         match ended {
-            Ok(ControlFlow::Continue(())) => Ending::Settled,
-            Ok(ControlFlow::Break(())) => {
+            Ok(_) => {
                 // `next` begins the step that it returns: ask a copy.
-                let is_settled = self.reconciler.clone().next(now) == Step::Settled;
-                self.reconciler.abandon(Failure::Stopped, now);
+                let is_settled = self.reconciler.clone().next(self.now) == Step::Settled;
+                self.reconciler.abandon(Failure::Stopped, self.now);
                 if is_settled { Ending::Settled } else { Ending::CalledOff }
             }
             Err(error) => {
-                self.reconciler.abandon(Failure::NotSent, now);
+                self.reconciler.abandon(Failure::NotSent, self.now);
                 Ending::Failed(error)
             }
         }
@@ -176,6 +181,7 @@ impl<F: FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
             self.look_for_a_lost_table(&session)?;
             let begin = session.now();
             let now = begin.saturating_duration_since(self.start);
+            self.now = now;
             let flow = match self.reconciler.next(now) {
                 Step::Settled => {
                     if self.drains > 0 {
@@ -214,8 +220,9 @@ impl<F: FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
                 }
                 Step::Read(keys) => {
                     let listing = session.read_services(self.reconciler, &keys).await;
-                    self.times.verify += session.now() - begin;
-                    let now = session.now().saturating_duration_since(self.start);
+                    let end = session.now();
+                    self.times.verify += end - begin;
+                    let now = end.saturating_duration_since(self.start);
                     let is_of_one_load = session.is_of_one_load(self.seen.module);
                     drop(session);
                     match listing {

@@ -309,8 +309,7 @@ impl Turns<'_> {
         let mut drive = Drive::new(reconciler, errors, seen, start, |_| ControlFlow::Continue(()));
         drive.waits = false;
         let ending = drive.run(self).await;
-        let times = drive.times;
-        let now = self.take().await.now().saturating_duration_since(start);
+        let (times, now) = (drive.times, drive.now);
         let is_cut_short = matches!(ending, Ending::Failed(_));
         syncer.end(now, is_cut_short);
         let mut report =

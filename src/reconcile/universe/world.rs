@@ -332,7 +332,24 @@ impl World {
         }
         let known = self.judge.known;
         self.judge.losses.end(&known, &self.wanted);
+        self.rest(setting)?;
         self.judge.end(&said, &self.wanted, setting)
+    }
+
+    /// Checks that a reconciler at rest would do nothing in another pass, and tell nothing new.
+    fn rest(&self, setting: &Setting) -> Verdict {
+        if setting.mode == Mode::Apply || !self.reconciler.is_at_rest() {
+            return Ok(());
+        }
+        let (mut before, mut after) = (self.reconciler.clone(), self.reconciler.clone());
+        after.begin();
+        let step = after.next(self.now);
+        ensure(step == Step::Settled, || format!("at rest, but the next step is {step:?}"))?;
+        let is_quiet = after.failed().next().is_none() && after.excess().is_none();
+        ensure(is_quiet && after.left() == before.left(), || {
+            "at rest, but another pass tells something new".into()
+        })?;
+        ensure(after.is_at_rest(), || "at rest, but not after another pass".into())
     }
 
     /// Has the judge check which drains began and ended.
