@@ -8,7 +8,7 @@ use ipvs_netlink::fake::Series;
 use libtest_mimic::Trial;
 
 use crate::client::Flavour;
-use crate::subject::Subject;
+use crate::subject::{Subject, soak};
 use crate::worker::Workers;
 
 /// How many combinations of the matrix all cases have gone through.
@@ -80,7 +80,7 @@ impl Case {
     pub(crate) fn real_trials(self, index: usize, workers: &Arc<Workers>) -> Vec<Trial> {
         let release = workers.release().to_string();
         let elsewhere = ON_ONE_SERIES.iter().find(|(prefix, series, _)| {
-            self.name().starts_with(prefix) && !release.starts_with(series)
+            self.name().starts_with(prefix) && !release.starts_with(series) && soak().is_zero()
         });
         if let Some((_, series, why)) = elsewhere {
             let name = format!("{} (Linux {series} alone: {why})", self.name());
@@ -140,9 +140,16 @@ impl Case {
     }
 }
 
-/// The cases that run on kernels of one series, by the beginnings of their names, and why.
-const ON_ONE_SERIES: &[(&str, &str, &str)] =
-    &[("proxy::watched::", "6.12.", "takes a minute, and shows the program more than the kernel")];
+/// The cases that run on kernels of one series, by the beginnings of their names, and why. A soak runs
+/// them on all kernels.
+const ON_ONE_SERIES: &[(&str, &str, &str)] = &[
+    ("proxy::watched::", "6.12.", "takes a minute, and shows the program more than the kernel"),
+    (
+        "replacement::generated::",
+        "6.12.",
+        "takes minutes, and shows the programs more than the kernel",
+    ),
+];
 
 /// The cases that the fake kernel cannot run, by the beginnings of their names, and why.
 const ON_REAL_KERNELS_ALONE: &[(&str, &str)] = &[
