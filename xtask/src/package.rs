@@ -42,6 +42,15 @@ impl Package {
         check
     }
 
+    /// The library's own tests without any feature. In the workspace they have the features that the package's tests turn on.
+    pub(crate) fn tests_without_features(&self, metadata: &Metadata) -> Command {
+        let mut test = cargo(metadata);
+        test.current_dir(&self.folder).args(["test", "--lib", "--no-default-features"]);
+        test.arg(format!("--config=profile.dev.package.{PACKAGE}.opt-level=0"));
+        test.arg("--target-dir").arg(&metadata.target_directory);
+        test
+    }
+
     /// Cargo in a project that depends on the package.
     pub(crate) fn consumer(&self, metadata: &Metadata, command: &str) -> Command {
         let mut cargo = cargo(metadata);

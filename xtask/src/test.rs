@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use cargo_metadata::Metadata;
 use clap::Args;
 
-use crate::cargo::{PACKAGE, UNIVERSE, cargo, kube, metadata};
+use crate::cargo::{PACKAGE, cargo, kube, metadata};
 use crate::command::copied;
 use crate::package::Package;
 use crate::report::{self, Counting, Counts, Failed, Row, minutes};
@@ -164,9 +164,7 @@ fn host_tests(run: &mut Run, metadata: &Metadata, left_out: Option<&'static str>
         streams(cargo(metadata).args(all), out)
     })?;
     run.tests("library tests without features", left_out, |out| {
-        let plain = ["test", "-p", PACKAGE, "--lib", "--no-default-features", "--"];
-        // These tests are the same with all features, and ran above.
-        streams(cargo(metadata).args(plain).args(["--skip", UNIVERSE]), out)
+        streams(&mut Package::make(metadata)?.tests_without_features(metadata), out)
     })?;
     run.tests("the example kube", left_out, |out| {
         succeeds(kube(metadata).args(["fmt", "--check"]))?;
