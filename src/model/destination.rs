@@ -86,6 +86,8 @@ impl Destination {
         Self { forwarding, ..self }
     }
 
+    pub(crate) const LARGEST_WEIGHT: u32 = i32::MAX.cast_unsigned();
+
     /// Refuses a destination that no kernel would take under this service, with the reason.
     ///
     /// # Errors
@@ -93,10 +95,10 @@ impl Destination {
     /// of another family than the service's without a tunnel, or a GUE tunnel without a port.
     #[inline]
     pub fn check(&self, service: &ServiceKey) -> Result<(), Invalid> {
-        if self.weight > i32::MAX.cast_unsigned() {
+        if self.weight > Self::LARGEST_WEIGHT {
             return Err(Invalid::new(format!(
                 "a weight is at most {}, not {}",
-                i32::MAX,
+                Self::LARGEST_WEIGHT,
                 self.weight
             )));
         }

@@ -14,6 +14,15 @@ use crate::model::{Scheduler, Service, ServiceKey};
 use crate::ruleset::past::Failure;
 use crate::ruleset::{Allowed, Change, ServiceRules};
 
+/// The additions of a new service that has no scheduler yet and of its destinations, until a report
+/// has told them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Additions {
+    /// The place of the service among the changes that were made.
+    place: usize,
+    destinations: usize,
+}
+
 const NEEDED: Allowed =
     Allowed::ADD_SERVICES.union(Allowed::UPDATE_SERVICES).union(Allowed::REMOVE_SERVICES);
 
@@ -29,7 +38,8 @@ impl Reconciler {
             let adds = |change: &&Change| matches!(change, Change::AddDestination(key, _) if *key == service.key);
             let pays = matches!(service.scheduler, Scheduler::MaglevHash(_))
                 && changes[index + 1..].iter().take(2).filter(adds).count() == 2
-                && !self.troubles.contains_key(&service.key);
+                && !self.troubles.contains_key(&service.key)
+                && !self.refused_late.contains(&service.key);
             pays.then_some(service)
         };
         if !self.policy.allowed.contains(NEEDED)
@@ -64,14 +74,15 @@ impl Reconciler {
         (with, losses + added)
     }
 
-    /// Counts the two writes of a new service with a late scheduler as one change, once the service
-    /// has its scheduler. Tells whether the change was such a write, which the caller must not
-    /// count.
+    /// Counts the two writes of a new service with a late scheduler as one change, in the place of
+    /// the first, once the service has its scheduler. Tells whether the change was such a write,
+    /// which the caller must not count.
     pub(super) fn is_step_of_late_scheduler(&mut self, change: &Change) -> bool {
         let key = change.service();
         match change {
             Change::AddService(service) if self.is_to_be_bound(service) => {
-                self.unbound.insert(key, 0);
+                let additions = Additions { place: self.tally.made.len(), destinations: 0 };
+                self.unbound.insert(key, Some(additions));
                 if self.policy.detailed
                     && let Some(wanted) = self.wanted.service(key)
                 {
@@ -81,31 +92,45 @@ impl Reconciler {
             }
             _ if self.unbound.is_empty() => false,
             Change::AddDestination(..) => {
-                if let Some(destinations) = self.unbound.get_mut(&key) {
-                    *destinations += 1;
+                if let Some(Some(additions)) = self.unbound.get_mut(&key) {
+                    additions.destinations += 1;
                 }
                 false
             }
-            Change::UpdateService { .. } => {
-                let is_bound = self.unbound.remove(&key).is_some();
-                self.tally.changed += usize::from(is_bound);
-                is_bound
+            Change::UpdateService { to, .. } => {
+                let Some(additions) = self.unbound.remove(&key) else { return false };
+                self.tally.changed += 1;
+                if additions.is_none() && self.policy.detailed {
+                    self.tally.made.push(Change::AddService(*to));
+                }
+                true
             }
             Change::RemoveService(_) => {
-                let Some(destinations) = self.unbound.remove(&key) else { return false };
+                let Some(additions) = self.unbound.remove(&key) else { return false };
                 self.end_drains(key, DrainEnd::of);
                 if self.wanted.service(key).is_none() {
+                    self.was_never_bound(additions);
                     return false;
                 }
-                self.tally.changed = self.tally.changed.saturating_sub(destinations);
-                self.unmade.insert(key, self.tally.made.len());
                 if let Some(trouble) = self.troubles.get_mut(&key) {
                     trouble.refusals.remove(&None);
                 }
+                self.refused_late.insert(key);
                 self.dirty.insert(key);
+                let Some(Additions { destinations, .. }) = additions else { return false };
+                self.tally.changed = self.tally.changed.saturating_sub(destinations);
+                self.unmade.insert(key, self.tally.made.len());
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Takes the addition of a service that did not get its scheduler out of the changes that were
+    /// made.
+    pub(super) fn was_never_bound(&mut self, additions: Option<Additions>) {
+        if self.policy.detailed {
+            self.unbound_places.extend(additions.map(|additions| additions.place));
         }
     }
 
@@ -142,7 +167,8 @@ impl Reconciler {
         let Some(service) = service.filter(|service| service.scheduler == Scheduler::Unbound)
         else {
             // Others have removed the service, or given it a scheduler.
-            self.unbound.remove(&key);
+            let additions = self.unbound.remove(&key)?;
+            self.was_never_bound(additions);
             return None;
         };
         let refusal = self.troubles.get(&key)?.refusals.get(&None)?;

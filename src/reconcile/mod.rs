@@ -30,6 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::late::Additions;
 use self::queue::{Flight, Queue};
 pub(crate) use self::reading::Listing;
 pub(crate) use self::tally::Tally;
@@ -89,8 +90,11 @@ pub(crate) struct Reconciler {
     /// was read; `None` once the wanted value is to be tried again. They are read back after each
     /// write.
     read_back: BTreeMap<Subject, Option<ReadBack>>,
-    /// New services that have no scheduler yet, and how many of their destinations were added.
-    unbound: BTreeMap<ServiceKey, usize>,
+    /// New services that have no scheduler yet, with the additions that no report has told.
+    unbound: BTreeMap<ServiceKey, Option<Additions>>,
+    /// The services that did not get their late scheduler, and get it at once until they are wanted
+    /// anew.
+    refused_late: BTreeSet<ServiceKey>,
     drains: BTreeMap<ServiceKey, ServiceDrains>,
     /// When connections were counted last.
     counted: Option<Duration>,
@@ -111,9 +115,13 @@ pub(crate) struct Reconciler {
     /// Whether a service of the known table was found gone in this pass.
     lost_a_service: bool,
     tally: Tally,
+    /// The changes of unknown outcome that a reading has shown as made, until the driver tells them.
+    found_made: Vec<Change>,
     /// The services that were removed half made, each with the number of changes made up to then:
     /// those of the service are in no report.
     unmade: BTreeMap<ServiceKey, usize>,
+    /// The places, among the changes that were made, of services that did not get their scheduler.
+    unbound_places: BTreeSet<usize>,
 }
 
 /// The value that a subject had when it was read.
@@ -202,6 +210,7 @@ impl Reconciler {
             troubles: BTreeMap::new(),
             read_back: BTreeMap::new(),
             unbound: BTreeMap::new(),
+            refused_late: BTreeSet::new(),
             drains: BTreeMap::new(),
             counted: None,
             left: BTreeMap::new(),
@@ -215,7 +224,9 @@ impl Reconciler {
             guard: Guard::Up,
             lost_a_service: false,
             tally: Tally::default(),
+            found_made: Vec::new(),
             unmade: BTreeMap::new(),
+            unbound_places: BTreeSet::new(),
         }
     }
 
@@ -325,6 +336,7 @@ impl Reconciler {
     fn is_wanted_anew(&mut self, key: ServiceKey) {
         self.dirty.insert(key);
         self.troubles.remove(&key);
+        self.refused_late.remove(&key);
         self.forget_read_back(key);
     }
 
@@ -426,15 +438,23 @@ impl Reconciler {
         self.excess.as_ref()
     }
 
+    /// The changes of unknown outcome that were found to be made since this was last asked.
+    pub(crate) fn take_found_made(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.found_made)
+    }
+
     pub(crate) fn take_tally(&mut self) -> Tally {
-        self.unbound.values_mut().for_each(|destinations| *destinations = 0);
+        let told: Vec<_> = self.unbound.values_mut().map(Option::take).collect();
+        told.into_iter().for_each(|additions| self.was_never_bound(additions));
         let mut tally = std::mem::take(&mut self.tally);
         let unmade = std::mem::take(&mut self.unmade);
+        let unbound = std::mem::take(&mut self.unbound_places);
         let mut index = 0;
         tally.made.retain(|change| {
             let is_unmade = unmade.get(&change.service()).is_some_and(|until| index < *until);
+            let is_made = !is_unmade && !unbound.contains(&index);
             index += 1;
-            !is_unmade
+            is_made
         });
         tally
     }

@@ -40,10 +40,11 @@ impl Reconciler {
         }
         let mut plain = plain.finish();
         for key in &keys {
-            self.left.remove(key);
+            if self.left.remove(key).is_some() {
+                self.said = None;
+            }
             self.failed.remove(key);
         }
-        self.said = None;
         if self.takes_too_much(&plain, &others) {
             self.withheld.extend(&keys);
             (plain.changes, plain.losses, plain.deferred) = (Vec::new(), 0, 0);
@@ -225,6 +226,7 @@ impl Reconciler {
     /// Records the differences that the planner leaves, and the changes that it does not try again.
     fn keep_remarks(&mut self, planned: &mut Planned) {
         for left in std::mem::take(&mut planned.left) {
+            self.said = None;
             self.left.entry(left.service).or_default().push(left);
         }
         for (change, failure) in std::mem::take(&mut planned.failed) {

@@ -1,5 +1,6 @@
 //! Taking in listings of the table.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,6 +104,7 @@ impl Reconciler {
             }
             self.failed.remove(&key);
             self.troubles.remove(&key);
+            self.refused_late.remove(&key);
             self.dirty.remove(&key);
             return;
         }
@@ -117,6 +119,8 @@ impl Reconciler {
         let Some(trouble) = self.troubles.get_mut(&key) else { return };
         for change in std::mem::take(&mut trouble.unknown) {
             if is_made(&change, self.known.service(key)) {
+                let planned = self.as_planned(&change).map(Cow::into_owned);
+                self.found_made.extend(planned);
                 self.count_made(&change);
             }
         }

@@ -180,6 +180,9 @@ impl Reconciler {
         if self.is_step_of_late_scheduler(change) {
             return;
         }
+        if !self.refused_late.is_empty() && matches!(change, Change::AddService(_)) {
+            self.refused_late.remove(&change.service());
+        }
         self.tally.changed += 1;
         if self.policy.detailed {
             self.tally.made.push(*change);

@@ -166,6 +166,9 @@ pub enum Reason {
     /// Nothing is removed before a [`Syncer`](crate::Syncer) was told all wanted rules, by
     /// [`want`](crate::Syncer::want).
     NotAllKnown,
+    /// A service of `sh` or `mh` keeps its fallback option, since a destination stays at weight 0:
+    /// without the option the service would refuse the clients of that destination's share.
+    WouldRefuse,
 }
 
 impl fmt::Display for Change {
@@ -215,6 +218,10 @@ impl fmt::Display for Left {
             Reason::HeldBack => "; it is left, since the service would have no destination left",
             Reason::UnknownOrigin => "; it is left, since somebody set its weight to 0",
             Reason::NotAllKnown => "; it is left until all wanted rules are known",
+            Reason::WouldRefuse => {
+                "; its fallback option is left, since it would refuse the clients of a destination \
+                 that stays at weight 0"
+            }
         })
     }
 }

@@ -113,7 +113,8 @@ impl Excess {
         // The share is of the table at the beginning of the pass: add what the pass has removed
         // since.
         let removed = count(&mut lost.iter().filter(|subject| !is_there(subject)));
-        let [of_services, of_destinations] = [0, 1].map(|it| all[it] + removed[it] - going[it]);
+        let [of_services, of_destinations] =
+            [0, 1].map(|it| (all[it] + removed[it]).saturating_sub(going[it]));
         let is_too_much = most.is_exceeded(services, of_services)
             || most.is_exceeded(destinations, of_destinations);
         is_too_much.then_some(Self { services, of_services, destinations, of_destinations })

@@ -63,7 +63,11 @@ pub(crate) struct Planned {
 /// How the unwanted destinations of a service are removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Farewell {
+    /// Removed at once. A drain that has begun goes on until its end.
     AtOnce,
+    /// Removed at once, be it in the middle of a drain: at weight 0 the destination would refuse
+    /// clients that another one can take.
+    Undrained,
     Drained,
     /// Drained while the service has its scheduler's fallback option.
     DrainedWithFallback,
@@ -179,6 +183,7 @@ impl<'a> Planner<'a> {
         let mut serves = false;
         let mut losses = Vec::new();
         let mut unwanted = Vec::new();
+        let first_left = self.left.len();
         for pair in side_by_side(actual, wanted) {
             serves |= match pair {
                 (Some(actual), Some(wanted)) => {
@@ -207,7 +212,7 @@ impl<'a> Planner<'a> {
         let updates = may_update && refusal.is_none();
         let service = if updates { &wanted.service } else { &actual.service };
         let refusing = match (may_update, refusal) {
-            (false, _) => Farewell::AtOnce,
+            (false, _) => Farewell::Undrained,
             (true, None) => Farewell::DrainedWithFallback,
             // A failure that the report tells is better than connections that are cut.
             (true, Some(_)) => Farewell::Drained,
@@ -229,12 +234,34 @@ impl<'a> Planner<'a> {
         if refusal.is_some() && from == to && taken.drains {
             to = with_fallback;
         }
+        let stays_low = self.left[first_left..].iter().any(|left| self.is_low(left, past));
+        if stays_low && from.scheduler != to.scheduler && from.scheduler == with_fallback.scheduler
+        {
+            to.scheduler = from.scheduler;
+            // While a destination drains, the option is no difference.
+            if !taken.drains {
+                self.leave(key, Difference::Service, Reason::WouldRefuse);
+            }
+        }
         if from != to {
             let change = Change::UpdateService { from, to };
             match refusal {
                 Some(failure) => self.failed.push((change, failure)),
                 None => self.push(Phase::Changed, change),
             }
+        }
+    }
+
+    /// Whether a difference that is left is a destination that stays at weight 0.
+    fn is_low(&self, left: &Left, past: Past<'_>) -> bool {
+        match left.what {
+            Difference::Weight(_) => left.why != Reason::HeldBack,
+            Difference::UnwantedDestination(it) => {
+                let is_raised =
+                    left.why == Reason::NotAllowed && self.weight_to_take_back(&it, past).is_some();
+                it.weight == 0 && !is_raised
+            }
+            _ => false,
         }
     }
 
@@ -275,7 +302,9 @@ impl<'a> Planner<'a> {
         } else if let Some(before) = self.weight_to_take_back(from, past) {
             to.weight = before;
         } else if from.weight == 0 && wanted.weight > 0 {
-            self.leave(key, Difference::Weight(*wanted), Reason::UnknownOrigin);
+            let is_ours = past.drain(from.key).is_some_and(|drain| drain.before > 0);
+            let why = if is_ours { Reason::NotAllowed } else { Reason::UnknownOrigin };
+            self.leave(key, Difference::Weight(*wanted), why);
         }
         let change = Change::UpdateDestination { service: key, from: *from, to };
         if to == *from {
@@ -392,7 +421,7 @@ impl<'a> Planner<'a> {
                     refusing
                 }
             }
-            Scheduler::DestinationHash => Farewell::AtOnce,
+            Scheduler::DestinationHash => Farewell::Undrained,
             Scheduler::RoundRobin
             | Scheduler::WeightedRoundRobin
             | Scheduler::LeastConnection
@@ -427,8 +456,12 @@ impl<'a> Planner<'a> {
                 Loss::Unwanted(unwanted) => {
                     let removal = Change::RemoveDestination(key, unwanted);
                     let is_over = past.is_over(unwanted.key, unwanted.weight);
-                    // A drain that has begun goes on until its end.
-                    if is_over || farewell == Farewell::AtOnce && !past.drains(unwanted.key) {
+                    let at_once = match farewell {
+                        Farewell::AtOnce => !past.drains(unwanted.key),
+                        Farewell::Undrained => true,
+                        Farewell::Drained | Farewell::DrainedWithFallback => false,
+                    };
+                    if is_over || at_once {
                         self.push(Phase::Removed, removal);
                         taken.has_drained |= is_over;
                     } else if self.make(

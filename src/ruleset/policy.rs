@@ -70,8 +70,9 @@ impl Policy {
     /// A plan that would remove more is withheld whole, its additions included, and the report says
     /// this, until [`Plan::confirm`](crate::Plan::confirm) or
     /// [`Syncer::confirm`](crate::Syncer::confirm). Drains that have begun go on, or end if their
-    /// destination is wanted again. The share is of the table at the time of planning, without the
-    /// destinations that drain already. If others add to the services while a plan is applied,
+    /// destination is wanted again; a destination that drains and whose weight others have raised
+    /// counts once more, and may be withheld. The share is of the table at the time of planning,
+    /// without the destinations that drain already. If others add to the services while a plan is applied,
     /// their additions are removed without another look at the share; a pass looks at the share
     /// again. A share that is not a number counts as 0.
     #[must_use]
@@ -114,7 +115,8 @@ impl Share {
     pub fn new(share: f64) -> Self {
         // A cast saturates, and turns a value that is not a number into 0.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let millionths = (share * f64::from(Self::WHOLE)).round() as u32;
+        // Rounded up, so that a third of three destinations is one.
+        let millionths = (share * f64::from(Self::WHOLE)).ceil() as u32;
         Self { millionths: millionths.min(Self::WHOLE) }
     }
 
@@ -150,8 +152,8 @@ bitflags::bitflags! {
         /// a drain back.
         const REMOVE_DESTINATIONS = 1 << 5;
         /// Sets weights. Without it the weights that others set are kept, and count as wanted. A
-        /// weight of 0 that draining set is still taken back. Any other weight of 0 stays though a
-        /// higher weight is wanted, and the report says this.
+        /// weight of 0 that draining set is still taken back where removals are allowed. Any other
+        /// weight of 0 stays though a higher weight is wanted, and the report says this.
         const WEIGHTS = 1 << 6;
     }
 }
@@ -170,6 +172,11 @@ mod tests {
     fn a_share_is_exceeded_by_more_than_it() {
         assert!(!Share::new(0.5).is_exceeded(5, 10) && Share::new(0.5).is_exceeded(6, 10));
         assert!(!Share::new(7.0).is_exceeded(10, 10));
+        for whole in 1..10_000_u32 {
+            let one = Share::new(1.0 / f64::from(whole));
+            assert!(!one.is_exceeded(1, whole as usize), "1 of {whole}");
+            assert!(one.is_exceeded(2, whole as usize) || whole == 1, "2 of {whole}");
+        }
         assert!(Share::new(f64::NAN).is_exceeded(1, 10) && !Share::new(-1.0).is_exceeded(0, 0));
     }
 }

@@ -242,8 +242,10 @@ impl<F: FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
                     stopped?
                 }
             };
-            if flow.is_break() {
-                return Ok(flow);
+            let found = self.reconciler.take_found_made();
+            let told = found.iter().try_for_each(|change| (self.each)(SyncEvent::Made(change)));
+            if flow.is_break() || told.is_break() {
+                return Ok(ControlFlow::Break(()));
             }
         }
     }

@@ -262,7 +262,9 @@ pub struct SyncTimes {
 pub enum SyncEvent<'a> {
     /// A change was made.
     Made(&'a Change),
-    /// A change was not made. If the reason passes, the change is tried again.
+    /// A change was not made, or whether it was made is not known: see
+    /// [`Error::is_outcome_unknown`]. If the reason passes, the change is tried again. A change that
+    /// a reading shows as made has a second event, [`Made`](Self::Made).
     Failed(&'a Change, &'a Error),
     /// How far the sync has come.
     Progress(Progress),

@@ -142,8 +142,9 @@ impl Syncer {
         Self { max_age: age.into(), ..self }
     }
 
-    /// Goes on with the drains of the syncer before this one: with their deadlines, and with the
-    /// weights to give back to destinations that are wanted again.
+    /// Goes on with the drains of the syncer before this one: with their deadlines, as far as they
+    /// are no later than the policy's, and with the weights to give back to destinations that are
+    /// wanted again.
     #[must_use]
     pub fn resume(mut self, drains: &Drains) -> Self {
         self.resumed.extend(drains.entries());
@@ -264,9 +265,13 @@ impl Syncer {
         }
         if !self.resumed.is_empty() {
             let (_, wall) = self.last;
+            // The clock may have been set back since.
+            let most = self.reconciler.policy().draining.deadline.unwrap_or(Duration::MAX);
             self.reconciler.resume(self.resumed.drain(..).map(|entry| {
-                let deadline = entry.left(wall).map(|left| now.saturating_add(left));
-                (entry.service, entry.destination, Drain::new(entry.weight, deadline))
+                let left = entry.left(wall).map(|left| left.min(most));
+                let deadline = left.map(|left| now.saturating_add(left));
+                let weight = entry.weight.min(Destination::LARGEST_WEIGHT);
+                (entry.service, entry.destination, Drain::new(weight, deadline))
             }));
         }
         if self.is_due(now) {

@@ -131,3 +131,27 @@ fn progress_is_told_to_its_end() {
     assert!(writing.iter().enumerate().all(|(n, p)| p.done == n + 1 && p.total == 201));
     assert_eq!(seen.last().unwrap().stage, Stage::Verifying);
 }
+
+/// Once: a change whose answer was lost, and which was found to be made, had an event that it had
+/// not been made, and no other.
+#[test]
+fn a_change_that_is_found_to_be_made_is_told() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
+    let plan = client.plan(&web_with(&[backend(1), backend(2)]), &Policy::new()).unwrap();
+    let expected = plan.changes().to_vec();
+    kernel.inject(1, Fault::LoseAnswers);
+    let (mut made, mut failed) = (Vec::new(), Vec::new());
+    let report = client.apply_with(plan, |event| {
+        match event {
+            SyncEvent::Made(change) => made.push(*change),
+            SyncEvent::Failed(change, error) => {
+                assert!(error.is_outcome_unknown(), "{error}");
+                failed.push(*change);
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    assert_eq!(report.unwrap().changed, 1);
+    assert_eq!((failed, made), (expected.clone(), expected));
+}

@@ -481,6 +481,113 @@ fn under_schedulers_by_hash_a_service_falls_back_while_it_drains() {
     }
 }
 
+fn by(options: &str, destinations: &[u8]) -> Ruleset {
+    let each = |last| format!("-a -t 10.0.0.1:80 -r 10.0.1.{last}:8080 -m\n");
+    let destinations: String = destinations.iter().map(each).collect();
+    rules(&format!("-A -t 10.0.0.1:80 -s {options}\n{destinations}"))
+}
+
+/// How many of the new clients are refused.
+fn refused(kernel: &Kernel) -> usize {
+    (0..300).filter(|_| kernel.open(web().key).is_err()).count()
+}
+
+/// Once: a drain that had begun when its service had no other destination went on under `dh`, and
+/// under `sh` and `mh` without permission to update services, until its deadline. Meanwhile a half
+/// of all new clients was refused, or each, though another destination was there.
+#[test]
+fn no_drain_refuses_clients_once_another_destination_is_there() {
+    let but_services = Allowed::all() - Allowed::UPDATE_SERVICES;
+    for (from, to, allowed) in [
+        ("dh", "dh", Allowed::all()),
+        ("rr", "dh", Allowed::all()),
+        ("sh", "sh", Allowed::all()),
+        ("sh", "sh", but_services),
+        ("mh", "mh", but_services),
+    ] {
+        let (kernel, mut client) = kernel_with(&by(from, &[1]));
+        kernel.set_connections(web().key, key(1), 5, 0, 0);
+        let mut syncer = Syncer::new(drained(600).allowed(allowed).detailed(true));
+        syncer.want(by(from, &[]));
+        let report = client.pass(&mut syncer);
+        assert_eq!(report.draining, 1, "{from} {to}: {report}");
+        syncer.want(by(to, &[2]));
+        let report = client.pass(&mut syncer);
+        assert!(report.is_success(), "{from} {to}: {report}");
+        assert_eq!(refused(&kernel), 0, "{from} {to}: {report}");
+        // The connections that were cut are told.
+        assert_eq!(report.cut_off + report.draining, 1, "{from} {to}: {report}");
+        assert_eq!(report.ended.len(), report.cut_off, "{from} {to}: {report}");
+    }
+}
+
+/// Once: a controller that was killed while it drained, and started again without its drains, took
+/// the fallback option away from a service of `sh` or `mh` and left a destination at weight 0 whose
+/// weight it was not allowed to set. A half of all new clients was refused from then on.
+#[test]
+fn the_fallback_option_stays_while_a_destination_stays_at_weight_0() {
+    let weights = Allowed::all() - Allowed::WEIGHTS;
+    for (name, allowed, wanted) in [
+        ("sh", weights, &[1, 2][..]),
+        ("mh", weights, &[1, 2]),
+        ("sh", weights - Allowed::REMOVE_DESTINATIONS, &[2]),
+    ] {
+        let (kernel, mut client) = kernel_with(&by(name, &[1, 2]));
+        kernel.set_connections(web().key, key(1), 5, 0, 0);
+        let mut syncer = Syncer::new(drained(600).allowed(weights));
+        syncer.want(by(name, &[2]));
+        let report = client.pass(&mut syncer);
+        assert_eq!((report.draining, refused(&kernel)), (1, 0), "{name}: {report}");
+
+        let mut restarted = Syncer::new(drained(600).allowed(allowed));
+        restarted.want(by(name, wanted));
+        let report = client.pass(&mut restarted);
+        assert_eq!((report.changed, refused(&kernel)), (0, 0), "{name}: {report}");
+        let is_said = |why| report.left.iter().any(|left| left.why == why);
+        assert!(is_said(Reason::WouldRefuse) && report.left.len() == 2, "{name}: {report}");
+
+        // Once somebody raises the weight, the option goes.
+        client.update_destination(web().key, &backend(1)).unwrap();
+        restarted.resync();
+        let report = client.pass(&mut restarted);
+        assert_eq!((report.changed, refused(&kernel)), (1, 0), "{name}: {report}");
+        assert_eq!(truth(&kernel), by(name, &[1, 2]), "{name}: {report}");
+    }
+}
+
+/// Once: a stored deadline of the year 2096, or of a clock that was set back since, let a
+/// destination drain for decades; and a stored weight that no kernel takes failed for ever.
+#[test]
+fn odd_drains_do_no_harm() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    kernel.set_connections(web().key, key(1), 5, 0, 0);
+    let policy = drained(60).allowed(Allowed::all() - Allowed::WEIGHTS);
+    let mut syncer = Syncer::new(policy.clone());
+    syncer.want(web_with(&[backend(2)]));
+    assert_eq!(client.pass(&mut syncer).draining, 1);
+    let mut stored = serde_json::to_value(syncer.drains()).unwrap();
+    let until = &mut stored[0]["until"]["secs_since_epoch"];
+    assert!(until.is_u64(), "{stored}");
+    *until = 4_000_000_000_u64.into();
+    stored[0]["weight"] = u32::MAX.into();
+    let drains: Drains = serde_json::from_value(stored).unwrap();
+
+    let mut syncer = Syncer::new(policy.clone()).resume(&drains);
+    syncer.want(web_with(&[backend(1), backend(2)]));
+    let report = client.pass(&mut syncer);
+    assert!(report.is_success() && report.wanted_again == 1, "{report}");
+    let largest = backend(1).weight(i32::MAX.unsigned_abs());
+    assert_eq!(truth(&kernel), web_with(&[largest, backend(2)]));
+
+    client.update_destination(web().key, &backend(1).weight(0)).unwrap();
+    let mut syncer = Syncer::new(policy).resume(&drains);
+    syncer.want(web_with(&[backend(2)]));
+    assert_eq!(client.pass(&mut syncer).draining, 1);
+    kernel.advance(61 * SECOND);
+    let report = client.pass(&mut syncer);
+    assert_eq!(report.cut_off, 1, "{report}");
+}
+
 /// Once: a destination was removed with its connections at the moment when another could take its
 /// place. Its deadline had begun when the destination was first unwanted, though it was held back
 /// and took connections.

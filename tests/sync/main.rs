@@ -4,6 +4,7 @@
 mod applying;
 mod draining;
 mod dropped;
+mod late;
 mod order;
 mod plans;
 #[path = "../it/random.rs"]

@@ -14,7 +14,7 @@ pub(super) struct Coverage(BTreeMap<&'static str, u64>);
 
 impl Coverage {
     /// All kinds.
-    pub(super) const ALL: [&'static str; 31] = [
+    pub(super) const ALL: [&'static str; 32] = [
         "step: read all",
         "step: read",
         "step: write",
@@ -45,6 +45,7 @@ impl Coverage {
         "left: held back",
         "left: unknown origin",
         "left: not all known",
+        "left: would refuse",
         "withheld",
     ];
 
@@ -123,6 +124,7 @@ impl Coverage {
                 Reason::HeldBack => "left: held back",
                 Reason::UnknownOrigin => "left: unknown origin",
                 Reason::NotAllKnown => "left: not all known",
+                Reason::WouldRefuse => "left: would refuse",
             });
         }
     }

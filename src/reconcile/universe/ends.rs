@@ -182,6 +182,16 @@ impl Judge {
                 let is_ours = place.is_some_and(|place| self.seen(place).lowered > 0);
                 !setting.allows([Allowed::WEIGHTS]) && !is_ours
             }
+            Reason::WouldRefuse => {
+                let is_low = |place: &Place| {
+                    place.0 == service
+                        && self.known.backend(*place).is_some_and(|it| it.weight == 0)
+                };
+                let with_option = wanted.0[service].map(Vip::with_fallback);
+                let has_option = self.known.0[service].zip(with_option);
+                has_option.is_some_and(|(known, with)| known.scheduler == with.scheduler)
+                    && places().any(|place| is_low(&place))
+            }
             Reason::HeldBack => {
                 let serves_alone = places().filter(|place| place.0 == service).all(|other| {
                     let weight = self.known.backend(other).map_or(0, |backend| backend.weight);

@@ -257,7 +257,11 @@ impl Judge {
             DrainEnd::Idle => seen.is_removed && is_counted && seen.count == Some(0),
             DrainEnd::Deadline => {
                 let is_past = seen.deadline.is_some_and(|deadline| now >= deadline);
-                seen.is_removed && is_past && is_counted && seen.count != Some(0)
+                // It would refuse clients that another destination takes now.
+                let would_refuse = self.known.0[place.0]
+                    .is_some_and(|vip| vip.refuses_for_the_quiet() && vip.serves())
+                    && !setting.allows([Allowed::UPDATE_SERVICES]);
+                seen.is_removed && (is_past && is_counted && seen.count != Some(0) || would_refuse)
             }
             DrainEnd::WantedAgain => {
                 let removal = match wanted.0[place.0] {

@@ -332,11 +332,11 @@ impl World {
         }
         let known = self.judge.known;
         self.judge.losses.end(&known, &self.wanted);
-        self.rest(setting)?;
         self.judge.end(&said, &self.wanted, setting)
     }
 
-    /// Checks that a reconciler at rest would do nothing in another pass, and tell nothing new.
+    /// Checks that a reconciler that is at rest, wherever its driver was stopped, would do nothing in
+    /// another pass, and tell nothing new.
     fn rest(&self, setting: &Setting) -> Verdict {
         if setting.mode == Mode::Apply || !self.reconciler.is_at_rest() {
             return Ok(());
@@ -355,6 +355,7 @@ impl World {
     /// Has the judge check which drains began and ended.
     fn look(&mut self, setting: &Setting, coverage: &mut Coverage) -> Verdict {
         let ended = self.reconciler.take_tally().ended;
+        self.rest(setting)?;
         coverage.ends(&ended);
         self.judge.step(&self.reconciler, &ended, &self.wanted, setting, self.now)
     }
