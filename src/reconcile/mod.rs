@@ -445,7 +445,9 @@ impl Reconciler {
 
     pub(crate) fn take_tally(&mut self) -> Tally {
         let told: Vec<_> = self.unbound.values_mut().map(Option::take).collect();
-        told.into_iter().for_each(|additions| self.was_never_bound(additions));
+        for additions in told {
+            self.was_never_bound(additions);
+        }
         let mut tally = std::mem::take(&mut self.tally);
         let unmade = std::mem::take(&mut self.unmade);
         let unbound = std::mem::take(&mut self.unbound_places);

@@ -33,7 +33,9 @@ pub(crate) struct Tally {
 pub enum DrainEnd {
     /// The destination was removed when it had no connection left that the drain waits for.
     Idle,
-    /// The destination was removed after the deadline, together with its last connections.
+    /// The destination was removed together with its last connections: after the deadline, or as
+    /// soon as another destination was there whose clients it would have refused (see
+    /// [`Draining`](crate::Draining)).
     Deadline,
     /// The destination is wanted again, or stays since the policy does not allow its removal.
     WantedAgain,

@@ -36,9 +36,12 @@ use crate::model::{DestinationEntry, Protocol, Service, ServiceKey};
 /// Under `sh` and `mh` a destination of weight 0 keeps its share of the hash table, and the kernel
 /// refuses the new clients of that share for as long as the drain lasts, unless the service has the
 /// scheduler's fallback option. A service with another destination therefore gets that option
-/// before the drain and loses it after. If the policy does not allow to update services, the
+/// before the drain and loses it after; it keeps the option while a destination stays at weight 0
+/// for another reason, which the report tells. If the policy does not allow to update services, the
 /// destination is removed at once. Under `dh` all clients of an address come to one destination and
-/// no option helps: a destination is removed at once if the service has another.
+/// no option helps: a destination is removed at once if the service has another. This is so for a
+/// destination that drains already, too, as soon as the service has another; the report counts it
+/// as cut off.
 ///
 /// The default is [`at_once`](Self::at_once).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -87,7 +87,8 @@ impl Scope {
         self.and(Rule::Services(keys.into_iter().map(Into::into).collect()))
     }
 
-    /// Adds the services for which the function returns `true`.
+    /// Adds the services for which the function returns `true`. It must always return the same for
+    /// a service: another answer has an effect only once the whole table is read anew.
     #[must_use]
     pub fn matching(self, owns: impl Fn(&ServiceKey) -> bool + Send + Sync + 'static) -> Self {
         self.and(Rule::Matching(Predicate(Arc::new(owns))))

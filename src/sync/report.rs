@@ -16,7 +16,9 @@ use crate::ruleset::{Change, Excess, Left, Ruleset};
 /// remain.
 ///
 /// Every difference that remains is in exactly one of [`failed`](Self::failed),
-/// [`left`](Self::left) and [`draining`](Self::draining), in every pass and not only in the first.
+/// [`left`](Self::left) and [`draining`](Self::draining), in every pass and not only in the first;
+/// but if [`excess`](Self::excess) tells that losses are withheld, or [`error`](Self::error) why the
+/// table could not be read, it stands for the differences that were not planned.
 ///
 /// A report prints in a few lines, one for each reason why changes failed. With the feature `serde`
 /// it can be written, for logs.
@@ -45,7 +47,8 @@ pub struct Report {
     pub rounds: usize,
     /// How many destinations were drained: removed when their connections had ended.
     pub drained: usize,
-    /// How many destinations were removed at the deadline, with connections.
+    /// How many drained destinations were removed with their connections: see
+    /// [`DrainEnd::Deadline`].
     pub cut_off: usize,
     /// How many destinations were wanted again while they drained.
     pub wanted_again: usize,
@@ -305,7 +308,7 @@ impl fmt::Display for Report {
                 if self.left.len() == 1 { "left as it is" } else { "left as they are" },
             ),
             (self.drained, "drained"),
-            (self.cut_off, "cut off at the deadline"),
+            (self.cut_off, "cut off"),
             (self.wanted_again, "wanted again while draining"),
             (self.gone, "removed by others while draining"),
             (self.draining, "draining"),
