@@ -72,9 +72,9 @@ impl Policy {
     /// [`Syncer::confirm`](crate::Syncer::confirm). Drains that have begun go on, or end if their
     /// destination is wanted again; a destination that drains and whose weight others have raised
     /// counts once more, and may be withheld. The share is of the table at the time of planning,
-    /// without the destinations that drain already. If others add to the services while a plan is applied,
-    /// their additions are removed without another look at the share; a pass looks at the share
-    /// again. A share that is not a number counts as 0.
+    /// without the destinations that drain already. If others add to the services while a plan is
+    /// applied, their additions are removed without another look at the share; a pass looks at the
+    /// share again. A share that is not a number counts as 0.
     #[must_use]
     pub fn at_most(self, share: f64) -> Self {
         Self { at_most: Some(Share::new(share)), ..self }
@@ -113,10 +113,13 @@ impl Share {
 
     /// A share from 0 to 1; a number outside of this range counts as the nearer end.
     pub fn new(share: f64) -> Self {
+        // Rounded up, so that a third of three destinations is one; but 0.07, whose product is a
+        // little more than 70,000, stays what it is.
+        const NOTHING: f64 = 1e-6;
+        let millionths = (share * f64::from(Self::WHOLE) - NOTHING).ceil();
         // A cast saturates, and turns a value that is not a number into 0.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        // Rounded up, so that a third of three destinations is one.
-        let millionths = (share * f64::from(Self::WHOLE)).ceil() as u32;
+        let millionths = millionths as u32;
         Self { millionths: millionths.min(Self::WHOLE) }
     }
 
@@ -176,6 +179,10 @@ mod tests {
             let one = Share::new(1.0 / f64::from(whole));
             assert!(!one.is_exceeded(1, whole as usize), "1 of {whole}");
             assert!(one.is_exceeded(2, whole as usize) || whole == 1, "2 of {whole}");
+        }
+        for hundredths in 0..=100 {
+            let share = f64::from(hundredths) / 100.0;
+            assert!((Share::new(share).get() - share).abs() < f64::EPSILON, "{share}");
         }
         assert!(Share::new(f64::NAN).is_exceeded(1, 10) && !Share::new(-1.0).is_exceeded(0, 0));
     }
