@@ -9,19 +9,10 @@
 use std::borrow::Cow;
 
 use super::Reconciler;
-use super::tally::DrainEnd;
+use super::tally::{Additions, DrainEnd};
 use crate::model::{Scheduler, Service, ServiceKey};
 use crate::ruleset::past::Failure;
 use crate::ruleset::{Allowed, Change, ServiceRules};
-
-/// The additions of a new service that has no scheduler yet and of its destinations, until a report
-/// has told them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Additions {
-    /// The place of the service among the changes that were made.
-    place: usize,
-    destinations: usize,
-}
 
 const NEEDED: Allowed =
     Allowed::ADD_SERVICES.union(Allowed::UPDATE_SERVICES).union(Allowed::REMOVE_SERVICES);

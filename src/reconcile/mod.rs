@@ -30,9 +30,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::late::Additions;
 use self::queue::{Flight, Queue};
 pub(crate) use self::reading::Listing;
+use self::tally::Additions;
 pub(crate) use self::tally::Tally;
 pub use self::tally::{DrainEnd, EndedDrain};
 use self::trouble::Trouble;

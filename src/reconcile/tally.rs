@@ -25,6 +25,15 @@ pub(crate) struct Tally {
     pub(crate) ended: Vec<EndedDrain>,
 }
 
+/// The additions of a new service that has no scheduler yet and of its destinations, until a report
+/// has told them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Additions {
+    /// The place of the service among the changes that were made.
+    pub(super) place: usize,
+    pub(super) destinations: usize,
+}
+
 /// How a drain ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]

@@ -22,11 +22,8 @@ const TARGET: &str = "s390x-unknown-linux-gnu";
 const TESTS: [&str; 4] = ["fake", "hashing", "losses", "it"];
 
 /// Tests over a socket of this host; the user emulation has no sockets of generic netlink.
-const LEFT_OUT: [&str; 3] = [
-    "host::",
-    "options::tests::buffers_are_as_large_as_was_asked_for",
-    "transport::tokio::tests",
-];
+const LEFT_OUT: [&str; 3] =
+    ["host::", "options::tests::buffers_are_as_large_as_was_asked_for", "transport::tokio::tests"];
 
 /// Returns whether all tests passed.
 pub(crate) fn soak(debian: &Debian) -> Result<bool> {
