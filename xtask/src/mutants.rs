@@ -50,6 +50,7 @@ pub(crate) fn soak(shard: Option<&str>) -> Result<bool> {
             round.optimized,
         ));
         mutants.env("IPVS_NETLINK_RANDOM_RUNS", round.runs.to_string());
+        mutants.env("IPVS_NETLINK_FIRST_FAULT", "1");
         if number > 0 {
             mutants.arg("--iterate");
         }

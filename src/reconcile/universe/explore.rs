@@ -64,6 +64,9 @@ impl<'a> Explorer<'a> {
             for Node { world, start, path } in frontier {
                 if let Err(fault) = self.visit(&world, &mut found) {
                     self.note(&fault, &starts[start], path.clone());
+                    if super::is_enough(&self.faults) {
+                        return;
+                    }
                 }
                 for (last, world) in found.drain(..) {
                     if self.visited.insert(fingerprint(&world)) {

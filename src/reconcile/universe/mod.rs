@@ -4,7 +4,8 @@
 //! change it between any two steps, connections that come and end, faults, and restarts. A judge
 //! checks each step and each end by what was last read and acknowledged.
 //!
-//! `cargo xtask soak reconciler` sets [`FURTHER`] and explores larger universes.
+//! `cargo xtask soak reconciler` sets [`FURTHER`] and explores larger universes. `cargo xtask soak
+//! mutants` sets [`FIRST_FAULT`] and explores no further once a fault is found.
 
 mod coverage;
 mod ends;
@@ -32,6 +33,8 @@ use crate::ruleset::{Allowed, Draining, Policy, Scope};
 
 /// The environment variable for universes in which more may happen.
 const FURTHER: &str = "IPVS_NETLINK_SOAK_RECONCILER";
+/// The environment variable for ending at the first fault.
+const FIRST_FAULT: &str = "IPVS_NETLINK_FIRST_FAULT";
 
 /// A universe: its setting, its first states, and the budget of disturbances.
 struct Job {
@@ -73,6 +76,9 @@ fn whatever_happens_the_rules_are_kept() {
         let (states, reached, found) = go_through(jobs);
         coverage.add(reached);
         faults.extend(found);
+        if is_enough(&faults) {
+            break;
+        }
         println!("{name}: {states} states, {number} settings, {:.0?}", begin.elapsed());
     }
     println!("{coverage}");
@@ -87,6 +93,9 @@ fn go_through(jobs: Vec<Job>) -> (usize, Coverage, BTreeMap<String, String>) {
     let total = Mutex::new((0, Coverage::default(), BTreeMap::new()));
     let work = || {
         loop {
+            if is_enough(&total.lock().unwrap().2) {
+                return;
+            }
             let Some(Job { setting, starts, budget }) = jobs.lock().unwrap().pop() else { return };
             let new = |(kernel, wanted)| World::new(kernel, wanted, budget, &setting);
             let starts: Vec<World> = starts.into_iter().map(new).collect();
@@ -104,6 +113,11 @@ fn go_through(jobs: Vec<Job>) -> (usize, Coverage, BTreeMap<String, String>) {
         }
     });
     total.into_inner().unwrap()
+}
+
+/// Whether these faults are all that is asked for.
+fn is_enough(faults: &BTreeMap<String, String>) -> bool {
+    !faults.is_empty() && std::env::var_os(FIRST_FAULT).is_some()
 }
 
 /// The sets of changes that policies allow here.
