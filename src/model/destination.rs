@@ -86,6 +86,7 @@ impl Destination {
         Self { forwarding, ..self }
     }
 
+    /// The largest weight that kernels take.
     pub(crate) const LARGEST_WEIGHT: u32 = i32::MAX.cast_unsigned();
 
     /// Refuses a destination that no kernel would take under this service, with the reason.
