@@ -497,10 +497,15 @@ impl<'a> Planner<'a> {
         if !applies || actual.destinations().all(is_over) {
             return self.push(Phase::Removed, removal);
         }
+        let mut drains = true;
         for destination in actual.destinations() {
-            self.make(Phase::Drained, Change::DrainDestination(key, *destination), past);
+            drains &= self.make(Phase::Drained, Change::DrainDestination(key, *destination), past);
         }
-        self.push(Phase::Deferred, removal);
+        if drains {
+            self.push(Phase::Deferred, removal);
+        } else {
+            self.failed.push((removal, Failure::NotSent));
+        }
     }
 
     /// Plans a change unless it was refused; returns whether the change is planned.

@@ -850,3 +850,31 @@ fn connections_outlive_a_refused_scheduler() {
         }
     }
 }
+
+/// Once: a service that could not be removed, since the drain of its destination was refused, was no
+/// failure of its own.
+#[test]
+fn a_service_whose_drain_is_refused_is_said_to_stay() {
+    for errno in [5, 22] {
+        let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+        kernel.set_connections(web().key, key(1), 5, 0, 0);
+        let mut syncer = Syncer::new(drained(10));
+        syncer.want(truth(&kernel));
+        assert!(client.pass(&mut syncer).is_success());
+        syncer.drop_service(web().key);
+        // The writing comes first: the table is known.
+        kernel.inject(1, Fault::Refuse(errno));
+        let report = client.pass(&mut syncer);
+        let failed: Vec<_> = report.failed.iter().map(|failed| failed.change).collect();
+        if failed.is_empty() {
+            assert_eq!(report.draining, 2, "{errno}: {report}");
+            continue;
+        }
+        assert!(failed.contains(&Change::RemoveService(web())), "{errno}: {report}");
+        assert!(report.next.is_some(), "{report}");
+        while let Some(next) = client.pass(&mut syncer).next {
+            kernel.advance(next);
+        }
+        assert_eq!(truth(&kernel), Ruleset::new(), "{errno}");
+    }
+}
