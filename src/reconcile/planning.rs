@@ -202,6 +202,10 @@ impl Reconciler {
             Change::DrainDestination(_, it) if it.weight == 0 && is_over(&it) && !service_goes => {
                 may_remove.then_some(Change::RemoveDestination(key, it))
             }
+            // The other destination, or the scheduler, for which it would go is withheld.
+            Change::RemoveDestination(_, it) if !is_over(&it) => {
+                self.is_going(&(key, Some(it.key))).then_some(Change::DrainDestination(key, it))
+            }
             Change::DrainDestination(_, it) | Change::RemoveDestination(_, it) => {
                 self.is_going(&(key, Some(it.key))).then_some(change)
             }

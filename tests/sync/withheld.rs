@@ -8,7 +8,7 @@ use ipvs_netlink::fake::{Fault, Kernel};
 use ipvs_netlink::*;
 
 use super::support::rules::{rules_of, service};
-use super::{SECOND, backend, drained, kernel_with, key, truth, web, web_with};
+use super::{SECOND, backend, drained, kernel_with, key, rules, truth, web, web_with};
 
 /// The cause may be an empty list from an API, or a truncated file.
 #[test]
@@ -349,4 +349,49 @@ fn what_is_left_is_told_while_something_is_withheld() {
     syncer.want(Ruleset::new());
     let report = client.pass(&mut syncer);
     assert!(report.excess.is_some() && report.left.len() == 1, "{report}");
+}
+
+/// Once: a drain under `dh`, which ends as soon as another destination is there, was cut off though
+/// the other one was withheld.
+#[test]
+fn a_drain_goes_on_while_its_replacement_is_withheld() {
+    let cases = [
+        ("dh", "dh", Allowed::all()),
+        ("mh", "mh", Allowed::all() - Allowed::UPDATE_SERVICES),
+        ("sh -b sh-fallback", "dh", Allowed::all()),
+        ("rr", "rr", Allowed::all()),
+    ];
+    for (scheduler, later, allowed) in cases {
+        let others = ["10.0.0.2", "10.0.0.3"].map(|address| {
+            format!("-A -t {address}:80 -s rr\n-a -t {address}:80 -r 10.0.1.1:8080 -m\n")
+        });
+        let service = |scheduler, last| {
+            format!(
+                "-A -t 10.0.0.1:80 -s {scheduler}\n-a -t 10.0.0.1:80 -r 10.0.1.{last}:8080 -m\n"
+            )
+        };
+        let start = rules(&format!("{}{}", service(scheduler, 1), others.concat()));
+        let (kernel, mut client) = kernel_with(&start);
+        kernel.set_connections(web().key, key(1), 5, 0, 0);
+        let policy = drained(600).allowed(allowed).detailed(true).at_most(0.4);
+        let mut syncer = Syncer::new(policy);
+        syncer.want(start);
+        assert!(client.pass(&mut syncer).is_success());
+        syncer.drop_destination(web().key, key(1));
+        assert_eq!(client.pass(&mut syncer).draining, 1);
+        kernel.advance(2 * SECOND);
+        // Too many services go at once with the replacement.
+        syncer.want(rules(&service(later, 2)));
+        for _ in 0..3 {
+            let report = client.pass(&mut syncer);
+            assert!(report.excess.is_some(), "{later}: {report}");
+            assert_eq!((report.draining, report.cut_off), (1, 0), "{later}: {report}");
+            assert_eq!(truth(&kernel).service(web().key).unwrap().destinations().len(), 1);
+            kernel.advance(SECOND);
+        }
+        syncer.confirm();
+        let report = client.pass(&mut syncer);
+        assert!(report.excess.is_none(), "{later}: {report}");
+        assert!(truth(&kernel).service(web().key).unwrap().destination(key(2)).is_some());
+    }
 }
