@@ -71,9 +71,10 @@ pub enum Scheduler {
     ///
     /// The kernel makes the whole table anew with each destination that is added. Rule sync
     /// therefore gives a new service its scheduler after its destinations, if the policy allows to
-    /// add, update and remove services. A program that is killed in between leaves the service
-    /// without a scheduler: until the next sync the service takes no connections, and a service of
-    /// the same address on port 0 does not take them either.
+    /// add, update and remove services; reports and events tell each of these changes. A program
+    /// that is killed in between leaves the service without a scheduler: until the next sync the
+    /// service takes no connections, and a service of the same address on port 0 does not take them
+    /// either.
     #[doc(alias = "mh")]
     MaglevHash(HashOptions),
     /// `twos`: the less loaded of two picked at random (5.12 and later; not in Debian's 6.1).

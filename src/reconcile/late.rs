@@ -4,12 +4,9 @@
 //! added. A new service with several destinations is therefore added without its scheduler, and
 //! gets it last, so that the table is made once. Such a service takes up to three changes instead
 //! of one (adding it, updating it, and removing it if the scheduler is not available), and needs a
-//! policy that allows all three.
-
-use std::borrow::Cow;
+//! policy that allows all three. Reports and events tell these changes as they are made.
 
 use super::Reconciler;
-use super::tally::{Additions, DrainEnd};
 use crate::model::{Scheduler, Service, ServiceKey};
 use crate::ruleset::past::Failure;
 use crate::ruleset::{Allowed, Change, ServiceRules};
@@ -65,82 +62,31 @@ impl Reconciler {
         (with, losses + added)
     }
 
-    /// Counts the two writes of a new service with a late scheduler as one change, in the place of
-    /// the first, once the service has its scheduler. Tells whether the change was such a write,
-    /// which the caller must not count.
-    pub(super) fn is_step_of_late_scheduler(&mut self, change: &Change) -> bool {
+    /// Remembers a service that was added without its scheduler until it has one, or is removed
+    /// since the scheduler is not available.
+    pub(super) fn note_late_scheduler(&mut self, change: &Change) {
         let key = change.service();
         match change {
             Change::AddService(service) if self.is_to_be_bound(service) => {
-                let additions = Additions { place: self.tally.made.len(), destinations: 0 };
-                self.unbound.insert(key, Some(additions));
-                if self.policy.detailed
-                    && let Some(wanted) = self.wanted.service(key)
-                {
-                    self.tally.made.push(Change::AddService(*wanted.service()));
-                }
-                true
+                self.unbound.insert(key);
             }
-            _ if self.unbound.is_empty() => false,
-            Change::AddDestination(..) => {
-                if let Some(Some(additions)) = self.unbound.get_mut(&key) {
-                    additions.destinations += 1;
-                }
-                false
+            Change::AddService(_) => {
+                self.refused_late.remove(&key);
             }
-            Change::UpdateService { to, .. } => {
-                let Some(additions) = self.unbound.remove(&key) else { return false };
-                self.tally.changed += 1;
-                if additions.is_none() && self.policy.detailed {
-                    self.tally.made.push(Change::AddService(*to));
-                }
-                true
+            Change::UpdateService { .. } => {
+                self.unbound.remove(&key);
             }
-            Change::RemoveService(_) => {
-                let Some(additions) = self.unbound.remove(&key) else { return false };
-                self.end_drains(key, DrainEnd::of);
-                if self.wanted.service(key).is_none() {
-                    self.was_never_bound(additions);
-                    return false;
-                }
+            Change::RemoveService(_)
+                if self.unbound.remove(&key) && self.wanted.service(key).is_some() =>
+            {
                 if let Some(trouble) = self.troubles.get_mut(&key) {
                     trouble.refusals.remove(&None);
                 }
                 self.refused_late.insert(key);
                 self.dirty.insert(key);
-                let Some(Additions { destinations, .. }) = additions else { return false };
-                self.tally.changed = self.tally.changed.saturating_sub(destinations);
-                self.unmade.insert(key, self.tally.made.len());
-                true
             }
-            _ => false,
+            _ => {}
         }
-    }
-
-    /// Takes the addition of a service that did not get its scheduler out of the changes that were
-    /// made.
-    pub(super) fn was_never_bound(&mut self, additions: Option<Additions>) {
-        if self.policy.detailed {
-            self.unbound_places.extend(additions.map(|additions| additions.place));
-        }
-    }
-
-    /// The planned change that a written change completes. Adding a service without its late
-    /// scheduler completes none; setting the scheduler completes the addition.
-    pub(crate) fn as_planned<'a>(&self, change: &'a Change) -> Option<Cow<'a, Change>> {
-        match change {
-            Change::AddService(service) if self.is_to_be_bound(service) => None,
-            Change::UpdateService { from, to }
-                if from.scheduler == Scheduler::Unbound && self.is_being_bound(from.key) =>
-            {
-                Some(Cow::Owned(Change::AddService(*to)))
-            }
-            other => Some(Cow::Borrowed(other)),
-        }
-    }
-
-    fn is_being_bound(&self, key: ServiceKey) -> bool {
-        self.unbound.contains_key(&key) || self.known.service(key).is_none()
     }
 
     fn is_to_be_bound(&self, service: &Service) -> bool {
@@ -153,13 +99,14 @@ impl Reconciler {
     /// half made. The service is then planned anew and added with its scheduler, and the error of
     /// that addition is reported.
     pub(super) fn removal_of_half_made(&mut self, key: ServiceKey) -> Option<Change> {
-        self.unbound.get(&key)?;
+        if !self.unbound.contains(&key) {
+            return None;
+        }
         let service = self.known.service(key).map(|rules| *rules.service());
         let Some(service) = service.filter(|service| service.scheduler == Scheduler::Unbound)
         else {
             // Others have removed the service, or given it a scheduler.
-            let additions = self.unbound.remove(&key)?;
-            self.was_never_bound(additions);
+            self.unbound.remove(&key);
             return None;
         };
         let refusal = self.troubles.get(&key)?.refusals.get(&None)?;
@@ -168,6 +115,19 @@ impl Reconciler {
         }
         self.failed.remove(&key);
         Some(Change::RemoveService(service))
+    }
+}
+
+/// An addition that was planned as one change, if these are the two writes of a new service with a
+/// late scheduler.
+pub(crate) fn joined(first: &Change, second: &Change) -> Option<Change> {
+    match (first, second) {
+        (Change::AddService(added), Change::UpdateService { from, to })
+            if added == from && added.scheduler == Scheduler::Unbound =>
+        {
+            Some(Change::AddService(*to))
+        }
+        _ => None,
     }
 }
 

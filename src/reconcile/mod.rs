@@ -30,9 +30,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use self::late::joined;
 use self::queue::{Flight, Queue};
 pub(crate) use self::reading::Listing;
-use self::tally::Additions;
 pub(crate) use self::tally::Tally;
 pub use self::tally::{DrainEnd, EndedDrain};
 use self::trouble::Trouble;
@@ -90,8 +90,8 @@ pub(crate) struct Reconciler {
     /// was read; `None` once the wanted value is to be tried again. They are read back after each
     /// write.
     read_back: BTreeMap<Subject, Option<ReadBack>>,
-    /// New services that have no scheduler yet, with the additions that no report has told.
-    unbound: BTreeMap<ServiceKey, Option<Additions>>,
+    /// New services that have no scheduler yet.
+    unbound: BTreeSet<ServiceKey>,
     /// The services that did not get their late scheduler, and get it at once until they are wanted
     /// anew.
     refused_late: BTreeSet<ServiceKey>,
@@ -117,11 +117,6 @@ pub(crate) struct Reconciler {
     tally: Tally,
     /// The changes of unknown outcome that a reading has shown as made, until the driver tells them.
     found_made: Vec<Change>,
-    /// The services that were removed half made, each with the number of changes made up to then:
-    /// those of the service are in no report.
-    unmade: BTreeMap<ServiceKey, usize>,
-    /// The places, among the changes that were made, of services that did not get their scheduler.
-    unbound_places: BTreeSet<usize>,
 }
 
 /// The value that a subject had when it was read.
@@ -209,7 +204,7 @@ impl Reconciler {
             looked_once: BTreeMap::new(),
             troubles: BTreeMap::new(),
             read_back: BTreeMap::new(),
-            unbound: BTreeMap::new(),
+            unbound: BTreeSet::new(),
             refused_late: BTreeSet::new(),
             drains: BTreeMap::new(),
             counted: None,
@@ -225,8 +220,6 @@ impl Reconciler {
             lost_a_service: false,
             tally: Tally::default(),
             found_made: Vec::new(),
-            unmade: BTreeMap::new(),
-            unbound_places: BTreeSet::new(),
         }
     }
 
@@ -256,7 +249,7 @@ impl Reconciler {
         let is_clean = !self.unread && self.doubtful.is_empty() && self.dirty.is_empty();
         let is_quiet = self.queues.is_empty() && self.flight.is_none() && self.touched.is_empty();
         let is_sound = self.troubles.is_empty() && self.failed.is_empty();
-        let is_done = self.drains.is_empty() && self.unbound.is_empty() && self.unmade.is_empty();
+        let is_done = self.drains.is_empty() && self.unbound.is_empty();
         let is_unguarded = self.excess.is_none() && self.withheld.is_empty();
         let has_confirmed = self.guard == Guard::Confirmed || !self.confirmed.is_empty();
         is_clean && is_quiet && is_sound && is_done && is_unguarded && !has_confirmed
@@ -335,9 +328,19 @@ impl Reconciler {
 
     fn is_wanted_anew(&mut self, key: ServiceKey) {
         self.dirty.insert(key);
-        self.troubles.remove(&key);
+        self.forget_trouble(key);
         self.refused_late.remove(&key);
         self.forget_read_back(key);
+    }
+
+    /// Forgets what was refused. A later reading may yet show that changes of unknown outcome were
+    /// made.
+    fn forget_trouble(&mut self, key: ServiceKey) {
+        if let Some(Trouble { unknown, .. }) = self.troubles.remove(&key)
+            && !unknown.is_empty()
+        {
+            self.troubles.insert(key, Trouble { unknown, ..Trouble::default() });
+        }
     }
 
     /// Forgets the values with which a service and its destinations were read back.
@@ -377,14 +380,10 @@ impl Reconciler {
 
     /// Has the failed changes tried again.
     pub(crate) fn retry(&mut self) {
-        for key in self.failed.keys() {
-            // A later reading may yet show that changes of unknown outcome were made.
-            if let Some(Trouble { unknown, .. }) = self.troubles.remove(key)
-                && !unknown.is_empty()
-            {
-                self.troubles.insert(*key, Trouble { unknown, ..Trouble::default() });
-            }
-            self.doubtful.insert(*key);
+        let failed: Vec<_> = self.failed.keys().copied().collect();
+        for key in failed {
+            self.forget_trouble(key);
+            self.doubtful.insert(key);
         }
         for ((key, _), value) in &mut self.read_back {
             if self.failed.contains_key(key) {
@@ -444,20 +443,6 @@ impl Reconciler {
     }
 
     pub(crate) fn take_tally(&mut self) -> Tally {
-        let told: Vec<_> = self.unbound.values_mut().map(Option::take).collect();
-        for additions in told {
-            self.was_never_bound(additions);
-        }
-        let mut tally = std::mem::take(&mut self.tally);
-        let unmade = std::mem::take(&mut self.unmade);
-        let unbound = std::mem::take(&mut self.unbound_places);
-        let mut index = 0;
-        tally.made.retain(|change| {
-            let is_unmade = unmade.get(&change.service()).is_some_and(|until| index < *until);
-            let is_made = !is_unmade && !unbound.contains(&index);
-            index += 1;
-            is_made
-        });
-        tally
+        std::mem::take(&mut self.tally)
     }
 }

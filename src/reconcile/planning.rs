@@ -30,7 +30,7 @@ impl Reconciler {
             };
             let (known, wanted) = (self.known.service(*key), self.wanted.service(*key));
             let is_plain = past.drains.is_none() && trouble.is_none();
-            if is_plain && !self.withheld.contains(key) && !self.unbound.contains_key(key) {
+            if is_plain && !self.withheld.contains(key) && !self.unbound.contains(key) {
                 plain.service(*key, known, wanted, past);
                 continue;
             }

@@ -13,30 +13,48 @@ pub(super) struct Queue {
     pub(super) losses: usize,
     /// Changes of services that wait for the end of drains; they are planned again then.
     pub(super) deferred: Vec<Change>,
-    pub(super) gains_are_sent: bool,
+    /// Whether new services are added before everything else. Others may have added such a service
+    /// meanwhile, and a policy may not allow adding destinations to theirs.
+    pub(super) services_first: bool,
+    /// The flight of the first changes that were not handed out.
+    pub(super) next: Flight,
     /// The services that are to be planned anew; their changes in this queue are not made any more.
     pub(super) skipped: BTreeSet<ServiceKey>,
 }
 
 /// The part of the queues that was handed out to be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Flight {
+    Services,
     Gains,
     Losses,
 }
 
+impl Flight {
+    pub(super) const ALL: [Self; 3] = [Self::Services, Self::Gains, Self::Losses];
+}
+
 impl Queue {
-    /// The changes of a flight.
-    pub(super) fn part(&self, flight: Flight) -> impl Iterator<Item = &Change> {
+    /// The changes of a flight that were not handed out, those of skipped services included.
+    pub(super) fn rest(&self, flight: Flight) -> impl Iterator<Item = &Change> {
         let changes = match flight {
-            Flight::Gains if self.gains_are_sent => &[],
-            Flight::Gains => &self.changes[..self.losses],
+            _ if flight < self.next => &[],
+            Flight::Services if !self.services_first => &[],
+            Flight::Services | Flight::Gains => &self.changes[..self.losses],
             Flight::Losses => &self.changes[self.losses..],
         };
-        changes.iter().filter(|change| {
-            !change.is_noop()
-                && (self.skipped.is_empty() || !self.skipped.contains(&change.service()))
-        })
+        let is_of_flight = move |change: &Change| {
+            !self.services_first
+                || flight == Flight::Losses
+                || matches!(change, Change::AddService(_)) == (flight == Flight::Services)
+        };
+        changes.iter().filter(move |change| !change.is_noop() && is_of_flight(change))
+    }
+
+    /// The changes of a flight.
+    pub(super) fn part(&self, flight: Flight) -> impl Iterator<Item = &Change> {
+        self.rest(flight)
+            .filter(|change| self.skipped.is_empty() || !self.skipped.contains(&change.service()))
     }
 
     /// Drops all changes but the deferred ones of these services; tells whether a change is left.
@@ -48,6 +66,6 @@ impl Queue {
 
     /// The changes that were never handed out.
     pub(super) fn unsent(&self) -> impl Iterator<Item = &Change> {
-        self.part(Flight::Gains).chain(self.part(Flight::Losses))
+        Flight::ALL.into_iter().flat_map(|flight| self.part(flight))
     }
 }

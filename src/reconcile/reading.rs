@@ -1,10 +1,10 @@
 //! Taking in listings of the table.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::late::joined;
 use super::{Purpose, ReadBack, Reconciler};
 use crate::model::{Destination, DestinationKey, ServiceKey};
 use crate::ruleset::past::{Drain, Failure, Refusal};
@@ -98,7 +98,7 @@ impl Reconciler {
     /// Marks a service for planning if it differs from the wanted one.
     fn compared(&mut self, key: ServiceKey) {
         let is_as_wanted = self.known.service(key) == self.wanted.service(key);
-        if is_as_wanted && !self.drains.contains_key(&key) && !self.unbound.contains_key(&key) {
+        if is_as_wanted && !self.drains.contains_key(&key) && !self.unbound.contains(&key) {
             if self.left.remove(&key).is_some() {
                 self.said = None;
             }
@@ -117,11 +117,16 @@ impl Reconciler {
     /// Counts the changes of unknown outcome that a reading shows as made.
     fn count_unknown(&mut self, key: ServiceKey) {
         let Some(trouble) = self.troubles.get_mut(&key) else { return };
-        for change in std::mem::take(&mut trouble.unknown) {
-            if is_made(&change, self.known.service(key)) {
-                let planned = self.as_planned(&change).map(Cow::into_owned);
-                self.found_made.extend(planned);
-                self.count_made(&change);
+        let unknown = std::mem::take(&mut trouble.unknown);
+        for (index, change) in unknown.iter().enumerate() {
+            let rules = self.known.service(key);
+            // A later change of the service may have completed its addition.
+            let is_addition = matches!(change, Change::AddService(_));
+            let later = if is_addition { &unknown[index + 1..] } else { &[] };
+            let completes = |it: &Change| joined(change, it).is_some() && is_made(it, rules);
+            if is_made(change, rules) || later.iter().any(completes) {
+                self.found_made.push(*change);
+                self.count_made(change);
             }
         }
     }

@@ -25,15 +25,6 @@ pub(crate) struct Tally {
     pub(crate) ended: Vec<EndedDrain>,
 }
 
-/// The additions of a new service that has no scheduler yet and of its destinations, until a report
-/// has told them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Additions {
-    /// The place of the service among the changes that were made.
-    pub(super) place: usize,
-    pub(super) destinations: usize,
-}
-
 /// How a drain ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -63,7 +54,7 @@ pub struct EndedDrain {
     pub destination: DestinationKey,
     /// How the drain ended.
     pub end: DrainEnd,
-    /// The destination's connections at the last count; `None` if they were never counted.
+    /// The destination's connections, if they were counted just before the end.
     pub connections: Option<ConnectionCounts>,
 }
 

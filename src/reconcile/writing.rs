@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::late::joined;
 use super::queue::{Flight, Queue};
 use super::tally::DrainEnd;
 use super::{Purpose, Reconciler};
-use crate::ruleset::Change;
 use crate::ruleset::past::{Failure, Refusal};
+use crate::ruleset::{Allowed, Change};
 
 /// The outcome of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,7 +44,7 @@ impl Reconciler {
         let has = |flight| {
             self.queues.iter().any(|queue| queue.part(flight).next().is_some()).then_some(flight)
         };
-        has(Flight::Gains).or_else(|| has(Flight::Losses))
+        Flight::ALL.into_iter().find_map(has)
     }
 
     /// Hands out a flight. A drain begins when the weight of its destination is lowered, not when
@@ -72,8 +73,9 @@ impl Reconciler {
         // The drain of a destination that has weight 0 already begins at once.
         self.begin_drains(changes.iter().filter(|change| change.is_noop()), now);
         let (changes, losses) = self.with_late_schedulers(changes, losses);
-        let (gains_are_sent, skipped) = (false, BTreeSet::new());
-        self.queues.push(Queue { changes, losses, deferred, gains_are_sent, skipped });
+        let services_first = !self.policy.allowed.contains(Allowed::ADD_DESTINATIONS);
+        let (next, skipped) = (Flight::Services, BTreeSet::new());
+        self.queues.push(Queue { changes, losses, deferred, services_first, next, skipped });
     }
 
     /// Gives up all changes that are not made yet, and records this failure for each.
@@ -91,12 +93,12 @@ impl Reconciler {
         }
         let mut failed = BTreeMap::<_, BTreeMap<_, _>>::new();
         for queue in &self.queues {
-            let sent = if queue.gains_are_sent { queue.losses } else { 0 };
-            for change in queue.changes[sent..].iter().filter(|change| !change.is_noop()) {
+            for change in Flight::ALL.into_iter().flat_map(|flight| queue.rest(flight)) {
                 let key = change.service();
                 if !queue.skipped.contains(&key) || self.doubtful.contains(&key) {
-                    let of_service = failed.entry(key).or_default();
-                    of_service.insert(change.destination(), (*change, failure));
+                    let (of_service, of) = (failed.entry(key).or_default(), change.destination());
+                    let whole = of_service.get(&of).and_then(|(first, _)| joined(first, change));
+                    of_service.insert(of, (whole.unwrap_or(*change), failure));
                 }
             }
         }
@@ -105,7 +107,10 @@ impl Reconciler {
             let of_service = failed.entry(*key).or_default();
             let refused = trouble.refusals.iter();
             of_service.extend(refused.map(|(of, it)| (*of, (it.change, it.failure))));
-            of_service.extend(trouble.last.iter().map(|(of, last)| (*of, *last)));
+            let last = trouble.last.iter();
+            of_service.extend(last.map(|(of, (change, last))| {
+                (*of, (*change, if *last == Failure::NotSent { failure } else { *last }))
+            }));
         }
         let deferred = self.queues.iter().flat_map(|queue| &queue.deferred);
         let deferred: BTreeMap<_, _> = deferred.map(|change| (change.service(), *change)).collect();
@@ -140,7 +145,8 @@ impl Reconciler {
             }
         }
         match flight {
-            Flight::Gains => queues.iter_mut().for_each(|queue| queue.gains_are_sent = true),
+            Flight::Services => queues.iter_mut().for_each(|queue| queue.next = Flight::Gains),
+            Flight::Gains => queues.iter_mut().for_each(|queue| queue.next = Flight::Losses),
             Flight::Losses => {
                 // Deferred changes serve only to report a service whose drains have failed.
                 queues.retain_mut(|queue| queue.end(&troubled));
@@ -177,12 +183,7 @@ impl Reconciler {
 
     /// Counts a change that was made, and ends the drain that the change completes.
     pub(super) fn count_made(&mut self, change: &Change) {
-        if self.is_step_of_late_scheduler(change) {
-            return;
-        }
-        if !self.refused_late.is_empty() && matches!(change, Change::AddService(_)) {
-            self.refused_late.remove(&change.service());
-        }
+        self.note_late_scheduler(change);
         self.tally.changed += 1;
         if self.policy.detailed {
             self.tally.made.push(*change);
@@ -210,11 +211,17 @@ impl Reconciler {
         let trouble = self.troubles.entry(key).or_default();
         trouble.is_fresh = true;
         let subject = change.destination();
+        let refused = trouble.refusals.get(&subject);
+        let is_refused = refused.is_some_and(|it| joined(&it.change, change).is_some());
+        let whole = trouble.last.get(&subject);
+        let whole = whole.and_then(|(first, failure)| Some((joined(first, change)?, *failure)));
         let mut last = |failure| {
-            trouble.last.insert(subject, (*change, failure));
+            trouble.last.insert(subject, whole.unwrap_or((*change, failure)));
         };
         match outcome {
             Outcome::Done => {}
+            // A late scheduler fails since the addition of its service has: the addition is told.
+            _ if is_refused && outcome != Outcome::Unknown => {}
             Outcome::Exists | Outcome::DestinationMissing => last(Failure::Conflict),
             Outcome::ServiceMissing => {
                 last(Failure::Conflict);

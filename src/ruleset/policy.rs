@@ -65,7 +65,8 @@ impl Policy {
     }
 
     /// Removes at most this share, from 0 to 1, of the services, and of the destinations, that the
-    /// controller owns: a guard against an empty list from an API or a truncated file.
+    /// controller owns: a guard against an empty list from an API or a truncated file. A destination
+    /// that another one replaces is removed, too.
     ///
     /// A plan that would remove more is withheld whole, its additions included, and the report says
     /// this, until [`Plan::confirm`](crate::Plan::confirm) or
@@ -138,9 +139,10 @@ bitflags::bitflags! {
     /// The kinds of changes that a controller makes.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub struct Allowed: u8 {
-        /// Adds services, with their destinations. A destination that could not be added along with
-        /// its service is later added only if [`ADD_DESTINATIONS`](Self::ADD_DESTINATIONS) is
-        /// allowed.
+        /// Adds services, with their destinations. If
+        /// [`ADD_DESTINATIONS`](Self::ADD_DESTINATIONS) is not allowed, the destinations follow once
+        /// the kernel has acknowledged the service, since others may have added it meanwhile; and a
+        /// destination that could not be added then is not added later.
         const ADD_SERVICES = 1;
         /// Changes the configuration of services.
         const UPDATE_SERVICES = 1 << 1;

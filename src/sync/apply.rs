@@ -10,7 +10,7 @@ use super::turns::Turns;
 use crate::error::{Cause, Error};
 use crate::model::{DestinationEntry, Service, ServiceKey};
 use crate::protocol::{Operation, Request};
-use crate::reconcile::{Listing, Outcome, Reconciler, Step};
+use crate::reconcile::{Listing, Outcome, Reconciler, Step, joined};
 use crate::ruleset::past::Failure;
 use crate::ruleset::{Change, ConnectionCounts, Plan, Policy, Ruleset, ServiceRules};
 use crate::session::{BatchOptions, Session};
@@ -295,20 +295,26 @@ impl<F: FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
         let mut outcomes = Vec::with_capacity(total);
         progress.total = progress.total.max(progress.done + total);
         let mut changes = reconciler.changes();
+        let mut not_added: Option<&Change> = None;
         let mut flow = ControlFlow::Continue(());
         let operations = reconciler.changes().filter_map(Change::operation);
         let result = session
             .batch_while(operations, BatchOptions::unchecked(), |_: &Operation, result| {
                 let Some(change) = changes.next() else { return ControlFlow::Continue(()) };
                 progress.done += 1;
-                let told = match (reconciler.as_planned(change), &result) {
-                    (Some(change), Ok(())) => each(SyncEvent::Made(&change)),
-                    (Some(change), Err(error)) => each(SyncEvent::Failed(&change, error)),
-                    (None, _) => ControlFlow::Continue(()),
+                let told = match &result {
+                    Ok(()) => each(SyncEvent::Made(change)),
+                    Err(error) => each(SyncEvent::Failed(change, error)),
                 };
                 outcomes.push(result.as_ref().err().map_or(Outcome::Done, outcome));
                 if let Err(error) = result {
-                    errors.insert((change.service(), change.destination()), error);
+                    // The late scheduler of a service that was not added fails for that reason.
+                    if not_added.is_none_or(|first| joined(first, change).is_none()) {
+                        errors.insert((change.service(), change.destination()), error);
+                    }
+                    if let Change::AddService(_) = change {
+                        not_added = Some(change);
+                    }
                 }
                 if told.is_break() || each(SyncEvent::Progress(*progress)).is_break() {
                     flow = ControlFlow::Break(());

@@ -28,7 +28,8 @@ use crate::ruleset::{Change, Excess, Left, Ruleset};
 #[non_exhaustive]
 pub struct Report {
     /// How many changes were made, including those whose answer was lost and that a reading then
-    /// found made.
+    /// found made. A new service of `mh` may take two, as
+    /// [`MaglevHash`](crate::Scheduler::MaglevHash) says.
     pub changed: usize,
     /// The changes that failed for good, each with the reason.
     pub failed: Vec<FailedChange>,
@@ -263,7 +264,8 @@ pub struct SyncTimes {
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum SyncEvent<'a> {
-    /// A change was made.
+    /// A change was made. The changes are those of the plan, but for new services of `mh` (see
+    /// [`MaglevHash`](crate::Scheduler::MaglevHash)).
     Made(&'a Change),
     /// A change was not made, or whether it was made is not known: see
     /// [`Error::is_outcome_unknown`]. If the reason passes, the change is tried again. A change that

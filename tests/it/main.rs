@@ -47,6 +47,8 @@ mod tampered;
 mod terminal;
 mod traffic;
 mod worker;
+#[path = "../support/writes.rs"]
+mod writes;
 
 use std::sync::Arc;
 

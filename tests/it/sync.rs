@@ -18,6 +18,7 @@ use crate::oracle::restore;
 use crate::random::{Speaker, pairs, rulesets, rulesets_of, samples};
 use crate::rival::Rival;
 use crate::subject::{Subject, program, soak};
+use crate::writes::writes;
 
 cases![
     what_was_applied_is_read_back,
@@ -36,10 +37,10 @@ async fn what_was_applied_is_read_back(subject: &mut Subject) -> Outcome {
             subject.client.flush().await?;
             for wanted in [actual, wanted] {
                 let plan = subject.client.plan(&wanted, &policy).await?;
-                let planned = plan.changes().len();
+                let writes = writes(&plan);
                 let report = subject.client.apply(plan).await?;
                 ensure!(report.is_success() && report.rounds == 0, "{report}");
-                assert_eq!(report.changed, planned);
+                assert_eq!(report.changed, writes);
                 assert_eq!(subject.client.ruleset().await?, wanted);
                 let plan = subject.client.plan(&wanted, &policy).await?;
                 ensure!(plan.is_empty(), "applied, and there is more:\n{plan}");

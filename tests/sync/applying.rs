@@ -4,10 +4,12 @@ use std::net::Ipv4Addr;
 use std::ops::ControlFlow;
 
 use ipvs_netlink::blocking::Client;
-use ipvs_netlink::fake::Fault;
+use ipvs_netlink::fake::{Fault, Kernel};
 use ipvs_netlink::*;
 
-use super::{SECOND, backend, before_and_after, ends_equal, kernel_with, web, web_with};
+use super::{
+    SECOND, backend, before_and_after, ends_equal, kernel_with, report_of, truth, web, web_with,
+};
 
 #[test]
 fn a_fault_at_any_step_is_reported_or_mended_and_the_next_sync_ends_equal() {
@@ -154,4 +156,47 @@ fn a_change_that_is_found_to_be_made_is_told() {
     });
     assert_eq!(report.unwrap().changed, 1);
     assert_eq!((failed, made), (expected.clone(), expected));
+}
+
+/// Once: destinations were added to a service that others had just added, though the policy does
+/// not allow adding destinations to services that are there.
+#[test]
+fn a_service_of_others_gets_no_destinations_without_permission() {
+    let wanted = web_with(&[backend(1), backend(2)]);
+    for scheduler in [Scheduler::RoundRobin, Scheduler::MAGLEV_HASH] {
+        let policy =
+            Policy::new().allowed(Allowed::all() - Allowed::ADD_DESTINATIONS).detailed(true);
+        // The service is not there yet: it comes with its destinations.
+        let kernel = Kernel::new();
+        let report = kernel.connect().unwrap().sync(&wanted, &policy).unwrap();
+        assert_eq!((report.changed, truth(&kernel)), (3, wanted.clone()), "{report}");
+        // Others add it between the reading and the writing.
+        let kernel = Kernel::new();
+        let mut client = kernel.connect().unwrap();
+        let mut syncer = Syncer::new(policy.clone());
+        syncer.want(Ruleset::new());
+        assert!(client.pass(&mut syncer).is_success());
+        let mut other = Client::connect_with(kernel.observer()).unwrap();
+        other.add_service(&web().scheduler(scheduler)).unwrap();
+        syncer.want(wanted.clone());
+        let report = client.pass(&mut syncer);
+        assert_eq!(truth(&kernel), web_with(&[]), "{report}");
+        assert_eq!(report.left.len(), 2, "{report}");
+        // Others add it before any step.
+        for step in 1..=10 {
+            let kernel = Kernel::new();
+            let mut client = kernel.connect().unwrap();
+            kernel.inject(
+                step,
+                Fault::meanwhile(move |kernel| {
+                    let mut other = Client::connect_with(kernel.observer()).unwrap();
+                    let _ = other.add_service(&web().scheduler(scheduler));
+                }),
+            );
+            let report = report_of(client.sync(&wanted, &policy));
+            let added = report.made.iter().any(|change| matches!(change, Change::AddService(_)));
+            let table = truth(&kernel);
+            assert_eq!(table.destination_count(), if added { 2 } else { 0 }, "{step}: {report}");
+        }
+    }
 }

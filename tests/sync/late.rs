@@ -7,7 +7,7 @@ use ipvs_netlink::blocking::Client;
 use ipvs_netlink::fake::{Fault, Kernel};
 use ipvs_netlink::*;
 
-use super::{SECOND, backend, rules, truth, web};
+use super::{SECOND, backend, report_of, rules, truth, web};
 
 fn table(scheduler: &str, destinations: u8) -> Ruleset {
     let each = |last| format!("-a -t 10.0.0.1:80 -r 10.0.1.{last}:8080 -m\n");
@@ -47,8 +47,38 @@ fn agrees(report: &Report) {
     assert_eq!(report.changed, report.made.len(), "{report} {:?}", report.made);
 }
 
+/// The changes by which a service with these destinations is added and gets its scheduler last.
+fn late_changes(wanted: &Ruleset) -> Vec<Change> {
+    let mut unbound = Ruleset::new();
+    for rules in wanted.services() {
+        let service = *rules.service();
+        unbound.insert_service(service.scheduler(Scheduler::Unbound)).unwrap();
+        for destination in rules.destinations() {
+            unbound.insert_destination(service.key, *destination).unwrap();
+        }
+    }
+    let between = |from: &Ruleset, to: &Ruleset| Plan::new(from, to, &Policy::new());
+    let added = between(&Ruleset::new(), &unbound);
+    [added.changes(), between(&unbound, wanted).changes()].concat()
+}
+
+/// Carries out a plan; tells the report, the changes that events tell as made, and those that they
+/// tell as failed.
+fn apply(client: &mut Client, plan: Plan) -> (Report, Vec<Change>, Vec<Change>) {
+    let (mut made, mut failed) = (Vec::new(), Vec::new());
+    let report = client.apply_with(plan, |event| {
+        match event {
+            SyncEvent::Made(change) => made.push(*change),
+            SyncEvent::Failed(change, _) => failed.push(*change),
+            _ => {}
+        }
+        std::ops::ControlFlow::Continue(())
+    });
+    (report_of(report), made, failed)
+}
+
 #[test]
-fn a_new_service_gets_its_scheduler_last_and_counts_once() {
+fn a_new_service_gets_its_scheduler_last_and_each_write_is_told() {
     for (scheduler, allowed, is_late) in [
         ("mh", Allowed::all(), true),
         ("mh -b mh-fallback,mh-port", Allowed::all(), true),
@@ -61,21 +91,15 @@ fn a_new_service_gets_its_scheduler_last_and_counts_once() {
             let kernel = Kernel::new();
             let mut client = kernel.connect().unwrap();
             let plan = client.plan(&wanted, &detailed().allowed(allowed)).unwrap();
-            let mut events = Vec::new();
-            let report = client
-                .apply_with(plan.clone(), |event| {
-                    if let SyncEvent::Made(change) = event {
-                        events.push(*change);
-                    }
-                    std::ops::ControlFlow::Continue(())
-                })
-                .unwrap();
+            let (report, events, failed) = apply(&mut client, plan.clone());
             agrees(&report);
-            assert_eq!(report.made, plan.changes(), "{scheduler}: {report}");
-            // The event of the service comes when the service takes connections.
-            let place = if is_late { usize::from(destinations) } else { 0 };
-            assert_eq!(events[place], plan.changes()[0], "{scheduler}: {events:?}");
-            assert_eq!(events.len(), plan.changes().len());
+            let late = late_changes(&wanted);
+            assert_eq!(report.made, if is_late { &late } else { plan.changes() }, "{scheduler}");
+            assert_eq!(
+                (events, failed),
+                (report.made.clone(), Vec::new()),
+                "{scheduler}: {report}"
+            );
             assert_eq!(truth(&kernel), wanted);
         }
     }
@@ -88,17 +112,131 @@ fn two_new_services_get_their_own_schedulers() {
     let kernel = Kernel::new();
     let report = kernel.connect().unwrap().sync(&wanted, &detailed()).unwrap();
     agrees(&report);
-    assert_eq!((report.changed, truth(&kernel)), (7, wanted));
+    assert_eq!((report.changed, truth(&kernel)), (9, wanted));
 }
 
-/// Once: the destinations of a service that was removed since its scheduler was missing were
-/// reported as made.
+/// Once: a service whose answers were lost was told as an update of a service without a scheduler,
+/// and its addition was not told at all.
+#[test]
+fn additions_whose_answers_are_lost_are_told_whole() {
+    for wanted_later in [table("mh", 3), table("rr", 3)] {
+        for step in 1..=20 {
+            let kernel = Kernel::new();
+            let mut client = kernel.connect().unwrap();
+            let mut syncer = Syncer::new(detailed());
+            syncer.want(table("mh", 3));
+            kernel.inject(step, Fault::LoseAnswers);
+            for later in step + 1..60 {
+                kernel.inject(later, Fault::Fail(12));
+            }
+            let mut made = client.pass(&mut syncer).made;
+            kernel.clear_faults();
+            syncer.want(wanted_later.clone());
+            for _ in 0..2 {
+                kernel.advance(SECOND);
+                let report = client.pass(&mut syncer);
+                agrees(&report);
+                made.extend(report.made);
+            }
+            assert_eq!(truth(&kernel), wanted_later, "step {step}");
+            let is_told = late_changes(&table("mh", 3)).iter().all(|it| made.contains(it));
+            let is_plain = made == late_plain(&wanted_later);
+            assert!(is_told || is_plain, "step {step}: {made:#?}");
+        }
+    }
+}
+
+/// The changes by which a service is added with its scheduler.
+fn late_plain(wanted: &Ruleset) -> Vec<Change> {
+    Plan::new(&Ruleset::new(), wanted, &Policy::new()).changes().to_vec()
+}
+
+/// Once: a service that others had just added was told as added with `mh`, and the refusal was not
+/// told.
+#[test]
+fn a_service_that_others_have_just_added_is_told_as_it_was() {
+    let kernel = Kernel::new();
+    let mut client = kernel.connect().unwrap();
+    let wanted = table("mh", 2);
+    let plan = client.plan(&wanted, &detailed()).unwrap();
+    Client::connect_with(kernel.observer()).unwrap().add_service(&web()).unwrap();
+    let (report, made, failed) = apply(&mut client, plan);
+    agrees(&report);
+    let late = late_changes(&wanted);
+    assert_eq!((&made[..], &failed[..]), (&late[1..], &late[..1]), "{report}");
+    assert_eq!(report.made, made);
+    assert_eq!(truth(&kernel), wanted);
+}
+
+/// Once: the failures named an update of a service that was never added, with the errors of that.
+#[test]
+fn a_service_that_cannot_be_added_fails_as_it_was_planned() {
+    for errno in [12, 22, 1] {
+        let kernel = Kernel::new();
+        let mut client = kernel.connect().unwrap();
+        let plan = client.plan(&table("mh", 2), &detailed()).unwrap();
+        for step in 1..60 {
+            kernel.inject(step, Fault::Refuse(errno));
+        }
+        let (report, made, _) = apply(&mut client, plan.clone());
+        assert_eq!((made.len(), truth(&kernel)), (0, Ruleset::new()));
+        let of_service = report.failed.iter().find(|it| it.change.destination().is_none()).unwrap();
+        assert!(matches!(of_service.change, Change::AddService(_)), "{errno}: {report}");
+        assert!(!of_service.error.is_service_not_found(), "{errno}: {report}");
+    }
+    // If nothing can be sent, all that was planned fails.
+    let kernel = Kernel::new();
+    let mut client = kernel.connect().unwrap();
+    let plan = client.plan(&table("mh", 2), &detailed()).unwrap();
+    for step in 1..60 {
+        kernel.inject(step, Fault::Fail(12));
+    }
+    let (report, ..) = apply(&mut client, plan.clone());
+    let failed: Vec<_> = report.failed.iter().map(|failed| failed.change).collect();
+    assert_eq!(failed, plan.changes(), "{report}");
+}
+
+/// Once: the reason was that something before had failed, though the caller had called off the rest.
+#[test]
+fn a_service_that_is_called_off_half_way_says_so() {
+    let wanted = table("mh", 250);
+    for stop in [3, 101] {
+        let kernel = Kernel::new();
+        let mut client = kernel.connect().unwrap();
+        let plan = client.plan(&wanted, &detailed()).unwrap();
+        let mut count = 0;
+        let report = report_of(client.apply_with(plan, |_| {
+            count += 1;
+            if count == stop {
+                std::ops::ControlFlow::Break(())
+            } else {
+                std::ops::ControlFlow::Continue(())
+            }
+        }));
+        agrees(&report);
+        let late = late_changes(&wanted);
+        assert_eq!(report.made[..], late[..report.changed], "{report}");
+        let failed: Vec<_> = report.failed.iter().map(|failed| failed.change).collect();
+        assert_eq!(failed.len(), late.len() - report.changed, "{report}");
+        assert!(failed.contains(late.last().unwrap()), "{report}");
+        assert!(report.to_string().contains("called off"), "{report}");
+        let is_called_off = |failed: &FailedChange| failed.error.to_string().contains("called off");
+        assert!(report.failed.iter().all(is_called_off), "{report}");
+    }
+}
+
+/// Its additions are told, and its removal.
 #[test]
 fn a_service_without_its_scheduler_is_taken_back_whole() {
     let (kernel, mut client) = without_mh();
     let report = client.sync(&table("mh", 4), &detailed()).unwrap_err().into_report();
     agrees(&report);
-    assert_eq!((report.changed, truth(&kernel)), (0, Ruleset::new()), "{report}");
+    assert_eq!((report.changed, truth(&kernel)), (6, Ruleset::new()), "{report}");
+    let mut made = late_changes(&table("mh", 4));
+    if let Some(Change::UpdateService { from, .. }) = made.pop() {
+        made.push(Change::RemoveService(from));
+    }
+    assert_eq!(report.made, made);
     let service = Change::AddService(*table("mh", 4).services().next().unwrap().service());
     let failed = report.failed.iter().find(|failed| failed.change == service).unwrap();
     assert!(failed.error.is_module_not_found(), "{report}");

@@ -17,6 +17,8 @@ mod reports;
 mod support;
 mod syncer;
 mod withheld;
+#[path = "../support/writes.rs"]
+mod writes;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -25,6 +27,7 @@ use ipvs_netlink::blocking::Client;
 use ipvs_netlink::fake::Kernel;
 use ipvs_netlink::*;
 use random::{Speaker, rulesets, samples};
+use writes::writes;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -139,10 +139,10 @@ impl<'a> Explorer<'a> {
         // writes may have replaced such changes.
         let is_blind = self.setting.mode == Mode::Apply || written > 0;
         let is_drift = is_blind && world.judge.known != world.kernel.table;
-        // Without permission to add destinations, they come together with a new service or not at
-        // all.
+        // Without permission to add destinations, they follow a new service at once or not at all.
         let allowed = self.setting.policy.allowed;
-        let is_half_added = written > 0 && !allowed.contains(Allowed::ADD_DESTINATIONS);
+        let has_begun = written > 0 || world.judge.added.contains(&true);
+        let is_half_added = has_begun && !allowed.contains(Allowed::ADD_DESTINATIONS);
         // Without `Drains`, a new controller does not know which weights of 0 it is to take back.
         let is_unknown = !keeps_drains && !allowed.is_all() && world.judge.has_lowered();
         // A controller that has just begun may take away another share.

@@ -28,6 +28,8 @@ pub(super) struct Judge {
     seen: [[Seen; DESTINATIONS]; SERVICES],
     /// The new services that the kernel has refused.
     pub(super) refused: [bool; SERVICES],
+    /// The services that the controller has added and that were not read since.
+    pub(super) added: [bool; SERVICES],
     /// The account of the losses of this pass.
     pub(super) losses: Losses,
 }
@@ -101,6 +103,7 @@ impl Judge {
 
     /// Begins the account of the losses of another pass, which finds this table.
     pub(super) fn begin(&mut self, table: &Table, wanted: &Table) {
+        self.added = [false; SERVICES];
         self.losses = self.losses.next(table, wanted, |place| self.is_going(place, table));
     }
 
@@ -144,6 +147,7 @@ impl Judge {
         }
         for service in (0..SERVICES).filter(|service| is_asked(*service)) {
             self.known.0[service] = read.0[service];
+            self.added[service] = false;
         }
         self.losses.read(&self.known);
     }
@@ -160,6 +164,7 @@ impl Judge {
             }
             if let (Change::AddService(_), Outcome::Done | Outcome::Refused) = (change, outcome) {
                 self.refused[service] = *outcome == Outcome::Refused;
+                self.added[service] = *outcome == Outcome::Done;
             }
             if let (Outcome::Done, Some(operation)) = (outcome, change.operation()) {
                 self.known.run(&operation);

@@ -35,7 +35,6 @@ impl Judge {
     ) -> Verdict {
         // The table as the changes make it.
         let mut table = self.known;
-        let mut new_services = [false; SERVICES];
         let is_gain = |change: &&Change| self.is_gain(change);
         for change in changes {
             let Some(operation) = change.operation() else {
@@ -49,7 +48,7 @@ impl Judge {
             let is_owned = setting.policy.scope.owns(&change.service());
             let may_lose = self.is_told || !(is_removal || self.is_loss(change));
             ensure(is_owned && may_lose, || format!("the controller may not make {change}"))?;
-            let is_new = new_services[service];
+            let is_new = self.added[service];
             let permission = self.permission(change, &table, wanted, is_new);
             let needed = permission.map_err(|fault| format!("{change}: {fault}"))?;
             ensure(setting.allows(needed), || format!("{change} is not allowed"))?;
@@ -78,7 +77,6 @@ impl Judge {
                 format!("{change} leaves no destination that takes connections")
             })?;
             self.serves_while_draining(change, &table, wanted, setting)?;
-            new_services[service] |= matches!(change, Change::AddService(_));
         }
         self.holds_back_the_best(&table, wanted, setting)
     }
@@ -96,7 +94,10 @@ impl Judge {
             Change::AddService(_) => vec![Allowed::ADD_SERVICES],
             Change::UpdateService { .. } => vec![Allowed::UPDATE_SERVICES],
             Change::RemoveService(_) => vec![Allowed::REMOVE_SERVICES],
-            Change::AddDestination(..) if is_new => vec![Allowed::ADD_SERVICES],
+            // Others may have added the service meanwhile, unless the addition was acknowledged.
+            Change::AddDestination(..) if is_new => {
+                vec![Allowed::ADD_SERVICES, Allowed::ADD_DESTINATIONS]
+            }
             Change::AddDestination(..) => vec![Allowed::ADD_DESTINATIONS],
             Change::RemoveDestination(..) => vec![Allowed::REMOVE_DESTINATIONS],
             Change::DrainDestination(_, from) | Change::UpdateDestination { from, .. } => {
