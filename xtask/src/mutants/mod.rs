@@ -1,6 +1,9 @@
 //! The reconciler and the planner with faults put in by cargo-mutants, which the tests should notice.
 
-use std::process::{Command, ExitStatus};
+mod survivors;
+
+use std::fs::read_to_string;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::Metadata;
@@ -25,7 +28,7 @@ const EXPLORED: &str = "whatever_happens_the_rules_are_kept";
 
 /// The exit status of cargo-mutants if the tests did not notice a fault.
 const MISSED: i32 = 2;
-/// Its exit status if the tests did not end.
+/// Its exit status if the tests did not end, which nobody would overlook.
 const TIMED_OUT: i32 = 3;
 
 struct Round {
@@ -35,15 +38,15 @@ struct Round {
     tests: &'static [&'static str],
 }
 
-/// Returns whether the tests notice all faults. The others are listed, and stay in target/mutants/mutants.out/missed.txt.
+/// Returns whether the tests notice all faults but those that need not be noticed. All that they do not notice are listed.
 pub(crate) fn soak(shard: Option<&str>) -> Result<bool> {
     let metadata = metadata()?;
-    let mut sees_all = true;
+    let output = metadata.target_directory.join("mutants");
     for (number, round) in ROUNDS.iter().enumerate() {
         let mut mutants = tool(&metadata)?;
         mutants.args(["mutants", "--package", PACKAGE, "--all-features", "--no-shuffle"]);
         mutants.args(FILES.iter().flat_map(|file| ["--file", file]));
-        mutants.arg("--output").arg(metadata.target_directory.join("mutants"));
+        mutants.arg("--output").arg(&output);
         mutants.args(shard.iter().flat_map(|shard| ["--shard", shard]));
         mutants.arg(format!(
             "--cargo-arg=--config=profile.dev.package.{PACKAGE}.opt-level={}",
@@ -56,17 +59,13 @@ pub(crate) fn soak(shard: Option<&str>) -> Result<bool> {
         }
         mutants.arg("--").args(round.tests);
         let status = mutants.status().with_context(|| format!("`{}`", show(&mutants)))?;
-        sees_all = saw_all(status, &mutants)?;
+        if !matches!(status.code(), Some(0 | MISSED | TIMED_OUT)) {
+            bail!("`{}` failed ({status})", show(&mutants));
+        }
     }
-    Ok(sees_all)
-}
-
-fn saw_all(status: ExitStatus, mutants: &Command) -> Result<bool> {
-    match status.code() {
-        Some(0) => Ok(true),
-        Some(MISSED | TIMED_OUT) => Ok(false),
-        _ => bail!("`{}` failed ({status})", show(mutants)),
-    }
+    let missed = output.join("mutants.out/missed.txt");
+    let missed = read_to_string(&missed).with_context(|| format!("{missed}"))?;
+    survivors::explain(&missed, metadata.workspace_root.as_std_path())
 }
 
 /// cargo-mutants, which is installed below target/ unless it is already.
