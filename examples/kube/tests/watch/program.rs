@@ -63,6 +63,18 @@ async fn get(at: &str, path: &str) -> String {
     answer
 }
 
+/// Waits until the answer contains these words: the log and the answers are written by different tasks.
+async fn answers(at: &str, path: &str, words: &str) {
+    let mut last = String::new();
+    let answered = async {
+        while !last.contains(words) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            last = get(at, path).await;
+        }
+    };
+    assert!(timeout(PATIENCE, answered).await.is_ok(), "{words}: {last}");
+}
+
 /// Once: nothing was said of an API server that was away, or that refused.
 #[tokio::test]
 async fn an_api_server_that_refuses_or_is_away_is_told_once_and_so_is_its_return() {
@@ -83,16 +95,14 @@ async fn an_api_server_that_refuses_or_is_away_is_told_once_and_so_is_its_return
         assert!(refused.contains(words), "{refused}");
     }
     program.says(&["the API server answers again"]).await;
-    assert!(
-        get(health, "/healthz").await.contains(r#""apiServer":{"connected":true,"errors":[]}"#)
-    );
-    assert!(get(metrics, "/metrics").await.contains("ipvs_kube_api_server_up 1"));
+    answers(health, "/healthz", r#""apiServer":{"connected":true,"errors":[]}"#).await;
+    answers(metrics, "/metrics", "ipvs_kube_api_server_up 1").await;
 
     api.go().await;
     // The cause is a connection that was closed or one that is refused, whichever comes first.
     program.says(&["the API server does not answer as it should", "they cannot be"]).await;
-    assert!(get(health, "/healthz").await.contains(r#""connected":false"#));
-    assert!(get(metrics, "/metrics").await.contains("ipvs_kube_api_server_up 0"));
+    answers(health, "/healthz", r#""connected":false"#).await;
+    answers(metrics, "/metrics", "ipvs_kube_api_server_up 0").await;
     api.come().await;
     program.says(&["the API server answers again"]).await;
     let said = program.terminate().await;
