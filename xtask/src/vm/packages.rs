@@ -51,17 +51,42 @@ pub(super) fn ensure_host_programs(cache: &Path) -> Result<()> {
         let _progress = Progress::start(format!("installing {}", packages.join(" ")));
         as_root("apt-get")?
             .args(["-o", &lists.option(), "-o", "DPkg::Lock::Timeout=300"])
-            .args(["install", "--yes", "--no-install-recommends"])
+            .args(INSTALL)
+            // The operator's packages are not ours to remove.
+            .args(["--yes", "--no-remove"])
             .args(&packages)
             .env("DEBIAN_FRONTEND", "noninteractive")
             .run()
     };
     with_lists(&lists, install).with_context(|| {
-        format!(
-            "{programs} could not be installed; as root: apt-get install {}",
-            packages.join(" ")
-        )
+        let packages = packages.join(" ");
+        match in_the_way(&lists, &packages) {
+            None => {
+                format!("{programs} could not be installed; as root: apt-get install {packages}")
+            }
+            Some(others) => format!(
+                "{programs} could not be installed beside {others}: install it from where these come from, or have them \
+                 removed; as root: apt-get install {packages}"
+            ),
+        }
     })
+}
+
+const INSTALL: [&str; 2] = ["install", "--no-install-recommends"];
+
+/// The installed packages that apt would remove to install others.
+fn in_the_way(lists: &Lists, packages: &str) -> Option<String> {
+    let mut apt = Command::new("apt-get");
+    apt.env("LC_ALL", "C").args(["-o", &lists.option(), "--simulate"]);
+    let said = output(apt.args(INSTALL).args(packages.split(' '))).ok()?;
+    removed(&String::from_utf8_lossy(&said))
+}
+
+/// `Remv qemu-utils [1:8.2]` tells of each package that would go.
+fn removed(said: &str) -> Option<String> {
+    let lines = said.lines().filter_map(|line| line.strip_prefix("Remv "));
+    let names = list(lines.filter_map(|line| line.split_whitespace().next()));
+    (!names.is_empty()).then_some(names)
 }
 
 /// Does work that needs the lists of this host's own sources: with today's lists if that succeeds, else with new ones.
@@ -203,6 +228,20 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packages_in_the_way_are_named() {
+        let said = "\
+The following packages will be REMOVED:
+  qemu-block-extra qemu-utils
+Remv qemu-block-extra [1:8.2.1+ds-1~bpo12+1]
+Remv qemu-utils [1:8.2.1+ds-1~bpo12+1]
+Inst qemu-system-x86 (1:7.2+dfsg-7+deb12u18 Debian:12.12/oldstable [amd64])
+Conf qemu-system-x86 (1:7.2+dfsg-7+deb12u18 Debian:12.12/oldstable [amd64])
+";
+        assert_eq!(removed(said).as_deref(), Some("qemu-block-extra, qemu-utils"));
+        assert_eq!(removed("Inst kmod (30 Debian [amd64])\n"), None);
+    }
 
     #[test]
     fn what_was_cut_after_it_was_unpacked_is_not_whole() -> Result<()> {
