@@ -54,6 +54,8 @@ pub(crate) struct Debian {
 struct Asked {
     lists: Rc<Lists>,
     failure: Option<Failure>,
+    /// Whether this command asked for them, not an earlier one.
+    now: bool,
 }
 
 /// A kernel that Debian does not have, or no longer has: no fault of this machine.
@@ -163,14 +165,25 @@ impl Debian {
     ) -> Result<T> {
         let failure = error.downcast_ref::<Failure>();
         let is_told = failure.is_some_and(|failure| failure.kind != FailureKind::Other);
-        if error.is::<NotServed>() || is_told || self.origin.refresh {
+        if error.is::<NotServed>() || is_told {
             return Err(error);
         }
-        for (suite, _) in role.suites {
+        if self.renew_all(role) { work() } else { Err(error) }
+    }
+
+    /// Does the same for all lists of a role; returns whether any were not fetched by this command.
+    fn renew_all(&self, role: &Role) -> bool {
+        role.suites.iter().filter(|(suite, _)| self.renew(suite)).count() > 0
+    }
+
+    /// Has the mirror asked for lists that were not fetched by this command; returns whether they were not.
+    fn renew(&self, suite: &'static str) -> bool {
+        let is_old = self.suites.borrow().get(suite).is_none_or(|asked| !asked.now);
+        if is_old {
             self.suites.borrow_mut().remove(suite);
             self.changed.borrow_mut().insert(suite);
         }
-        work()
+        is_old
     }
 
     /// The newest kernel of a role, among all suites that serve it.
@@ -178,27 +191,30 @@ impl Debian {
         let _lock = self.lock()?;
         let (mut found, mut failures) = (Vec::new(), Vec::new());
         for (suite, package) in role.suites {
-            match self.suite(suite)? {
-                Ok(lists) => {
-                    let packages = lists.packages(&[package])?;
-                    found.extend(packages.iter().filter_map(|package| role.served(suite, package)));
-                }
-                Err(failure) => failures.push(failure),
+            let (lists, failure) = self.suite(suite)?;
+            if let Some(lists) = &lists {
+                let packages = lists.packages(&[package])?;
+                found.extend(packages.iter().filter_map(|package| role.served(suite, package)));
             }
+            failures.extend(failure.map(|failure| (failure, lists.is_some())));
         }
         if let Some(served) = roles::newest(found) {
-            for failure in failures {
+            for (failure, _) in failures.iter().filter(|(_, has_lists)| !has_lists) {
                 self.say(&format!("{served} may not be the newest of {}: {failure}", role.name));
             }
             return Ok(served);
         }
-        let failure = failures.into_iter().find(|failure| failure.kind != FailureKind::NotServed);
-        Err(failure.map_or_else(|| NotServed(role.name).into(), Into::into))
+        let mut failures = failures.into_iter().map(|(failure, _)| failure);
+        if let Some(failure) = failures.find(|failure| failure.kind != FailureKind::NotServed) {
+            return Err(failure.into());
+        }
+        // Only a mirror that was asked now can tell that a kernel is gone.
+        if self.renew_all(role) { self.served(role) } else { Err(NotServed(role.name).into()) }
     }
 
     /// The day on which the mirror made the lists of a suite.
     pub(super) fn day(&self, suite: &'static str) -> Option<String> {
-        self.suite(suite).ok()?.ok()?.day()
+        self.suite(suite).ok()?.0?.day()
     }
 
     /// Tells the user, once.
@@ -229,7 +245,8 @@ impl Debian {
             std::fs::remove_dir_all(&root)?;
         }
         if !root.exists() {
-            let lists = self.suite(served.suite)??;
+            let (lists, _) = self.suite(served.suite)?;
+            let lists = lists.context("the lists that name the kernel")?;
             let names = roles::packages_of(&served.release, &lists)?;
             let names: Vec<_> = names.iter().map(String::as_str).collect();
             packages::unpack_from(&lists, &names, &root)?;
@@ -246,21 +263,22 @@ impl Debian {
         here.kernel(role)
     }
 
-    /// The lists of a suite: those of today if they can be had, else those that were fetched before.
-    fn suite(&self, suite: &'static str) -> Result<Result<Rc<Lists>, Failure>> {
-        let Asked { lists, failure } = self.ask(suite)?;
-        let Some(failure) = failure else { return Ok(Ok(lists)) };
+    /// The lists of a suite, those of today if they can be had, else those that were fetched before, if any; and why they are not
+    /// of today.
+    fn suite(&self, suite: &'static str) -> Result<(Option<Rc<Lists>>, Option<Failure>)> {
+        let Asked { lists, failure, .. } = self.ask(suite)?;
+        let Some(failure) = failure else { return Ok((Some(lists), None)) };
         if failure.kind == FailureKind::NotServed && self.serves_another(suite)? {
-            return Ok(Err(failure));
+            return Ok((None, Some(failure)));
         }
         let failure =
             if failure.kind == FailureKind::NotServed { failure.of_no_mirror() } else { failure };
-        let Some(fetched) = lists.fetched() else { return Ok(Err(failure)) };
+        let Some(fetched) = lists.fetched() else { return Ok((None, Some(failure))) };
         self.say(&format!(
             "going on with the package lists fetched on {}: {failure}",
             day(fetched)
         ));
-        Ok(Ok(lists))
+        Ok((Some(lists), Some(failure)))
     }
 
     /// Whether a mirror that says it lacks a suite has any other suite of Debian: if not, its address is wrong.
@@ -268,6 +286,8 @@ impl Debian {
         let mirror = self.mirror()?;
         let suites = ROLES.iter().rev().flat_map(|role| role.suites).map(|(suite, _)| *suite);
         for other in suites.filter(|other| mirror.uri(other) == mirror.uri(suite)) {
+            // What an earlier command fetched tells nothing of the mirror as it is now.
+            self.renew(other);
             if self.ask(other)?.failure.is_none() {
                 return Ok(true);
             }
@@ -285,16 +305,13 @@ impl Debian {
         let lists = Rc::new(Lists::of_suite(suite, mirror, &self.cache));
         let is_changed = self.changed.borrow().contains(suite);
         let known = self.unreachable.borrow().get(mirror.uri(suite)).cloned();
-        let failure = if lists.are_fresh() && !is_changed && !self.origin.refresh {
-            None
-        } else {
-            known.or_else(|| lists.fetch().err())
-        };
+        let now = self.origin.refresh || is_changed || !lists.are_fresh();
+        let failure = if now { known.or_else(|| lists.fetch().err()) } else { None };
         if let Some(failure) = failure.iter().find(|it| it.kind == FailureKind::Unreachable) {
             let uri = mirror.uri(suite).to_owned();
             self.unreachable.borrow_mut().insert(uri, failure.clone());
         }
-        let asked = Asked { lists, failure };
+        let asked = Asked { lists, failure, now };
         self.suites.borrow_mut().insert(suite, asked.clone());
         Ok(asked)
     }
@@ -404,7 +421,7 @@ mod tests {
         /// Acts as if the mirror had just served these lists.
         fn has(&self, suite: &'static str) -> Result<()> {
             let lists = Rc::new(Lists::of_suite(suite, self.mirror()?, &self.cache));
-            self.suites.borrow_mut().insert(suite, Asked { lists, failure: None });
+            self.suites.borrow_mut().insert(suite, Asked { lists, failure: None, now: true });
             Ok(())
         }
 
@@ -467,6 +484,25 @@ mod tests {
         let error = both.served(role("5.10")).expect_err("it has ended");
         assert!(error.is::<NotServed>(), "{error}");
         assert_eq!(error.to_string(), "5.10 is no longer served");
+        Ok(())
+    }
+
+    #[test]
+    fn lists_of_an_earlier_command_do_not_tell_that_a_kernel_is_gone() -> Result<()> {
+        if !has_apt() {
+            return Ok(());
+        }
+        let folder = tempfile::tempdir()?;
+        let mirror = empty_mirror(folder.path());
+        let lacking = debian(&mirror, folder.path())?;
+        for suite in ["trixie", "trixie-security", "bookworm-security", "sid"] {
+            let other = "Package: linux-doc\nVersion: 1:2\nArchitecture: amd64\n";
+            Lists::of_suite(suite, lacking.mirror()?, &lacking.cache).fill(other)?;
+        }
+        assert_eq!(lacking.kind(role("6.12")), Some(FailureKind::NotDebian));
+        // They do not tell that the mirror has other suites, either.
+        let missing = debian(&mirror, folder.path())?;
+        assert_eq!(missing.kind(role("backports")), Some(FailureKind::NotDebian));
         Ok(())
     }
 

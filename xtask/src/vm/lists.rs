@@ -1,5 +1,6 @@
 //! Package lists of our own, fetched and read by apt: this host's lists stay as they are, however old they may be.
 
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +10,7 @@ use anyhow::Result;
 
 use super::failure::Failure;
 use super::sources::Mirror;
+use super::sums;
 use crate::command::output;
 use crate::progress::Progress;
 
@@ -37,6 +39,12 @@ Dir::Etc::preferences "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";
 Dir::State::status "/dev/null";
 "#;
+
+/// What the lists need to be as they were fetched. apt makes its own cache of them anew.
+const FILES: [&str; 3] = ["apt.conf", "sources.list", "lists"];
+
+/// The file with the sums of these. Its time is that of the last fetch.
+const STAMP: &str = "fetched";
 
 /// The lists of one suite, or of all that the host's sources name.
 pub(super) struct Lists {
@@ -101,14 +109,19 @@ impl Lists {
         self.folder.join("sources.list")
     }
 
-    /// The file whose time is that of the last fetch.
-    fn stamp(&self) -> PathBuf {
-        self.folder.join("fetched")
+    /// When the lists were fetched; `None` if they never were, or are no longer as they were then.
+    pub(super) fn fetched(&self) -> Option<SystemTime> {
+        if !sums::hold(&self.folder, &FILES, STAMP) {
+            return None;
+        }
+        std::fs::metadata(self.folder.join(STAMP)).ok()?.modified().ok()
     }
 
-    /// When the lists were fetched, if ever.
-    pub(super) fn fetched(&self) -> Option<SystemTime> {
-        std::fs::metadata(self.stamp()).ok()?.modified().ok()
+    /// The lists are now as they were fetched at that time.
+    fn set_fetched(&self, time: SystemTime) -> Result<()> {
+        sums::keep(&self.folder, &FILES, STAMP)?;
+        let stamp = File::options().write(true).open(self.folder.join(STAMP))?;
+        Ok(stamp.set_modified(time)?)
     }
 
     fn age(&self) -> Option<Duration> {
@@ -123,20 +136,34 @@ impl Lists {
 
     /// If this fails, the former lists stay as they are, and no empty ones come.
     pub(super) fn fetch(&self) -> Result<(), Failure> {
-        if self.fetched().is_some() && output(self.apt("apt-cache").arg("stats")).is_err() {
-            // Damaged lists would stay: apt cannot update lists that it cannot read.
-            let _ = std::fs::remove_dir_all(&self.folder);
+        let before = self.fetched();
+        self.update(before).map_err(|error| self.failure(&error))
+    }
+
+    fn update(&self, before: Option<SystemTime>) -> Result<()> {
+        if before.is_none() {
+            // Damaged lists would stay: apt takes them for whole where the mirror has no newer ones.
+            self.remove()?;
         }
-        let fetched = self.prepare().and_then(|()| {
+        let updated = self.prepare().and_then(|()| {
             let _progress = Progress::start(format!("fetching the package lists of {}", self.name));
-            output(self.apt("apt-get").args(["--quiet", "update"]))?;
-            Ok(std::fs::write(self.stamp(), "")?)
+            output(self.apt("apt-get").args(["--quiet", "update"]))
         });
-        if fetched.is_err() && self.fetched().is_none() {
-            // Removes as much as possible: the earlier failure is the one to tell.
-            let _ = std::fs::remove_dir_all(&self.folder);
+        let Err(error) = updated else { return self.set_fetched(SystemTime::now()) };
+        // The error is the one to tell, whatever else fails.
+        let _ = match before {
+            // One source may have failed among many that did not.
+            Some(before) => self.set_fetched(before),
+            None => self.remove(),
+        };
+        Err(error)
+    }
+
+    fn remove(&self) -> Result<()> {
+        if self.folder.exists() {
+            std::fs::remove_dir_all(&self.folder)?;
         }
-        fetched.map_err(|error| self.failure(&error))
+        Ok(())
     }
 
     fn prepare(&self) -> Result<()> {
@@ -219,7 +246,7 @@ impl Lists {
         let folder = self.from.trim_start_matches("file:").replace('/', "_");
         let file = format!("{folder}_dists_{}_main_binary-amd64_Packages", self.name);
         std::fs::write(self.folder.join("lists").join(file), packages)?;
-        Ok(std::fs::write(self.stamp(), "")?)
+        self.set_fetched(SystemTime::now())
     }
 }
 
@@ -289,18 +316,34 @@ Version: 1:2
         let cache = tempfile::tempdir()?;
         let lists = of_sid("http://a.example/debian", cache.path())?;
         assert!(lists.fetched().is_none() && !lists.are_fresh());
-        lists.prepare()?;
-        let stamp = std::fs::File::create(lists.stamp())?;
+        lists.fill("")?;
         assert!(lists.are_fresh());
-        stamp.set_modified(SystemTime::now() - FRESH)?;
+        lists.set_fetched(SystemTime::now() - FRESH)?;
         assert!(lists.fetched().is_some() && !lists.are_fresh());
-        stamp.set_modified(SystemTime::now() + FRESH)?;
+        lists.set_fetched(SystemTime::now() + FRESH)?;
         assert!(!lists.are_fresh());
         // The lists of another mirror lie elsewhere.
         assert!(of_sid("http://b.example/debian", cache.path())?.fetched().is_none());
         assert!(of_sid("http://a.example/debian/", cache.path())?.fetched().is_some());
         Ok(())
     }
+
+    #[test]
+    fn lists_that_were_changed_since_count_as_none() -> Result<()> {
+        let list = "Package: linux-doc\nVersion: 1:2\nArchitecture: amd64\n";
+        for file in ["sources.list", "apt.conf", STAMP, LIST] {
+            let cache = tempfile::tempdir()?;
+            let lists = of_sid("file:/mirror", cache.path())?;
+            lists.fill(&format!("{list}\n{list}"))?;
+            assert!(lists.are_fresh(), "{file}");
+            std::fs::write(lists.folder.join(file), if file == LIST { list } else { "" })?;
+            assert!(!lists.are_fresh() && lists.fetched().is_none(), "{file}");
+        }
+        Ok(())
+    }
+
+    /// The file that [`Lists::fill`] writes.
+    const LIST: &str = "lists/_mirror_dists_sid_main_binary-amd64_Packages";
 
     #[test]
     fn what_fails_leaves_good_lists_and_no_empty_ones() -> Result<()> {

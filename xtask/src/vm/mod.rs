@@ -17,6 +17,7 @@ mod qemu;
 mod roles;
 mod sources;
 mod stream;
+mod sums;
 mod userland;
 
 use std::ffi::OsString;
