@@ -398,7 +398,11 @@ fn image_below(root: &Path) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+
     use super::*;
+    use crate::command::output;
 
     fn role(name: &str) -> &'static Role {
         Role::by_name(name).expect("a role")
@@ -503,6 +507,102 @@ mod tests {
         // They do not tell that the mirror has other suites, either.
         let missing = debian(&mirror, folder.path())?;
         assert_eq!(missing.kind(role("backports")), Some(FailureKind::NotDebian));
+        Ok(())
+    }
+
+    /// A mirror in a folder, with suites that someone signs.
+    struct Signed<'a>(&'a Path);
+
+    impl Signed<'_> {
+        fn gpg(&self, arguments: &[&str]) -> Result<Vec<u8>> {
+            let mut gpg = Command::new("gpg");
+            gpg.args(["--batch", "--passphrase", "", "--homedir"]).arg(self.0);
+            output(gpg.args(arguments))
+        }
+
+        /// Makes the keys of someone.
+        fn start(&self) -> Result<()> {
+            std::fs::set_permissions(self.0, PermissionsExt::from_mode(0o700))?;
+            self.gpg(&["--quick-generate-key", "someone", "ed25519", "sign", "never"])?;
+            Ok(())
+        }
+
+        fn keyring(&self) -> Result<PathBuf> {
+            let keyring = self.0.join("someone.gpg");
+            std::fs::write(&keyring, self.gpg(&["--export"])?)?;
+            Ok(keyring)
+        }
+
+        /// The folder of a suite.
+        fn folder(&self, suite: &str) -> PathBuf {
+            let archive = if suite.ends_with("-security") { "debian-security" } else { "debian" };
+            self.0.join(archive).join("dists").join(suite)
+        }
+
+        fn serve(&self, suite: &str, packages: &str) -> Result<()> {
+            let folder = self.folder(suite);
+            let list = "main/binary-amd64/Packages";
+            std::fs::create_dir_all(folder.join("main/binary-amd64"))?;
+            std::fs::write(folder.join(list), packages)?;
+            let mut sum = Command::new("sha256sum");
+            let sum = output(sum.arg(list).current_dir(&folder))?;
+            let sum = String::from_utf8_lossy(&sum);
+            let sum = sum.split_whitespace().next().context("a sum")?;
+            let release = format!(
+                "Codename: {suite}\nDate: Tue, 24 Nov 2026 02:12:15 UTC\nArchitectures: amd64\nComponents: main\n\
+                 SHA256:\n {sum} {} {list}\n",
+                packages.len()
+            );
+            let plain = folder.join("Release");
+            std::fs::write(&plain, release)?;
+            let signed = folder.join("InRelease").display().to_string();
+            let plain = plain.display().to_string();
+            self.gpg(&["--yes", "--output", &signed, "--clearsign", &plain])?;
+            Ok(())
+        }
+    }
+
+    impl Drop for Signed<'_> {
+        fn drop(&mut self) {
+            // The agent would end by itself, but later.
+            let mut end = Command::new("gpgconf");
+            let _ = output(end.arg("--homedir").arg(self.0).args(["--kill", "gpg-agent"]));
+        }
+    }
+
+    #[test]
+    fn a_suite_that_was_fetched_once_may_end() -> Result<()> {
+        if !has_apt() || crate::command::which("gpg").is_none() {
+            println!("NOT RUN: lists are fetched by apt and signed by gpg");
+            return Ok(());
+        }
+        let folder = tempfile::tempdir()?;
+        let signed = Signed(folder.path());
+        signed.start()?;
+        let current = "Package: linux-image-cloud-amd64\nVersion: 5.10.262-1\nArchitecture: amd64\n\
+                       Depends: linux-image-5.10.0-46-cloud-amd64 (= 5.10.262-1)\n";
+        for suite in ["bullseye", "bullseye-security", "trixie", "trixie-security"] {
+            signed.serve(suite, current)?;
+        }
+        let origin = Origin {
+            mirror: Some(empty_mirror(folder.path())),
+            keyring: Some(signed.keyring()?),
+            refresh: true,
+        };
+        let debian = || Debian::in_cache(&origin, folder.path().to_owned());
+        assert_eq!(debian()?.served(role("5.10"))?.version, "5.10.262-1");
+        for suite in ["bullseye", "bullseye-security"] {
+            std::fs::remove_dir_all(signed.folder(suite))?;
+        }
+        let error = debian()?.served(role("5.10")).expect_err("it has ended");
+        assert!(error.is::<NotServed>(), "{error:#}");
+        // Where nothing is served any more, the mirror has moved: the lists go on.
+        std::fs::remove_dir_all(signed.0.join("debian"))?;
+        std::fs::remove_dir_all(signed.0.join("debian-security"))?;
+        let moved = debian()?;
+        assert_eq!(moved.served(role("5.10"))?.version, "5.10.262-1");
+        let said = moved.said.borrow().iter().cloned().collect::<String>();
+        assert!(said.contains("serves none of Debian's suites"), "{said}");
         Ok(())
     }
 

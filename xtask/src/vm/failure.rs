@@ -61,7 +61,7 @@ const SIGNS: [(FailureKind, &[&str]); 7] = [
         &["KEYSIG", "BADSIG", "EXPSIG", "signatures were invalid", "sqv returned", "gpgv returned"],
     ),
     (FailureKind::Outdated, &["is expired", "not valid yet"]),
-    (FailureKind::NotServed, &["does not have a Release file"]),
+    (FailureKind::NotServed, &["does not have a Release file", "no longer has a Release file"]),
 ];
 
 impl Failure {
@@ -151,6 +151,12 @@ mod tests {
             (
                 "Ign:1 http://m sid InRelease\nErr:2 http://m sid Release\n  404  Not Found\n\
                  E: The repository 'http://m sid Release' does not have a Release file.",
+                FailureKind::NotServed,
+                "http://m does not serve sid",
+            ),
+            (
+                "Err:2 http://m sid Release\n  404  Not Found\n\
+                 E: The repository 'http://m sid Release' no longer has a Release file.",
                 FailureKind::NotServed,
                 "http://m does not serve sid",
             ),
