@@ -1,6 +1,5 @@
 //! Debian's kernels: asked for in package lists of our own, fetched, unpacked and kept below `target/vm`.
 
-use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -224,12 +223,13 @@ impl Debian {
         }
     }
 
-    /// The kernel of a role that was last fetched.
+    /// The kernel of a role that was last fetched, among those that the keys of today have signed.
     pub(super) fn here(&self, role: &Role) -> Option<Here> {
+        let keys = self.mirror().ok()?.keys();
         let folders = std::fs::read_dir(self.folder(role)).ok()?;
         let roots =
             folders.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir());
-        let kernels = roots.filter_map(|root| Here::find(&root));
+        let kernels = roots.filter_map(|root| Here::find(&root)).filter(|here| here.keys() == keys);
         kernels.max_by_key(|here| here.fetched)
     }
 
@@ -239,7 +239,9 @@ impl Debian {
 
     /// Unpacks the served kernel, and removes the former one.
     fn take(&self, role: &'static Role, served: &Served) -> Result<Kernel> {
-        let root = self.folder(role).join(&served.version);
+        // No version of Debian has this character.
+        let name = format!("{}_{}", served.version, self.mirror()?.keys());
+        let root = self.folder(role).join(name);
         // A kernel whose unpacking a full disk or a crash has interrupted is fetched again.
         if root.exists() && Here::find(&root).is_none() {
             std::fs::remove_dir_all(&root)?;
@@ -343,9 +345,19 @@ impl Here {
         Some(Self { root: root.to_owned(), image, release, fetched })
     }
 
-    /// The package's version.
-    pub(super) fn version(&self) -> Cow<'_, str> {
-        self.root.file_name().unwrap_or_default().to_string_lossy()
+    /// The package's version, and the name of the keys that have signed it, as the folder is called.
+    fn name(&self) -> (&str, &str) {
+        let name = self.root.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        // Earlier versions did not name the keys.
+        name.split_once('_').unwrap_or((name, ""))
+    }
+
+    pub(super) fn version(&self) -> &str {
+        self.name().0
+    }
+
+    fn keys(&self) -> &str {
+        self.name().1
     }
 
     /// The day on which it was fetched.
@@ -363,7 +375,7 @@ impl Here {
         }
         Ok(Kernel {
             name: role.name.to_owned(),
-            version: Some(self.version().into_owned()),
+            version: Some(self.version().to_owned()),
             release: self.release,
             image: self.image,
             modules,
@@ -436,8 +448,9 @@ mod tests {
     }
 
     /// A kernel that was fetched before.
-    fn keep(folder: &Path, role: &str, version: &str, release: &str) -> Result<PathBuf> {
-        let root = folder.join("debian").join(role).join(version);
+    fn keep(debian: &Debian, role: &str, version: &str, release: &str) -> Result<PathBuf> {
+        let name = format!("{version}_{}", debian.mirror()?.keys());
+        let root = debian.cache.join("debian").join(role).join(name);
         let modules = root.join("lib/modules").join(release);
         std::fs::create_dir_all(root.join("boot"))?;
         std::fs::create_dir_all(&modules)?;
@@ -661,7 +674,7 @@ mod tests {
         let error = debian.kernel(role("newest")).map(drop).expect_err("none is here");
         assert!(format!("{error:#}").contains("none can be had: http://127.0.0.1:9/debian cannot"));
 
-        keep(folder.path(), "newest", "7.3.4-1", "7.3.4")?;
+        keep(&debian, "newest", "7.3.4-1", "7.3.4")?;
         let kernel = debian.kernel(role("newest"))?;
         assert_eq!(kernel.to_string(), "Linux 7.3.4 (Debian 7.3.4-1)");
         let said = debian.said.borrow().iter().cloned().collect::<String>();
@@ -671,13 +684,31 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_that_others_have_signed_is_not_debians() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let theirs = debian("http://127.0.0.1:9/debian", folder.path())?;
+        keep(&theirs, "newest", "7.3.4-1", "7.3.4")?;
+        assert_eq!(theirs.here(role("newest")).context("it is here")?.version(), "7.3.4-1");
+        // The same mirror, and the same name of the file of keys.
+        let ours = debian("http://127.0.0.1:9/debian", folder.path())?;
+        std::fs::write(folder.path().join("archive.gpg"), b"\x99 of others")?;
+        assert!(ours.here(role("newest")).is_none());
+        // What an earlier version has unpacked has no name of keys.
+        let old = folder.path().join("debian/newest");
+        let named = std::fs::read_dir(&old)?.next().context("a kernel")??.path();
+        std::fs::rename(named, old.join("7.3.4-1"))?;
+        assert!(ours.here(role("newest")).is_none() && theirs.here(role("newest")).is_none());
+        Ok(())
+    }
+
+    #[test]
     fn a_kernel_that_runs_is_not_removed() -> Result<()> {
         let folder = tempfile::tempdir()?;
-        let old = keep(folder.path(), "newest", "7.2.6-1", "7.2.6")?;
-        keep(folder.path(), "newest", "7.3.4-1", "7.3.4")?;
+        let debian = debian("http://127.0.0.1:9/debian", folder.path())?;
+        let old = keep(&debian, "newest", "7.2.6-1", "7.2.6")?;
+        keep(&debian, "newest", "7.3.4-1", "7.3.4")?;
         let served = Served { suite: "sid", release: "7.3.4".into(), version: "7.3.4-1".into() };
         let running = Here::find(&old).context("a kernel")?.kernel(role("newest"))?;
-        let debian = debian("http://127.0.0.1:9/debian", folder.path())?;
         debian.take(role("newest"), &served)?;
         assert!(old.exists());
         drop(running);

@@ -95,7 +95,7 @@ impl Lists {
     fn of_line(suite: &str, mirror: &Mirror, line: String, settings: &str, cache: &Path) -> Self {
         let settings = format!("{SETTINGS}{FOREIGN}{settings}");
         let mut hasher = DefaultHasher::new();
-        (&line, &settings).hash(&mut hasher);
+        (&line, &settings, mirror.keys()).hash(&mut hasher);
         Self {
             name: suite.into(),
             from: mirror.uri(suite).into(),

@@ -1,6 +1,7 @@
 //! The origin of Debian's packages: the mirror and the keys that this host's own apt sources name.
 
 use std::cmp::Reverse;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -119,6 +120,15 @@ impl Mirror {
     /// The address that serves a suite.
     pub(super) fn uri(&self, suite: &str) -> &str {
         if is_security(suite) { &self.security } else { &self.main }
+    }
+
+    /// A name for the keys themselves, wherever they lie: what they have signed may come from any mirror.
+    pub(super) fn keys(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        for keyring in &self.keyrings {
+            std::fs::read(keyring).ok().hash(&mut hasher);
+        }
+        format!("{:016x}", hasher.finish())
     }
 
     /// The line that makes apt read the packages of a suite for these architectures, and nothing else.
