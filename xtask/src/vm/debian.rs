@@ -104,7 +104,7 @@ impl Debian {
     pub(crate) fn unpack_of_host(&self, packages: &[&str], root: &Path) -> Result<()> {
         anyhow::ensure!(packages::available(), "this host's packages are not had with apt");
         let _lock = self.lock()?;
-        if root.exists() && !self.origin.refresh {
+        if packages::is_whole(root) && !self.origin.refresh {
             return Ok(());
         }
         packages::unpack_with_dependencies(packages, root, &self.cache)
@@ -121,7 +121,7 @@ impl Debian {
     ) -> Result<()> {
         packages::ensure_apt()?;
         let _lock = self.lock()?;
-        if root.exists() && !self.origin.refresh {
+        if packages::is_whole(root) && !self.origin.refresh {
             return Ok(());
         }
         let lists = Lists::of_suite_and(suite, architecture, self.mirror()?, &self.cache);
@@ -134,14 +134,13 @@ impl Debian {
     /// The kernel that plays a role now. If the mirror cannot be asked, the kernel that is already unpacked plays it.
     pub(super) fn kernel(&self, role: &'static Role) -> Result<Kernel> {
         let _lock = self.lock()?;
-        let here = self.here(role);
         let newest = || self.served(role).and_then(|served| self.take(role, &served));
         let error = match newest().or_else(|error| self.again(role, error, newest)) {
             Ok(kernel) => return Ok(kernel),
             Err(error) if error.is::<NotServed>() => return Err(error),
             Err(error) => error,
         };
-        let Some(here) = here else {
+        let Some(here) = self.here(role) else {
             return Err(error.context(format!(
                 "no kernel for {} is here (another can be named: --kernel PATH --modules DIR), and none can be had",
                 role.name
@@ -242,20 +241,16 @@ impl Debian {
         // No version of Debian has this character.
         let name = format!("{}_{}", served.version, self.mirror()?.keys());
         let root = self.folder(role).join(name);
-        // A kernel whose unpacking a full disk or a crash has interrupted is fetched again.
-        if root.exists() && Here::find(&root).is_none() {
-            std::fs::remove_dir_all(&root)?;
-        }
-        if !root.exists() {
-            let (lists, _) = self.suite(served.suite)?;
-            let lists = lists.context("the lists that name the kernel")?;
-            let names = roles::packages_of(&served.release, &lists)?;
-            let names: Vec<_> = names.iter().map(String::as_str).collect();
-            packages::unpack_from(&lists, &names, &root)?;
-            File::open(&root)?.set_modified(SystemTime::now())?;
-        }
-        let here = Here::find(&root)
-            .with_context(|| format!("{} has no kernel; remove the folder", root.display()))?;
+        let here = match Here::find(&root) {
+            Some(here) => here,
+            // It is new, or was damaged since.
+            None => {
+                self.unpack(served, &root)?;
+                Here::find(&root).with_context(|| {
+                    format!("{} has no kernel; remove the folder", root.display())
+                })?
+            }
+        };
         for entry in std::fs::read_dir(self.folder(role))? {
             let entry = entry?;
             if entry.path() != root {
@@ -263,6 +258,18 @@ impl Debian {
             }
         }
         here.kernel(role)
+    }
+
+    fn unpack(&self, served: &Served, root: &Path) -> Result<()> {
+        let (lists, _) = self.suite(served.suite)?;
+        let lists = lists.context("the lists that name the kernel")?;
+        let names = roles::packages_of(&served.release, &lists)?;
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        packages::unpack_from(&lists, &names, root, |unpacked| {
+            let image = image_below(unpacked).context("the packages have no kernel")?;
+            modules::index(unpacked, &kernel::release(&image)?)
+        })?;
+        Ok(File::open(root)?.set_modified(SystemTime::now())?)
     }
 
     /// The lists of a suite, those of today if they can be had, else those that were fetched before, if any; and why they are not
@@ -366,19 +373,12 @@ impl Here {
     }
 
     fn kernel(self, role: &Role) -> Result<Kernel> {
-        let modules = self.root.join("lib/modules").join(&self.release);
-        // depmod writes this file last.
-        if !modules.join("modules.devname").exists() {
-            // The links that this adds do not change the day.
-            modules::index(&self.root, &self.release)?;
-            File::open(&self.root)?.set_modified(self.fetched)?;
-        }
         Ok(Kernel {
             name: role.name.to_owned(),
             version: Some(self.version().to_owned()),
+            modules: self.root.join("lib/modules").join(&self.release),
             release: self.release,
             image: self.image,
-            modules,
             _in_use: Some(lock::in_use(&self.root)?),
         })
     }
@@ -451,10 +451,7 @@ mod tests {
     fn keep(debian: &Debian, role: &str, version: &str, release: &str) -> Result<PathBuf> {
         let name = format!("{version}_{}", debian.mirror()?.keys());
         let root = debian.cache.join("debian").join(role).join(name);
-        let modules = root.join("lib/modules").join(release);
         std::fs::create_dir_all(root.join("boot"))?;
-        std::fs::create_dir_all(&modules)?;
-        std::fs::write(modules.join("modules.devname"), "")?;
         // An image whose setup has one sector, and nothing else.
         let mut image = vec![0; 0x400];
         image[0x1f1] = 1;
@@ -462,6 +459,7 @@ mod tests {
         image[0x20e] = 0x40;
         image[0x240..0x240 + release.len()].copy_from_slice(release.as_bytes());
         std::fs::write(root.join("boot").join(format!("vmlinuz-{release}")), image)?;
+        packages::pass_for_whole(&root)?;
         Ok(root)
     }
 

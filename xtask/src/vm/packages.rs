@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::lists::Lists;
-use super::lock;
+use super::{lock, sums};
 use crate::command::{output, which};
 use crate::progress::Progress;
 
@@ -108,7 +108,7 @@ pub(super) fn unpack(packages: &[&str], root: &Path, cache: &Path) -> Result<()>
         return Ok(());
     }
     let lists = Lists::of_host(cache);
-    with_lists(&lists, || unpack_from(&lists, packages, root))
+    with_lists(&lists, || unpack_from(&lists, packages, root, |_| Ok(())))
 }
 
 /// The same with all dependencies that this host lacks; replaces the folder's former contents.
@@ -117,14 +117,20 @@ pub(super) fn unpack_with_dependencies(packages: &[&str], root: &Path, cache: &P
     with_lists(&lists, || unpack_all_from(&lists, packages, root))
 }
 
-/// Downloads packages and unpacks them into one folder.
-pub(super) fn unpack_from(lists: &Lists, packages: &[&str], root: &Path) -> Result<()> {
-    unpack_by(lists, packages, root, |folder| lists.download(packages, folder))
+/// Downloads packages and unpacks them into one folder, to which `complete` adds what belongs to it.
+pub(super) fn unpack_from(
+    lists: &Lists,
+    packages: &[&str],
+    root: &Path,
+    complete: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    unpack_by(lists, packages, root, |folder| lists.download(packages, folder), complete)
 }
 
 /// Downloads packages with all dependencies, and unpacks them into one folder.
 pub(super) fn unpack_all_from(lists: &Lists, packages: &[&str], root: &Path) -> Result<()> {
-    unpack_by(lists, packages, root, |folder| lists.download_with_dependencies(packages, folder))
+    let download = |folder: &Path| lists.download_with_dependencies(packages, folder);
+    unpack_by(lists, packages, root, download, |_| Ok(()))
 }
 
 /// The caller holds the lock of the cache.
@@ -133,20 +139,22 @@ fn unpack_by(
     packages: &[&str],
     root: &Path,
     download: impl FnOnce(&Path) -> Result<()>,
+    complete: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
     let parent = root.parent().context("a folder in target/vm")?;
     std::fs::create_dir_all(parent)?;
     lock::remove_leftovers(parent)?;
     // Unpacked beside its final place first: a folder with the final name is complete, whenever a run is interrupted.
     let work = tempfile::tempdir_in(parent)?;
-    let _progress = Progress::start(format!("downloading {}", packages.join(" ")));
+    let progress = Progress::start(format!("downloading {}", packages.join(" ")));
     let unpacked = work.path().join("root");
     download(work.path())
         .and_then(|()| unpack_debs(work.path(), &unpacked))
         .map_err(|error| lists.failure(&error))
         .with_context(|| format!("{} could not be fetched", packages.join(" ")))?;
-    let files = lengths(&unpacked)?;
-    std::fs::write(unpacked.join(LENGTHS), files.join("\n"))?;
+    drop(progress);
+    complete(&unpacked)?;
+    sums::keep(&unpacked, &ALL, SUMS)?;
     // The folder stays complete even if the host loses power.
     rustix::fs::syncfs(std::fs::File::open(work.path())?)?;
     if root.exists() {
@@ -155,37 +163,21 @@ fn unpack_by(
     std::fs::rename(&unpacked, root).with_context(|| format!("{} was not unpacked", root.display()))
 }
 
-/// The file that lists the unpacked files, a line each: length and path. Caches of earlier versions lack this file.
-const LENGTHS: &str = ".lengths";
+/// The file of the sums of all others. Caches of earlier versions lack it, and are fetched anew.
+const SUMS: &str = ".sums";
 
-/// Whether all files that were unpacked into a folder exist, and have the length that they had.
+/// The folder itself, and so all that is in it.
+const ALL: [&str; 1] = [""];
+
+/// Whether a folder has what was unpacked into it, and nothing else.
 pub(super) fn is_whole(root: &Path) -> bool {
-    let is_there = |line: &str| {
-        let Some((length, path)) = line.split_once(' ') else { return false };
-        let found = root.join(path).symlink_metadata();
-        found.is_ok_and(|found| length.parse() == Ok(found.len()))
-    };
-    match std::fs::read_to_string(root.join(LENGTHS)) {
-        Ok(files) => files.lines().all(is_there),
-        Err(_) => root.exists(),
-    }
+    sums::hold(root, &ALL, SUMS)
 }
 
-fn lengths(root: &Path) -> Result<Vec<String>> {
-    let mut lines = Vec::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
-            let found = path.symlink_metadata()?;
-            if found.is_dir() {
-                folders.push(path);
-            } else {
-                lines.push(format!("{} {}", found.len(), path.strip_prefix(root)?.display()));
-            }
-        }
-    }
-    Ok(lines)
+/// Makes a folder pass for what was unpacked.
+#[cfg(test)]
+pub(super) fn pass_for_whole(root: &Path) -> Result<()> {
+    sums::keep(root, &ALL, SUMS)
 }
 
 fn unpack_debs(folder: &Path, root: &Path) -> Result<()> {
@@ -244,20 +236,17 @@ Conf qemu-system-x86 (1:7.2+dfsg-7+deb12u18 Debian:12.12/oldstable [amd64])
     }
 
     #[test]
-    fn what_was_cut_after_it_was_unpacked_is_not_whole() -> Result<()> {
+    fn what_was_changed_after_it_was_unpacked_is_not_whole() -> Result<()> {
         let root = tempfile::tempdir()?;
         let root = root.path();
         assert!(!is_whole(&root.join("nowhere")));
-        let (shell, link) = (root.join("bin/busybox"), root.join("sh"));
+        let shell = root.join("bin/busybox");
         std::fs::create_dir(root.join("bin"))?;
         std::fs::write(&shell, "a program")?;
-        std::os::unix::fs::symlink("bin/nowhere yet", link)?;
-        assert!(is_whole(root), "an earlier version wrote no list");
-        std::fs::write(root.join(LENGTHS), lengths(root)?.join("\n"))?;
+        assert!(!is_whole(root), "an earlier version kept no sums");
+        pass_for_whole(root)?;
         assert!(is_whole(root));
-        std::fs::write(&shell, "a pro")?;
-        assert!(!is_whole(root));
-        std::fs::remove_file(&shell)?;
+        std::fs::write(&shell, "a pro9ram")?;
         assert!(!is_whole(root));
         Ok(())
     }
