@@ -98,6 +98,16 @@ fn socket() -> Result<(UnixStream, UnixStream)> {
     Ok((ours, theirs))
 }
 
+/// Starts a program that the kernel ends together with the thread that started it, even if that thread is killed. This holds from
+/// `setpriv` on: where the parent was gone by then, the shell has another one, and does not start the program.
+fn ends_with(parent: u32, program: &Path) -> Result<Command> {
+    let setpriv = which("setpriv").context("setpriv is not here: install util-linux")?;
+    let mut command = Command::new(setpriv);
+    command.args(["--pdeathsig", "KILL", "--", "sh", "-c", r#"[ "$PPID" = "$0" ] && exec "$@""#]);
+    command.arg(parent.to_string()).arg(program);
+    Ok(command)
+}
+
 impl Machine<'_> {
     /// A machine whose serial console is the terminal; Ctrl-A X ends it.
     pub(super) fn interactive(&self) -> Result<Command> {
@@ -108,10 +118,7 @@ impl Machine<'_> {
 
     fn command(&self, verbosity: &str) -> Result<Command> {
         let qemu = which("qemu-system-x86_64").context("qemu-system-x86_64 is not here")?;
-        let setpriv = which("setpriv").context("setpriv is not here: install util-linux")?;
-        let mut command = Command::new(setpriv);
-        // The kernel ends QEMU together with the thread that started it, even if that thread is killed.
-        command.args(["--pdeathsig", "KILL", "--"]).arg(qemu);
+        let mut command = ends_with(std::process::id(), &qemu)?;
         let arguments: &[&str] = match self.accelerator {
             Accelerator::Kvm => &["-accel", "kvm", "-cpu", "host", "-smp", "2"],
             Accelerator::Tcg => &["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"],
@@ -133,5 +140,51 @@ impl Machine<'_> {
             .arg("-append")
             .arg(format!("console=ttyS0 {verbosity} {PARAMETERS}"));
         Ok(command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    fn said(command: &mut Command) -> Result<String> {
+        Ok(String::from_utf8(command.output()?.stdout)?)
+    }
+
+    #[test]
+    fn no_program_starts_once_its_parent_is_gone() -> Result<()> {
+        if which("setpriv").is_none() {
+            println!("NOT RUN: setpriv is not here");
+            return Ok(());
+        }
+        let echo = which("echo").context("echo is not here")?;
+        let us = std::process::id();
+        assert_eq!(said(ends_with(us, &echo)?.args(["a b", "$0"]))?, "a b $0\n");
+        // As if the parent had ended before setpriv started.
+        assert_eq!(said(ends_with(us + 1, &echo)?.arg("a b"))?, "");
+        Ok(())
+    }
+
+    #[test]
+    fn a_program_ends_with_the_thread_that_started_it() -> Result<()> {
+        if which("setpriv").is_none() {
+            println!("NOT RUN: setpriv is not here");
+            return Ok(());
+        }
+        let cat = which("cat").context("cat is not here")?;
+        let start = move || -> Result<Child> {
+            let mut cat = ends_with(std::process::id(), &cat)?;
+            let mut child = cat.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+            // It has started once it answers.
+            child.stdin.as_mut().context("a pipe")?.write_all(b".")?;
+            child.stdout.as_mut().context("a pipe")?.read_exact(&mut [0])?;
+            Ok(child)
+        };
+        let started = std::thread::spawn(start).join().expect("no panic");
+        assert_eq!(started?.wait()?.signal(), Some(9));
+        Ok(())
     }
 }
