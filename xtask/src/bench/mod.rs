@@ -59,7 +59,7 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "MIB", default_value_t = 4096)]
     memory: u32,
     /// How long the guest may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = vm::timeout())]
     timeout: u64,
 }
 

@@ -32,7 +32,7 @@ pub(super) fn choose(kernel: &Kernel, cache: &Path) -> Result<Accelerator> {
     if known == fails {
         return Ok(Accelerator::Tcg);
     }
-    let spoke = {
+    let probed = {
         let _progress = Progress::start("probing KVM");
         let guest = Guest {
             kernel,
@@ -43,8 +43,18 @@ pub(super) fn choose(kernel: &Kernel, cache: &Path) -> Result<Accelerator> {
             without: &[],
             tree: Tree::default(),
         };
-        guest.run(&Task::Probe, &mut std::io::sink(), &mut std::io::sink()).is_ok()
+        guest.run(&Task::Probe, &mut std::io::sink(), &mut std::io::sink())
     };
-    std::fs::write(file, if spoke { works } else { fails })?;
-    Ok(if spoke { Accelerator::Kvm } else { Accelerator::Tcg })
+    let Err(error) = probed else {
+        std::fs::write(file, works)?;
+        return Ok(Accelerator::Kvm);
+    };
+    std::fs::write(&file, fails)?;
+    let why = error.to_string();
+    eprintln!(
+        "note: guests run without KVM, by which none came up ({}); remove {} to try it again",
+        why.lines().next().unwrap_or_default(),
+        file.display()
+    );
+    Ok(Accelerator::Tcg)
 }

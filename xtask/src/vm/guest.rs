@@ -17,15 +17,16 @@ use super::{stream, userland};
 use crate::command::tail;
 use crate::progress::Progress;
 
-/// The longest time until a guest speaks; translated code on a busy machine is slow.
-const BOOT: Duration = Duration::from_secs(300);
+/// How long a guest may say nothing while it boots; translated code on a busy machine is slow. A guest with more time than usual
+/// may be silent for half of it.
+const SILENCE: Duration = Duration::from_secs(300);
 
 /// How often to boot a kernel that panics before it is up, as translated code does now and then.
 const BOOTS: u32 = 3;
 
-/// What to do if a guest does not come up.
-const DAMAGED: &str = "; where the console does not tell why, its files may be damaged: remove target/vm, and they are \
-    fetched anew";
+/// What to do if a guest does not come up. Its files are not damaged: they were checked.
+const BUSY: &str = "where the console does not tell why, this machine may be too busy; give the guest more time \
+    (--timeout SECONDS)";
 
 /// The exit status of a program whose output nobody reads any more.
 const SIGPIPE: u8 = 128 + 13;
@@ -86,8 +87,7 @@ impl Guest<'_> {
             let is_up = release(&said, &token).is_some();
             if last || !panicked || !is_translated || is_up {
                 let what = if panicked { "kernel panic" } else { "the run failed" };
-                let advice = if is_up { "" } else { DAMAGED };
-                return fail(&error.context(what), advice, self.kernel, &console, self.cache);
+                return fail(&error.context(what), self.kernel, &console, self.cache);
             }
             eprintln!("note: {} panicked while it booted; it boots again", self.kernel);
         }
@@ -116,7 +116,8 @@ impl Guest<'_> {
                 let _ = to_stderr.send(Event::Closed(closed));
             });
             threads.spawn(move || watch(streams.console, log, token, &sender));
-            let verdict = wait(&events, self.kernel, task, started, self.timeout);
+            let silence = SILENCE.max(self.timeout / 2);
+            let verdict = wait(&events, self.kernel, task, started, silence, self.timeout);
             // The threads end with the streams, which end with QEMU.
             drop(qemu);
             verdict
@@ -181,6 +182,8 @@ impl Guest<'_> {
 }
 
 enum Event {
+    /// The guest says something while it boots.
+    Spoke,
     /// The guest is up and says which kernel it runs.
     Ready(String),
     /// A stream of the program ended, with its status if there was a verdict.
@@ -192,13 +195,19 @@ fn wait(
     kernel: &Kernel,
     task: &Task,
     started: Instant,
+    silence: Duration,
     timeout: Duration,
 ) -> Result<u8> {
     let mut booting = Some(Progress::start_quietly(format!("booting {kernel}")));
     let mut half = false;
+    let mut spoke = started;
     loop {
-        let limit = if booting.is_some() { timeout.min(BOOT) } else { timeout };
-        match events.recv_timeout(limit.saturating_sub(started.elapsed())) {
+        let mut left = timeout.saturating_sub(started.elapsed());
+        if booting.is_some() {
+            left = left.min(silence.saturating_sub(spoke.elapsed()));
+        }
+        match events.recv_timeout(left) {
+            Ok(Event::Spoke) => spoke = Instant::now(),
             Ok(Event::Ready(release)) if release != kernel.release => {
                 bail!("the guest runs Linux {release}, not {}", kernel.release)
             }
@@ -216,17 +225,20 @@ fn wait(
             Ok(Event::Closed(Err(error))) => {
                 return Err(error).context("the program's output could not be passed on");
             }
-            Err(RecvTimeoutError::Timeout) if booting.is_some() => {
-                bail!("the guest was silent for {} s", limit.as_secs())
+            Err(RecvTimeoutError::Timeout) if booting.is_none() => {
+                bail!("no verdict within {} s (--timeout SECONDS)", timeout.as_secs())
+            }
+            Err(RecvTimeoutError::Timeout) if started.elapsed() < timeout => {
+                bail!("the guest was silent for {} s; {BUSY}", silence.as_secs())
             }
             Err(RecvTimeoutError::Timeout) => {
-                bail!("no verdict within {} s (--timeout SECONDS)", limit.as_secs())
+                bail!("the guest was not up within {} s; {BUSY}", timeout.as_secs())
             }
         }
     }
 }
 
-/// Keeps the console's output, and tells when the guest is up.
+/// Keeps the console's output, and tells when the guest speaks and is up.
 fn watch(
     mut console: impl io::Read,
     mut log: impl Write,
@@ -243,6 +255,7 @@ fn watch(
         }
         log.write_all(&chunk[..read])?;
         if !ready {
+            let _ = events.send(Event::Spoke);
             said.extend_from_slice(&chunk[..read]);
             if let Some(release) = release(&String::from_utf8_lossy(&said), token) {
                 ready = true;
@@ -259,17 +272,11 @@ fn release<'a>(console: &'a str, token: &str) -> Option<&'a str> {
 }
 
 /// Fails with the console's last output, and keeps all of it.
-fn fail(
-    error: &anyhow::Error,
-    advice: &str,
-    kernel: &Kernel,
-    console: &[u8],
-    cache: &Path,
-) -> Result<u8> {
+fn fail(error: &anyhow::Error, kernel: &Kernel, console: &[u8], cache: &Path) -> Result<u8> {
     let kept = cache.join(format!("console-{}.log", kernel.name));
     fs::write(&kept, console)?;
     bail!(
-        "{kernel}: {error:#}{advice}\nThe console's last lines (all: {}):\n{}",
+        "{kernel}: {error:#}\nThe console's last lines (all: {}):\n{}",
         kept.display(),
         tail(console, 40)
     )
@@ -285,5 +292,39 @@ mod tests {
         assert_eq!(release(console, "00ff"), Some("6.12.1+deb"));
         assert_eq!(release(console, "00fe"), None);
         assert_eq!(release("00ff ready 6.1", "00ff"), None);
+    }
+
+    /// Waits for a guest that started so many seconds ago, said something just now, and is up soon.
+    fn wait_for(age: u64, silence: u64, timeout: u64) -> Result<u8> {
+        let kernel = Kernel {
+            name: "6.12".into(),
+            release: "6.12.1".into(),
+            version: None,
+            image: "bzImage".into(),
+            modules: "modules".into(),
+            _in_use: None,
+        };
+        let [age, silence, timeout] = [age, silence, timeout].map(Duration::from_secs);
+        let started = Instant::now().checked_sub(age).context("a clock that began before")?;
+        let (sender, events) = channel();
+        sender.send(Event::Spoke)?;
+        std::thread::scope(|threads| {
+            let later = sender.clone();
+            threads.spawn(move || {
+                std::thread::sleep(Duration::from_millis(50));
+                later.send(Event::Ready("6.12.1".into()))
+            });
+            wait(&events, &kernel, &Task::Probe, started, silence, timeout)
+        })
+    }
+
+    #[test]
+    fn a_guest_that_speaks_while_it_boots_is_waited_for() {
+        assert_eq!(wait_for(400, 300, 600).expect("it is up"), 0);
+        let silent = wait_for(400, 0, 600).expect_err("it is silent").to_string();
+        assert!(silent.starts_with("the guest was silent for 0 s; where the console"), "{silent}");
+        assert!(silent.ends_with("(--timeout SECONDS)"), "{silent}");
+        let slow = wait_for(700, 300, 600).expect_err("it is slow").to_string();
+        assert!(slow.starts_with("the guest was not up within 600 s; where the"), "{slow}");
     }
 }

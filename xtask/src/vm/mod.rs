@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use clap::builder::TypedValueParser;
 use clap::{Args, Subcommand};
 
 pub(crate) use self::debian::{Debian, NotServed, Origin};
@@ -54,6 +55,11 @@ pub(crate) struct Vm {
     action: Action,
 }
 
+/// The meaning of `--timeout`: up to a year, so that any time can be added to it.
+pub(crate) fn timeout() -> impl TypedValueParser<Value = u64> {
+    clap::value_parser!(u64).range(..=365 * 24 * 60 * 60)
+}
+
 /// In MiB. Half of it holds the files, which include test programs with their debug information.
 const MEMORY: u32 = 1536;
 
@@ -72,8 +78,9 @@ pub(crate) struct Options {
     /// Run the program as an unprivileged user (65534)
     #[arg(long, global = true)]
     user: bool,
-    /// How long one guest may take, from its start to the verdict
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 600)]
+    /// How long one guest may take, from its start to the verdict; while it boots, it may be silent for half of this, or for 300
+    /// seconds if that is longer
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 600, value_parser = timeout())]
     timeout: u64,
     /// The guest's memory
     #[arg(long, global = true, value_name = "MIB", default_value_t = MEMORY)]
