@@ -25,6 +25,11 @@ APT::Sandbox::User "root";
 Dir::Cache::pkgcache "pkgcache.bin";
 "#;
 
+/// The time of lists may be over only where a mirror has them as they were at a time, whatever the host's settings say.
+const OF_TODAY: &str = r#"
+Acquire::Check-Valid-Until "true";
+"#;
+
 /// More settings for a suite that may not be the host's: packages that the host has and prefers do not count, and unsigned lists
 /// are refused.
 const FOREIGN: &str = r#"
@@ -45,6 +50,9 @@ const FILES: [&str; 3] = ["apt.conf", "sources.list", "lists"];
 
 /// The file with the sums of these. Its time is that of the last fetch.
 const STAMP: &str = "fetched";
+
+/// The folder of apt's temporary files.
+const TEMPORARY: &str = "tmp";
 
 /// The lists of one suite, or of all that the host's sources name.
 pub(super) struct Lists {
@@ -93,7 +101,8 @@ impl Lists {
 
     /// Lists of another mirror, or checked with other keys, lie in another folder: a mistyped name spoils nothing.
     fn of_line(suite: &str, mirror: &Mirror, line: String, settings: &str, cache: &Path) -> Self {
-        let settings = format!("{SETTINGS}{FOREIGN}{settings}");
+        let of_today = if mirror.is_of_a_time(suite) { "" } else { OF_TODAY };
+        let settings = format!("{SETTINGS}{FOREIGN}{of_today}{settings}");
         let mut hasher = DefaultHasher::new();
         (&line, &settings, mirror.keys()).hash(&mut hasher);
         Self {
@@ -107,6 +116,10 @@ impl Lists {
 
     fn sources(&self) -> PathBuf {
         self.folder.join("sources.list")
+    }
+
+    fn temporary(&self) -> PathBuf {
+        self.folder.join(TEMPORARY)
     }
 
     /// When the lists were fetched; `None` if they never were, or are no longer as they were then.
@@ -167,7 +180,11 @@ impl Lists {
     }
 
     fn prepare(&self) -> Result<()> {
-        for folder in ["lists/partial", "cache/archives/partial"] {
+        // An interrupted apt has left its files there.
+        if self.temporary().exists() {
+            std::fs::remove_dir_all(self.temporary())?;
+        }
+        for folder in ["lists/partial", "cache/archives/partial", TEMPORARY] {
             std::fs::create_dir_all(self.folder.join(folder))?;
         }
         std::fs::write(self.folder.join("apt.conf"), &self.settings)?;
@@ -228,7 +245,10 @@ impl Lists {
 
     fn apt(&self, program: &str) -> Command {
         let mut apt = Command::new(program);
-        apt.env("LC_ALL", "C").arg("-c").arg(self.folder.join("apt.conf"));
+        apt.env("LC_ALL", "C")
+            .env("TMPDIR", self.temporary())
+            .arg("-c")
+            .arg(self.folder.join("apt.conf"));
         apt.arg("-o").arg(self.option());
         apt.arg("-o").arg(format!("Dir::Cache={}", self.folder.join("cache").display()));
         if self.line.is_some() {
@@ -344,6 +364,32 @@ Version: 1:2
 
     /// The file that [`Lists::fill`] writes.
     const LIST: &str = "lists/_mirror_dists_sid_main_binary-amd64_Packages";
+
+    #[test]
+    fn lists_are_of_today_but_for_those_of_a_chosen_time() -> Result<()> {
+        let cache = tempfile::tempdir()?;
+        let checks = |mirror| {
+            Ok::<_, anyhow::Error>(of_sid(mirror, cache.path())?.settings.contains(OF_TODAY))
+        };
+        assert!(checks("http://a.example/debian")?);
+        assert!(!checks("http://a.example/archive/debian/20240101T000000Z")?);
+        Ok(())
+    }
+
+    #[test]
+    fn what_an_interrupted_apt_has_left_goes() -> Result<()> {
+        let cache = tempfile::tempdir()?;
+        let lists = of_sid("http://a.example/debian", cache.path())?;
+        lists.prepare()?;
+        let apt = lists.apt("apt-get");
+        let set = apt.get_envs().find(|(name, _)| *name == "TMPDIR").and_then(|(_, value)| value);
+        assert_eq!(set, Some(lists.temporary().as_os_str()));
+        let left = lists.temporary().join("apt.conf.AbCdEf");
+        std::fs::write(&left, "")?;
+        lists.prepare()?;
+        assert!(!left.exists() && lists.temporary().exists());
+        Ok(())
+    }
 
     #[test]
     fn what_fails_leaves_good_lists_and_no_empty_ones() -> Result<()> {

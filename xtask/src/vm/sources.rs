@@ -122,6 +122,11 @@ impl Mirror {
         if is_security(suite) { &self.security } else { &self.main }
     }
 
+    /// Whether a suite is served as it was at a time, and not as it is today.
+    pub(super) fn is_of_a_time(&self, suite: &str) -> bool {
+        self.uri(suite).rsplit_once('/').is_some_and(|(_, end)| is_time(end))
+    }
+
     /// A name for the keys themselves, wherever they lie: what they have signed may come from any mirror.
     pub(super) fn keys(&self) -> String {
         let mut hasher = DefaultHasher::new();
