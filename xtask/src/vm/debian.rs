@@ -162,7 +162,8 @@ impl Debian {
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let failure = error.downcast_ref::<Failure>();
-        let is_told = failure.is_some_and(|failure| failure.kind != FailureKind::Other);
+        let is_told = failure
+            .is_some_and(|failure| !matches!(failure.kind, FailureKind::Other | FailureKind::Torn));
         if error.is::<NotServed>() || is_told {
             return Err(error);
         }

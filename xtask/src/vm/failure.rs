@@ -28,6 +28,10 @@ pub(super) enum FailureKind {
     Outdated,
     /// The mirror could not be reached.
     Unreachable,
+    /// A file is not the one that the signed lists name.
+    Torn,
+    /// The lists have no signature.
+    Unsigned,
     NoSpace,
     /// A program that apt runs is missing.
     NoProgram,
@@ -36,7 +40,7 @@ pub(super) enum FailureKind {
 
 /// The words by which apt, gpgv and sqv tell the kind. The first match counts: lists that could not be reached, say, are not
 /// signed either.
-const SIGNS: [(FailureKind, &[&str]); 7] = [
+const SIGNS: [(FailureKind, &[&str]); 10] = [
     (FailureKind::NoSpace, &["No space left on device", "enough free space", "quota exceeded"]),
     (FailureKind::NoProgram, &["method driver", "Could not execute", "seems installed"]),
     (
@@ -53,8 +57,10 @@ const SIGNS: [(FailureKind, &[&str]); 7] = [
             "timed out",
             "is unreachable",
             "No route to host",
+            "Remote end closed",
         ],
     ),
+    (FailureKind::Torn, &["Hash Sum mismatch", "unexpected size"]),
     (FailureKind::UnknownKeys, &["NO_PUBKEY", "Missing key"]),
     (
         FailureKind::BadSignature,
@@ -62,6 +68,9 @@ const SIGNS: [(FailureKind, &[&str]); 7] = [
     ),
     (FailureKind::Outdated, &["is expired", "not valid yet"]),
     (FailureKind::NotServed, &["does not have a Release file", "no longer has a Release file"]),
+    // Lists that were not fetched are not signed either.
+    (FailureKind::Other, &["Failed to fetch"]),
+    (FailureKind::Unsigned, &["is not signed"]),
 ];
 
 impl Failure {
@@ -134,6 +143,15 @@ impl fmt::Display for Failure {
                     "apt lacks a program on this host ({said}): install it, or name another mirror with --mirror URL"
                 )
             }
+            FailureKind::Torn => write!(
+                f,
+                "the files of {from} do not fit its lists ({said}): it may be changing just now, so try again later, or name \
+                 another mirror with --mirror URL"
+            ),
+            FailureKind::Unsigned => write!(
+                f,
+                "{from} does not sign its lists ({said}): name another mirror with --mirror URL"
+            ),
             FailureKind::Other => write!(f, "{from}: {said}"),
         }
     }
@@ -220,6 +238,27 @@ mod tests {
                  E: The repository 'http://m sid InRelease' is not signed.",
                 FailureKind::Other,
                 "http://m: 400  Bad Request [IP: 192.0.2.1 80]",
+            ),
+            (
+                "E: Failed to fetch http://m/dists/sid/main/Packages.xz  File has unexpected size (5 != 7). Mirror sync in \
+                 progress? [IP: 192.0.2.1 80]",
+                FailureKind::Torn,
+                "do not fit its lists (File has unexpected size (5 != 7). Mirror sync in progress? [IP: 192.0.2.1 80]): it may",
+            ),
+            (
+                "E: Failed to fetch http://m/linux.deb  Hash Sum mismatch\n   Hashes of expected file:",
+                FailureKind::Torn,
+                "(Hash Sum mismatch): it may be changing just now, so try again later",
+            ),
+            (
+                "E: Failed to fetch http://m/linux.deb  Error reading from server. Remote end closed connection",
+                FailureKind::Unreachable,
+                "(Error reading from server. Remote end closed connection): see to the network",
+            ),
+            (
+                "E: The repository 'http://m sid Release' is not signed.",
+                FailureKind::Unsigned,
+                "is not signed.): name another mirror with --mirror URL",
             ),
             ("dpkg-deb: broken\n", FailureKind::Other, "http://m: dpkg-deb: broken"),
             ("", FailureKind::Other, "http://m: "),
