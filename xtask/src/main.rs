@@ -39,7 +39,15 @@ enum Xtask {
 }
 
 fn main() -> ExitCode {
-    let (status, failure) = match Xtask::parse() {
+    let xtask = match Xtask::try_parse() {
+        Ok(xtask) => xtask,
+        Err(error) => {
+            // A closed standard output changes nothing about the status.
+            let _ = error.print();
+            return ExitCode::from(status_of(&error));
+        }
+    };
+    let (status, failure) = match xtask {
         Xtask::Test(test) => (test.run().map(|good| u8::from(!good)), 1),
         Xtask::Soak(soak) => (soak.run().map(|good| u8::from(!good)), 1),
         Xtask::Api(api) => (api.run().map(|good| u8::from(!good)), 1),
@@ -52,5 +60,28 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::from(failure)
         }
+    }
+}
+
+/// clap's own status for a mistyped command line, 2, could be that of a program.
+fn status_of(error: &clap::Error) -> u8 {
+    if error.use_stderr() { NO_VERDICT } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_command_line_is_no_verdict() {
+        let status = |line: &str| match Xtask::try_parse_from(line.split(' ')) {
+            Ok(_) => None,
+            Err(error) => Some(status_of(&error)),
+        };
+        assert_eq!(status("xtask vm exec true"), None);
+        assert_eq!(status("xtask vm --help"), Some(0));
+        assert_eq!(status("xtask vm --kernel 5.1 exec true"), Some(NO_VERDICT));
+        assert_eq!(status("xtask vm --timeout 31536000 exec true"), None);
+        assert_eq!(status("xtask vm --timeout 18446744073709551615 exec true"), Some(NO_VERDICT));
     }
 }

@@ -44,7 +44,7 @@ use crate::cargo;
 /// trixie-backports, newest of sid.
 ///
 /// The exit status is the program's own, 128 and the signal's number when a signal ended it, and 125 when there was no verdict:
-/// the kernel panicked, the guest was silent, or the time was over.
+/// the command line was wrong, the kernel panicked, the guest was silent, or the time was over.
 #[derive(Args)]
 pub(crate) struct Vm {
     #[command(flatten)]
