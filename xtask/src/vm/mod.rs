@@ -34,7 +34,7 @@ use self::initramfs::Tree;
 pub(crate) use self::job::{Job, RULES, SOAK_SECONDS};
 pub(crate) use self::kernel::{Choice, Kernel, Source, USUAL};
 use self::qemu::Accelerator;
-use crate::cargo;
+use crate::{NO_VERDICT, cargo};
 
 /// Run programs on real kernels in QEMU
 ///
@@ -135,27 +135,34 @@ pub(crate) fn machine(kernel: &Kernel, options: &Options) -> Result<String> {
 }
 
 /// Runs a job on each of these kernels; returns the first exit status that is not 0. Kernels that Debian does not serve are named
-/// and left out; if none is left, this fails.
+/// and left out; if none is left, this fails. An error on one of several kernels keeps no other from running.
 pub(crate) fn run_on(
     sources: &[Source],
     job: &Job,
     options: &Options,
     debian: &Debian,
 ) -> Result<u8> {
+    let run = |source| {
+        let kernel = find(source, options, debian)?;
+        job.run(&kernel, options, &mut std::io::stdout())
+    };
     let mut not_run = Vec::new();
     let mut first = 0;
     for source in sources {
-        match find(source, options, debian) {
-            Ok(kernel) => {
-                let status = job.run(&kernel, options, &mut std::io::stdout())?;
-                first = if first == 0 { status } else { first };
-            }
+        let status = match run(source) {
+            Ok(status) => status,
             Err(error) if error.is::<NotServed>() && not_run.len() + 1 < sources.len() => {
                 eprintln!("NOT RUN: {error}");
                 not_run.push(error);
+                continue;
             }
-            Err(error) => return Err(error),
-        }
+            Err(error) if sources.len() == 1 || error.is::<NotServed>() => return Err(error),
+            Err(error) => {
+                eprintln!("error on {source}: {error:#}");
+                NO_VERDICT
+            }
+        };
+        first = if first == 0 { status } else { first };
     }
     for error in not_run {
         eprintln!("NOT RUN: {error}");
@@ -295,4 +302,22 @@ fn cache() -> Result<PathBuf> {
     std::fs::create_dir_all(&cache)
         .with_context(|| format!("{} cannot be made", cache.display()))?;
     Ok(cache)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_on_one_kernel_keeps_no_other_from_running() -> Result<()> {
+        let program = Action::Exec { stdin: None, program: "true".into(), arguments: Vec::new() };
+        let job = Job::of(program)?.context("a job")?;
+        let debian = Debian::new(&Origin::default())?;
+        let run = |sources: &[Source]| run_on(sources, &job, &Options::within(1), &debian);
+        let broken = || Source::Image("Cargo.toml".into());
+        let error = run(&[broken()]).expect_err("it is no kernel");
+        assert!(error.to_string().contains("is not a bzImage"), "{error:#}");
+        assert_eq!(run(&[broken(), broken()])?, NO_VERDICT);
+        Ok(())
+    }
 }
