@@ -446,3 +446,50 @@ impl Reconciler {
         std::mem::take(&mut self.tally)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::ruleset::past::Drain;
+
+    fn web() -> Service {
+        Service::tcp(Ipv4Addr::LOCALHOST, 80)
+    }
+
+    fn backend() -> Destination {
+        Destination::masquerade(Ipv4Addr::LOCALHOST, 8080)
+    }
+
+    #[test]
+    fn nothing_that_is_to_be_done_or_told_is_a_rest() {
+        let at_rest = || Reconciler { unread: false, ..Reconciler::for_table(Policy::new()) };
+        assert!(at_rest().is_at_rest());
+        let disturbances: [fn(&mut Reconciler); 13] = [
+            |it| it.unread = true,
+            |it| it.doubtful.extend([web().key]),
+            |it| it.dirty.extend([web().key]),
+            |it| it.enqueue(vec![Change::AddService(web())], 1, Vec::new(), Duration::ZERO),
+            |it| it.flight = Some(Flight::Gains),
+            |it| it.touched.extend([web().key]),
+            |it| it.troubles.extend([(web().key, Trouble::default())]),
+            |it| it.failed.extend([(web().key, Vec::new())]),
+            |it| it.resume([(web().key, backend().key, Drain::new(1, None))]),
+            |it| it.unbound.extend([web().key]),
+            |it| it.withheld.extend([web().key]),
+            |it| it.confirmed.extend([(web().key, None)]),
+            Reconciler::confirm,
+        ];
+        for (number, disturb) in disturbances.iter().enumerate() {
+            let mut reconciler = at_rest();
+            disturb(&mut reconciler);
+            assert!(!reconciler.is_at_rest(), "{number}");
+        }
+        // A drain alone, once its service was planned.
+        let mut reconciler = at_rest();
+        reconciler.resume([(web().key, backend().key, Drain::new(1, None))]);
+        reconciler.dirty.clear();
+        assert!(!reconciler.is_at_rest());
+    }
+}

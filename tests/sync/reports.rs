@@ -70,6 +70,7 @@ fn what_is_left_or_failed_is_said_in_every_pass() {
     for _ in 0..3 {
         let report = client.pass(&mut syncer);
         assert_eq!((report.left.len(), report.failed.len()), (1, 1), "{report}");
+        assert!(report.failed[0].error.is_module_not_found(), "{report}");
     }
     // A pass with a change elsewhere reports it, too.
     syncer.want_destination(web().key, backend(3)).unwrap();
