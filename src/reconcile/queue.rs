@@ -25,8 +25,11 @@ pub(super) struct Queue {
 /// The part of the queues that was handed out to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Flight {
+    /// New services, where they are added before everything else.
     Services,
+    /// All other changes that add something.
     Gains,
+    /// The changes that take something away.
     Losses,
 }
 

@@ -140,14 +140,14 @@ fn additions_whose_answers_are_lost_are_told_whole() {
             }
             assert_eq!(truth(&kernel), wanted_later, "step {step}");
             let is_told = late_changes(&table("mh", 3)).iter().all(|it| made.contains(it));
-            let is_plain = made == late_plain(&wanted_later);
+            let is_plain = made == plain_changes(&wanted_later);
             assert!(is_told || is_plain, "step {step}: {made:#?}");
         }
     }
 }
 
 /// The changes by which a service is added with its scheduler.
-fn late_plain(wanted: &Ruleset) -> Vec<Change> {
+fn plain_changes(wanted: &Ruleset) -> Vec<Change> {
     Plan::new(&Ruleset::new(), wanted, &Policy::new()).changes().to_vec()
 }
 

@@ -170,12 +170,12 @@ impl Debian {
         if self.renew_all(role) { work() } else { Err(error) }
     }
 
-    /// Does the same for all lists of a role; returns whether any were not fetched by this command.
+    /// Has the mirror asked anew for all lists of a role; returns whether any were not fetched by this command.
     fn renew_all(&self, role: &Role) -> bool {
         role.suites.iter().filter(|(suite, _)| self.renew(suite)).count() > 0
     }
 
-    /// Has the mirror asked for lists that were not fetched by this command; returns whether they were not.
+    /// Has the mirror asked anew for the lists of a suite, unless this command has fetched them; returns whether it will be asked.
     fn renew(&self, suite: &'static str) -> bool {
         let is_old = self.suites.borrow().get(suite).is_none_or(|asked| !asked.now);
         if is_old {
