@@ -1,6 +1,6 @@
 //! Debian's kernels: asked for in package lists of our own, fetched, unpacked and kept below `target/vm`.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
@@ -16,7 +16,7 @@ use super::kernel::{self, Kernel};
 use super::lists::Lists;
 use super::roles::{self, ROLES, Role, Served};
 use super::sources::Mirror;
-use super::{lock, modules, packages};
+use super::{lock, modules, packages, tools};
 
 /// Where Debian's kernels come from.
 #[derive(Args, Clone, Debug, Default)]
@@ -45,6 +45,8 @@ pub(crate) struct Debian {
     changed: RefCell<BTreeSet<&'static str>>,
     /// The messages that were printed, each once.
     said: RefCell<BTreeSet<String>>,
+    /// Whether the programs that this machine lacks are unpacked.
+    has_tools: Cell<bool>,
     lock: RefCell<Weak<File>>,
 }
 
@@ -85,6 +87,7 @@ impl Debian {
             unreachable: RefCell::default(),
             changed: RefCell::default(),
             said: RefCell::default(),
+            has_tools: Cell::default(),
             lock: RefCell::default(),
         })
     }
@@ -131,11 +134,55 @@ impl Debian {
         packages::unpack_all_from(&lists, packages, root)
     }
 
+    /// Unpacks the programs that this machine lacks, unless this was done before and nothing newer is asked for.
+    pub(super) fn ensure_tools(&self) -> Result<()> {
+        let missing = tools::missing();
+        if missing.is_empty() || self.has_tools.get() {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        let root = tools::root(&self.cache);
+        let is_whole = packages::is_whole(&root);
+        if !is_whole || self.origin.refresh {
+            let unpacked = self.unpack_tools(&root);
+            let unpacked = unpacked.with_context(|| {
+                format!(
+                    "this needs {}: install what is missing with your package manager (Debian's packages: {})",
+                    missing.join(" and "),
+                    tools::packages().join(" ")
+                )
+            });
+            match unpacked {
+                Err(error) if is_whole => {
+                    self.say(&format!("going on with the programs fetched before: {error:#}"));
+                }
+                unpacked => unpacked?,
+            }
+        }
+        self.has_tools.set(true);
+        Ok(())
+    }
+
+    fn unpack_tools(&self, root: &Path) -> Result<()> {
+        let unpack = || {
+            let mut failures = Vec::new();
+            for suite in tools::SUITES {
+                let (lists, failure) = self.suite(suite)?;
+                if let Some(lists) = lists {
+                    return packages::unpack_all_from(&lists, &tools::packages(), root);
+                }
+                failures.extend(failure);
+            }
+            Err(failures.into_iter().next().context("no suite has them")?.into())
+        };
+        unpack().or_else(|error| self.again(tools::SUITES, error, unpack))
+    }
+
     /// The kernel that plays a role now. If the mirror cannot be asked, the kernel that is already unpacked plays it.
     pub(super) fn kernel(&self, role: &'static Role) -> Result<Kernel> {
         let _lock = self.lock()?;
         let newest = || self.served(role).and_then(|served| self.take(role, &served));
-        let error = match newest().or_else(|error| self.again(role, error, newest)) {
+        let error = match newest().or_else(|error| self.again(role.suites(), error, newest)) {
             Ok(kernel) => return Ok(kernel),
             Err(error) if error.is::<NotServed>() => return Err(error),
             Err(error) => error,
@@ -157,7 +204,7 @@ impl Debian {
     /// Tries again with new lists, since the old ones may name packages that the mirror has replaced since.
     fn again<T>(
         &self,
-        role: &'static Role,
+        suites: impl IntoIterator<Item = &'static str>,
         error: anyhow::Error,
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
@@ -167,12 +214,12 @@ impl Debian {
         if error.is::<NotServed>() || is_told {
             return Err(error);
         }
-        if self.renew_all(role) { work() } else { Err(error) }
+        if self.renew_all(suites) { work() } else { Err(error) }
     }
 
-    /// Has the mirror asked anew for all lists of a role; returns whether any were not fetched by this command.
-    fn renew_all(&self, role: &Role) -> bool {
-        role.suites.iter().filter(|(suite, _)| self.renew(suite)).count() > 0
+    /// Has the mirror asked anew for the lists of these suites; returns whether any were not fetched by this command.
+    fn renew_all(&self, suites: impl IntoIterator<Item = &'static str>) -> bool {
+        suites.into_iter().filter(|suite| self.renew(suite)).count() > 0
     }
 
     /// Has the mirror asked anew for the lists of a suite, unless this command has fetched them; returns whether it will be asked.
@@ -208,7 +255,11 @@ impl Debian {
             return Err(failure.into());
         }
         // Only a mirror that was asked now can tell that a kernel is gone.
-        if self.renew_all(role) { self.served(role) } else { Err(NotServed(role.name).into()) }
+        if self.renew_all(role.suites()) {
+            self.served(role)
+        } else {
+            Err(NotServed(role.name).into())
+        }
     }
 
     /// The day on which the mirror made the lists of a suite.
@@ -262,13 +313,15 @@ impl Debian {
     }
 
     fn unpack(&self, served: &Served, root: &Path) -> Result<()> {
+        self.ensure_tools()?;
         let (lists, _) = self.suite(served.suite)?;
         let lists = lists.context("the lists that name the kernel")?;
         let names = roles::packages_of(&served.release, &lists)?;
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         packages::unpack_from(&lists, &names, root, |unpacked| {
             let image = image_below(unpacked).context("the packages have no kernel")?;
-            modules::index(unpacked, &kernel::release(&image)?)
+            let depmod = tools::DEPMOD.command(&self.cache)?;
+            modules::index(unpacked, &kernel::release(&image)?, depmod)
         })?;
         Ok(File::open(root)?.set_modified(SystemTime::now())?)
     }

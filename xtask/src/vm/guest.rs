@@ -136,6 +136,7 @@ impl Guest<'_> {
 
     fn machine<'a>(&'a self, initramfs: &'a File) -> Machine<'a> {
         Machine {
+            cache: self.cache,
             image: &self.kernel.image,
             initramfs,
             memory: self.memory,

@@ -239,7 +239,7 @@ impl Lists {
     }
 
     /// The option that makes apt read these lists instead of the host's.
-    pub(super) fn option(&self) -> String {
+    fn option(&self) -> String {
         format!("Dir::State::lists={}", self.folder.join("lists").display())
     }
 

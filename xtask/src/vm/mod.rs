@@ -18,6 +18,7 @@ mod roles;
 mod sources;
 mod stream;
 mod sums;
+mod tools;
 mod userland;
 
 use std::ffi::OsString;
@@ -38,10 +39,10 @@ use crate::{NO_VERDICT, cargo};
 
 /// Run programs on real kernels in QEMU
 ///
-/// No root is needed for the run itself, and nothing of this machine's own tables is touched. QEMU is installed with apt where it
-/// is missing. Debian's kernels are fetched with apt, by package lists of our own that are no older than a day, and kept under
-/// target/vm as long as they are the newest of their suite: 5.10 of bullseye, 6.1 of bookworm, 6.12 of trixie, backports of
-/// trixie-backports, newest of sid.
+/// No root is needed, nothing is installed, and nothing of this machine's own tables is touched. Debian's kernels, and QEMU where it
+/// is missing, are fetched with apt, by package lists of our own that are no older than a day. Kernels are kept under target/vm as
+/// long as they are the newest of their suite: 5.10 of bullseye, 6.1 of bookworm, 6.12 of trixie, backports of trixie-backports,
+/// newest of sid.
 ///
 /// The exit status is the program's own, 128 and the signal's number when a signal ended it, and 125 when there was no verdict:
 /// the command line was wrong, the kernel panicked, the guest was silent, or the time was over.
@@ -119,12 +120,9 @@ impl Options {
     }
 }
 
-/// Finds a kernel for these options, and fetches one of Debian that is missing on this machine.
+/// Finds a kernel for these options, and fetches one of Debian that is missing on this machine, as is QEMU.
 pub(crate) fn find(source: &Source, options: &Options, debian: &Debian) -> Result<Kernel> {
-    if let Source::Debian(_) = source {
-        // These programs index the modules of a fetched kernel.
-        packages::ensure_host_programs(&cache()?)?;
-    }
+    debian.ensure_tools()?;
     kernel::find(source, options.modules.as_deref(), debian)
 }
 
@@ -254,7 +252,6 @@ struct Session<'a> {
 impl<'a> Session<'a> {
     fn open(kernel: &'a Kernel, options: &'a Options) -> Result<Self> {
         let cache = cache()?;
-        packages::ensure_host_programs(&cache)?;
         let accelerator = if options.instructions {
             Accelerator::Counting
         } else {

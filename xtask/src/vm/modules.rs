@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::command::{output, which};
+use crate::command::output;
 use crate::progress::Progress;
 
 /// The modules by which the guest speaks with the host.
@@ -188,8 +188,8 @@ impl Modules {
     }
 }
 
-/// Writes `modules.dep` and the other index files for a kernel that was unpacked below `root`, not installed.
-pub(super) fn index(root: &Path, release: &str) -> Result<()> {
+/// Has depmod write `modules.dep` and the other index files for a kernel that was unpacked below `root`, not installed.
+pub(super) fn index(root: &Path, release: &str, mut depmod: Command) -> Result<()> {
     // Releases of Debian differ in where modules lie, and in where depmod looks for them.
     for (missing, there) in [("lib", "usr/lib"), ("usr/lib", "../lib")] {
         let missing = root.join(missing);
@@ -199,8 +199,7 @@ pub(super) fn index(root: &Path, release: &str) -> Result<()> {
         }
     }
     let _progress = Progress::start(format!("indexing the modules of Linux {release}"));
-    let depmod = which("depmod").context("depmod is not here; install kmod")?;
-    output(Command::new(depmod).arg("-b").arg(root).arg(release))?;
+    output(depmod.arg("-b").arg(root).arg(release))?;
     Ok(())
 }
 

@@ -1,5 +1,4 @@
-//! Debian's packages: looked up, downloaded and unpacked under `target/vm`; only programs that the host itself runs are
-//! installed.
+//! Debian's packages: downloaded and unpacked under `target/vm`. Nothing is installed.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,10 +9,6 @@ use super::lists::Lists;
 use super::{lock, sums};
 use crate::command::{output, which};
 use crate::progress::Progress;
-
-/// The programs that the host runs, and the packages that have them.
-const HOST_PROGRAMS: [(&str, &str); 2] =
-    [("qemu-system-x86_64", "qemu-system-x86"), ("depmod", "kmod")];
 
 /// Whether this host's own packages can be had with apt.
 pub(super) fn available() -> bool {
@@ -28,65 +23,6 @@ pub(super) fn ensure_apt() -> Result<()> {
         Some(program) => bail!("{program}, with which Debian's packages are fetched, is not here"),
         None => Ok(()),
     }
-}
-
-/// Installs the programs that the host lacks, or says what to install.
-pub(super) fn ensure_host_programs(cache: &Path) -> Result<()> {
-    let missing: Vec<_> =
-        HOST_PROGRAMS.iter().filter(|(program, _)| which(program).is_none()).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let programs = list(missing.iter().map(|(program, _)| *program));
-    let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
-    if !available() {
-        bail!(
-            "this needs {programs}: install them with your package manager (Debian's packages: {})",
-            packages.join(" ")
-        );
-    }
-    let _lock = lock::exclusive(cache)?;
-    let lists = Lists::of_host(cache);
-    let install = || {
-        let _progress = Progress::start(format!("installing {}", packages.join(" ")));
-        as_root("apt-get")?
-            .args(["-o", &lists.option(), "-o", "DPkg::Lock::Timeout=300"])
-            .args(INSTALL)
-            // The operator's packages are not ours to remove.
-            .args(["--yes", "--no-remove"])
-            .args(&packages)
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .run()
-    };
-    with_lists(&lists, install).with_context(|| {
-        let packages = packages.join(" ");
-        match in_the_way(&lists, &packages) {
-            None => {
-                format!("{programs} could not be installed; as root: apt-get install {packages}")
-            }
-            Some(others) => format!(
-                "{programs} could not be installed beside {others}: install it from where these come from, or have them \
-                 removed; as root: apt-get install {packages}"
-            ),
-        }
-    })
-}
-
-const INSTALL: [&str; 2] = ["install", "--no-install-recommends"];
-
-/// The installed packages that apt would remove to install others.
-fn in_the_way(lists: &Lists, packages: &str) -> Option<String> {
-    let mut apt = Command::new("apt-get");
-    apt.env("LC_ALL", "C").args(["-o", &lists.option(), "--simulate"]);
-    let said = output(apt.args(INSTALL).args(packages.split(' '))).ok()?;
-    removed(&String::from_utf8_lossy(&said))
-}
-
-/// `Remv qemu-utils [1:8.2]` tells of each package that would go.
-fn removed(said: &str) -> Option<String> {
-    let lines = said.lines().filter_map(|line| line.strip_prefix("Remv "));
-    let names = list(lines.filter_map(|line| line.split_whitespace().next()));
-    (!names.is_empty()).then_some(names)
 }
 
 /// Does work that needs the lists of this host's own sources: with today's lists if that succeeds, else with new ones.
@@ -190,50 +126,9 @@ fn unpack_debs(folder: &Path, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A command that runs as root: as it is if the user is root, else through sudo.
-fn as_root(program: &str) -> Result<Command> {
-    if rustix::process::geteuid().is_root() {
-        return Ok(Command::new(program));
-    }
-    if which("sudo").is_none() {
-        bail!("{program} needs root, and there is no sudo");
-    }
-    let mut sudo = Command::new("sudo");
-    sudo.arg(program);
-    Ok(sudo)
-}
-
-trait Run {
-    fn run(&mut self) -> Result<()>;
-}
-
-impl Run for Command {
-    fn run(&mut self) -> Result<()> {
-        output(self).map(drop)
-    }
-}
-
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.collect::<Vec<_>>().join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn packages_in_the_way_are_named() {
-        let said = "\
-The following packages will be REMOVED:
-  qemu-block-extra qemu-utils
-Remv qemu-block-extra [1:8.2.1+ds-1~bpo12+1]
-Remv qemu-utils [1:8.2.1+ds-1~bpo12+1]
-Inst qemu-system-x86 (1:7.2+dfsg-7+deb12u18 Debian:12.12/oldstable [amd64])
-Conf qemu-system-x86 (1:7.2+dfsg-7+deb12u18 Debian:12.12/oldstable [amd64])
-";
-        assert_eq!(removed(said).as_deref(), Some("qemu-block-extra, qemu-utils"));
-        assert_eq!(removed("Inst kmod (30 Debian [amd64])\n"), None);
-    }
 
     #[test]
     fn what_was_changed_after_it_was_unpacked_is_not_whole() -> Result<()> {

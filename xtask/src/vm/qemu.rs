@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result};
 use rustix::io::FdFlags;
 
+use super::tools;
 use crate::command::which;
 
 /// The parameters of the guest's kernel in every run. Without `no_timer_check` it panics if QEMU, on a busy host, lets it wait
@@ -38,6 +39,8 @@ impl fmt::Display for Accelerator {
 
 /// The parts of a machine that differ from run to run.
 pub(super) struct Machine<'a> {
+    /// `target/vm`
+    pub(super) cache: &'a Path,
     pub(super) image: &'a Path,
     pub(super) initramfs: &'a File,
     pub(super) memory: u32,
@@ -100,11 +103,11 @@ fn socket() -> Result<(UnixStream, UnixStream)> {
 
 /// Starts a program that the kernel ends together with the thread that started it, even if that thread is killed. This holds from
 /// `setpriv` on: where the parent was gone by then, the shell has another one, and does not start the program.
-fn ends_with(parent: u32, program: &Path) -> Result<Command> {
+fn ends_with(parent: u32, program: &Command) -> Result<Command> {
     let setpriv = which("setpriv").context("setpriv is not here: install util-linux")?;
     let mut command = Command::new(setpriv);
     command.args(["--pdeathsig", "KILL", "--", "sh", "-c", r#"[ "$PPID" = "$0" ] && exec "$@""#]);
-    command.arg(parent.to_string()).arg(program);
+    command.arg(parent.to_string()).arg(program.get_program()).args(program.get_args());
     Ok(command)
 }
 
@@ -117,7 +120,7 @@ impl Machine<'_> {
     }
 
     fn command(&self, verbosity: &str) -> Result<Command> {
-        let qemu = which("qemu-system-x86_64").context("qemu-system-x86_64 is not here")?;
+        let qemu = tools::QEMU.command(self.cache)?;
         let mut command = ends_with(std::process::id(), &qemu)?;
         let arguments: &[&str] = match self.accelerator {
             Accelerator::Kvm => &["-accel", "kvm", "-cpu", "host", "-smp", "2"],
@@ -160,7 +163,7 @@ mod tests {
             println!("NOT RUN: setpriv is not here");
             return Ok(());
         }
-        let echo = which("echo").context("echo is not here")?;
+        let echo = Command::new(which("echo").context("echo is not here")?);
         let us = std::process::id();
         assert_eq!(said(ends_with(us, &echo)?.args(["a b", "$0"]))?, "a b $0\n");
         // As if the parent had ended before setpriv started.
@@ -174,7 +177,7 @@ mod tests {
             println!("NOT RUN: setpriv is not here");
             return Ok(());
         }
-        let cat = which("cat").context("cat is not here")?;
+        let cat = Command::new(which("cat").context("cat is not here")?);
         let start = move || -> Result<Child> {
             let mut cat = ends_with(std::process::id(), &cat)?;
             let mut child = cat.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;

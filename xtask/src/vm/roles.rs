@@ -56,6 +56,11 @@ impl Role {
         ROLES.iter().find(|role| role.name == name)
     }
 
+    /// The names of its suites.
+    pub(super) fn suites(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.suites.iter().map(|(suite, _)| *suite)
+    }
+
     /// The kernel that a package stands for, if it is one of this role.
     pub(super) fn served(&self, suite: &'static str, package: &Package) -> Option<Served> {
         let release =

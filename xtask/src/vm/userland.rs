@@ -13,14 +13,8 @@ use crate::command::which;
 /// Programs that the guest has under these names, whatever programs the host has.
 pub(super) const TOOLS: [&str; 3] = ["ipvsadm", "ip", "nft"];
 
-/// Tools of the host, and the packages that have them. Busybox's modprobe reports a failure for a removal that succeeded.
-const HOST_TOOLS: [(&str, &str); 5] = [
-    ("lsmod", "kmod"),
-    ("modinfo", "kmod"),
-    ("modprobe", "kmod"),
-    ("rmmod", "kmod"),
-    ("setpriv", "util-linux"),
-];
+/// The names by which the guest runs kmod. Busybox's modprobe reports a failure for a removal that succeeded.
+const KMOD: [&str; 4] = ["lsmod", "modinfo", "modprobe", "rmmod"];
 
 const PASSWD: &str = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
@@ -55,10 +49,13 @@ fn tree(kernel: &Kernel, modules: &Modules, cache: &Path) -> Result<Tree> {
 
     iptables(&mut tree, cache)?;
 
-    for (name, package) in HOST_TOOLS {
-        let host = which(name).with_context(|| format!("{name} is not here: install {package}"))?;
-        program::add_as(&mut tree, &format!("usr/local/sbin/{name}"), &host, None)?;
+    let (kmod, root) = kmod(cache)?;
+    program::add_as(&mut tree, "usr/local/sbin/kmod", &kmod, root.as_deref())?;
+    for name in KMOD {
+        tree.link(&format!("usr/local/sbin/{name}"), "kmod");
     }
+    let setpriv = which("setpriv").context("setpriv is not here: install util-linux")?;
+    program::add_as(&mut tree, "usr/local/sbin/setpriv", &setpriv, None)?;
     // The kernel runs this program when it asks for modules that it lacks.
     tree.link("sbin/modprobe", "/usr/local/sbin/modprobe");
 
@@ -129,6 +126,20 @@ fn nft(cache: &Path) -> Result<Tool> {
     ];
     packages::unpack(&[&["nftables"], &libraries[..]].concat(), &root, cache)?;
     Ok((first(&root, &["sbin/nft", "usr/sbin/nft"])?, Some(root)))
+}
+
+fn kmod(cache: &Path) -> Result<Tool> {
+    if let Some(kmod) = which("kmod") {
+        return Ok((kmod, None));
+    }
+    if !packages::available() {
+        bail!("kmod is not here: install it");
+    }
+    let root = cache.join("packages/kmod");
+    if !packages::is_whole(&root) {
+        packages::unpack_with_dependencies(&["kmod"], &root, cache)?;
+    }
+    Ok((first(&root, &["bin/kmod", "usr/bin/kmod"])?, Some(root)))
 }
 
 /// iptables by `nf_tables`, and ipset, which kube-proxy used: a proxy removes their leftovers.
