@@ -71,17 +71,29 @@ impl Reconciler {
             }
             if drain.deadline.is_none() {
                 drain.deadline = Some(now.saturating_add(within));
+                drain.has_begun = destination.weight == 0;
                 self.counted = None;
             }
         }
     }
 
+    fn drain_mut(&mut self, service: ServiceKey, key: DestinationKey) -> Option<&mut Drain> {
+        self.drains.get_mut(&service)?.get_mut(&key)
+    }
+
+    /// Records that a destination was lowered, as far as is known.
+    pub(super) fn has_lowered(&mut self, service: ServiceKey, destination: DestinationKey) {
+        if let Some(drain) = self.drain_mut(service, destination) {
+            drain.has_begun = true;
+        }
+    }
+
     /// Records that the change that should lower a destination has failed: if the destination has
-    /// weight 0 later, others have set it.
+    /// weight 0 later, others have set it. A drain that has not begun has no deadline yet.
     pub(super) fn has_not_lowered(&mut self, service: ServiceKey, destination: DestinationKey) {
-        let drains = self.drains.get_mut(&service);
-        if let Some(drain) = drains.and_then(|drains| drains.get_mut(&destination)) {
+        if let Some(drain) = self.drain_mut(service, destination) {
             drain.before = 0;
+            drain.deadline = drain.deadline.filter(|_| drain.has_begun);
         }
     }
 

@@ -89,6 +89,14 @@ impl Reconciler {
         }
     }
 
+    /// Forgets that a service is to get a scheduler if it is wanted without one by now.
+    pub(super) fn keep_unbound(&mut self, key: ServiceKey) {
+        let wanted = self.wanted.service(key).map(ServiceRules::service);
+        if wanted.is_some_and(|wanted| wanted.scheduler == Scheduler::Unbound) {
+            self.unbound.remove(&key);
+        }
+    }
+
     fn is_to_be_bound(&self, service: &Service) -> bool {
         let wanted = || self.wanted.service(service.key).map(ServiceRules::service);
         service.scheduler == Scheduler::Unbound

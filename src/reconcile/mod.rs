@@ -37,7 +37,7 @@ pub(crate) use self::tally::Tally;
 pub use self::tally::{DrainEnd, EndedDrain};
 use self::trouble::Trouble;
 pub(crate) use self::writing::Outcome;
-use crate::model::{Destination, Service, ServiceKey};
+use crate::model::{Destination, DestinationKey, Service, ServiceKey};
 pub(crate) use crate::ruleset::Subject;
 use crate::ruleset::past::{Failure, ServiceDrains};
 use crate::ruleset::{Change, Excess, Left, Lost, PlanParts, Policy, Ruleset, ServiceRules};
@@ -95,6 +95,9 @@ pub(crate) struct Reconciler {
     /// The services that did not get their late scheduler, and get it at once until they are wanted
     /// anew.
     refused_late: BTreeSet<ServiceKey>,
+    /// The destinations of new services that are still to be added, where the policy allows this
+    /// only together with their service.
+    owed: BTreeMap<ServiceKey, BTreeSet<DestinationKey>>,
     drains: BTreeMap<ServiceKey, ServiceDrains>,
     /// When connections were counted last.
     counted: Option<Duration>,
@@ -206,6 +209,7 @@ impl Reconciler {
             read_back: BTreeMap::new(),
             unbound: BTreeSet::new(),
             refused_late: BTreeSet::new(),
+            owed: BTreeMap::new(),
             drains: BTreeMap::new(),
             counted: None,
             left: BTreeMap::new(),
@@ -229,14 +233,13 @@ impl Reconciler {
         for queue in std::mem::take(&mut self.queues) {
             self.dirty.extend(queue.unsent().map(Change::service));
         }
-        self.dirty.append(&mut self.withheld);
+        self.release_withheld();
         self.troubles.retain(|_, it| !it.refusals.is_empty() || !it.unknown.is_empty());
         for trouble in self.troubles.values_mut() {
             (trouble.rounds, trouble.is_fresh) = (0, false);
         }
-        (self.excess, self.lost_a_service) = (None, false);
+        self.lost_a_service = false;
         self.lost.clear();
-        self.withheld_losses.clear();
         self.keep_confirmed();
         if self.guard == Guard::Down {
             self.guard = Guard::Up;
@@ -330,6 +333,7 @@ impl Reconciler {
         self.dirty.insert(key);
         self.forget_trouble(key);
         self.refused_late.remove(&key);
+        self.keep_unbound(key);
         self.forget_read_back(key);
     }
 
@@ -354,13 +358,13 @@ impl Reconciler {
 
     /// Replaces all wanted rules.
     pub(crate) fn want_all(&mut self, rules: Ruleset) {
-        let keys: BTreeSet<_> = self.wanted.keys().chain(rules.keys()).collect();
+        let before = std::mem::replace(&mut self.wanted, rules);
+        let keys: BTreeSet<_> = before.keys().chain(self.wanted.keys()).collect();
         for key in keys {
-            if self.wanted.service(key) != rules.service(key) {
+            if before.service(key) != self.wanted.service(key) {
                 self.is_wanted_anew(key);
             }
         }
-        self.wanted = rules;
         if !self.mode.all_known {
             self.mode.all_known = true;
             self.dirty.extend(self.known.keys());

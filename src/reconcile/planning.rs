@@ -8,7 +8,7 @@ use super::{Guard, ROUNDS, Reconciler, Subject};
 use crate::model::{Destination, ServiceKey};
 use crate::ruleset::past::{Failure, Past};
 use crate::ruleset::planner::{Planned, Planner};
-use crate::ruleset::{Allowed, Change, Excess, Lost, Reason, Ruleset, add_losses};
+use crate::ruleset::{Change, Difference, Excess, Lost, Reason, Ruleset, add_losses};
 
 impl Reconciler {
     /// Plans changes of the services that may differ from the wanted ones.
@@ -27,9 +27,10 @@ impl Reconciler {
             let past = Past {
                 drains: self.drains.get(key),
                 refusals: trouble.map(|trouble| &trouble.refusals),
+                owed: self.owed.get(key),
             };
             let (known, wanted) = (self.known.service(*key), self.wanted.service(*key));
-            let is_plain = past.drains.is_none() && trouble.is_none();
+            let is_plain = past.drains.is_none() && trouble.is_none() && past.owed.is_none();
             if is_plain && !self.withheld.contains(key) && !self.unbound.contains(key) {
                 plain.service(*key, known, wanted, past);
                 continue;
@@ -70,6 +71,13 @@ impl Reconciler {
         }
         changes.append(&mut more_losses);
         self.enqueue(changes, losses, deferred, now);
+    }
+
+    /// Has the withheld services planned anew: the table may be another since they were withheld.
+    pub(super) fn release_withheld(&mut self) {
+        self.dirty.append(&mut self.withheld);
+        self.withheld_losses.clear();
+        self.excess = None;
     }
 
     /// Whether the planned changes take away more than the policy allows in one pass.
@@ -169,18 +177,16 @@ impl Reconciler {
             *is_another_round |= trouble.rounds <= ROUNDS;
         }
         if trouble.rounds > ROUNDS && is_something {
-            let failed = self.failed.entry(key).or_default();
-            failed.extend(changes.iter().map(
-                |change| match trouble.last.get(&change.destination()) {
-                    None | Some((_, Failure::Conflict)) => (*change, Failure::Overruled),
-                    Some((_, failure)) => (*change, *failure),
-                },
-            ));
+            let why = |change: &Change| match trouble.last.get(&change.destination()) {
+                None | Some((_, Failure::Conflict)) => Failure::Overruled,
+                Some((_, failure)) => *failure,
+            };
+            let failed: Vec<_> = changes.iter().map(|change| (*change, why(change))).collect();
+            self.note_failed(key, failed);
             self.suspend_drains(key, changes);
             if !self.is_draining(key) {
                 let deferred = deferred.iter().filter(|change| change.destination().is_none());
-                let failed = self.failed.entry(key).or_default();
-                failed.extend(deferred.map(|change| (*change, Failure::Overruled)));
+                self.note_failed(key, deferred.map(|change| (*change, Failure::Overruled)));
             }
             return Planned::default();
         }
@@ -195,12 +201,11 @@ impl Reconciler {
     fn withhold(&self, key: ServiceKey, planned: &mut Planned) {
         let drain = |it: &Destination| self.drains.get(&key)?.get(&it.key);
         let is_over = |it: &Destination| drain(it).is_some_and(|drain| drain.is_over(0));
-        let may_remove = self.policy.allowed.contains(Allowed::REMOVE_DESTINATIONS);
         let service_goes = self.is_going(&(key, None));
         let kept = |change: Change| match change {
             // It would have gone with its service.
             Change::DrainDestination(_, it) if it.weight == 0 && is_over(&it) && !service_goes => {
-                may_remove.then_some(Change::RemoveDestination(key, it))
+                None
             }
             // The other destination, or the scheduler, for which it would go is withheld.
             Change::RemoveDestination(_, it) if !is_over(&it) => {
@@ -234,7 +239,23 @@ impl Reconciler {
             self.left.entry(left.service).or_default().push(left);
         }
         for (change, failure) in std::mem::take(&mut planned.failed) {
-            self.failed.entry(change.service()).or_default().push((change, failure));
+            self.note_failed(change.service(), [(change, failure)]);
+        }
+    }
+
+    /// Records changes of a service that have failed. If one of them is of the service itself, its
+    /// configuration is not left as well.
+    pub(super) fn note_failed(
+        &mut self,
+        key: ServiceKey,
+        failed: impl IntoIterator<Item = (Change, Failure)>,
+    ) {
+        let all = self.failed.entry(key).or_default();
+        all.extend(failed);
+        let is_update = |(change, _): &(Change, _)| matches!(change, Change::UpdateService { .. });
+        if let Some(left) = self.left.get_mut(&key).filter(|_| all.iter().any(is_update)) {
+            left.retain(|left| left.what != Difference::Service);
+            self.said = None;
         }
     }
 

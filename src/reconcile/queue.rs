@@ -38,6 +38,16 @@ impl Flight {
 }
 
 impl Queue {
+    /// Goes on with the flight that follows. A queue may be further on: one that was planned later
+    /// begins with its services.
+    pub(super) fn was_handed_out(&mut self, flight: Flight) {
+        let next = match flight {
+            Flight::Services => Flight::Gains,
+            Flight::Gains | Flight::Losses => Flight::Losses,
+        };
+        self.next = self.next.max(next);
+    }
+
     /// The changes of a flight that were not handed out, those of skipped services included.
     pub(super) fn rest(&self, flight: Flight) -> impl Iterator<Item = &Change> {
         let changes = match flight {

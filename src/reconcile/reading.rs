@@ -22,6 +22,7 @@ pub(crate) struct Listing {
 impl Reconciler {
     /// Takes a listing of the whole table, or of the services that were asked for.
     pub(crate) fn read(&mut self, mut listing: Listing, now: Duration) {
+        self.release_withheld();
         if self.unread {
             return self.read_all(listing, now);
         }
@@ -54,6 +55,7 @@ impl Reconciler {
             self.touched.remove(&key);
             self.last_touched = None;
             self.count_unknown(key);
+            self.keep_owed(key);
             if self.count(key, &listing, now) {
                 self.doubtful.insert(key);
                 continue;
@@ -64,6 +66,7 @@ impl Reconciler {
 
     fn read_all(&mut self, mut listing: Listing, now: Duration) {
         self.unread = false;
+        self.purpose = Purpose::Doubt;
         let rules = std::mem::take(&mut listing.rules);
         let before = std::mem::replace(&mut self.known, rules);
         let keys = self.known.keys().chain(self.wanted.keys()).chain(before.keys());
@@ -85,6 +88,7 @@ impl Reconciler {
         self.failed.clear();
         for key in &keys {
             self.count_unknown(*key);
+            self.keep_owed(*key);
             if self.count(*key, &listing, now) {
                 self.doubtful.insert(*key);
             } else {
@@ -128,6 +132,17 @@ impl Reconciler {
                 self.found_made.push(*change);
                 self.count_made(change);
             }
+        }
+    }
+
+    /// Forgets the destinations of a new service that are there by now, and all if the service is
+    /// gone.
+    fn keep_owed(&mut self, key: ServiceKey) {
+        let Some(owed) = self.owed.get_mut(&key) else { return };
+        let rules = self.known.service(key);
+        owed.retain(|it| rules.is_some_and(|rules| rules.destination(*it).is_none()));
+        if owed.is_empty() {
+            self.owed.remove(&key);
         }
     }
 
@@ -189,7 +204,10 @@ impl Reconciler {
 
     fn note_read_back(&mut self, change: Change, value: ReadBack) {
         let (key, subject) = (change.service(), change.destination());
-        if self.read_back.insert((key, subject), Some(value)) == Some(Some(value)) {
+        let is_again = self.read_back.insert((key, subject), Some(value)) == Some(Some(value));
+        // Only what is read right after a write tells what the kernel keeps. Others may have set an
+        // older value again.
+        if is_again && self.purpose == Purpose::Verification {
             let refusal = Refusal { change, failure: Failure::NotKept };
             self.troubles.entry(key).or_default().refusals.insert(subject, refusal);
         }

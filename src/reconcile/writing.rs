@@ -123,7 +123,7 @@ impl Reconciler {
                 failed.entry(None).or_insert((*change, failure));
             }
             if !failed.is_empty() {
-                self.failed.insert(key, failed.into_values().collect());
+                self.note_failed(key, failed.into_values());
             }
         }
     }
@@ -144,16 +144,13 @@ impl Reconciler {
                 }
             }
         }
-        match flight {
-            Flight::Services => queues.iter_mut().for_each(|queue| queue.next = Flight::Gains),
-            Flight::Gains => queues.iter_mut().for_each(|queue| queue.next = Flight::Losses),
-            Flight::Losses => {
-                // Deferred changes serve only to report a service whose drains have failed.
-                queues.retain_mut(|queue| queue.end(&troubled));
-            }
-        }
         for queue in &mut queues {
+            queue.was_handed_out(flight);
             queue.skipped.extend(&troubled);
+        }
+        if flight == Flight::Losses {
+            // Deferred changes serve only to report a service whose drains have failed.
+            queues.retain_mut(|queue| queue.end(&troubled));
         }
         self.queues = queues;
     }
@@ -178,12 +175,16 @@ impl Reconciler {
         if let Some(trouble) = trouble {
             trouble.last.remove(&change.destination());
         }
+        if let Change::DrainDestination(_, destination) = change {
+            self.has_lowered(key, destination.key);
+        }
         self.count_made(change);
     }
 
     /// Counts a change that was made, and ends the drain that the change completes.
     pub(super) fn count_made(&mut self, change: &Change) {
         self.note_late_scheduler(change);
+        self.note_owed(change);
         self.tally.changed += 1;
         if self.policy.detailed {
             self.tally.made.push(*change);
@@ -201,6 +202,33 @@ impl Reconciler {
             Change::UpdateDestination { to, .. } if to.weight > 0 => {
                 let _ = self.end_drain(key, to.key, |_| DrainEnd::WantedAgain);
             }
+            _ => {}
+        }
+    }
+
+    /// Remembers the destinations of a new service until they are added, if the policy allows adding
+    /// them only with the service.
+    fn note_owed(&mut self, change: &Change) {
+        if self.policy.allowed.contains(Allowed::ADD_DESTINATIONS) {
+            return;
+        }
+        let key = change.service();
+        match change {
+            Change::AddService(_) => {
+                let wanted = self.wanted.service(key).into_iter();
+                let owed: BTreeSet<_> =
+                    wanted.flat_map(|it| it.destinations().map(|d| d.key)).collect();
+                if !owed.is_empty() {
+                    self.owed.insert(key, owed);
+                }
+            }
+            Change::AddDestination(_, destination) => {
+                let owed = self.owed.get_mut(&key);
+                if owed.is_some_and(|owed| owed.remove(&destination.key) && owed.is_empty()) {
+                    self.owed.remove(&key);
+                }
+            }
+            Change::RemoveService(_) => drop(self.owed.remove(&key)),
             _ => {}
         }
     }
@@ -243,10 +271,12 @@ impl Reconciler {
                 trouble.unknown.push(*change);
             }
         }
-        if let Change::DrainDestination(_, destination) = change
-            && outcome != Outcome::Unknown
-        {
-            self.has_not_lowered(key, destination.key);
+        if let Change::DrainDestination(_, destination) = change {
+            if outcome == Outcome::Unknown {
+                self.has_lowered(key, destination.key);
+            } else {
+                self.has_not_lowered(key, destination.key);
+            }
         }
         self.doubtful.insert(key);
         self.purpose = Purpose::Doubt;

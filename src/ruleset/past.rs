@@ -1,6 +1,6 @@
 //! The memory of a reconciler on which planning depends: drains and refusals of a service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Change, ConnectionCounts};
@@ -13,6 +13,8 @@ pub(crate) struct Past<'a> {
     pub(crate) drains: Option<&'a ServiceDrains>,
     /// The changes that the kernel has refused for good.
     pub(crate) refusals: Option<&'a Refusals>,
+    /// The destinations that are still to be added to the service, which is new.
+    pub(crate) owed: Option<&'a BTreeSet<DestinationKey>>,
 }
 
 /// The drains of a service's destinations.
@@ -28,6 +30,9 @@ pub(crate) struct Drain {
     pub(crate) deadline: Option<Duration>,
     /// The last count of its connections.
     pub(crate) counted: Option<Count>,
+    /// Whether its weight was lowered, as far as is known. If not, the deadline ends with the
+    /// attempt.
+    pub(crate) has_begun: bool,
     /// Whether the last listing lacked the destination.
     pub(crate) is_missing: bool,
     /// Whether the drain stands still: it is held back, not allowed, or has failed.
@@ -35,9 +40,10 @@ pub(crate) struct Drain {
 }
 
 impl Drain {
-    /// A drain that is about to begin.
+    /// A drain that is about to begin, or one with a deadline that has begun before a restart.
     pub(crate) fn new(before: u32, deadline: Option<Duration>) -> Self {
-        Self { before, deadline, counted: None, is_missing: false, is_suspended: false }
+        let has_begun = deadline.is_some();
+        Self { before, deadline, counted: None, has_begun, is_missing: false, is_suspended: false }
     }
 
     /// When the destination is removed at the latest, if it drains.
@@ -103,6 +109,11 @@ impl Past<'_> {
     /// Whether the drain of a destination has begun.
     pub(super) fn drains(&self, destination: DestinationKey) -> bool {
         self.drain(destination).is_some_and(|drain| drain.deadline.is_some())
+    }
+
+    /// Whether a destination is still to be added to its service, which is new.
+    pub(super) fn owes(&self, destination: DestinationKey) -> bool {
+        self.owed.is_some_and(|owed| owed.contains(&destination))
     }
 
     pub(super) fn is_over(&self, destination: DestinationKey, weight: u32) -> bool {

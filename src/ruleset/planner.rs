@@ -234,7 +234,7 @@ impl<'a> Planner<'a> {
         if refusal.is_some() && from == to && taken.drains {
             to = with_fallback;
         }
-        let stays_low = self.left[first_left..].iter().any(|left| self.is_low(left, past));
+        let stays_low = self.left[first_left..].iter().any(Self::is_low);
         if stays_low && from.scheduler != to.scheduler && from.scheduler == with_fallback.scheduler
         {
             to.scheduler = from.scheduler;
@@ -253,14 +253,10 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether a difference that is left is a destination that stays at weight 0.
-    fn is_low(&self, left: &Left, past: Past<'_>) -> bool {
+    fn is_low(left: &Left) -> bool {
         match left.what {
             Difference::Weight(_) => left.why != Reason::HeldBack,
-            Difference::UnwantedDestination(it) => {
-                let is_raised =
-                    left.why == Reason::NotAllowed && self.weight_to_take_back(&it, past).is_some();
-                it.weight == 0 && !is_raised
-            }
+            Difference::UnwantedDestination(it) => it.weight == 0,
             _ => false,
         }
     }
@@ -272,7 +268,7 @@ impl<'a> Planner<'a> {
         wanted: &Destination,
         past: Past<'_>,
     ) -> bool {
-        if !self.allows(Allowed::ADD_DESTINATIONS) {
+        if !self.allows(Allowed::ADD_DESTINATIONS) && !past.owes(wanted.key) {
             self.leave(key, Difference::MissingDestination(*wanted), Reason::NotAllowed);
             return false;
         }
@@ -339,8 +335,10 @@ impl<'a> Planner<'a> {
         past: Past<'_>,
     ) -> bool {
         if let Some(reason) = self.reason_to_keep(Allowed::REMOVE_DESTINATIONS) {
-            self.leave(key, Difference::UnwantedDestination(*unwanted), reason);
-            return self.take_back(key, unwanted, reason, past) || unwanted.weight > 0;
+            let before = self.take_back(key, unwanted, reason, past);
+            let stays = before.map_or(*unwanted, |before| unwanted.weight(before));
+            self.leave(key, Difference::UnwantedDestination(stays), reason);
+            return stays.weight > 0;
         }
         let removal = Change::RemoveDestination(key, *unwanted);
         if let Some(failure) = past.refusal(&removal) {
@@ -351,22 +349,20 @@ impl<'a> Planner<'a> {
         false
     }
 
-    /// Gives a destination that stays the weight back that draining has lowered.
+    /// Gives a destination that stays the weight back that draining has lowered; returns the weight
+    /// if this is planned.
     fn take_back(
         &mut self,
         key: ServiceKey,
         from: &Destination,
         reason: Reason,
         past: Past<'_>,
-    ) -> bool {
-        match self.weight_to_take_back(from, past) {
-            Some(before) if reason == Reason::NotAllowed => {
-                let to = from.weight(before);
-                let change = Change::UpdateDestination { service: key, from: *from, to };
-                self.make(Phase::Raised, change, past)
-            }
-            _ => false,
-        }
+    ) -> Option<u32> {
+        let before = self.weight_to_take_back(from, past);
+        let before = before.filter(|_| reason == Reason::NotAllowed)?;
+        let to = from.weight(before);
+        let change = Change::UpdateDestination { service: key, from: *from, to };
+        self.make(Phase::Raised, change, past).then_some(before)
     }
 
     /// Keeps one destination if a service that takes connections would be left without any
@@ -499,7 +495,15 @@ impl<'a> Planner<'a> {
         }
         let mut drains = true;
         for destination in actual.destinations() {
-            drains &= self.make(Phase::Drained, Change::DrainDestination(key, *destination), past);
+            let destination = *destination;
+            let removal = Change::RemoveDestination(key, destination);
+            let may_remove = self.allows(Allowed::REMOVE_DESTINATIONS);
+            if may_remove && is_over(&destination) && past.refusal(&removal).is_none() {
+                self.push(Phase::Removed, removal);
+            } else {
+                drains &=
+                    self.make(Phase::Drained, Change::DrainDestination(key, destination), past);
+            }
         }
         if drains {
             self.push(Phase::Deferred, removal);

@@ -216,7 +216,7 @@ impl<F: FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
                         self.reconciler.read(listing, now);
                         self.seen.reading = Some((now, took));
                     }
-                    ControlFlow::Continue(())
+                    self.tell_found_made()
                 }
                 Step::Read(keys) => {
                     let listing = session.read_services(self.reconciler, &keys).await;
@@ -234,7 +234,12 @@ impl<F: FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
                         }
                         Err(error) => self.wait_after(error, turns).await?,
                     }
-                    self.tell(Stage::Verifying, keys.len(), keys.len())
+                    let told = self.tell_found_made();
+                    if told.is_break() {
+                        told
+                    } else {
+                        self.tell(Stage::Verifying, keys.len(), keys.len())
+                    }
                 }
                 Step::Write => {
                     let stopped = self.write(&mut session).await;
@@ -242,12 +247,21 @@ impl<F: FnMut(SyncEvent<'_>) -> ControlFlow<()> + Send> Drive<'_, F> {
                     stopped?
                 }
             };
-            let found = self.reconciler.take_found_made();
-            let told = found.iter().try_for_each(|change| (self.each)(SyncEvent::Made(change)));
-            if flow.is_break() || told.is_break() {
-                return Ok(ControlFlow::Break(()));
+            if flow.is_break() {
+                return Ok(flow);
             }
         }
+    }
+
+    /// Tells all changes that a reading has shown as made, and whether the rest is called off.
+    fn tell_found_made(&mut self) -> ControlFlow<()> {
+        let mut flow = ControlFlow::Continue(());
+        for change in self.reconciler.take_found_made() {
+            if (self.each)(SyncEvent::Made(&change)).is_break() {
+                flow = ControlFlow::Break(());
+            }
+        }
+        flow
     }
 
     /// Waits a moment after a reading that failed for a passing reason; otherwise returns the

@@ -1,6 +1,6 @@
 //! The syncer: a controller's long-lived view of the table.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,6 +10,7 @@ use super::drains::{DrainEntry, Drains};
 use super::report::{Ending, Errors, Report};
 use super::turns::Turns;
 use crate::model::{Destination, DestinationKey, Invalid, Service, ServiceKey};
+use crate::protocol::Operation;
 use crate::reconcile::{Reconciler, Subject};
 use crate::ruleset::past::Drain;
 use crate::ruleset::{Change, Policy, Ruleset};
@@ -61,9 +62,9 @@ pub struct Syncer {
     seen: Seen,
     /// The drains to resume after a restart, until the first pass takes them.
     resumed: Vec<DrainEntry>,
-    /// The failures of the last pass, how often they were tried in a row, and when to try them
-    /// again.
-    failing: BTreeSet<Subject>,
+    /// The changes that failed in the last pass, without the values that they replace; how often
+    /// they were tried in a row, and when to try them again.
+    failing: BTreeMap<Subject, Option<Operation>>,
     failures: u32,
     retry: Option<Duration>,
     /// Whether the last pass could not read the table.
@@ -128,7 +129,7 @@ impl Syncer {
             start: None,
             seen: Seen::default(),
             resumed: Vec::new(),
-            failing: BTreeSet::new(),
+            failing: BTreeMap::new(),
             failures: 0,
             retry: None,
             was_cut_short: false,
@@ -283,9 +284,12 @@ impl Syncer {
 
     /// Records when to try the failed changes again.
     fn end(&mut self, now: Duration, is_cut_short: bool) {
-        let of = |(change, _): &(Change, _)| (change.service(), change.destination());
-        let failing: BTreeSet<_> = self.reconciler.failed().map(of).collect();
-        let is_new = !failing.is_subset(&self.failing) || is_cut_short && !self.was_cut_short;
+        let of = |(change, _): &(Change, _)| {
+            ((change.service(), change.destination()), change.operation())
+        };
+        let failing: BTreeMap<_, _> = self.reconciler.failed().map(of).collect();
+        let is_other = failing.iter().any(|(of, change)| self.failing.get(of) != Some(change));
+        let is_new = is_other || is_cut_short && !self.was_cut_short;
         self.was_cut_short = is_cut_short;
         if failing.is_empty() && !is_cut_short {
             (self.failures, self.retry) = (0, None);

@@ -8,7 +8,8 @@ use ipvs_netlink::fake::{Fault, Kernel};
 use ipvs_netlink::*;
 
 use super::{
-    SECOND, backend, before_and_after, ends_equal, kernel_with, report_of, truth, web, web_with,
+    SECOND, backend, before_and_after, ends_equal, kernel_with, key, report_of, rules, truth, web,
+    web_with,
 };
 
 #[test]
@@ -198,5 +199,127 @@ fn a_service_of_others_gets_no_destinations_without_permission() {
             let table = truth(&kernel);
             assert_eq!(table.destination_count(), if added { 2 } else { 0 }, "{step}: {report}");
         }
+    }
+}
+
+/// Once: such a service stayed empty, which was a success though the kernel had refused its
+/// destinations for a moment.
+#[test]
+fn a_new_service_gets_its_destinations_though_they_fail_once() {
+    let policy = Policy::new().allowed(Allowed::all() - Allowed::ADD_DESTINATIONS);
+    let wanted = web_with(&[backend(1), backend(2)]);
+    let faults: [fn() -> Fault; 4] =
+        [|| Fault::Refuse(12), || Fault::LoseAnswers, || Fault::Fail(105), || Fault::Refuse(5)];
+    for step in 1..=12 {
+        for fault in faults {
+            let what = format!("{:?} at step {step}", fault());
+            let (kernel, mut client) = kernel_with(&Ruleset::new());
+            let plan = client.plan(&wanted, &policy).unwrap();
+            kernel.inject(step, fault());
+            let report = report_of(client.apply(plan));
+            kernel.clear_faults();
+            let is_done = truth(&kernel) == wanted;
+            assert!(is_done || !report.is_success(), "{what}: {report}\n{}", truth(&kernel));
+
+            let (kernel, mut client) = kernel_with(&Ruleset::new());
+            let mut syncer = Syncer::new(policy.clone());
+            syncer.want(wanted.clone());
+            kernel.inject(step, fault());
+            let _ = client.pass(&mut syncer);
+            kernel.clear_faults();
+            kernel.advance(2 * SECOND);
+            let report = client.pass(&mut syncer);
+            assert_eq!((report.is_success(), truth(&kernel)), (true, wanted.clone()), "{what}");
+            // Now the service is like any other.
+            syncer.want(web_with(&[backend(1), backend(2), backend(3)]));
+            let report = client.pass(&mut syncer);
+            assert_eq!((report.left.len(), truth(&kernel)), (1, wanted.clone()), "{what}");
+            client.remove_destination(web().key, key(1)).unwrap();
+            syncer.resync();
+            let report = client.pass(&mut syncer);
+            assert_eq!((report.changed, report.left.len()), (0, 2), "{what}: {report}");
+        }
+    }
+}
+
+/// A destination that the kernel refuses for good is a failure, in each pass.
+#[test]
+fn a_refused_destination_of_a_new_service_is_a_failure() {
+    let (kernel, mut client) = kernel_with(&Ruleset::new());
+    kernel.configure(|host| host.broadcast = vec![Ipv4Addr::new(10, 0, 1, 9)]);
+    let policy = Policy::new().allowed(Allowed::all() - Allowed::ADD_DESTINATIONS);
+    let mut syncer = Syncer::new(policy);
+    syncer.want(web_with(&[backend(1), backend(9)]));
+    for _ in 0..3 {
+        let report = client.pass(&mut syncer);
+        assert_eq!((report.failed.len(), report.left.len()), (1, 0), "{report}");
+        kernel.advance(10 * SECOND);
+    }
+    // Others have removed the service, and added one of their own.
+    client.remove_service(web().key).unwrap();
+    syncer.want(Ruleset::new());
+    assert!(client.pass(&mut syncer).is_success());
+    client.add_service(&web()).unwrap();
+    syncer.want(web_with(&[backend(9)]));
+    syncer.resync();
+    let report = client.pass(&mut syncer);
+    assert_eq!((report.failed.len(), report.left.len()), (0, 1), "{report}");
+}
+
+/// Once: changes of a later planning that began with a new service had earlier ones sent again.
+#[test]
+fn no_change_is_sent_twice_though_services_are_planned_again() {
+    let table = |weight: u32| {
+        rules(&format!(
+            "-A -t 10.0.0.2:80 -s rr\n-a -t 10.0.0.2:80 -r 10.0.1.1:8080 -m -w {weight}\n"
+        ))
+    };
+    let policy = Policy::new().allowed(Allowed::all() - Allowed::ADD_DESTINATIONS);
+    let (kernel, mut client) = kernel_with(&table(1));
+    let mut wanted = table(2);
+    wanted.insert_service(web()).unwrap();
+    wanted.insert_destination(web().key, backend(1)).unwrap();
+    let plan = client.plan(&wanted, &policy).unwrap();
+    let other = Service::tcp(Ipv4Addr::new(10, 0, 0, 2), 80).key;
+    // Before the send of the gains, others remove a service that is to be changed.
+    kernel.inject(
+        3,
+        Fault::meanwhile(move |kernel| {
+            let mut client = Client::connect_with(kernel.observer()).unwrap();
+            client.remove_service(other).unwrap();
+        }),
+    );
+    let (mut made, mut failed) = (0, 0);
+    let report = client.apply_with(plan, |event| {
+        made += usize::from(matches!(event, SyncEvent::Made(_)));
+        failed += usize::from(matches!(event, SyncEvent::Failed(..)));
+        ControlFlow::Continue(())
+    });
+    let report = report.unwrap();
+    assert_eq!(truth(&kernel), wanted, "{report}");
+    // The change of the service that is gone, and both additions of it and of the new one.
+    assert_eq!((failed, made, report.changed), (1, 4, 4), "{report}");
+}
+
+/// Once: of changes that were found to be made, those after the one that called the rest off had no
+/// event.
+#[test]
+fn all_that_is_found_to_be_made_is_told_though_the_rest_is_called_off() {
+    for calls_off in 0..16 {
+        let (kernel, mut client) = kernel_with(&web_with(&[]));
+        let wanted = web_with(&[backend(1), backend(2), backend(3)]);
+        let plan = client.plan(&wanted, &Policy::new()).unwrap();
+        kernel.inject(1, Fault::LoseAnswers);
+        let (mut made, mut events, mut told_after) = (0, 0, 0);
+        let report = client.apply_with(plan, |event| {
+            made += usize::from(matches!(event, SyncEvent::Made(_)));
+            told_after += usize::from(
+                events > calls_off && !matches!(event, SyncEvent::Made(_) | SyncEvent::Failed(..)),
+            );
+            events += 1;
+            if events > calls_off { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let report = report_of(report);
+        assert_eq!((made, told_after), (report.changed, 0), "{calls_off}: {report}");
     }
 }

@@ -878,3 +878,93 @@ fn a_service_whose_drain_is_refused_is_said_to_stay() {
         assert_eq!(truth(&kernel), Ruleset::new(), "{errno}");
     }
 }
+
+/// Once: its deadline ran from the attempt, and the destination was removed with its connections as
+/// soon as writing went again, having taken new ones until then.
+#[test]
+fn a_drain_begins_once_the_weight_is_lowered() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    kernel.set_connections(web().key, key(2), 50, 0, 0);
+    let mut syncer = Syncer::new(drained(10).detailed(true));
+    syncer.want(web_with(&[backend(1), backend(2)]));
+    assert!(client.pass(&mut syncer).is_success());
+    syncer.want(web_with(&[backend(1)]));
+    kernel.inject(1, Fault::Refuse(1));
+    let report = client.pass(&mut syncer);
+    kernel.clear_faults();
+    assert_eq!((report.is_success(), report.draining), (false, 0), "{report}");
+    kernel.advance(11 * SECOND);
+    let report = client.pass(&mut syncer);
+    assert_eq!((report.draining, report.cut_off), (1, 0), "{report}");
+    assert_eq!(report.drains[0].left, 10 * SECOND, "{report}");
+    // A failure later on leaves the deadline as it is.
+    kernel.advance(4 * SECOND);
+    client.update_destination(web().key, &backend(2)).unwrap();
+    syncer.resync();
+    kernel.inject(4, Fault::Refuse(12));
+    let _ = client.pass(&mut syncer);
+    kernel.clear_faults();
+    kernel.advance(2 * SECOND);
+    let report = client.pass(&mut syncer);
+    assert_eq!(report.drains[0].left, 4 * SECOND, "{report}");
+}
+
+/// Once: it went on until the deadline of the service's last destination.
+#[test]
+fn a_drain_ends_at_its_deadline_though_its_service_goes_later() {
+    for allowed in [Allowed::all(), Allowed::all() - Allowed::REMOVE_DESTINATIONS] {
+        let may_remove = allowed.contains(Allowed::REMOVE_DESTINATIONS);
+        let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+        for last in [1, 2] {
+            kernel.set_connections(web().key, key(last), 1, 0, 0);
+        }
+        let mut syncer = Syncer::new(drained(60).allowed(allowed));
+        syncer.want(if may_remove { web_with(&[backend(2)]) } else { Ruleset::new() });
+        assert_eq!(client.pass(&mut syncer).draining, if may_remove { 1 } else { 2 });
+        kernel.advance(50 * SECOND);
+        if !may_remove {
+            client.add_destination(web().key, &backend(3)).unwrap();
+            kernel.set_connections(web().key, key(3), 1, 0, 0);
+            syncer.resync();
+        }
+        syncer.want(Ruleset::new());
+        assert_eq!(client.pass(&mut syncer).draining, if may_remove { 2 } else { 3 });
+        kernel.advance(11 * SECOND);
+        let report = client.pass(&mut syncer);
+        if may_remove {
+            assert_eq!((report.draining, report.cut_off), (1, 1), "{report}");
+            assert_eq!(truth(&kernel), drained_web(&[2]));
+        } else {
+            // Without permission to remove destinations, they go with their service.
+            assert_eq!((report.draining, report.cut_off), (3, 0), "{report}");
+        }
+        kernel.advance(50 * SECOND);
+        let report = client.pass(&mut syncer);
+        assert_eq!(report.cut_off, if may_remove { 1 } else { 3 }, "{report}");
+        assert_eq!(truth(&kernel), Ruleset::new());
+    }
+}
+
+/// The service with these destinations, at weight 0.
+fn drained_web(destinations: &[u8]) -> Ruleset {
+    let destinations: Vec<_> = destinations.iter().map(|last| backend(*last).weight(0)).collect();
+    web_with(&destinations)
+}
+
+/// Once: the report still told weight 0 of it.
+#[test]
+fn a_destination_that_may_stay_is_told_with_the_weight_that_it_gets_back() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2).weight(3)]));
+    kernel.set_connections(web().key, key(2), 1, 0, 0);
+    let mut syncer = Syncer::new(drained(60));
+    syncer.want(web_with(&[backend(1)]));
+    assert_eq!(client.pass(&mut syncer).draining, 1);
+    let removes = Allowed::REMOVE_DESTINATIONS;
+    let mut next = Syncer::new(drained(60).allowed(Allowed::all() - removes));
+    next = next.resume(&syncer.drains());
+    next.want(web_with(&[backend(1)]));
+    let report = client.pass(&mut next);
+    assert_eq!(truth(&kernel), web_with(&[backend(1), backend(2).weight(3)]), "{report}");
+    let left: Vec<_> = report.left.iter().map(|left| left.what).collect();
+    assert_eq!(left, [Difference::UnwantedDestination(backend(2).weight(3))], "{report}");
+}

@@ -378,3 +378,25 @@ fn others_may_change_the_service_before_it_has_its_scheduler() {
         }
     }
 }
+
+/// Once: a service that is wanted without a scheduler was removed with its destinations, since it
+/// had once been about to get one.
+#[test]
+fn a_service_wanted_without_a_scheduler_is_no_half_made_one() {
+    for step in 1..=20 {
+        let (kernel, mut client) = without_mh();
+        let mut syncer = Syncer::new(detailed());
+        syncer.want(table("mh", 2));
+        for step in step..=20 {
+            kernel.inject(step, Fault::Refuse(5));
+        }
+        let _ = client.pass(&mut syncer);
+        kernel.clear_faults();
+        syncer.want(table("none", 2));
+        let report = client.pass(&mut syncer);
+        assert!(report.is_success(), "step {step}: {report}");
+        syncer.want(table("unknown", 2));
+        let report = client.pass(&mut syncer);
+        assert_eq!((report.changed, truth(&kernel)), (0, table("none", 2)), "step {step}");
+    }
+}

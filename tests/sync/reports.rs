@@ -255,3 +255,43 @@ fn a_table_that_cannot_be_read_is_an_error_that_says_so() {
     let report = client.pass(&mut Syncer::new(Policy::new()));
     assert!(report.into_result().is_err());
 }
+
+/// Once: a value that others set a second time passed for one that the kernel keeps, after a pass
+/// whose reading back had failed.
+#[test]
+fn what_others_set_again_is_mended_again() {
+    for step in 1..=14 {
+        let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
+        let mut syncer = Syncer::new(Policy::new());
+        syncer.want(web_with(&[backend(1)]));
+        assert!(client.pass(&mut syncer).is_success());
+        for is_struck in [true, false] {
+            client.update_destination(web().key, &backend(1).weight(7)).unwrap();
+            syncer.resync();
+            if is_struck {
+                kernel.inject(step, Fault::Refuse(5));
+            }
+            let report = client.pass(&mut syncer);
+            kernel.clear_faults();
+            assert!(is_struck || report.is_success(), "step {step}: {report}");
+        }
+        assert_eq!(truth(&kernel), web_with(&[backend(1)]), "step {step}");
+    }
+}
+
+/// Once: the service's configuration was both refused and left.
+#[test]
+fn a_service_that_is_refused_is_not_left_as_well() {
+    let (kernel, mut client) = kernel_with(&rules(
+        "-A -t 10.0.0.1:80 -s sh -b sh-fallback\n-a -t 10.0.0.1:80 -r 10.0.1.1:8080 -m -w 0",
+    ));
+    kernel.configure(|host| host.engines.clear());
+    let policy = Policy::new().allowed(Allowed::all() - Allowed::WEIGHTS);
+    let mut syncer = Syncer::new(policy);
+    syncer.want(rules(
+        "-A -t 10.0.0.1:80 -s sh -p 300 --pe sip\n-a -t 10.0.0.1:80 -r 10.0.1.1:8080 -m",
+    ));
+    let report = client.pass(&mut syncer);
+    let of_service = report.left.iter().filter(|left| left.what == Difference::Service).count();
+    assert_eq!((report.failed.len(), of_service), (1, 0), "{report}: {:?}", report.left);
+}

@@ -303,3 +303,22 @@ fn a_failed_reading_is_tried_again_soon() {
     let _ = client.pass(&mut syncer);
     assert_eq!(truth(&kernel).services().len(), 2);
 }
+
+/// Once: the next failure of the same destination waited as long as the last one.
+#[test]
+fn another_change_of_the_same_destination_is_tried_again_soon() {
+    let (kernel, mut client) = kernel_with(&web_with(&[]));
+    kernel.configure(|host| host.broadcast = vec![Ipv4Addr::new(10, 0, 1, 9)]);
+    let mut syncer = Syncer::new(Policy::new());
+    syncer.want(web_with(&[backend(9)]));
+    let mut next = SECOND;
+    for _ in 0..6 {
+        let report = client.pass(&mut syncer);
+        assert_eq!(report.next, Some(next), "{report}");
+        kernel.advance(next);
+        next *= 2;
+    }
+    syncer.want_destination(web().key, backend(9).weight(5)).unwrap();
+    let report = client.pass(&mut syncer);
+    assert_eq!((report.failed.len(), report.next), (1, Some(SECOND)), "{report}");
+}

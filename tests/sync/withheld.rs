@@ -395,3 +395,31 @@ fn a_drain_goes_on_while_its_replacement_is_withheld() {
         assert!(truth(&kernel).service(web().key).unwrap().destination(key(2)).is_some());
     }
 }
+
+/// Once: a table that was emptied in the pass was still said to lose all, and nothing was added.
+#[test]
+fn nothing_is_withheld_that_the_table_no_longer_has() {
+    let first = "-A -t 10.0.0.1:80 -s rr\n-a -t 10.0.0.1:80 -r 10.0.1.1:8080 -m\n\
+                 -a -t 10.0.0.1:80 -r 10.0.1.2:8080 -m\n-A -t 10.0.0.1:81 -s rr";
+    for step in 1..8 {
+        let (kernel, mut client) = kernel_with(&rules(first));
+        kernel.set_connections(web().key, key(1), 1, 0, 0);
+        let mut syncer = Syncer::new(drained(60).at_most(0.5));
+        syncer.want(rules(first));
+        syncer.drop_destination(web().key, key(1));
+        assert_eq!(client.pass(&mut syncer).draining, 1);
+        kernel.advance(2 * SECOND);
+        let next = rules("-A -t 10.0.0.1:82 -s rr\n-a -t 10.0.0.1:82 -r 10.0.1.5:8080 -m");
+        syncer.want(next.clone());
+        kernel.inject(step, Fault::meanwhile(|kernel| kernel.reload(0x30)));
+        let report = client.pass(&mut syncer);
+        kernel.clear_faults();
+        let was_seen = syncer.known().is_some_and(|known| known.service(web().key).is_none());
+        if was_seen {
+            assert!(report.excess.is_none() && report.is_success(), "step {step}: {report}");
+            assert_eq!(truth(&kernel), next, "step {step}: {report}");
+        }
+        assert!(was_seen || report.excess.is_some(), "step {step}: {report}");
+        assert!(step > 1 || was_seen, "step {step}: {report}");
+    }
+}

@@ -175,7 +175,10 @@ impl Judge {
             Difference::Weight(_) => Allowed::WEIGHTS,
         };
         let is_so = match left.why {
-            Reason::NotAllowed => !setting.allows([needed]),
+            Reason::NotAllowed => {
+                let is_owed = place.is_some_and(|place| self.owes(place));
+                !setting.allows([needed]) && !is_owed
+            }
             Reason::OutOfScope => !setting.policy.scope.owns(&service_key(service)),
             Reason::NotAllKnown => !self.is_told,
             Reason::UnknownOrigin => {

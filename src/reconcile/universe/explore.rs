@@ -141,7 +141,7 @@ impl<'a> Explorer<'a> {
         let is_drift = is_blind && world.judge.known != world.kernel.table;
         // Without permission to add destinations, they follow a new service at once or not at all.
         let allowed = self.setting.policy.allowed;
-        let has_begun = written > 0 || world.judge.added.contains(&true);
+        let has_begun = written > 0 || world.judge.owed.concat().contains(&true);
         let is_half_added = has_begun && !allowed.contains(Allowed::ADD_DESTINATIONS);
         // Without `Drains`, a new controller does not know which weights of 0 it is to take back.
         let is_unknown = !keeps_drains && !allowed.is_all() && world.judge.has_lowered();

@@ -12,6 +12,7 @@ use super::table::{
     Backend, DESTINATIONS, Place, SERVICES, Table, destination_number, service_key, service_number,
 };
 use super::world::Setting;
+use crate::model::Scheduler;
 use crate::protocol::Operation;
 use crate::ruleset::{Allowed, Change};
 
@@ -28,8 +29,10 @@ pub(super) struct Judge {
     seen: [[Seen; DESTINATIONS]; SERVICES],
     /// The new services that the kernel has refused.
     pub(super) refused: [bool; SERVICES],
-    /// The services that the controller has added and that were not read since.
-    pub(super) added: [bool; SERVICES],
+    /// The destinations that are still to be added to services that the controller has added.
+    pub(super) owed: [[bool; DESTINATIONS]; SERVICES],
+    /// The services that the controller may have added, with their schedulers.
+    adding: [Option<Scheduler>; SERVICES],
     /// The account of the losses of this pass.
     pub(super) losses: Losses,
 }
@@ -86,6 +89,11 @@ impl Judge {
         &self.seen[service][destination]
     }
 
+    /// Whether a destination is still to be added to a service that the controller has added.
+    pub(super) fn owes(&self, (service, destination): Place) -> bool {
+        self.owed[service][destination]
+    }
+
     fn seen_mut(&mut self, (service, destination): Place) -> &mut Seen {
         &mut self.seen[service][destination]
     }
@@ -103,7 +111,6 @@ impl Judge {
 
     /// Begins the account of the losses of another pass, which finds this table.
     pub(super) fn begin(&mut self, table: &Table, wanted: &Table) {
-        self.added = [false; SERVICES];
         self.losses = self.losses.next(table, wanted, |place| self.is_going(place, table));
     }
 
@@ -122,7 +129,12 @@ impl Judge {
     }
 
     /// Takes a listing of these services.
-    pub(super) fn read(&mut self, is_asked: impl Fn(usize) -> bool, listing: &Listing) {
+    pub(super) fn read(
+        &mut self,
+        is_asked: impl Fn(usize) -> bool,
+        listing: &Listing,
+        wanted: &Table,
+    ) {
         let read = Table::from(&listing.rules);
         for place in places().filter(|(service, _)| is_asked(*service)) {
             let backend = read.backend(place);
@@ -147,13 +159,27 @@ impl Judge {
         }
         for service in (0..SERVICES).filter(|service| is_asked(*service)) {
             self.known.0[service] = read.0[service];
-            self.added[service] = false;
+            let added = self.adding[service].take().zip(read.0[service]);
+            let of =
+                [added.map(|(scheduler, _)| scheduler), wanted.0[service].map(|it| it.scheduler)];
+            if added.is_some_and(|(_, read)| of.contains(&Some(read.scheduler))) {
+                self.owe(service, wanted);
+            }
+            for number in 0..DESTINATIONS {
+                let is_there = read.backend((service, number)).is_some();
+                self.owed[service][number] &= read.0[service].is_some() && !is_there;
+            }
         }
         self.losses.read(&self.known);
     }
 
+    /// Records that the controller has added a service, whose destinations follow.
+    fn owe(&mut self, service: usize, wanted: &Table) {
+        self.owed[service] = std::array::from_fn(|it| wanted.backend((service, it)).is_some());
+    }
+
     /// Takes the outcomes of changes.
-    pub(super) fn wrote(&mut self, changes: &[Change], outcomes: &[Outcome]) {
+    pub(super) fn wrote(&mut self, changes: &[Change], outcomes: &[Outcome], wanted: &Table) {
         for (change, outcome) in changes.iter().zip(outcomes) {
             let service = service_number(&change.service());
             let from = place(change).and_then(|place| self.known.backend(place));
@@ -164,14 +190,27 @@ impl Judge {
             }
             if let (Change::AddService(_), Outcome::Done | Outcome::Refused) = (change, outcome) {
                 self.refused[service] = *outcome == Outcome::Refused;
-                self.added[service] = *outcome == Outcome::Done;
+            }
+            match (change, outcome) {
+                (Change::AddService(_), Outcome::Done) => self.owe(service, wanted),
+                (Change::AddService(it), Outcome::Unknown) => {
+                    self.adding[service] = Some(it.scheduler);
+                }
+                (Change::RemoveService(_), Outcome::Done) => {
+                    self.owed[service] = [false; DESTINATIONS];
+                }
+                (Change::AddDestination(..), Outcome::Done) => {
+                    self.owed[service][place(change).unwrap().1] = false;
+                }
+                _ => {}
             }
             if let (Outcome::Done, Some(operation)) = (outcome, change.operation()) {
                 self.known.run(&operation);
             }
             for place in about {
-                if matches!(change, Change::DrainDestination(..)) {
-                    self.seen_mut(place).has_begun = true;
+                if let Change::DrainDestination(..) = change {
+                    let has_begun = matches!(outcome, Outcome::Done | Outcome::Unknown);
+                    self.seen_mut(place).has_begun |= has_begun;
                 }
                 let is_there = self.known.backend(place).is_some();
                 let seen = self.seen_mut(place);
@@ -234,6 +273,10 @@ impl Judge {
                 (Some(_), None, Some(end)) => {
                     self.is_end(place, end, wanted, setting, now)
                         .map_err(|fault| format!("{}: {fault}", what()))?;
+                    self.seen_mut(place).count = None;
+                }
+                // It was to begin, but the weight could not be lowered.
+                (Some(_), None, None) if !self.seen(place).has_begun => {
                     self.seen_mut(place).count = None;
                 }
                 _ => return Err(format!("{} and goes on until {deadline:?}", what())),

@@ -249,7 +249,7 @@ impl Notes {
                     // A listing in one part lacks no entry. A destination that it does not have is
                     // gone, which the judge otherwise believes after two listings.
                     for _ in 0..2 {
-                        self.judge.read(|asked| asked == number, &listing);
+                        self.judge.read(|asked| asked == number, &listing, &self.wanted);
                     }
                     self.counts[number] = counts[number];
                     self.story.push(format!("reads {counts:?}\n{}", truth.rules()));
@@ -263,7 +263,7 @@ impl Notes {
     fn leave_unanswered(&mut self) {
         for asked in std::mem::take(&mut self.asked) {
             if let Asked::Change(change, Outcome::Done) = asked {
-                self.judge.wrote(&[change], &[Outcome::Unknown]);
+                self.judge.wrote(&[change], &[Outcome::Unknown], &self.wanted);
             }
         }
     }
@@ -290,7 +290,7 @@ impl Notes {
                 self.cut.insert(one);
             }
         }
-        self.judge.wrote(&[change], &[outcome]);
+        self.judge.wrote(&[change], &[outcome], &self.wanted);
     }
 
     /// Checks the report of a pass or an apply.
@@ -328,6 +328,10 @@ impl Notes {
                 .collect(),
             is_withheld: false,
         };
-        self.judge.end(&said, &self.wanted, &self.setting)
+        // Whether an answer has reached the controller is not known here, and so neither whether the
+        // controller takes a new service for its own.
+        let mut judge = self.judge.clone();
+        judge.owed = Default::default();
+        judge.end(&said, &self.wanted, &self.setting)
     }
 }

@@ -48,8 +48,7 @@ impl Judge {
             let is_owned = setting.policy.scope.owns(&change.service());
             let may_lose = self.is_told || !(is_removal || self.is_loss(change));
             ensure(is_owned && may_lose, || format!("the controller may not make {change}"))?;
-            let is_new = self.added[service];
-            let permission = self.permission(change, &table, wanted, is_new);
+            let permission = self.permission(change, &table, wanted);
             let needed = permission.map_err(|fault| format!("{change}: {fault}"))?;
             ensure(setting.allows(needed), || format!("{change} is not allowed"))?;
             if is_removal || self.is_loss(change) {
@@ -82,20 +81,14 @@ impl Judge {
     }
 
     /// The kinds of changes of which the policy must allow one for this change.
-    fn permission(
-        &self,
-        change: &Change,
-        table: &Table,
-        wanted: &Table,
-        is_new: bool,
-    ) -> Verdict<Vec<Allowed>> {
+    fn permission(&self, change: &Change, table: &Table, wanted: &Table) -> Verdict<Vec<Allowed>> {
         let takes_back = [Allowed::REMOVE_DESTINATIONS, Allowed::REMOVE_SERVICES];
         Ok(match *change {
             Change::AddService(_) => vec![Allowed::ADD_SERVICES],
             Change::UpdateService { .. } => vec![Allowed::UPDATE_SERVICES],
             Change::RemoveService(_) => vec![Allowed::REMOVE_SERVICES],
-            // Others may have added the service meanwhile, unless the addition was acknowledged.
-            Change::AddDestination(..) if is_new => {
+            // Others may have added the service, unless the addition is known to be made.
+            Change::AddDestination(..) if self.owes(place(change).unwrap()) => {
                 vec![Allowed::ADD_SERVICES, Allowed::ADD_DESTINATIONS]
             }
             Change::AddDestination(..) => vec![Allowed::ADD_DESTINATIONS],
@@ -179,7 +172,11 @@ impl Judge {
             let to = vip.backends[place.1]?;
             let seen = self.seen(place);
             let is_final = match self.known.backend(place) {
-                None => seen.is_refused || !setting.allows([Allowed::ADD_DESTINATIONS]),
+                None => {
+                    let is_allowed =
+                        self.owes(place) || setting.allows([Allowed::ADD_DESTINATIONS]);
+                    seen.is_refused || !is_allowed
+                }
                 Some(Backend { weight: 0, .. }) if seen.lowered > 0 && to.weight > 0 => !setting
                     .allows([
                         Allowed::WEIGHTS,

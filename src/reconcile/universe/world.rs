@@ -170,7 +170,8 @@ impl World {
             let rules = self.kernel.table.rules();
             let plan = Plan::new(&rules, &self.wanted.rules(), &setting.policy);
             self.reconciler = Reconciler::for_plan(plan.into_parts(), self.now);
-            self.judge.read(|_| true, &Listing { rules, ..Listing::default() });
+            let listing = Listing { rules, ..Listing::default() };
+            self.judge.read(|_| true, &listing, &self.wanted);
         } else {
             self.reconciler = Reconciler::for_table(setting.policy.clone());
             if self.judge.is_told {
@@ -238,7 +239,8 @@ impl World {
         }
         let counts = |key: &ServiceKey| is_asked(key) && self.reconciler.drains().contains_key(key);
         let listing = kernel.list(&is_asked, counts);
-        self.judge.read(|service| is_asked(&super::table::service_key(service)), &listing);
+        let is_asked = |service| is_asked(&super::table::service_key(service));
+        self.judge.read(is_asked, &listing, &self.wanted);
         self.reconciler.read(listing, self.now);
         self.look(setting, coverage)
     }
@@ -288,7 +290,7 @@ impl World {
             self.kernel.meddle(Meddle::Remove(place));
         }
         coverage.outcomes(&outcomes);
-        self.judge.wrote(&changes, &outcomes);
+        self.judge.wrote(&changes, &outcomes, &self.wanted);
         self.reconciler.wrote(&outcomes);
         self.look(setting, coverage)?;
         match strike {
@@ -408,7 +410,7 @@ impl World {
             for change in &changes[..written] {
                 self.kernel.run(&change.operation().unwrap());
             }
-            self.judge.wrote(&changes, &vec![Outcome::Unknown; changes.len()]);
+            self.judge.wrote(&changes, &vec![Outcome::Unknown; changes.len()], &self.wanted);
         }
         let mut drains = Vec::new();
         for (service, of_service) in self.reconciler.drains() {
