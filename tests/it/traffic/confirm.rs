@@ -176,7 +176,7 @@ async fn a_change_that_cuts_the_operators_connection_is_taken_back(
 
         let shell = RemoteShell::open(lane.virtual_address(), &stage.confirm("20s"))?;
         wait_until_noted("goes back 20s after the first write")?;
-        assert_eq!(stage.director.ruleset().await?, mistake);
+        stage.wait_for("the change is made", &mistake).await?;
         let saved = fs::read_to_string(state("ipvs")?.context("no file of old rules")?)?;
         assert_eq!(saved.parse::<Ruleset>()?, before);
         let operator = shell.hang_up()?;
