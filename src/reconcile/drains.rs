@@ -81,7 +81,7 @@ impl Reconciler {
         self.drains.get_mut(&service)?.get_mut(&key)
     }
 
-    /// Records that a destination was lowered, as far as is known.
+    /// Records that a destination was lowered.
     pub(super) fn has_lowered(&mut self, service: ServiceKey, destination: DestinationKey) {
         if let Some(drain) = self.drain_mut(service, destination) {
             drain.has_begun = true;
@@ -93,24 +93,19 @@ impl Reconciler {
     pub(super) fn has_not_lowered(&mut self, service: ServiceKey, destination: DestinationKey) {
         if let Some(drain) = self.drain_mut(service, destination) {
             drain.before = 0;
-            drain.deadline = drain.deadline.filter(|_| drain.has_begun);
+            drain.deadline = drain.kept_deadline();
         }
     }
 
     /// Keeps, suspends or ends each drain of a service, as the service's planned changes require.
     pub(super) fn keep_drains(&mut self, service: ServiceKey, changes: &[Change]) {
         let Some(mut drains) = self.drains.remove(&service) else { return };
-        let mut removed = BTreeSet::new();
-        let mut drained = BTreeSet::new();
-        let mut raised = BTreeSet::new();
+        let (mut removed, mut updated) = (BTreeSet::new(), BTreeSet::new());
         for change in changes {
             match change {
                 Change::RemoveService(_) => removed.extend(drains.keys().copied()),
                 Change::RemoveDestination(_, destination) => drop(removed.insert(destination.key)),
-                Change::DrainDestination(_, destination) => drop(drained.insert(destination.key)),
-                Change::UpdateDestination { from, to, .. } if to.weight > from.weight => {
-                    raised.insert(to.key);
-                }
+                Change::UpdateDestination { to, .. } => drop(updated.insert(to.key)),
                 _ => {}
             }
         }
@@ -125,10 +120,9 @@ impl Reconciler {
             let counted = drain.counted.take();
             let wanted = wanted.and_then(|rules| rules.destination(*key));
             let known = known.and_then(|rules| rules.destination(*key));
-            if drained.contains(key) {
-                return true;
-            }
-            if wanted.is_none() && !raised.contains(key) {
+            // An unwanted destination is updated only to get its weight back.
+            if wanted.is_none() && !updated.contains(key) {
+                // Until its planned drain, if any, is handed out.
                 drain.is_suspended = true;
                 return true;
             }
@@ -220,15 +214,18 @@ impl Reconciler {
         let draining = self.policy.draining;
         let (mut gone, mut reads_again) = (Vec::new(), false);
         for (key, drain) in drains {
-            if known.and_then(|rules| rules.destination(*key)).is_none() {
+            let Some(known) = known.and_then(|rules| rules.destination(*key)) else {
                 if drain.is_missing {
                     gone.push(*key);
                 } else {
                     (drain.is_missing, reads_again) = (true, true);
                 }
                 continue;
-            }
+            };
             drain.is_missing = false;
+            // The outcome of the change that should lower it may not have been known.
+            drain.has_begun |= known.weight == 0;
+            drain.deadline = drain.kept_deadline();
             let connections = listing.connections.get(&(service, *key)).copied();
             drain.counted = connections.zip(drain.deadline).map(|(connections, deadline)| Count {
                 connections,

@@ -139,6 +139,59 @@ pub(crate) fn joined(first: &Change, second: &Change) -> Option<Change> {
     }
 }
 
-fn unbound(service: Service) -> Service {
+pub(super) fn unbound(service: Service) -> Service {
     service.scheduler(Scheduler::Unbound)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::model::Destination;
+    use crate::ruleset::{Policy, Ruleset};
+
+    fn service(last: u8) -> Service {
+        Service::tcp(Ipv4Addr::new(10, 0, 0, last), 80).scheduler(Scheduler::MAGLEV_HASH)
+    }
+
+    fn addition(service: Service, last: u8) -> Change {
+        let destination = Destination::masquerade(Ipv4Addr::new(10, 0, 1, last), 8080);
+        Change::AddDestination(service.key, destination)
+    }
+
+    #[test]
+    fn losses_come_after_all_late_schedulers() {
+        let of =
+            |service| [Change::AddService(service), addition(service, 1), addition(service, 2)];
+        let gains: Vec<Change> = (1..=3).map(service).flat_map(of).collect();
+        let (losses, loss) = (gains.len(), Change::RemoveService(service(9)));
+        let reconciler = Reconciler::for_table(Policy::new());
+        let (with, losses) = reconciler.with_late_schedulers([gains, vec![loss]].concat(), losses);
+        assert_eq!((with.len(), losses, with[losses]), (13, 12, loss));
+    }
+
+    #[test]
+    fn a_service_that_has_its_scheduler_is_done_with() {
+        let mut wanted = Ruleset::new();
+        wanted.insert_service(service(1)).unwrap();
+        let mut reconciler = Reconciler::for_table(Policy::new());
+        reconciler.want_all(wanted);
+        let (from, to) = (unbound(service(1)), service(1));
+        reconciler.note_late_scheduler(&Change::AddService(from));
+        assert!(reconciler.unbound.contains(&to.key));
+        reconciler.note_late_scheduler(&Change::UpdateService { from, to });
+        assert!(reconciler.unbound.is_empty());
+    }
+
+    #[test]
+    fn only_the_two_writes_of_one_service_are_one_addition() {
+        let (from, to) = (unbound(service(1)), service(1));
+        let update = Change::UpdateService { from, to };
+        assert_eq!(joined(&Change::AddService(from), &update), Some(Change::AddService(to)));
+        let other = from.one_packet(true);
+        assert_eq!(joined(&Change::AddService(other), &update), None);
+        let update = Change::UpdateService { from: to, to: other };
+        assert_eq!(joined(&Change::AddService(to), &update), None);
+    }
 }

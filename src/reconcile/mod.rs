@@ -17,6 +17,7 @@
 
 mod drains;
 mod late;
+mod owed;
 mod planning;
 mod queue;
 mod reading;
@@ -238,7 +239,7 @@ impl Reconciler {
         for trouble in self.troubles.values_mut() {
             (trouble.rounds, trouble.is_fresh) = (0, false);
         }
-        self.lost_a_service = false;
+        (self.purpose, self.lost_a_service) = (Purpose::Doubt, false);
         self.lost.clear();
         self.keep_confirmed();
         if self.guard == Guard::Down {
@@ -334,6 +335,7 @@ impl Reconciler {
         self.forget_trouble(key);
         self.refused_late.remove(&key);
         self.keep_unbound(key);
+        self.keep_owed_wanted(key);
         self.forget_read_back(key);
     }
 

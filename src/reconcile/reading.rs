@@ -135,17 +135,6 @@ impl Reconciler {
         }
     }
 
-    /// Forgets the destinations of a new service that are there by now, and all if the service is
-    /// gone.
-    fn keep_owed(&mut self, key: ServiceKey) {
-        let Some(owed) = self.owed.get_mut(&key) else { return };
-        let rules = self.known.service(key);
-        owed.retain(|it| rules.is_some_and(|rules| rules.destination(*it).is_none()));
-        if owed.is_empty() {
-            self.owed.remove(&key);
-        }
-    }
-
     /// Records values that are read back other than written. If the same value is read twice, the
     /// kernel does not keep the wanted one, which is then not written again.
     fn compare(&mut self, key: ServiceKey, read: Option<&ServiceRules>) {

@@ -206,33 +206,6 @@ impl Reconciler {
         }
     }
 
-    /// Remembers the destinations of a new service until they are added, if the policy allows adding
-    /// them only with the service.
-    fn note_owed(&mut self, change: &Change) {
-        if self.policy.allowed.contains(Allowed::ADD_DESTINATIONS) {
-            return;
-        }
-        let key = change.service();
-        match change {
-            Change::AddService(_) => {
-                let wanted = self.wanted.service(key).into_iter();
-                let owed: BTreeSet<_> =
-                    wanted.flat_map(|it| it.destinations().map(|d| d.key)).collect();
-                if !owed.is_empty() {
-                    self.owed.insert(key, owed);
-                }
-            }
-            Change::AddDestination(_, destination) => {
-                let owed = self.owed.get_mut(&key);
-                if owed.is_some_and(|owed| owed.remove(&destination.key) && owed.is_empty()) {
-                    self.owed.remove(&key);
-                }
-            }
-            Change::RemoveService(_) => drop(self.owed.remove(&key)),
-            _ => {}
-        }
-    }
-
     fn not_done(&mut self, change: &Change, outcome: Outcome) {
         let key = change.service();
         let was_known = self.known.service(key).is_some();
@@ -253,6 +226,7 @@ impl Reconciler {
             Outcome::Exists | Outcome::DestinationMissing => last(Failure::Conflict),
             Outcome::ServiceMissing => {
                 last(Failure::Conflict);
+                self.owed.remove(&key);
                 // All other services may be gone, too.
                 if self.mode.remembers && was_known && !self.lost_a_service {
                     self.lost_a_service = true;
@@ -271,12 +245,10 @@ impl Reconciler {
                 trouble.unknown.push(*change);
             }
         }
-        if let Change::DrainDestination(_, destination) = change {
-            if outcome == Outcome::Unknown {
-                self.has_lowered(key, destination.key);
-            } else {
-                self.has_not_lowered(key, destination.key);
-            }
+        if let Change::DrainDestination(_, destination) = change
+            && outcome != Outcome::Unknown
+        {
+            self.has_not_lowered(key, destination.key);
         }
         self.doubtful.insert(key);
         self.purpose = Purpose::Doubt;

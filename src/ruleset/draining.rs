@@ -11,8 +11,8 @@ use crate::model::{DestinationEntry, Protocol, Service, ServiceKey};
 /// connections come, waits for the open ones to end, and then removes the destination, at the
 /// deadline at the latest, which counts from when the weight is 0. A destination that is wanted
 /// again meanwhile gets its weight back; a weight that others raise is lowered again. Of a service
-/// that is removed, each destination goes when its own drain ends, and the service with the last
-/// one; if the policy does not allow removing destinations, all go with the service.
+/// that is removed, each destination goes at its own deadline, and the service with the last
+/// one; if the policy does not allow removing and adding destinations, all go with the service.
 ///
 /// While a client of a persistent service has a template, it still comes to its destination,
 /// whether the weight is 0 or not, unless the sysctl `expire_quiescent_template` is 1: set it.

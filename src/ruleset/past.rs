@@ -1,4 +1,5 @@
-//! The memory of a reconciler on which planning depends: drains and refusals of a service.
+//! The memory of a reconciler on which planning depends: the drains and the refusals of a service,
+//! and what is still to be added to a new one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,7 +7,7 @@ use std::time::Duration;
 use super::{Change, ConnectionCounts};
 use crate::model::DestinationKey;
 
-/// The drains and the refusals of a service.
+/// What is remembered of a service.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Past<'a> {
     /// The destinations whose weight draining has lowered, or is about to lower.
@@ -30,8 +31,7 @@ pub(crate) struct Drain {
     pub(crate) deadline: Option<Duration>,
     /// The last count of its connections.
     pub(crate) counted: Option<Count>,
-    /// Whether its weight was lowered, as far as is known. If not, the deadline ends with the
-    /// attempt.
+    /// Whether its weight was lowered. If not, the deadline lasts no longer than the attempt.
     pub(crate) has_begun: bool,
     /// Whether the last listing lacked the destination.
     pub(crate) is_missing: bool,
@@ -44,6 +44,11 @@ impl Drain {
     pub(crate) fn new(before: u32, deadline: Option<Duration>) -> Self {
         let has_begun = deadline.is_some();
         Self { before, deadline, counted: None, has_begun, is_missing: false, is_suspended: false }
+    }
+
+    /// The deadline of a drain that has begun.
+    pub(crate) fn kept_deadline(&self) -> Option<Duration> {
+        self.deadline.filter(|_| self.has_begun)
     }
 
     /// When the destination is removed at the latest, if it drains.
@@ -114,6 +119,12 @@ impl Past<'_> {
     /// Whether a destination is still to be added to its service, which is new.
     pub(super) fn owes(&self, destination: DestinationKey) -> bool {
         self.owed.is_some_and(|owed| owed.contains(&destination))
+    }
+
+    /// Whether the deadline of a destination's drain has passed.
+    pub(super) fn is_overdue(&self, destination: DestinationKey) -> bool {
+        let counted = self.drain(destination).and_then(|drain| drain.counted);
+        counted.is_some_and(|count| count.is_overdue)
     }
 
     pub(super) fn is_over(&self, destination: DestinationKey, weight: u32) -> bool {

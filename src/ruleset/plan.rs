@@ -109,7 +109,8 @@ impl Excess {
         };
         let [services, destinations] = count(&mut lost.iter());
         let owned = |(service, _): &&Subject| policy.scope.owns(service);
-        let going = count(&mut going.iter().filter(owned).filter(is_there));
+        let going = going.difference(lost).filter(owned).filter(is_there);
+        let going = count(&mut going.into_iter());
         // The share is of the table at the beginning of the pass: add what the pass has removed
         // since.
         let removed = count(&mut lost.iter().filter(|subject| !is_there(subject)));

@@ -493,16 +493,16 @@ impl<'a> Planner<'a> {
         if !applies || actual.destinations().all(is_over) {
             return self.push(Phase::Removed, removal);
         }
+        // A destination that may not be added again, were the service wanted again, stays with it.
+        let one_by_one = self.allows(Allowed::REMOVE_DESTINATIONS | Allowed::ADD_DESTINATIONS);
         let mut drains = true;
         for destination in actual.destinations() {
-            let destination = *destination;
-            let removal = Change::RemoveDestination(key, destination);
-            let may_remove = self.allows(Allowed::REMOVE_DESTINATIONS);
-            if may_remove && is_over(&destination) && past.refusal(&removal).is_none() {
-                self.push(Phase::Removed, removal);
+            if one_by_one && past.is_overdue(destination.key) {
+                let removal = Change::RemoveDestination(key, *destination);
+                self.make(Phase::Removed, removal, past);
             } else {
-                drains &=
-                    self.make(Phase::Drained, Change::DrainDestination(key, destination), past);
+                let drain = Change::DrainDestination(key, *destination);
+                drains &= self.make(Phase::Drained, drain, past);
             }
         }
         if drains {

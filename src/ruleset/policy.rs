@@ -141,9 +141,10 @@ bitflags::bitflags! {
     pub struct Allowed: u8 {
         /// Adds services, with their destinations. If
         /// [`ADD_DESTINATIONS`](Self::ADD_DESTINATIONS) is not allowed, the destinations follow once
-        /// the kernel has acknowledged the service, since others may have added it meanwhile. A
-        /// controller that starts again between the two does not know that the service is its own,
-        /// and does not add them.
+        /// the kernel has acknowledged the service, since others may have added it meanwhile; those
+        /// that fail are tried again like any other change, until they are there, are no longer
+        /// wanted, or others change the service. A controller that starts again between the two
+        /// does not know that the service is its own, and does not add them.
         const ADD_SERVICES = 1;
         /// Changes the configuration of services.
         const UPDATE_SERVICES = 1 << 1;

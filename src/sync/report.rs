@@ -265,8 +265,8 @@ pub struct SyncTimes {
 #[non_exhaustive]
 pub enum SyncEvent<'a> {
     /// A change was made. The changes are those of the plan, but for new services of `mh` (see
-    /// [`MaglevHash`](crate::Scheduler::MaglevHash)), and for services that others have changed
-    /// since and that were planned again.
+    /// [`MaglevHash`](crate::Scheduler::MaglevHash)), and for services that are planned again: when
+    /// others have changed them, and when a drain has ended.
     Made(&'a Change),
     /// A change was not made, or whether it was made is not known: see
     /// [`Error::is_outcome_unknown`]. If the reason passes, the change is tried again. A change that

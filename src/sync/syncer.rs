@@ -159,7 +159,7 @@ impl Syncer {
         let all = self.reconciler.drains().iter();
         let all = all.flat_map(|(service, drains)| drains.iter().map(|drain| (*service, drain)));
         let entries = all.map(|(service, (destination, drain))| {
-            let left = drain.deadline.map(|deadline| deadline.saturating_sub(now));
+            let left = drain.kept_deadline().map(|deadline| deadline.saturating_sub(now));
             DrainEntry {
                 service,
                 destination: *destination,

@@ -323,3 +323,64 @@ fn all_that_is_found_to_be_made_is_told_though_the_rest_is_called_off() {
         assert_eq!((made, told_after), (report.changed, 0), "{calls_off}: {report}");
     }
 }
+
+/// Once: the right to fill a new service outlived the service, and filled one of others.
+#[test]
+fn a_service_that_others_put_in_place_of_a_new_one_is_theirs() {
+    let policy = Policy::new().allowed(Allowed::ADD_SERVICES);
+    let theirs = web().scheduler(Scheduler::WeightedLeastConnection);
+    let replaces = move |kernel: &Kernel| {
+        let mut other = Client::connect_with(kernel.observer()).unwrap();
+        if other.remove_service(web().key).is_ok() {
+            other.add_service(&theirs).unwrap();
+        }
+    };
+    let is_theirs = |kernel: &Kernel| {
+        let there = truth(kernel);
+        let rules = there.service(web().key).unwrap();
+        assert_eq!((*rules.service(), rules.destinations().len()), (theirs, 0), "{there}");
+    };
+    let (kernel, mut client) = kernel_with(&Ruleset::new());
+    let plan = client.plan(&web_with(&[backend(1)]), &policy).unwrap();
+    kernel.inject(
+        3,
+        Fault::meanwhile(|kernel| {
+            let mut other = Client::connect_with(kernel.observer()).unwrap();
+            other.remove_service(web().key).unwrap();
+        }),
+    );
+    kernel.inject(
+        4,
+        Fault::meanwhile(move |kernel| {
+            Client::connect_with(kernel.observer()).unwrap().add_service(&theirs).unwrap();
+        }),
+    );
+    let _ = client.apply(plan);
+    is_theirs(&kernel);
+
+    // Between two passes.
+    let (kernel, mut client) = kernel_with(&Ruleset::new());
+    kernel.configure(|host| host.broadcast = vec![Ipv4Addr::new(10, 0, 1, 9)]);
+    let mut syncer = Syncer::new(policy.clone());
+    syncer.want(web_with(&[backend(9)]));
+    assert_eq!(client.pass(&mut syncer).failed.len(), 1);
+    replaces(&kernel);
+    kernel.configure(|host| host.broadcast.clear());
+    kernel.advance(600 * SECOND);
+    let report = client.pass(&mut syncer);
+    assert_eq!((report.failed.len(), report.left.len()), (0, 2), "{report}");
+    is_theirs(&kernel);
+
+    // No longer wanted, and wanted again.
+    let (kernel, mut client) = kernel_with(&Ruleset::new());
+    kernel.configure(|host| host.broadcast = vec![Ipv4Addr::new(10, 0, 1, 9)]);
+    let mut syncer = Syncer::new(policy);
+    syncer.want(web_with(&[backend(1), backend(9)]));
+    assert_eq!(client.pass(&mut syncer).failed.len(), 1);
+    kernel.configure(|host| host.broadcast.clear());
+    syncer.drop_destination(web().key, key(9));
+    assert!(client.pass(&mut syncer).is_success());
+    syncer.want_destination(web().key, backend(9)).unwrap();
+    let report = client.pass(&mut syncer);
+    assert_eq!((report.changed, report.left.len()), (0, 1), "{report}");
+}

@@ -897,16 +897,26 @@ fn a_drain_begins_once_the_weight_is_lowered() {
     let report = client.pass(&mut syncer);
     assert_eq!((report.draining, report.cut_off), (1, 0), "{report}");
     assert_eq!(report.drains[0].left, 10 * SECOND, "{report}");
-    // A failure later on leaves the deadline as it is.
-    kernel.advance(4 * SECOND);
-    client.update_destination(web().key, &backend(2)).unwrap();
-    syncer.resync();
-    kernel.inject(4, Fault::Refuse(12));
-    let _ = client.pass(&mut syncer);
-    kernel.clear_faults();
-    kernel.advance(2 * SECOND);
-    let report = client.pass(&mut syncer);
-    assert_eq!(report.drains[0].left, 4 * SECOND, "{report}");
+}
+
+#[test]
+fn a_drain_that_others_interrupt_keeps_its_deadline_though_lowering_fails() {
+    for step in 1..=8 {
+        let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+        kernel.set_connections(web().key, key(2), 50, 0, 0);
+        let mut syncer = Syncer::new(drained(10).detailed(true));
+        syncer.want(web_with(&[backend(1)]));
+        assert_eq!(client.pass(&mut syncer).draining, 1);
+        kernel.advance(4 * SECOND);
+        client.update_destination(web().key, &backend(2)).unwrap();
+        syncer.resync();
+        kernel.inject(step, Fault::Refuse(1));
+        let _ = client.pass(&mut syncer);
+        kernel.clear_faults();
+        kernel.advance(2 * SECOND);
+        let report = client.pass(&mut syncer);
+        assert_eq!(report.drains[0].left, 4 * SECOND, "step {step}: {report}");
+    }
 }
 
 /// Once: it went on until the deadline of the service's last destination.
@@ -967,4 +977,94 @@ fn a_destination_that_may_stay_is_told_with_the_weight_that_it_gets_back() {
     assert_eq!(truth(&kernel), web_with(&[backend(1), backend(2).weight(3)]), "{report}");
     let left: Vec<_> = report.left.iter().map(|left| left.what).collect();
     assert_eq!(left, [Difference::UnwantedDestination(backend(2).weight(3))], "{report}");
+}
+
+/// Once: the deadline ran from a lowering of unknown outcome that was never made.
+#[test]
+fn a_drain_of_unknown_beginning_begins_when_its_weight_is_0() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    kernel.set_connections(web().key, key(2), 50, 0, 0);
+    let plan = client.plan(&web_with(&[backend(1)]), &drained(10)).unwrap();
+    kernel.inject(1, Fault::Refuse(12));
+    kernel.inject(2, Fault::Delay(11 * SECOND));
+    let report = client.apply(plan).unwrap();
+    assert_eq!((report.cut_off, report.is_success()), (1, true), "{report}");
+    assert!(report.times.drain >= 10 * SECOND, "{report}");
+    // Made after all: the deadline is that of the attempt.
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    kernel.set_connections(web().key, key(2), 50, 0, 0);
+    let mut syncer = Syncer::new(drained(10).detailed(true));
+    syncer.want(web_with(&[backend(1)]));
+    kernel.inject(5, Fault::LoseAnswers);
+    let report = client.pass(&mut syncer);
+    kernel.clear_faults();
+    assert_eq!((report.draining, report.drains[0].left), (1, 10 * SECOND), "{report}");
+    kernel.advance(4 * SECOND);
+    let report = client.pass(&mut syncer);
+    assert_eq!(report.drains[0].left, 6 * SECOND, "{report}");
+}
+
+/// Once: what could not be added again was removed one by one, and the service that was wanted again
+/// kept a part of its destinations.
+#[test]
+fn a_service_unwanted_for_a_moment_comes_back_whole() {
+    let all = [backend(1), backend(2), backend(3), backend(4)];
+    for allowed in [Allowed::all(), Allowed::all() - Allowed::ADD_DESTINATIONS] {
+        for seconds in [0, 1, 11] {
+            let (kernel, mut client) = kernel_with(&web_with(&all));
+            kernel.set_connections(web().key, key(1), 1, 0, 0);
+            kernel.set_connections(web().key, key(2), 1, 0, 0);
+            let mut syncer = Syncer::new(drained(10).allowed(allowed));
+            syncer.want(web_with(&[backend(2), backend(3), backend(4)]));
+            assert!(client.pass(&mut syncer).is_success());
+            kernel.advance(5 * SECOND);
+            syncer.drop_service(web().key);
+            for _ in 0..=seconds {
+                assert!(client.pass(&mut syncer).is_success());
+                kernel.advance(SECOND / 2);
+            }
+            syncer.want(web_with(&[backend(2), backend(3), backend(4)]));
+            let report = client.pass(&mut syncer);
+            let there = truth(&kernel);
+            for last in 2..=4 {
+                let rules = there.service(web().key).unwrap();
+                let weight = rules.destination(key(last)).map(|it| it.weight);
+                assert_eq!(weight, Some(1), "{allowed:?}, {seconds}: {report}\n{there}");
+            }
+        }
+    }
+}
+
+/// Once: it was in no report, and was tried at each count.
+#[test]
+fn a_refused_removal_of_a_going_service_is_told() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    for last in [1, 2] {
+        kernel.set_connections(web().key, key(last), 1, 0, 0);
+    }
+    let mut syncer = Syncer::new(drained(60));
+    syncer.want(web_with(&[backend(2)]));
+    let _ = client.pass(&mut syncer);
+    kernel.advance(50 * SECOND);
+    syncer.want(Ruleset::new());
+    let _ = client.pass(&mut syncer);
+    kernel.advance(11 * SECOND);
+    for _ in 0..3 {
+        // The service is read in four steps, and nothing else is sent before the removal.
+        kernel.inject(5, Fault::Refuse(1));
+        let report = client.pass(&mut syncer);
+        kernel.clear_faults();
+        let removal = Change::RemoveDestination(web().key, backend(1).weight(0));
+        assert!(report.failed.iter().any(|failed| failed.change == removal), "{report}");
+        assert_eq!(report.draining, 1, "{report}");
+        kernel.advance(SECOND / 4);
+    }
+    let report = client.pass(&mut syncer);
+    assert_eq!((report.failed.len(), report.cut_off), (1, 0), "{report}");
+    kernel.advance(2 * SECOND);
+    let report = client.pass(&mut syncer);
+    assert_eq!((report.failed.len(), report.cut_off), (0, 1), "{report}");
+    kernel.advance(60 * SECOND);
+    assert!(client.pass(&mut syncer).is_success());
+    assert_eq!(truth(&kernel), Ruleset::new());
 }

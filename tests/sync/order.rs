@@ -230,3 +230,30 @@ fn a_stop_never_makes_a_success_of_a_wrong_table() {
         }
     }
 }
+
+/// A service that goes is told whole, though another service was planned again before the stop.
+#[test]
+fn what_was_to_come_after_the_stop_is_told_though_others_are_planned_again() {
+    let second = Service::tcp(Ipv4Addr::new(10, 0, 0, 2), 80);
+    let mut before = web_with(&[backend(1)]);
+    before.insert_service(second).unwrap();
+    before.insert_destination(second.key, backend(1)).unwrap();
+    let mut wanted = Ruleset::new();
+    wanted.insert_service(second).unwrap();
+    wanted.insert_destination(second.key, backend(1)).unwrap();
+    wanted.insert_destination(second.key, backend(2)).unwrap();
+    let (kernel, mut client) = kernel_with(&before);
+    kernel.set_connections(web().key, backend(1).key, 1, 0, 0);
+    let plan = client.plan(&wanted, &drained(5)).unwrap();
+    kernel.inject(1, Fault::Refuse(12));
+    let mut made = 0;
+    let outcome = client.apply_with(plan, |event| {
+        made += usize::from(matches!(event, SyncEvent::Made(_)));
+        if made == 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let report = report_of(outcome);
+    let failed: Vec<_> = report.failed.iter().map(|failed| failed.change).collect();
+    let removal = Change::RemoveService(web());
+    assert!(failed.contains(&removal), "{report}");
+    assert!(failed.contains(&Change::DrainDestination(web().key, backend(1))), "{report}");
+}

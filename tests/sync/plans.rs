@@ -1,5 +1,7 @@
 //! The changes that a plan makes, the differences that it leaves, and its text.
 
+use std::net::Ipv4Addr;
+
 use ipvs_netlink::*;
 
 use super::{SECOND, backend, kernel_with, pairs, rules, web, web_with, writes};
@@ -170,4 +172,36 @@ fn a_plan_is_written_in_words() {
     );
     assert_eq!(written["left"][0]["why"], "not_allowed");
     assert_eq!(written.as_object().unwrap().len(), 2, "{written}");
+}
+
+#[test]
+fn higher_weights_come_before_other_changes() {
+    let actual = web_with(&[backend(1).weight(5), backend(2)]);
+    let wanted = web_with(&[backend(1).weight(5).thresholds(9, 3), backend(2).weight(2)]);
+    let plan = Plan::new(&actual, &wanted, &Policy::new());
+    let last = |change: &Change| change.destination().unwrap().address;
+    let order: Vec<_> = plan.changes().iter().map(last).collect();
+    assert_eq!(order, [backend(2).key.address, backend(1).key.address], "{plan}");
+}
+
+#[test]
+fn what_is_out_of_scope_is_told_for_what_it_is() {
+    let service = |last| Service::tcp(Ipv4Addr::new(10, 0, 0, last), 80);
+    let of = |services: &[Service]| {
+        let mut rules = Ruleset::new();
+        for service in services {
+            rules.insert_service(*service).unwrap();
+        }
+        rules
+    };
+    let actual = of(&[service(1), service(2)]);
+    let wanted = of(&[service(2).scheduler(Scheduler::RoundRobin), service(3)]);
+    let plan = Plan::new(&actual, &wanted, &Policy::new().scope(Scope::none()));
+    let left: Vec<_> = plan.left().iter().map(|left| (left.service, left.what)).collect();
+    let expected = [
+        (service(1).key, Difference::UnwantedService),
+        (service(2).key, Difference::Service),
+        (service(3).key, Difference::MissingService),
+    ];
+    assert_eq!((plan.is_empty(), &left[..]), (true, &expected[..]), "{plan}");
 }

@@ -322,3 +322,47 @@ fn another_change_of_the_same_destination_is_tried_again_soon() {
     let report = client.pass(&mut syncer);
     assert_eq!((report.failed.len(), report.next), (1, Some(SECOND)), "{report}");
 }
+
+/// What others once set is not looked for after each later write.
+#[test]
+fn drift_that_was_mended_costs_later_changes_nothing() {
+    let mut all = web_with(&[backend(1)]);
+    all.insert_service(Service::tcp(Ipv4Addr::new(10, 0, 0, 2), 80)).unwrap();
+    let (kernel, mut client) = kernel_with(&all);
+    let mut syncer = Syncer::new(Policy::new());
+    syncer.want(all);
+    assert!(client.pass(&mut syncer).is_success());
+    client.update_destination(web().key, &backend(1).weight(7)).unwrap();
+    syncer.resync();
+    let report = client.pass(&mut syncer);
+    assert_eq!((report.is_success(), report.changed), (true, 1), "{report}");
+    let before = kernel.steps();
+    syncer.want_destination(web().key, backend(1).weight(2)).unwrap();
+    let report = client.pass(&mut syncer);
+    assert_eq!((report.changed, kernel.steps() - before), (1, 2), "one send, one receive");
+}
+
+/// Once refused, a change waits until `Report::next`, though connections are counted earlier.
+#[test]
+fn a_refused_change_is_not_tried_at_each_count() {
+    let steps = |with_refused: bool| {
+        let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+        kernel.configure(|host| host.broadcast = vec![Ipv4Addr::new(10, 0, 1, 9)]);
+        kernel.set_connections(web().key, key(2), 1, 0, 0);
+        let mut syncer = Syncer::new(drained(600));
+        let wanted = [backend(1), backend(9)];
+        syncer.want(web_with(if with_refused { &wanted } else { &wanted[..1] }));
+        // It is tried after 1, 3, 7 and 15 s.
+        for _ in 0..17 {
+            let _ = client.pass(&mut syncer);
+            kernel.advance(SECOND);
+        }
+        let before = kernel.steps();
+        for _ in 0..3 {
+            assert_eq!(client.pass(&mut syncer).failed.len(), usize::from(with_refused));
+            kernel.advance(SECOND);
+        }
+        kernel.steps() - before
+    };
+    assert_eq!(steps(true), steps(false));
+}

@@ -423,3 +423,52 @@ fn nothing_is_withheld_that_the_table_no_longer_has() {
         assert!(step > 1 || was_seen, "step {step}: {report}");
     }
 }
+
+/// A confirmation is of the whole pass, also of what its count of connections finds.
+#[test]
+fn what_a_count_finds_is_confirmed_too() {
+    let all = web_with(&[backend(1), backend(2), backend(3), backend(4)]);
+    let (kernel, mut client) = kernel_with(&all);
+    kernel.set_connections(web().key, key(1), 1, 0, 0);
+    let mut syncer = Syncer::new(drained(60).at_most(0.3));
+    syncer.want(web_with(&[backend(2), backend(3), backend(4)]));
+    let report = client.pass(&mut syncer);
+    assert_eq!((report.draining, report.excess), (1, None), "{report}");
+    for last in [8, 9] {
+        client.add_destination(web().key, &backend(last)).unwrap();
+        kernel.set_connections(web().key, key(last), 1, 0, 0);
+    }
+    syncer.confirm();
+    kernel.advance(report.next.unwrap());
+    let report = client.pass(&mut syncer);
+    assert_eq!((report.draining, report.excess), (3, None), "{report}");
+    // The next losses need another.
+    syncer.want(web_with(&[backend(2)]));
+    assert!(client.pass(&mut syncer).excess.is_some());
+}
+
+/// Once: drains that began in the same pass were losses, and no part of the whole.
+#[test]
+fn the_share_counts_what_began_to_drain_in_the_pass() {
+    for step in 1..=8 {
+        let all: Vec<_> = (1..=10).map(backend).collect();
+        let (kernel, mut client) = kernel_with(&web_with(&all));
+        for last in 1..=10 {
+            kernel.set_connections(web().key, key(last), 1, 0, 0);
+        }
+        let mut syncer = Syncer::new(drained(60).at_most(0.6));
+        syncer.want(web_with(&all));
+        assert!(client.pass(&mut syncer).is_success());
+        syncer.want(web_with(&all[5..]));
+        kernel.inject(
+            step,
+            Fault::meanwhile(|kernel| {
+                let mut other = Client::connect_with(kernel.observer()).unwrap();
+                other.add_destination(web().key, &backend(20)).unwrap();
+                other.remove_destination(web().key, key(10)).unwrap();
+            }),
+        );
+        let report = client.pass(&mut syncer);
+        assert_eq!(report.excess, None, "step {step}: {report}");
+    }
+}

@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::super::{DrainEnd, EndedDrain, Listing, Outcome, Reconciler};
 use super::guard::Losses;
 use super::table::{
-    Backend, DESTINATIONS, Place, SERVICES, Table, destination_number, service_key, service_number,
+    Backend, DESTINATIONS, Place, SERVICES, Table, Vip, destination_number, service_key,
+    service_number,
 };
 use super::world::Setting;
 use crate::model::Scheduler;
@@ -46,7 +47,7 @@ pub(super) struct Seen {
     pub(super) lowered: u8,
     /// The deadline of its drain.
     pub(super) deadline: Option<Duration>,
-    /// Whether its weight became 0, or was about to, since the drain began.
+    /// Whether its weight is known to have become 0 since the drain began.
     pub(super) has_begun: bool,
     /// Its connections at the last count of the drain.
     pub(super) count: Option<u8>,
@@ -103,14 +104,22 @@ impl Judge {
         let mut new = Self { is_told: self.is_told, ..Self::default() };
         for place in places().filter(|_| keeps_drains) {
             let Seen { lowered, deadline, has_begun, pending, .. } = *self.seen(place);
-            *new.seen_mut(place) =
-                Seen { lowered, deadline, has_begun, pending, ..Seen::default() };
+            *new.seen_mut(place) = Seen {
+                lowered,
+                deadline: deadline.filter(|_| has_begun),
+                has_begun,
+                pending,
+                ..Seen::default()
+            };
         }
         new
     }
 
     /// Begins the account of the losses of another pass, which finds this table.
     pub(super) fn begin(&mut self, table: &Table, wanted: &Table) {
+        for place in places() {
+            self.owed[place.0][place.1] &= wanted.backend(place).is_some();
+        }
         self.losses = self.losses.next(table, wanted, |place| self.is_going(place, table));
     }
 
@@ -165,9 +174,15 @@ impl Judge {
             if added.is_some_and(|(_, read)| of.contains(&Some(read.scheduler))) {
                 self.owe(service, wanted);
             }
+            let of_wanted = |vip: Option<Vip>| {
+                vip.zip(wanted.0[service])
+                    .is_some_and(|(it, wanted)| it.scheduler == wanted.scheduler)
+            };
             for number in 0..DESTINATIONS {
                 let is_there = read.backend((service, number)).is_some();
-                self.owed[service][number] &= read.0[service].is_some() && !is_there;
+                // Others may have put another service in its place.
+                let is_ours = read.is_unbound(service) || of_wanted(read.0[service]);
+                self.owed[service][number] &= is_ours && !is_there;
             }
         }
         self.losses.read(&self.known);
@@ -196,7 +211,7 @@ impl Judge {
                 (Change::AddService(it), Outcome::Unknown) => {
                     self.adding[service] = Some(it.scheduler);
                 }
-                (Change::RemoveService(_), Outcome::Done) => {
+                (Change::RemoveService(_), Outcome::Done) | (_, Outcome::ServiceMissing) => {
                     self.owed[service] = [false; DESTINATIONS];
                 }
                 (Change::AddDestination(..), Outcome::Done) => {
@@ -208,10 +223,6 @@ impl Judge {
                 self.known.run(&operation);
             }
             for place in about {
-                if let Change::DrainDestination(..) = change {
-                    let has_begun = matches!(outcome, Outcome::Done | Outcome::Unknown);
-                    self.seen_mut(place).has_begun |= has_begun;
-                }
                 let is_there = self.known.backend(place).is_some();
                 let seen = self.seen_mut(place);
                 match (change, outcome) {

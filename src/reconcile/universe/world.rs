@@ -415,7 +415,7 @@ impl World {
         let mut drains = Vec::new();
         for (service, of_service) in self.reconciler.drains() {
             let kept = |(key, drain): (&_, &Drain)| {
-                (*service, *key, Drain::new(drain.before, drain.deadline))
+                (*service, *key, Drain::new(drain.before, drain.kept_deadline()))
             };
             drains.extend(of_service.iter().map(kept));
         }

@@ -1,0 +1,69 @@
+//! New services under a policy that does not allow adding destinations: they get those with which
+//! they were wanted, and no more.
+//!
+//! The destinations follow in a send of their own once the kernel has acknowledged the service. Until
+//! they are there they are owed, whatever fails meanwhile.
+
+use std::collections::BTreeSet;
+
+use super::Reconciler;
+use super::late::unbound;
+use crate::model::{DestinationKey, ServiceKey};
+use crate::ruleset::{Allowed, Change, ServiceRules};
+
+impl Reconciler {
+    /// Remembers the destinations of a new service until they are added, if the policy allows adding
+    /// them only with the service.
+    pub(super) fn note_owed(&mut self, change: &Change) {
+        if self.policy.allowed.contains(Allowed::ADD_DESTINATIONS) {
+            return;
+        }
+        let key = change.service();
+        match change {
+            Change::AddService(_) => {
+                let wanted = self.wanted.service(key).into_iter();
+                let owed: BTreeSet<_> =
+                    wanted.flat_map(|it| it.destinations().map(|d| d.key)).collect();
+                if !owed.is_empty() {
+                    self.owed.insert(key, owed);
+                }
+            }
+            Change::AddDestination(_, destination) => {
+                let owed = self.owed.get_mut(&key);
+                if owed.is_some_and(|owed| owed.remove(&destination.key) && owed.is_empty()) {
+                    self.owed.remove(&key);
+                }
+            }
+            Change::RemoveService(_) => drop(self.owed.remove(&key)),
+            _ => {}
+        }
+    }
+
+    /// Forgets the destinations of a new service that are there by now, or no longer wanted; and all
+    /// if the service is gone, or was changed by others and may be another one.
+    pub(super) fn keep_owed(&mut self, key: ServiceKey) {
+        let Some(owed) = self.owed.get_mut(&key) else { return };
+        let (known, wanted) = (self.known.service(key), self.wanted.service(key));
+        let is_ours = known.zip(wanted).is_some_and(|(known, wanted)| {
+            let (known, wanted) = (*known.service(), *wanted.service());
+            known == wanted || self.unbound.contains(&key) && known == unbound(wanted)
+        });
+        let lacks = |rules: Option<&ServiceRules>, it: &DestinationKey| {
+            rules.is_none_or(|rules| rules.destination(*it).is_none())
+        };
+        owed.retain(|it| is_ours && lacks(known, it) && !lacks(wanted, it));
+        if owed.is_empty() {
+            self.owed.remove(&key);
+        }
+    }
+
+    /// Forgets the destinations of a new service that are not wanted any more.
+    pub(super) fn keep_owed_wanted(&mut self, key: ServiceKey) {
+        let Some(owed) = self.owed.get_mut(&key) else { return };
+        let wanted = self.wanted.service(key);
+        owed.retain(|it| wanted.is_some_and(|wanted| wanted.destination(*it).is_some()));
+        if owed.is_empty() {
+            self.owed.remove(&key);
+        }
+    }
+}
