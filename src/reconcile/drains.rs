@@ -239,3 +239,109 @@ impl Reconciler {
         reads_again
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Destination, Service};
+    use crate::reconcile::trouble::Trouble;
+    use crate::ruleset::{ConnectionCounts, Policy, Ruleset};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn web() -> Service {
+        Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80)
+    }
+
+    fn backend() -> Destination {
+        Destination::masquerade(Ipv4Addr::new(10, 0, 1, 1), 8080)
+    }
+
+    /// The service with the destination at this weight, or without it.
+    fn rules(weight: Option<u32>) -> Ruleset {
+        let mut rules = Ruleset::new();
+        rules.insert_service(web()).unwrap();
+        if let Some(weight) = weight {
+            rules.insert_destination(web().key, backend().weight(weight)).unwrap();
+        }
+        rules
+    }
+
+    fn drain_of(reconciler: &Reconciler) -> Option<Drain> {
+        reconciler.drains.get(&web().key)?.get(&backend().key).copied()
+    }
+
+    /// A reconciler with a drain that took this weight.
+    fn draining(known: u32, before: u32, wanted: Option<u32>, allowed: Allowed) -> Reconciler {
+        let mut reconciler = Reconciler::for_table(Policy::new());
+        reconciler.policy = Arc::new(Policy::new().allowed(allowed));
+        (reconciler.known, reconciler.wanted) = (rules(Some(known)), rules(wanted));
+        reconciler.resume([(web().key, backend().key, Drain::new(before, Some(SECOND)))]);
+        reconciler
+    }
+
+    #[test]
+    fn a_drain_is_remembered_as_long_as_its_weight_is_to_be_taken_back() {
+        let (all, others) = (Allowed::all(), Allowed::all() - Allowed::WEIGHTS);
+        for (known, before, wanted, allowed, is_kept) in [
+            (0, 2, 2, all, true),
+            (0, 2, 2, others, true),
+            // Others have raised it.
+            (1, 2, 2, all, false),
+            (1, 0, 2, others, false),
+            // The weight is not known.
+            (0, 0, 2, all, false),
+            // It is wanted with weight 0, which counts only where weights are set.
+            (0, 2, 0, all, false),
+            (0, 2, 0, others, true),
+        ] {
+            let mut reconciler = draining(known, before, Some(wanted), allowed);
+            reconciler.keep_drains(web().key, &[]);
+            let drain = drain_of(&reconciler);
+            let case = format!("{known} {before} {wanted} {allowed:?}: {drain:?}");
+            assert_eq!(drain.is_some(), is_kept, "{case}");
+            assert_eq!(reconciler.tally.ends, [(DrainEnd::WantedAgain, 1)].into(), "{case}");
+            assert!(drain.is_none_or(|drain| drain.deadline.is_none()), "{case}");
+        }
+    }
+
+    #[test]
+    fn an_unwanted_destination_that_gets_its_weight_back_drains_no_more() {
+        let update = Change::UpdateDestination {
+            service: web().key,
+            from: backend().weight(0),
+            to: backend().weight(2),
+        };
+        for (changes, ends) in [(vec![], 0), (vec![update], 1)] {
+            let mut reconciler = draining(0, 2, None, Allowed::all());
+            reconciler.keep_drains(web().key, &changes);
+            let drain = drain_of(&reconciler).unwrap();
+            assert_eq!(drain.deadline.is_none(), ends == 1, "{drain:?}");
+            assert_eq!(drain.is_suspended, ends == 0, "{drain:?}");
+            assert_eq!(reconciler.tally.ends.values().sum::<usize>(), ends);
+        }
+    }
+
+    /// Connections may have come since the count. What may have been removed is told with it.
+    #[test]
+    fn a_count_serves_no_later_pass() {
+        for is_unknown in [false, true] {
+            let mut reconciler = draining(0, 2, None, Allowed::all());
+            reconciler.counted = Some(SECOND);
+            let connections = ConnectionCounts::default();
+            let count = Count { connections, is_idle: true, is_overdue: false };
+            let drains = reconciler.drains.get_mut(&web().key).unwrap();
+            drains.get_mut(&backend().key).unwrap().counted = Some(count);
+            if is_unknown {
+                let unknown = vec![Change::RemoveDestination(web().key, backend().weight(0))];
+                reconciler.troubles.insert(web().key, Trouble { unknown, ..Trouble::default() });
+            }
+            reconciler.begin();
+            assert_eq!(drain_of(&reconciler).unwrap().counted.is_some(), is_unknown);
+            assert_eq!(reconciler.counted.is_some(), is_unknown);
+        }
+    }
+}
