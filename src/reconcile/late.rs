@@ -180,6 +180,9 @@ mod tests {
         let (from, to) = (unbound(service(1)), service(1));
         reconciler.note_late_scheduler(&Change::AddService(from));
         assert!(reconciler.unbound.contains(&to.key));
+        // It is wanted anew, but with a scheduler.
+        reconciler.keep_unbound(to.key);
+        assert!(reconciler.unbound.contains(&to.key));
         reconciler.note_late_scheduler(&Change::UpdateService { from, to });
         assert!(reconciler.unbound.is_empty());
     }

@@ -67,3 +67,75 @@ impl Reconciler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::model::{Destination, Scheduler, Service};
+    use crate::ruleset::{Policy, Ruleset};
+
+    fn web() -> Service {
+        Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80).scheduler(Scheduler::MAGLEV_HASH)
+    }
+
+    fn backend() -> Destination {
+        Destination::masquerade(Ipv4Addr::new(10, 0, 1, 1), 8080)
+    }
+
+    /// The service with this scheduler, and with the destination or without it.
+    fn rules(scheduler: Scheduler, has_destination: bool) -> Ruleset {
+        let mut rules = Ruleset::new();
+        rules.insert_service(web().scheduler(scheduler)).unwrap();
+        if has_destination {
+            rules.insert_destination(web().key, backend()).unwrap();
+        }
+        rules
+    }
+
+    /// A reconciler that has added the service.
+    fn owing() -> Reconciler {
+        let policy = Policy::new().allowed(Allowed::all() - Allowed::ADD_DESTINATIONS);
+        let mut reconciler = Reconciler::for_table(policy);
+        reconciler.wanted = rules(Scheduler::MAGLEV_HASH, true);
+        reconciler.note_owed(&Change::AddService(web()));
+        assert!(reconciler.owed.contains_key(&web().key));
+        reconciler
+    }
+
+    #[test]
+    fn what_is_added_or_removed_is_not_owed() {
+        let addition = Change::AddDestination(web().key, backend());
+        for change in [addition, Change::RemoveService(web())] {
+            let mut reconciler = owing();
+            reconciler.note_owed(&change);
+            assert!(reconciler.owed.is_empty(), "{change}");
+        }
+    }
+
+    #[test]
+    fn a_service_is_owed_its_destinations_while_it_is_as_it_was_added() {
+        let (ours, late) = (Scheduler::MAGLEV_HASH, Scheduler::Unbound);
+        for (known, is_to_be_bound, is_owed) in [
+            (Some(rules(ours, false)), false, true),
+            (Some(rules(ours, true)), false, false),
+            (Some(rules(late, false)), true, true),
+            (Some(rules(late, false)), false, false),
+            (Some(rules(Scheduler::RoundRobin, false)), true, false),
+            (None, false, false),
+        ] {
+            let mut reconciler = owing();
+            if is_to_be_bound {
+                reconciler.unbound.insert(web().key);
+            }
+            reconciler.known = known.clone().unwrap_or_default();
+            reconciler.keep_owed(web().key);
+            assert_eq!(!reconciler.owed.is_empty(), is_owed, "{known:?} {is_to_be_bound}");
+        }
+        let mut reconciler = owing();
+        reconciler.wanted = rules(ours, false);
+        reconciler.keep_owed_wanted(web().key);
+        assert!(reconciler.owed.is_empty());
+    }
+}
