@@ -8,7 +8,7 @@ use super::{Guard, ROUNDS, Reconciler, Subject};
 use crate::model::{Destination, ServiceKey};
 use crate::ruleset::past::{Failure, Past};
 use crate::ruleset::planner::{Planned, Planner};
-use crate::ruleset::{Change, Difference, Excess, Lost, Reason, Ruleset, add_losses};
+use crate::ruleset::{Allowed, Change, Difference, Excess, Lost, Reason, Ruleset, add_losses};
 
 impl Reconciler {
     /// Plans changes of the services that may differ from the wanted ones.
@@ -201,11 +201,12 @@ impl Reconciler {
     fn withhold(&self, key: ServiceKey, planned: &mut Planned) {
         let drain = |it: &Destination| self.drains.get(&key)?.get(&it.key);
         let is_over = |it: &Destination| drain(it).is_some_and(|drain| drain.is_over(0));
+        let may_remove = self.policy.allowed.contains(Allowed::REMOVE_DESTINATIONS);
         let service_goes = self.is_going(&(key, None));
         let kept = |change: Change| match change {
             // It would have gone with its service.
             Change::DrainDestination(_, it) if it.weight == 0 && is_over(&it) && !service_goes => {
-                None
+                may_remove.then_some(Change::RemoveDestination(key, it))
             }
             // The other destination, or the scheduler, for which it would go is withheld.
             Change::RemoveDestination(_, it) if !is_over(&it) => {
