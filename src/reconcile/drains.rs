@@ -101,16 +101,19 @@ impl Reconciler {
     pub(super) fn keep_drains(&mut self, service: ServiceKey, changes: &[Change]) {
         let Some(mut drains) = self.drains.remove(&service) else { return };
         let (mut removed, mut updated) = (BTreeSet::new(), BTreeSet::new());
+        let mut lowered = BTreeSet::new();
         for change in changes {
             match change {
                 Change::RemoveService(_) => removed.extend(drains.keys().copied()),
                 Change::RemoveDestination(_, destination) => drop(removed.insert(destination.key)),
+                Change::DrainDestination(_, destination) => drop(lowered.insert(destination.key)),
                 Change::UpdateDestination { to, .. } => drop(updated.insert(to.key)),
                 _ => {}
             }
         }
         let (known, wanted) = (self.known.service(service), self.wanted.service(service));
         let sets_weights = self.policy.allowed.contains(Allowed::WEIGHTS);
+        let refusals = self.troubles.get(&service).map(|trouble| &trouble.refusals);
         let mut ended = Vec::new();
         drains.retain(|key, drain| {
             if removed.contains(key) {
@@ -120,20 +123,29 @@ impl Reconciler {
             let counted = drain.counted.take();
             let wanted = wanted.and_then(|rules| rules.destination(*key));
             let known = known.and_then(|rules| rules.destination(*key));
+            let is_low = known.is_some_and(|known| known.weight == 0);
+            // Others have raised its weight, and it is held back or withheld now. One that could
+            // not be lowered goes on.
+            let is_raised = wanted.is_none()
+                && known.is_some_and(|known| known.weight > 0)
+                && !lowered.contains(key)
+                && !refusals.is_some_and(|refusals| refusals.contains_key(&Some(*key)));
             // An unwanted destination is updated only to get its weight back.
-            if wanted.is_none() && !updated.contains(key) {
+            if wanted.is_none() && !updated.contains(key) && !is_raised {
                 // Until its planned drain, if any, is handed out.
                 drain.is_suspended = true;
                 return true;
             }
             if drain.deadline.take().is_some() {
-                ended.push((*key, counted));
+                let end = if is_raised { DrainEnd::Raised } else { DrainEnd::WantedAgain };
+                ended.push((*key, end, counted));
             }
-            let is_low = known.is_some_and(|known| known.weight == 0) && drain.before > 0;
-            is_low && !(sets_weights && wanted.is_some_and(|wanted| wanted.weight == 0))
+            is_low
+                && drain.before > 0
+                && !(sets_weights && wanted.is_some_and(|wanted| wanted.weight == 0))
         });
-        for (destination, counted) in ended {
-            self.note_end(service, destination, DrainEnd::WantedAgain, counted);
+        for (destination, end, counted) in ended {
+            self.note_end(service, destination, end, counted);
         }
         if !drains.is_empty() {
             self.drains.insert(service, drains);
@@ -225,6 +237,10 @@ impl Reconciler {
             drain.is_missing = false;
             // The outcome of the change that should lower it may not have been known.
             drain.has_begun |= known.weight == 0;
+            if known.weight > 0 {
+                // If it has weight 0 later without a change of ours, others have set it.
+                drain.before = 0;
+            }
             drain.deadline = drain.kept_deadline();
             let connections = listing.connections.get(&(service, *key)).copied();
             drain.counted = connections.zip(drain.deadline).map(|(connections, deadline)| Count {

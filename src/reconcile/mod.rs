@@ -32,13 +32,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::late::joined;
+use self::owed::Owed;
 use self::queue::{Flight, Queue};
 pub(crate) use self::reading::Listing;
 pub(crate) use self::tally::Tally;
 pub use self::tally::{DrainEnd, EndedDrain};
 use self::trouble::Trouble;
 pub(crate) use self::writing::Outcome;
-use crate::model::{Destination, DestinationKey, Service, ServiceKey};
+use crate::model::{Destination, Service, ServiceKey};
 pub(crate) use crate::ruleset::Subject;
 use crate::ruleset::past::{Failure, ServiceDrains};
 use crate::ruleset::{Change, Excess, Left, Lost, PlanParts, Policy, Ruleset, ServiceRules};
@@ -98,7 +99,7 @@ pub(crate) struct Reconciler {
     refused_late: BTreeSet<ServiceKey>,
     /// The destinations of new services that are still to be added, where the policy allows this
     /// only together with their service.
-    owed: BTreeMap<ServiceKey, BTreeSet<DestinationKey>>,
+    owed: BTreeMap<ServiceKey, Owed>,
     drains: BTreeMap<ServiceKey, ServiceDrains>,
     /// When connections were counted last.
     counted: Option<Duration>,

@@ -7,9 +7,20 @@
 use std::collections::BTreeSet;
 
 use super::Reconciler;
-use super::late::unbound;
-use crate::model::{DestinationKey, ServiceKey};
+use crate::model::{DestinationKey, Service, ServiceKey};
 use crate::ruleset::{Allowed, Change, ServiceRules};
+
+/// The rest of a new service.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Owed {
+    /// The service as it was written, or as it was read since.
+    service: Service,
+    /// Whether it was read since it was written. The kernel may keep other values than the written
+    /// ones.
+    was_read: bool,
+    /// The destinations that are still to be added.
+    pub(super) destinations: BTreeSet<DestinationKey>,
+}
 
 impl Reconciler {
     /// Remembers the destinations of a new service until they are added, if the policy allows adding
@@ -19,50 +30,61 @@ impl Reconciler {
             return;
         }
         let key = change.service();
-        match change {
-            Change::AddService(_) => {
+        match *change {
+            Change::AddService(service) => {
                 let wanted = self.wanted.service(key).into_iter();
-                let owed: BTreeSet<_> =
-                    wanted.flat_map(|it| it.destinations().map(|d| d.key)).collect();
-                if !owed.is_empty() {
-                    self.owed.insert(key, owed);
+                let destinations = wanted.flat_map(ServiceRules::destinations).map(|it| it.key);
+                let owed = Owed { service, was_read: false, destinations: destinations.collect() };
+                self.owed.insert(key, owed);
+                self.retain_owed(key, |_| true);
+            }
+            Change::UpdateService { to, .. } => {
+                if let Some(owed) = self.owed.get_mut(&key) {
+                    (owed.service, owed.was_read) = (to, false);
                 }
             }
             Change::AddDestination(_, destination) => {
-                let owed = self.owed.get_mut(&key);
-                if owed.is_some_and(|owed| owed.remove(&destination.key) && owed.is_empty()) {
-                    self.owed.remove(&key);
-                }
+                self.retain_owed(key, |it| *it != destination.key);
             }
             Change::RemoveService(_) => drop(self.owed.remove(&key)),
             _ => {}
         }
     }
 
-    /// Forgets the destinations of a new service that are there by now, or no longer wanted; and all
-    /// if the service is gone, or was changed by others and may be another one.
+    /// Takes the service as ours, however it is read next: a change of it may have been made.
+    pub(super) fn note_owed_unknown(&mut self, change: &Change) {
+        if let (Change::UpdateService { .. }, Some(owed)) =
+            (change, self.owed.get_mut(&change.service()))
+        {
+            owed.was_read = false;
+        }
+    }
+
+    /// Forgets the destinations of a new service that are there by now; and all if the service is
+    /// gone, or was changed by others and may be another one.
     pub(super) fn keep_owed(&mut self, key: ServiceKey) {
         let Some(owed) = self.owed.get_mut(&key) else { return };
-        let (known, wanted) = (self.known.service(key), self.wanted.service(key));
-        let is_ours = known.zip(wanted).is_some_and(|(known, wanted)| {
-            let (known, wanted) = (*known.service(), *wanted.service());
-            known == wanted || self.unbound.contains(&key) && known == unbound(wanted)
+        let known = self.known.share(key);
+        let service = known.as_ref().map(|known| *known.service());
+        let is_ours = service.is_some_and(|service| !owed.was_read || service == owed.service);
+        (owed.service, owed.was_read) = (service.unwrap_or(owed.service), true);
+        self.retain_owed(key, |it| {
+            is_ours && known.as_ref().is_some_and(|known| known.destination(*it).is_none())
         });
-        let lacks = |rules: Option<&ServiceRules>, it: &DestinationKey| {
-            rules.is_none_or(|rules| rules.destination(*it).is_none())
-        };
-        owed.retain(|it| is_ours && lacks(known, it) && !lacks(wanted, it));
-        if owed.is_empty() {
-            self.owed.remove(&key);
-        }
     }
 
     /// Forgets the destinations of a new service that are not wanted any more.
     pub(super) fn keep_owed_wanted(&mut self, key: ServiceKey) {
-        let Some(owed) = self.owed.get_mut(&key) else { return };
-        let wanted = self.wanted.service(key);
-        owed.retain(|it| wanted.is_some_and(|wanted| wanted.destination(*it).is_some()));
-        if owed.is_empty() {
+        let wanted = self.wanted.share(key);
+        self.retain_owed(key, |it| {
+            wanted.as_ref().is_some_and(|wanted| wanted.destination(*it).is_some())
+        });
+    }
+
+    fn retain_owed(&mut self, key: ServiceKey, is_owed: impl Fn(&DestinationKey) -> bool) {
+        let Some(Owed { destinations, .. }) = self.owed.get_mut(&key) else { return };
+        destinations.retain(is_owed);
+        if destinations.is_empty() {
             self.owed.remove(&key);
         }
     }
@@ -115,26 +137,60 @@ mod tests {
     }
 
     #[test]
-    fn a_service_is_owed_its_destinations_while_it_is_as_it_was_added() {
+    fn a_service_is_owed_its_destinations_until_others_change_it() {
         let (ours, late) = (Scheduler::MAGLEV_HASH, Scheduler::Unbound);
-        for (known, is_to_be_bound, is_owed) in [
-            (Some(rules(ours, false)), false, true),
-            (Some(rules(ours, true)), false, false),
-            (Some(rules(late, false)), true, true),
-            (Some(rules(late, false)), false, false),
-            (Some(rules(Scheduler::RoundRobin, false)), true, false),
-            (None, false, false),
+        let update = Change::UpdateService { from: web().scheduler(late), to: web() };
+        for (before, written, read, is_owed) in [
+            // The first reading after the service was written may show what the kernel made of it.
+            (None, None, Some(rules(ours, false)), true),
+            (None, None, Some(rules(late, false)), true),
+            (None, None, Some(rules(ours, true)), false),
+            (None, None, None, false),
+            // Later ones show what others did.
+            (Some(late), None, Some(rules(late, false)), true),
+            (Some(late), None, Some(rules(ours, false)), false),
+            (Some(late), Some(update), Some(rules(ours, false)), true),
+            (Some(late), Some(update), Some(rules(ours, true)), false),
+            (Some(late), Some(update), None, false),
         ] {
             let mut reconciler = owing();
-            if is_to_be_bound {
-                reconciler.unbound.insert(web().key);
+            if let Some(before) = before {
+                reconciler.known = rules(before, false);
+                reconciler.keep_owed(web().key);
             }
-            reconciler.known = known.clone().unwrap_or_default();
+            if let Some(written) = written {
+                reconciler.note_owed(&written);
+            }
+            reconciler.known = read.clone().unwrap_or_default();
             reconciler.keep_owed(web().key);
-            assert_eq!(!reconciler.owed.is_empty(), is_owed, "{known:?} {is_to_be_bound}");
+            let case = format!("{before:?} {written:?} {read:?}");
+            assert_eq!(!reconciler.owed.is_empty(), is_owed, "{case}");
         }
+    }
+
+    #[test]
+    fn a_change_of_unknown_outcome_may_have_made_the_service_another() {
+        let (from, to) = (web(), web().one_packet(true));
+        for (change, is_owed) in [
+            (Change::UpdateService { from, to }, true),
+            (Change::AddDestination(web().key, backend()), false),
+        ] {
+            let mut reconciler = owing();
+            reconciler.known = rules(Scheduler::MAGLEV_HASH, false);
+            reconciler.keep_owed(web().key);
+            reconciler.note_owed_unknown(&change);
+            reconciler.known = rules(Scheduler::RoundRobin, false);
+            reconciler.keep_owed(web().key);
+            assert_eq!(!reconciler.owed.is_empty(), is_owed, "{change}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_wanted_any_more_is_not_owed() {
         let mut reconciler = owing();
-        reconciler.wanted = rules(ours, false);
+        reconciler.keep_owed_wanted(web().key);
+        assert!(!reconciler.owed.is_empty());
+        reconciler.wanted = rules(Scheduler::MAGLEV_HASH, false);
         reconciler.keep_owed_wanted(web().key);
         assert!(reconciler.owed.is_empty());
     }

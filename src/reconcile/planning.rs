@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::{Guard, ROUNDS, Reconciler, Subject};
 use crate::model::{Destination, ServiceKey};
 use crate::ruleset::past::{Failure, Past};
-use crate::ruleset::planner::{Planned, Planner};
-use crate::ruleset::{Allowed, Change, Difference, Excess, Lost, Reason, Ruleset, add_losses};
+use crate::ruleset::planner::{Planned, Planner, takes_apart};
+use crate::ruleset::{Change, Difference, Excess, Lost, Reason, Ruleset, add_losses};
 
 impl Reconciler {
     /// Plans changes of the services that may differ from the wanted ones.
@@ -27,7 +27,7 @@ impl Reconciler {
             let past = Past {
                 drains: self.drains.get(key),
                 refusals: trouble.map(|trouble| &trouble.refusals),
-                owed: self.owed.get(key),
+                owed: self.owed.get(key).map(|owed| &owed.destinations),
             };
             let (known, wanted) = (self.known.service(*key), self.wanted.service(*key));
             let is_plain = past.drains.is_none() && trouble.is_none() && past.owed.is_none();
@@ -184,10 +184,8 @@ impl Reconciler {
             let failed: Vec<_> = changes.iter().map(|change| (*change, why(change))).collect();
             self.note_failed(key, failed);
             self.suspend_drains(key, changes);
-            if !self.is_draining(key) {
-                let deferred = deferred.iter().filter(|change| change.destination().is_none());
-                self.note_failed(key, deferred.map(|change| (*change, Failure::Overruled)));
-            }
+            let deferred = deferred.iter().filter(|change| change.destination().is_none());
+            self.note_failed(key, deferred.map(|change| (*change, Failure::Overruled)));
             return Planned::default();
         }
         if !is_something && !self.failed.contains_key(&key) {
@@ -201,15 +199,19 @@ impl Reconciler {
     fn withhold(&self, key: ServiceKey, planned: &mut Planned) {
         let drain = |it: &Destination| self.drains.get(&key)?.get(&it.key);
         let is_over = |it: &Destination| drain(it).is_some_and(|drain| drain.is_over(0));
-        let may_remove = self.policy.allowed.contains(Allowed::REMOVE_DESTINATIONS);
         let service_goes = self.is_going(&(key, None));
+        let both = self.known.service(key).zip(self.wanted.service(key));
+        let has_what_it_goes_for = both.is_some_and(|(known, wanted)| {
+            known.service().scheduler == wanted.service().scheduler
+                && known.destinations().any(|it| it.weight > 0)
+        });
         let kept = |change: Change| match change {
             // It would have gone with its service.
             Change::DrainDestination(_, it) if it.weight == 0 && is_over(&it) && !service_goes => {
-                may_remove.then_some(Change::RemoveDestination(key, it))
+                takes_apart(&self.policy).then_some(Change::RemoveDestination(key, it))
             }
             // The other destination, or the scheduler, for which it would go is withheld.
-            Change::RemoveDestination(_, it) if !is_over(&it) => {
+            Change::RemoveDestination(_, it) if !is_over(&it) && !has_what_it_goes_for => {
                 self.is_going(&(key, Some(it.key))).then_some(Change::DrainDestination(key, it))
             }
             Change::DrainDestination(_, it) | Change::RemoveDestination(_, it) => {
@@ -271,5 +273,161 @@ impl Reconciler {
                 self.tally.before.replace(key, self.known.share(key));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::model::{Scheduler, Service};
+    use crate::reconcile::Step;
+    use crate::ruleset::past::{Count, Drain};
+    use crate::ruleset::{Allowed, ConnectionCounts, Left, Policy};
+
+    const DEADLINE: Duration = Duration::from_secs(9);
+
+    fn web() -> Service {
+        Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80).scheduler(Scheduler::RoundRobin)
+    }
+
+    /// A destination of this weight.
+    fn backend(last: u8, weight: u32) -> Destination {
+        Destination::masquerade(Ipv4Addr::new(10, 0, 1, last), 8080).weight(weight)
+    }
+
+    fn rules(destinations: &[Destination]) -> Ruleset {
+        let mut rules = Ruleset::new();
+        rules.insert_service(web()).unwrap();
+        for destination in destinations {
+            rules.insert_destination(web().key, *destination).unwrap();
+        }
+        rules
+    }
+
+    /// A drain of weight 2, whose destination was found idle, or past the deadline.
+    fn drain(is_idle: bool, is_overdue: bool) -> Drain {
+        let connections = ConnectionCounts::default();
+        let counted = Some(Count { connections, is_idle, is_overdue });
+        Drain { counted, ..Drain::new(2, Some(DEADLINE)) }
+    }
+
+    /// A reconciler that has read these rules, and drains some of their destinations.
+    fn reconciler(known: &[Destination], wanted: Ruleset, drains: &[(u8, Drain)]) -> Reconciler {
+        let mut reconciler = Reconciler::for_table(Policy::new());
+        (reconciler.unread, reconciler.known) = (false, rules(known));
+        reconciler.want_all(wanted);
+        let drains = drains.iter().map(|(last, drain)| (web().key, backend(*last, 0).key, *drain));
+        reconciler.resume(drains);
+        reconciler
+    }
+
+    fn update(from: Destination, to: Destination) -> Change {
+        Change::UpdateDestination { service: web().key, from, to }
+    }
+
+    #[test]
+    fn an_unwanted_service_is_going_once_all_of_its_destinations_are() {
+        let [low, also_low] = [1, 2].map(|last| backend(last, 0));
+        let drains = [1, 2].map(|last| (last, drain(false, false)));
+        for (known, wanted, is_going) in [
+            (&[low, also_low][..], Ruleset::new(), true),
+            (&[low, backend(2, 1)], Ruleset::new(), false),
+            (&[low, backend(3, 0)], Ruleset::new(), false),
+            (&[], Ruleset::new(), false),
+            (&[low, also_low], rules(&[]), false),
+        ] {
+            let reconciler = reconciler(known, wanted.clone(), &drains);
+            assert_eq!(reconciler.is_going(&(web().key, None)), is_going, "{known:?} {wanted:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_drains_of_a_withheld_service_go_on() {
+        let key = web().key;
+        let [idle, busy, raised] = [backend(1, 0), backend(2, 0), backend(3, 1)];
+        let drains = [(1, drain(true, false)), (2, drain(false, false)), (3, drain(false, true))];
+        let (addition, removal) = (Change::AddDestination(key, backend(9, 1)), web());
+        let idle_goes = Change::RemoveDestination(key, idle);
+        let (drain_idle, drain_busy) =
+            (Change::DrainDestination(key, idle), Change::DrainDestination(key, busy));
+        let others_stay: &[Destination] = &[idle, busy, raised, backend(4, 1)];
+        let all_go: &[Destination] = &[idle, busy];
+        for (known, change, kept) in [
+            (others_stay, drain_idle, Some(idle_goes)),
+            (others_stay, drain_busy, Some(drain_busy)),
+            (others_stay, Change::DrainDestination(key, raised), None),
+            (others_stay, Change::DrainDestination(key, backend(4, 1)), None),
+            (others_stay, idle_goes, Some(idle_goes)),
+            (others_stay, Change::RemoveDestination(key, busy), Some(drain_busy)),
+            (others_stay, Change::RemoveDestination(key, raised), None),
+            (others_stay, Change::RemoveDestination(key, backend(4, 1)), None),
+            (others_stay, Change::RemoveService(removal), None),
+            (others_stay, update(busy, backend(2, 2)), Some(update(busy, backend(2, 2)))),
+            (others_stay, update(busy, busy.thresholds(9, 0)), None),
+            (others_stay, update(raised, backend(3, 2)), None),
+            (others_stay, update(backend(4, 0), backend(4, 2)), None),
+            (others_stay, addition, None),
+            (all_go, drain_idle, Some(drain_idle)),
+            (all_go, Change::RemoveService(removal), Some(Change::RemoveService(removal))),
+        ] {
+            let reconciler = reconciler(known, Ruleset::new(), &drains);
+            let mut planned = Planned { changes: vec![change], ..Planned::default() };
+            reconciler.withhold(key, &mut planned);
+            assert_eq!(planned.changes, Vec::from_iter(kept), "{known:?} {change}");
+        }
+        let mut reconciler = reconciler(others_stay, Ruleset::new(), &drains);
+        let allowed = Allowed::all() - Allowed::REMOVE_DESTINATIONS;
+        reconciler.policy = Arc::new(Policy::new().allowed(allowed));
+        let mut planned = Planned { changes: vec![drain_idle], ..Planned::default() };
+        reconciler.withhold(key, &mut planned);
+        assert!(planned.changes.is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_of_a_withheld_service_keeps_its_part_of_the_plan() {
+        let key = web().key;
+        let [idle, busy] = [backend(1, 0), backend(2, 0)];
+        let drains = [(1, drain(true, false)), (2, drain(false, false))];
+        let reconciler = reconciler(&[idle, busy], Ruleset::new(), &drains);
+        let (raise, service) = (update(busy, backend(2, 2)), Change::RemoveService(web()));
+        let gone = Change::AddDestination(key, backend(9, 1));
+        let drain = Change::DrainDestination(key, busy);
+        let [held_back, other] = [Reason::HeldBack, Reason::OutOfScope].map(|why| Left {
+            service: key,
+            what: Difference::Service,
+            why,
+        });
+        let mut planned = Planned {
+            changes: vec![gone, raise, raise, drain, drain, drain, service],
+            losses: 3,
+            deferred: 6,
+            left: vec![held_back, other],
+            failed: Vec::new(),
+        };
+        reconciler.withhold(key, &mut planned);
+        assert_eq!(planned.changes, [raise, raise, drain, drain, drain, service]);
+        assert_eq!((planned.losses, planned.deferred), (2, 5));
+        assert_eq!(planned.left, [other]);
+    }
+
+    #[test]
+    fn a_withheld_service_without_a_drain_gets_nothing_either() {
+        let (known, wanted) = ([backend(1, 1)], rules(&[backend(1, 1), backend(2, 1)]));
+        for is_withheld in [false, true] {
+            let mut reconciler = reconciler(&known, wanted.clone(), &[]);
+            reconciler.withheld.extend(is_withheld.then_some(web().key));
+            let step = if is_withheld { Step::Settled } else { Step::Write };
+            assert_eq!(reconciler.next(Duration::ZERO), step);
+        }
+    }
+
+    #[test]
+    fn a_new_service_to_which_others_gave_a_scheduler_waits_for_none() {
+        let mut reconciler = reconciler(&[], rules(&[backend(1, 1)]), &[]);
+        reconciler.unbound.insert(web().key);
+        assert_eq!(reconciler.next(Duration::ZERO), Step::Write);
+        assert!(reconciler.unbound.is_empty());
     }
 }

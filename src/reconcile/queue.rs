@@ -82,3 +82,32 @@ impl Queue {
         Flight::ALL.into_iter().flat_map(|flight| self.part(flight))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::model::Service;
+
+    #[test]
+    fn a_queue_ends_with_the_deferred_changes_of_services_in_trouble() {
+        let [troubled, other] = [80, 81].map(|port| Service::tcp(Ipv4Addr::LOCALHOST, port));
+        for (deferred, left) in [
+            (vec![], vec![]),
+            (vec![other], vec![]),
+            (vec![other, troubled], vec![Change::RemoveService(troubled)]),
+        ] {
+            let mut queue = Queue {
+                changes: vec![Change::AddService(troubled)],
+                losses: 1,
+                deferred: deferred.into_iter().map(Change::RemoveService).collect(),
+                services_first: false,
+                next: Flight::Services,
+                skipped: BTreeSet::new(),
+            };
+            assert_eq!(queue.end(&[troubled.key].into()), !left.is_empty());
+            assert_eq!((queue.changes, queue.losses, queue.deferred), (vec![], 0, left));
+        }
+    }
+}

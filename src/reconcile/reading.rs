@@ -218,3 +218,184 @@ fn is_made(change: &Change, rules: Option<&ServiceRules>) -> bool {
         Change::RemoveDestination(_, from) => rules.is_some() && destination(from.key).is_none(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::model::{Scheduler, Service};
+    use crate::reconcile::trouble::Trouble;
+    use crate::ruleset::Policy;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn web() -> Service {
+        Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80).scheduler(Scheduler::RoundRobin)
+    }
+
+    /// A destination of this weight.
+    fn backend(weight: u32) -> Destination {
+        Destination::masquerade(Ipv4Addr::new(10, 0, 1, 1), 8080).weight(weight)
+    }
+
+    fn rules(service: Service, destinations: &[Destination]) -> Ruleset {
+        let mut rules = Ruleset::new();
+        rules.insert_service(service).unwrap();
+        for destination in destinations {
+            rules.insert_destination(service.key, *destination).unwrap();
+        }
+        rules
+    }
+
+    fn listing(rules: Ruleset) -> Listing {
+        Listing { rules, ..Listing::default() }
+    }
+
+    /// A reconciler that knows these rules and is about to read the service.
+    fn reading(purpose: Purpose, known: Ruleset, wanted: Ruleset) -> Reconciler {
+        let mut reconciler = Reconciler::for_table(Policy::new());
+        (reconciler.unread, reconciler.known, reconciler.wanted) = (false, known, wanted);
+        (reconciler.purpose, reconciler.doubtful) = (purpose, [web().key].into());
+        reconciler
+    }
+
+    #[test]
+    fn what_is_read_back_other_than_wanted_is_read_a_second_time() {
+        let [wanted, other] = [1, 2].map(|weight| rules(web(), &[backend(weight)]));
+        for (purpose, read, is_again) in [
+            (Purpose::Verification, &other, true),
+            (Purpose::Verification, &wanted, false),
+            (Purpose::Doubt, &other, false),
+        ] {
+            let mut reconciler = reading(purpose, wanted.clone(), wanted.clone());
+            reconciler.read(listing(read.clone()), SECOND);
+            assert_eq!(reconciler.doubtful.contains(&web().key), is_again, "{purpose:?}");
+            reconciler.read(listing(read.clone()), SECOND);
+            assert!(reconciler.doubtful.is_empty(), "{purpose:?}");
+            assert_eq!(reconciler.known.service(web().key), read.service(web().key));
+        }
+    }
+
+    #[test]
+    fn a_count_is_one_of_all_services_that_drain() {
+        let drain = Drain::new(1, Some(9 * SECOND));
+        let other = Service::tcp(Ipv4Addr::new(10, 0, 0, 2), 80).key;
+        for (purpose, drains_another, is_count) in [
+            (Purpose::Count, false, true),
+            (Purpose::Count, true, false),
+            (Purpose::Verification, false, false),
+        ] {
+            let known = rules(web(), &[backend(0)]);
+            let mut reconciler = reading(purpose, known.clone(), Ruleset::new());
+            let drained = [(web().key, true), (other, drains_another)];
+            let drained = drained.into_iter().filter(|(_, drains)| *drains);
+            reconciler.resume(drained.map(|(service, _)| (service, backend(0).key, drain)));
+            reconciler.read(listing(known), SECOND);
+            assert_eq!(reconciler.counted, is_count.then_some(SECOND), "{purpose:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_service_with_something_to_do_is_planned() {
+        let wanted = rules(web(), &[backend(1)]);
+        for (read, is_unbound, is_dirty) in
+            [(&wanted, false, false), (&wanted, true, true), (&rules(web(), &[]), false, true)]
+        {
+            let mut reconciler = reading(Purpose::Doubt, wanted.clone(), wanted.clone());
+            reconciler.unbound.extend(is_unbound.then_some(web().key));
+            reconciler.read(listing(read.clone()), SECOND);
+            assert_eq!(reconciler.dirty.contains(&web().key), is_dirty, "{is_unbound}");
+        }
+    }
+
+    #[test]
+    fn an_addition_in_two_writes_is_made_once_the_second_is() {
+        let (from, to) = (web().scheduler(Scheduler::Unbound), web());
+        let unknown = vec![Change::AddService(from), Change::UpdateService { from, to }];
+        for (read, made) in [(from, 1), (to, 2), (to.scheduler(Scheduler::SOURCE_HASH), 0)] {
+            let mut reconciler = reading(Purpose::Doubt, Ruleset::new(), rules(to, &[]));
+            let trouble = Trouble { unknown: unknown.clone(), ..Trouble::default() };
+            reconciler.troubles.insert(to.key, trouble);
+            reconciler.read(listing(rules(read, &[])), SECOND);
+            assert_eq!(reconciler.take_found_made(), unknown[..made]);
+        }
+    }
+
+    #[test]
+    fn a_change_is_made_if_the_service_is_as_the_change_makes_it() {
+        let key = web().key;
+        let [low, high] = [0, 2].map(backend);
+        let other = web().scheduler(Scheduler::SOURCE_HASH);
+        let bare = rules(web(), &[]);
+        for (change, made, not_made) in [
+            (Change::AddService(web()), &bare, &rules(other, &[])),
+            (Change::UpdateService { from: other, to: web() }, &bare, &rules(other, &[])),
+            (Change::RemoveService(web()), &Ruleset::new(), &bare),
+            (Change::AddDestination(key, high), &rules(web(), &[high]), &rules(web(), &[low])),
+            (
+                Change::UpdateDestination { service: key, from: low, to: high },
+                &rules(web(), &[high]),
+                &rules(web(), &[low]),
+            ),
+            (Change::DrainDestination(key, high), &rules(web(), &[low]), &rules(web(), &[high])),
+            (Change::RemoveDestination(key, low), &bare, &rules(web(), &[low])),
+            (Change::RemoveDestination(key, low), &bare, &Ruleset::new()),
+        ] {
+            assert!(is_made(&change, made.service(key)), "{change}");
+            assert!(!is_made(&change, not_made.service(key)), "{change}");
+        }
+    }
+
+    /// Compares a reading; returns whether it shows the service, and the destination, to be other
+    /// than written.
+    fn compared(mut reconciler: Reconciler, read: &Ruleset) -> (bool, bool) {
+        let key = web().key;
+        reconciler.compare(key, read.service(key));
+        let is_noted = |subject| reconciler.read_back.contains_key(&(key, subject));
+        (is_noted(None), is_noted(Some(backend(1).key)))
+    }
+
+    /// The table before a plan, as wanted, and another one.
+    fn tables() -> [Ruleset; 3] {
+        let [before, wanted] = [1, 2].map(|weight| {
+            let service = web().persistence(weight * 60 * SECOND);
+            rules(service, &[backend(weight)])
+        });
+        [before, wanted, rules(web().scheduler(Scheduler::SOURCE_HASH), &[backend(3)])]
+    }
+
+    #[test]
+    fn what_a_plan_wrote_was_not_kept_if_it_is_neither_as_wanted_nor_as_before() {
+        let [before, wanted, other] = tables();
+        let planned = || {
+            let it = reading(Purpose::Verification, before.clone(), wanted.clone());
+            Reconciler { mode: crate::reconcile::Mode { remembers: false, ..it.mode }, ..it }
+        };
+        assert_eq!(compared(planned(), &other), (true, true));
+        assert_eq!(compared(planned(), &before), (false, false));
+        assert_eq!(compared(planned(), &wanted), (false, false));
+        // Another reading, and one after a failure, know only what was read before.
+        let purpose = Purpose::Doubt;
+        assert_eq!(compared(Reconciler { purpose, ..planned() }, &other), (false, false));
+        let mut reconciler = planned();
+        reconciler.troubles.insert(web().key, Trouble::default());
+        assert_eq!(compared(reconciler, &other), (false, false));
+    }
+
+    #[test]
+    fn what_a_syncer_knew_to_be_as_wanted_was_not_kept_if_it_is_not_so() {
+        let [before, wanted, other] = tables();
+        let knowing = |known: &Ruleset| reading(Purpose::Doubt, known.clone(), wanted.clone());
+        assert_eq!(compared(knowing(&wanted), &other), (true, true));
+        assert_eq!(compared(knowing(&before), &other), (false, false));
+        assert_eq!(compared(knowing(&Ruleset::new()), &other), (false, false));
+        // Drains and others set weights.
+        let mut reconciler = knowing(&wanted);
+        reconciler.resume([(web().key, backend(1).key, Drain::new(2, None))]);
+        assert_eq!(compared(reconciler, &other), (true, false));
+        let mut reconciler = knowing(&wanted);
+        reconciler.policy = Arc::new(Policy::new().allowed(Allowed::all() - Allowed::WEIGHTS));
+        assert_eq!(compared(reconciler, &other), (true, false));
+    }
+}

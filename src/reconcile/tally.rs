@@ -39,6 +39,9 @@ pub enum DrainEnd {
     Deadline,
     /// The destination is wanted again, or stays since the policy does not allow its removal.
     WantedAgain,
+    /// Others have raised its weight, and it is not lowered again for now, since its loss is held
+    /// back or withheld. It drains anew later, for the whole time.
+    Raised,
     /// Somebody else has removed it.
     Gone,
 }

@@ -89,7 +89,10 @@ impl Reconciler {
             self.dirty.insert(key);
         }
         if !self.unread && !self.dirty.is_empty() {
+            // Nothing is written, so that a confirmation is left to the next pass.
+            let guard = self.guard;
             self.plan(now);
+            self.guard = guard;
         }
         let mut failed = BTreeMap::<_, BTreeMap<_, _>>::new();
         for queue in &self.queues {
@@ -245,12 +248,72 @@ impl Reconciler {
                 trouble.unknown.push(*change);
             }
         }
-        if let Change::DrainDestination(_, destination) = change
-            && outcome != Outcome::Unknown
-        {
-            self.has_not_lowered(key, destination.key);
+        match change {
+            _ if outcome == Outcome::Unknown => self.note_owed_unknown(change),
+            Change::DrainDestination(_, destination) => self.has_not_lowered(key, destination.key),
+            _ => {}
         }
         self.doubtful.insert(key);
         self.purpose = Purpose::Doubt;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::model::{Destination, Service};
+    use crate::ruleset::past::Drain;
+    use crate::ruleset::{Draining, Policy, Ruleset};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn web() -> Service {
+        Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80)
+    }
+
+    /// A destination of this weight.
+    fn backend(last: u8, weight: u32) -> Destination {
+        Destination::masquerade(Ipv4Addr::new(10, 0, 1, last), 8080).weight(weight)
+    }
+
+    /// A reconciler that has read these rules and wants none.
+    fn knowing(destinations: &[Destination]) -> Reconciler {
+        let mut rules = Ruleset::new();
+        rules.insert_service(web()).unwrap();
+        for destination in destinations {
+            rules.insert_destination(web().key, *destination).unwrap();
+        }
+        let policy = Policy::new().draining(Draining::within(9 * SECOND));
+        let mut reconciler = Reconciler::for_table(policy);
+        (reconciler.unread, reconciler.known) = (false, rules);
+        reconciler.want_all(Ruleset::new());
+        reconciler
+    }
+
+    #[test]
+    fn a_drain_is_forgotten_once_the_weight_is_back() {
+        for (weight, is_forgotten) in [(2, true), (1, true), (0, false)] {
+            let mut reconciler = knowing(&[backend(1, 0)]);
+            reconciler.resume([(web().key, backend(1, 0).key, Drain::new(2, None))]);
+            let (from, to) = (backend(1, 0), backend(1, weight));
+            reconciler.count_made(&Change::UpdateDestination { service: web().key, from, to });
+            assert_eq!(reconciler.drains.is_empty(), is_forgotten, "{weight}");
+        }
+    }
+
+    /// A service whose other destination drains on is draining. Else its own removal was given up,
+    /// too.
+    #[test]
+    fn the_removal_of_a_service_was_given_up_with_all_of_its_drains() {
+        for (weight, gives_up) in [(0, false), (1, true)] {
+            let mut reconciler = knowing(&[backend(1, weight), backend(2, 1)]);
+            reconciler.abandon(Failure::Stopped, SECOND);
+            let failed: Vec<_> = reconciler.failed().copied().collect();
+            let removal = (Change::RemoveService(web()), Failure::Stopped);
+            assert_eq!(failed.contains(&removal), gives_up, "{failed:?}");
+            assert_eq!(reconciler.is_draining(web().key), !gives_up, "{failed:?}");
+        }
     }
 }

@@ -138,3 +138,30 @@ impl Past<'_> {
         is_it.then_some(*failure)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::model::{Destination, Service};
+
+    #[test]
+    fn a_refusal_holds_for_the_same_operation_and_an_unkept_value_for_each() {
+        let service = Service::tcp(Ipv4Addr::LOCALHOST, 80).key;
+        let destination = Destination::masquerade(Ipv4Addr::LOCALHOST, 8080);
+        let addition = Change::AddDestination(service, destination);
+        let removal = Change::RemoveDestination(service, destination);
+        for (failure, of_addition, of_removal) in [
+            (Failure::Refused, Some(Failure::Refused), None),
+            (Failure::NotKept, Some(Failure::NotKept), Some(Failure::NotKept)),
+        ] {
+            let subject = addition.destination();
+            let refusals = Refusals::from([(subject, Refusal { change: addition, failure })]);
+            let past = Past { refusals: Some(&refusals), ..Past::default() };
+            assert_eq!(past.refusal(&addition), of_addition);
+            assert_eq!(past.refusal(&removal), of_removal);
+        }
+        assert_eq!(Past::default().refusal(&addition), None);
+    }
+}

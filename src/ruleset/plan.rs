@@ -128,7 +128,8 @@ pub(crate) type Subject = (ServiceKey, Option<DestinationKey>);
 /// Services and destinations that are removed.
 pub(crate) type Lost = BTreeSet<Subject>;
 
-/// Adds the removals of these changes to the losses.
+/// Adds the removals of these changes to the losses, and the drains: one that was refused may keep
+/// its service, and with it the removals of the others, from being planned.
 pub(crate) fn add_losses<'a>(
     lost: &mut Lost,
     changes: impl IntoIterator<Item = &'a Change>,
@@ -142,7 +143,8 @@ pub(crate) fn add_losses<'a>(
                 lost.extend(destinations.map(|d| (service.key, Some(d.key))));
                 lost.insert((service.key, None));
             }
-            Change::RemoveDestination(service, destination) => {
+            Change::DrainDestination(service, destination)
+            | Change::RemoveDestination(service, destination) => {
                 lost.insert((*service, Some(destination.key)));
             }
             _ => {}

@@ -493,11 +493,9 @@ impl<'a> Planner<'a> {
         if !applies || actual.destinations().all(is_over) {
             return self.push(Phase::Removed, removal);
         }
-        // A destination that may not be added again, were the service wanted again, stays with it.
-        let one_by_one = self.allows(Allowed::REMOVE_DESTINATIONS | Allowed::ADD_DESTINATIONS);
         let mut drains = true;
         for destination in actual.destinations() {
-            if one_by_one && past.is_overdue(destination.key) {
+            if takes_apart(self.policy) && past.is_overdue(destination.key) {
                 let removal = Change::RemoveDestination(key, *destination);
                 self.make(Phase::Removed, removal, past);
             } else {
@@ -563,10 +561,155 @@ fn side_by_side<'a>(
     })
 }
 
+/// Whether the destinations of a service that goes may go before it. One that may not be added
+/// again, were the service wanted again, stays with it.
+pub(crate) fn takes_apart(policy: &Policy) -> bool {
+    policy.allowed.contains(Allowed::REMOVE_DESTINATIONS | Allowed::ADD_DESTINATIONS)
+}
+
 impl Service {
     /// The same with the fallback option of `sh` or `mh`.
     fn with_fallback(self) -> Self {
         let options = self.scheduler.hash_options().unwrap_or_default();
         self.scheduler(self.scheduler.with_hash_options(options.fallback(true)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ruleset::past::{Drain, Refusal};
+    use crate::ruleset::{Draining, Ruleset};
+
+    fn web() -> Service {
+        Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80).scheduler(Scheduler::RoundRobin)
+    }
+
+    /// A destination of this weight.
+    fn backend(last: u8, weight: u32) -> Destination {
+        Destination::masquerade(Ipv4Addr::new(10, 0, 1, last), 8080).weight(weight)
+    }
+
+    fn rules(service: Service, destinations: &[Destination]) -> Ruleset {
+        let mut rules = Ruleset::new();
+        rules.insert_service(service).unwrap();
+        for destination in destinations {
+            rules.insert_destination(service.key, *destination).unwrap();
+        }
+        rules
+    }
+
+    fn planned(policy: &Policy, actual: &Ruleset, wanted: &Ruleset, past: Past<'_>) -> Planned {
+        let mut planner = Planner::new(policy);
+        planner.service(web().key, actual.service(web().key), wanted.service(web().key), past);
+        planner.finish()
+    }
+
+    fn refused(change: Change) -> (Option<crate::model::DestinationKey>, Refusal) {
+        (change.destination(), Refusal { change, failure: Failure::Refused })
+    }
+
+    /// The wanted destination 1 cannot be added. The unwanted destination 2 goes only if a third,
+    /// as it is and as it is wanted, takes connections and will go on to take them.
+    #[test]
+    fn a_destination_that_takes_connections_stays_if_no_other_does() {
+        let other = |weight| backend(3, weight).thresholds(9, 0);
+        for (actual, wanted, is_refused, serves) in [
+            (None, None, false, false),
+            (None, Some(backend(3, 1)), false, true),
+            (None, Some(backend(3, 1)), true, false),
+            (None, Some(backend(3, 0)), false, false),
+            (Some(backend(3, 0)), Some(backend(3, 0)), false, false),
+            (Some(backend(3, 1)), Some(backend(3, 1)), false, true),
+            (Some(backend(3, 0)), Some(backend(3, 1)), false, true),
+            (Some(backend(3, 0)), Some(backend(3, 1)), true, false),
+            (Some(backend(3, 1)), Some(backend(3, 2)), true, true),
+            (Some(backend(3, 2)), Some(backend(3, 1)), false, true),
+            (Some(backend(3, 2)), Some(backend(3, 0)), true, true),
+            (Some(backend(3, 1)), Some(other(1)), true, true),
+            (Some(backend(3, 0)), Some(other(0)), false, false),
+            (Some(backend(3, 1)), None, true, true),
+            (Some(backend(3, 0)), None, true, false),
+        ] {
+            let key = web().key;
+            let addition = Change::AddDestination(key, backend(1, 1));
+            let mut refusals = BTreeMap::from([refused(addition)]);
+            let change = match (actual, wanted) {
+                (Some(from), Some(to)) => Change::UpdateDestination { service: key, from, to },
+                (Some(actual), None) => Change::RemoveDestination(key, actual),
+                (None, wanted) => Change::AddDestination(key, wanted.unwrap_or(backend(3, 1))),
+            };
+            refusals.extend(is_refused.then(|| refused(change)));
+            let with = |other, third: Option<Destination>| -> Vec<_> {
+                [other].into_iter().chain(third).collect()
+            };
+            let past = Past { refusals: Some(&refusals), ..Past::default() };
+            let planned = planned(
+                &Policy::new(),
+                &rules(web(), &with(backend(2, 1), actual)),
+                &rules(web(), &with(backend(1, 1), wanted)),
+                past,
+            );
+            let goes = planned.changes.contains(&Change::RemoveDestination(key, backend(2, 1)));
+            let is_held_back = planned.left.iter().any(|left| {
+                left.what == Difference::UnwantedDestination(backend(2, 1))
+                    && left.why == Reason::HeldBack
+            });
+            let case = format!("{actual:?} {wanted:?} {is_refused}: {planned:?}");
+            assert_eq!((goes, is_held_back), (serves, !serves), "{case}");
+        }
+    }
+
+    #[test]
+    fn another_configuration_with_the_same_weight_is_no_loss() {
+        let other = backend(1, 1).thresholds(9, 0);
+        let (actual, wanted) = (rules(web(), &[backend(1, 1)]), rules(web(), &[other]));
+        let planned = planned(&Policy::new(), &actual, &wanted, Past::default());
+        assert_eq!((planned.changes.len(), planned.losses), (1, 1));
+    }
+
+    /// The policy allows neither weights nor removals, which would let a drain's weight be given
+    /// back.
+    #[test]
+    fn a_weight_of_zero_that_a_drain_has_set_is_told_from_that_of_others() {
+        let policy = Policy::new().allowed(Allowed::ADD_DESTINATIONS);
+        let (actual, wanted) = (rules(web(), &[backend(1, 0)]), rules(web(), &[backend(1, 2)]));
+        for (before, why) in [(2, Reason::NotAllowed), (0, Reason::UnknownOrigin)] {
+            let drains = BTreeMap::from([(backend(1, 0).key, Drain::new(before, None))]);
+            let past = Past { drains: Some(&drains), ..Past::default() };
+            let left = planned(&policy, &actual, &wanted, past).left;
+            assert_eq!((left.len(), left[0].why), (1, why), "{before}");
+        }
+    }
+
+    #[test]
+    fn a_hash_service_whose_last_destination_drains_needs_no_fallback() {
+        let service = web().scheduler(Scheduler::SOURCE_HASH);
+        let policy = Policy::new().draining(Draining::within(Duration::from_secs(9)));
+        for (wanted, updates) in [(&[][..], 0), (&[backend(2, 1)][..], 2)] {
+            let actual = [&[backend(1, 1)][..], wanted].concat();
+            let (actual, wanted) = (rules(service, &actual), rules(service, wanted));
+            let changes = planned(&policy, &actual, &wanted, Past::default()).changes;
+            let is_update = |it: &&Change| matches!(it, Change::UpdateService { .. });
+            assert_eq!(changes.iter().filter(is_update).count(), updates, "{changes:?}");
+        }
+    }
+
+    /// The policy that began the drain may have been another one.
+    #[test]
+    fn a_drain_that_has_begun_goes_on_without_a_draining_policy() {
+        let (actual, wanted) = (rules(web(), &[backend(1, 0)]), rules(web(), &[]));
+        for (deadline, is_removed) in [(None, true), (Some(Duration::from_secs(9)), false)] {
+            let drains = BTreeMap::from([(backend(1, 0).key, Drain::new(1, deadline))]);
+            let past = Past { drains: Some(&drains), ..Past::default() };
+            let planned = planned(&Policy::new(), &actual, &wanted, past);
+            let removal = Change::RemoveDestination(web().key, backend(1, 0));
+            let is_now = planned.changes[..planned.deferred].contains(&removal);
+            assert_eq!(is_now, is_removed, "{planned:?}");
+        }
     }
 }

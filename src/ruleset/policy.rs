@@ -72,7 +72,9 @@ impl Policy {
     /// this, until [`Plan::confirm`](crate::Plan::confirm) or
     /// [`Syncer::confirm`](crate::Syncer::confirm). Drains that have begun go on, or end if their
     /// destination is wanted again; a destination that drains and whose weight others have raised
-    /// counts once more, and may be withheld. The share is of the table at the time of planning,
+    /// counts once more, unless its loss was confirmed, and may be withheld. An unwanted service
+    /// that drains, and to which others add, is withheld as a whole where the policy does not allow
+    /// removing and adding destinations. The share is of the table at the time of planning,
     /// without the destinations that drain already. If others add to the services while a plan is
     /// applied, their additions are removed without another look at the share; a pass looks at the
     /// share again. A share that is not a number counts as 0.
@@ -143,8 +145,9 @@ bitflags::bitflags! {
         /// [`ADD_DESTINATIONS`](Self::ADD_DESTINATIONS) is not allowed, the destinations follow once
         /// the kernel has acknowledged the service, since others may have added it meanwhile; those
         /// that fail are tried again like any other change, until they are there, are no longer
-        /// wanted, or others change the service. A controller that starts again between the two
-        /// does not know that the service is its own, and does not add them.
+        /// wanted, or a reading shows that others have removed or changed the service since the
+        /// reading before. A controller that starts again between the two does not know that the
+        /// service is its own, and does not add them.
         const ADD_SERVICES = 1;
         /// Changes the configuration of services.
         const UPDATE_SERVICES = 1 << 1;

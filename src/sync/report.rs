@@ -53,6 +53,9 @@ pub struct Report {
     pub cut_off: usize,
     /// How many destinations were wanted again while they drained.
     pub wanted_again: usize,
+    /// How many draining destinations got a weight from others and stay for now: see
+    /// [`DrainEnd::Raised`].
+    pub raised: usize,
     /// How many destinations others removed while they drained.
     pub gone: usize,
     /// How many destinations still drain.
@@ -118,6 +121,7 @@ impl Report {
             drained: ends(DrainEnd::Idle),
             cut_off: ends(DrainEnd::Deadline),
             wanted_again: ends(DrainEnd::WantedAgain),
+            raised: ends(DrainEnd::Raised),
             gone: ends(DrainEnd::Gone),
             draining: reconciler.draining(),
             next: None,
@@ -313,6 +317,7 @@ impl fmt::Display for Report {
             (self.drained, "drained"),
             (self.cut_off, "cut off"),
             (self.wanted_again, "wanted again while draining"),
+            (self.raised, "raised by others while draining"),
             (self.gone, "removed by others while draining"),
             (self.draining, "draining"),
         ] {

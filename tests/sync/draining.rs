@@ -1068,3 +1068,58 @@ fn a_refused_removal_of_a_going_service_is_told() {
     assert!(client.pass(&mut syncer).is_success());
     assert_eq!(truth(&kernel), Ruleset::new());
 }
+
+/// Destination 1, of weight 5, drains; then others raise it to 3, and remove all other destinations.
+fn raised_alone(policy: Policy) -> (Kernel, Client, Syncer) {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1).weight(5), backend(2)]));
+    let mut syncer = Syncer::new(policy);
+    syncer.want(truth(&kernel));
+    let _ = client.pass(&mut syncer);
+    kernel.set_connections(web().key, key(1), 1, 0, 0);
+    syncer.drop_destination(web().key, key(1));
+    assert_eq!(client.pass(&mut syncer).draining, 1);
+    let mut other = Client::connect_with(kernel.observer()).unwrap();
+    other.update_destination(web().key, &backend(1).weight(3)).unwrap();
+    other.remove_destination(web().key, key(2)).unwrap();
+    for raised in [1, 0] {
+        kernel.advance(2 * SECOND);
+        syncer.resync();
+        let report = client.pass(&mut syncer);
+        assert_eq!((report.raised, report.draining), (raised, 0), "{report}");
+        assert!(report.left.iter().any(|left| left.why == Reason::HeldBack), "{report}");
+    }
+    (kernel, client, syncer)
+}
+
+/// Once: it was removed in the pass in which another destination was there, with the connections that
+/// it had got meanwhile: the deadline of its first drain had passed.
+#[test]
+fn what_others_raise_while_it_is_held_back_drains_anew() {
+    let policy = drained(60).allowed(Allowed::all() - Allowed::ADD_DESTINATIONS);
+    let (kernel, mut client, mut syncer) = raised_alone(policy);
+    kernel.advance(300 * SECOND);
+    let mut other = Client::connect_with(kernel.observer()).unwrap();
+    other.add_destination(web().key, &backend(2)).unwrap();
+    syncer.resync();
+    let report = client.pass(&mut syncer);
+    assert_eq!((report.cut_off, report.draining), (0, 1), "{report}");
+    kernel.advance(60 * SECOND);
+    assert_eq!(client.pass(&mut syncer).cut_off, 1);
+}
+
+/// Once: a health checker's 0 was overruled by the weight that the destination had had before a drain
+/// that others undid, by a policy that does not set weights.
+#[test]
+fn a_weight_of_0_after_others_have_raised_it_is_theirs() {
+    let others = Allowed::WEIGHTS | Allowed::ADD_DESTINATIONS;
+    let (kernel, mut client, mut syncer) =
+        raised_alone(drained(600).allowed(Allowed::all() - others));
+    let mut other = Client::connect_with(kernel.observer()).unwrap();
+    other.update_destination(web().key, &backend(1).weight(0)).unwrap();
+    syncer.resync();
+    syncer.want_destination(web().key, backend(1).weight(5)).unwrap();
+    let report = client.pass(&mut syncer);
+    assert!(report.left.iter().any(|left| left.why == Reason::UnknownOrigin), "{report}");
+    let there = truth(&kernel);
+    assert_eq!(there.service(web().key).unwrap().destination(key(1)).unwrap().weight, 0);
+}

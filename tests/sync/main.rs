@@ -6,6 +6,7 @@ mod draining;
 mod dropped;
 mod late;
 mod order;
+mod owed;
 mod plans;
 #[path = "../it/random.rs"]
 #[allow(dead_code)] // The integration tests use all of this module.

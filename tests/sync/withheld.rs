@@ -472,3 +472,164 @@ fn the_share_counts_what_began_to_drain_in_the_pass() {
         assert_eq!(report.excess, None, "step {step}: {report}");
     }
 }
+
+/// Once: a destination that could not be added again was removed at the very accident that the share
+/// is to guard against.
+#[test]
+fn what_cannot_be_added_again_stays_with_a_withheld_service() {
+    let mut all = web_with(&[backend(1), backend(2)]);
+    for (last, port) in [(3, 81), (5, 82)] {
+        let service =
+            Service::tcp(Ipv4Addr::new(10, 0, 0, 1), port).scheduler(Scheduler::RoundRobin);
+        all.insert_service(service).unwrap();
+        all.insert_destination(service.key, backend(last)).unwrap();
+        all.insert_destination(service.key, backend(last + 1)).unwrap();
+    }
+    let (kernel, mut client) = kernel_with(&all);
+    let policy = drained(60).at_most(0.5).allowed(Allowed::all() - Allowed::ADD_DESTINATIONS);
+    let mut syncer = Syncer::new(policy);
+    syncer.want(all.clone());
+    let _ = client.pass(&mut syncer);
+    kernel.set_connections(web().key, key(2), 1, 0, 0);
+    syncer.drop_service(web().key);
+    assert_eq!(client.pass(&mut syncer).draining, 2);
+    let mut other = Client::connect_with(kernel.observer()).unwrap();
+    other.add_destination(web().key, &backend(7)).unwrap();
+    syncer.want(Ruleset::new());
+    kernel.advance(2 * SECOND);
+    let report = client.pass(&mut syncer);
+    assert!(report.excess.is_some(), "{report}");
+    syncer.want(all.clone());
+    for _ in 0..2 {
+        let _ = client.pass(&mut syncer);
+        kernel.advance(2 * SECOND);
+    }
+    assert_eq!(truth(&kernel), all);
+}
+
+/// Once: where one of a service's drains was refused, the others were no loss, however many.
+#[test]
+fn drains_beside_a_refused_one_are_losses_too() {
+    for is_refused in [false, true] {
+        let mut all = web_with(&[backend(1).weight(0), backend(2)]);
+        let other = Service::tcp(Ipv4Addr::new(10, 0, 0, 2), 80).scheduler(Scheduler::RoundRobin);
+        all.insert_service(other).unwrap();
+        for last in 11..=14 {
+            all.insert_destination(other.key, backend(last)).unwrap();
+        }
+        let (kernel, mut client) = kernel_with(&all);
+        let draining = Draining::within(60 * SECOND).interval(SECOND / 2);
+        let mut syncer = Syncer::new(Policy::new().draining(draining).at_most(0.5));
+        syncer.want(all);
+        let _ = client.pass(&mut syncer);
+        kernel.set_connections(web().key, key(1), 1, 0, 0);
+        kernel.set_connections(web().key, key(2), 1, 0, 0);
+        syncer.drop_service(web().key);
+        if is_refused {
+            kernel.inject(1, Fault::Refuse(1));
+        }
+        assert!(client.pass(&mut syncer).excess.is_none());
+        kernel.clear_faults();
+        let mut others = Client::connect_with(kernel.observer()).unwrap();
+        for last in 3..=8 {
+            others.add_destination(web().key, &backend(last)).unwrap();
+        }
+        kernel.advance(SECOND);
+        let report = client.pass(&mut syncer);
+        assert!(report.excess.is_some(), "{is_refused}: {report}");
+        let there = truth(&kernel);
+        let served = there.service(web().key).unwrap().destinations().filter(|it| it.weight > 0);
+        assert!(served.count() >= 6, "{is_refused}: {report}\n{there}");
+    }
+}
+
+/// Once: the deadline of the drain that others had undone long before held for the next one.
+#[test]
+fn what_others_raise_while_it_is_withheld_drains_anew() {
+    let (kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    let mut syncer = Syncer::new(drained(60).at_most(0.5));
+    syncer.want(truth(&kernel));
+    let _ = client.pass(&mut syncer);
+    kernel.set_connections(web().key, key(1), 1, 0, 0);
+    syncer.drop_destination(web().key, key(1));
+    assert_eq!(client.pass(&mut syncer).draining, 1);
+    let mut other = Client::connect_with(kernel.observer()).unwrap();
+    other.update_destination(web().key, &backend(1)).unwrap();
+    syncer.want(Ruleset::new());
+    for (seconds, raised) in [(30, 1), (100, 0)] {
+        kernel.advance(seconds * SECOND);
+        syncer.resync();
+        let report = client.pass(&mut syncer);
+        assert!(report.excess.is_some(), "{report}");
+        assert_eq!((report.raised, report.draining), (raised, 0), "{report}");
+    }
+    syncer.confirm();
+    let report = client.pass(&mut syncer);
+    assert_eq!((report.cut_off, report.draining), (0, 2), "{report}");
+}
+
+/// Once: the wishes between that pass and the next were withheld again.
+#[test]
+fn a_confirmation_outlives_a_pass_that_could_not_read() {
+    let mut all = three_services();
+    let fourth = Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 83).scheduler(Scheduler::RoundRobin);
+    all.insert_service(fourth).unwrap();
+    all.insert_destination(fourth.key, backend(1)).unwrap();
+    let (kernel, mut client) = kernel_with(&all);
+    kernel.configure(|host| host.broadcast = vec![Ipv4Addr::new(10, 0, 1, 9)]);
+    let mut syncer = Syncer::new(Policy::new().at_most(0.3));
+    all.insert_destination(fourth.key, backend(9)).unwrap();
+    syncer.want(all.clone());
+    assert_eq!(client.pass(&mut syncer).failed.len(), 1);
+    let services: Vec<_> = all.services().map(ServiceRules::key).collect();
+    for service in &services[..2] {
+        syncer.drop_service(*service);
+    }
+    assert!(client.pass(&mut syncer).excess.is_some());
+    syncer.confirm();
+    // The refused destination is to be tried again, for which its service is read.
+    kernel.advance(2 * SECOND);
+    kernel.inject(1, Fault::Refuse(12));
+    let report = client.pass(&mut syncer);
+    assert_eq!(report.changed, 0, "{report}");
+    kernel.clear_faults();
+    for service in &services[2..] {
+        syncer.drop_service(*service);
+    }
+    let report = client.pass(&mut syncer);
+    assert!(report.excess.is_none(), "{report}");
+    assert_eq!(truth(&kernel), Ruleset::new());
+}
+
+/// Under `dh` a destination at weight 0 refuses clients whom another one could take.
+#[test]
+fn a_withheld_service_loses_what_refuses_clients_beside_another_destination() {
+    for is_there in [false, true] {
+        let dh = web().scheduler(Scheduler::DestinationHash);
+        let mut all = three_services();
+        all.insert_service(dh).unwrap();
+        all.insert_destination(dh.key, backend(2).weight(0)).unwrap();
+        let (kernel, mut client) = kernel_with(&all);
+        let mut syncer = Syncer::new(drained(60).at_most(0.5));
+        syncer.want(all);
+        let _ = client.pass(&mut syncer);
+        kernel.set_connections(dh.key, key(1), 1, 0, 0);
+        syncer.drop_destination(dh.key, key(1));
+        assert_eq!(client.pass(&mut syncer).draining, 1);
+        let mut wanted = Ruleset::new();
+        wanted.insert_service(dh).unwrap();
+        wanted.insert_destination(dh.key, backend(2)).unwrap();
+        syncer.want(wanted);
+        if is_there {
+            let mut other = Client::connect_with(kernel.observer()).unwrap();
+            other.update_destination(dh.key, &backend(2)).unwrap();
+        }
+        kernel.advance(2 * SECOND);
+        syncer.resync();
+        let report = client.pass(&mut syncer);
+        assert!(report.excess.is_some(), "{report}");
+        let there = truth(&kernel);
+        let goes = there.service(dh.key).unwrap().destination(key(1)).is_none();
+        assert_eq!(goes, is_there, "{report}\n{there}");
+    }
+}

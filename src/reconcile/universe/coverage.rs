@@ -14,7 +14,7 @@ pub(super) struct Coverage(BTreeMap<&'static str, u64>);
 
 impl Coverage {
     /// All kinds.
-    pub(super) const ALL: [&'static str; 32] = [
+    pub(super) const ALL: [&'static str; 33] = [
         "step: read all",
         "step: read",
         "step: write",
@@ -31,6 +31,7 @@ impl Coverage {
         "end: idle",
         "end: deadline",
         "end: wanted again",
+        "end: raised",
         "end: gone",
         "failed: refused",
         "failed: service refused",
@@ -95,6 +96,7 @@ impl Coverage {
                 DrainEnd::Idle => "end: idle",
                 DrainEnd::Deadline => "end: deadline",
                 DrainEnd::WantedAgain => "end: wanted again",
+                DrainEnd::Raised => "end: raised",
                 DrainEnd::Gone => "end: gone",
             });
         }

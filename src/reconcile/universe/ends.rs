@@ -56,6 +56,14 @@ impl From<&mut Reconciler> for Said {
 impl Judge {
     /// Checks that a report tells all differences and nothing else.
     pub(super) fn end(&self, said: &Said, wanted: &Table, setting: &Setting) -> Verdict {
+        for place in places() {
+            let takes = self.known.backend(place).is_some_and(|backend| backend.weight > 0);
+            let drains = self.seen(place).deadline.is_some();
+            let fails = said.failed.iter().any(|it| service_number(&it.service()) == place.0);
+            if takes && drains && !fails {
+                return Err(format!("{place:?} takes connections and keeps its deadline"));
+            }
+        }
         let differences = self.differences(&said.draining, wanted, setting);
         let statements = self.statements(said, wanted, setting)?;
         for difference in &differences {

@@ -34,6 +34,8 @@ pub(super) struct Judge {
     pub(super) owed: [[bool; DESTINATIONS]; SERVICES],
     /// The services that the controller may have added, with their schedulers.
     adding: [Option<Scheduler>; SERVICES],
+    /// The services to whose configuration the controller has written, and that were not read since.
+    written: [bool; SERVICES],
     /// The account of the losses of this pass.
     pub(super) losses: Losses,
 }
@@ -167,21 +169,21 @@ impl Judge {
             }
         }
         for service in (0..SERVICES).filter(|service| is_asked(*service)) {
-            self.known.0[service] = read.0[service];
+            let before = std::mem::replace(&mut self.known.0[service], read.0[service]);
             let added = self.adding[service].take().zip(read.0[service]);
             let of =
                 [added.map(|(scheduler, _)| scheduler), wanted.0[service].map(|it| it.scheduler)];
             if added.is_some_and(|(_, read)| of.contains(&Some(read.scheduler))) {
                 self.owe(service, wanted);
             }
-            let of_wanted = |vip: Option<Vip>| {
-                vip.zip(wanted.0[service])
-                    .is_some_and(|(it, wanted)| it.scheduler == wanted.scheduler)
-            };
+            // Others may have put another service in its place. The first reading after a write of
+            // ours may show what the kernel made of it.
+            let was_written = std::mem::take(&mut self.written[service]) || added.is_some();
+            let is_as_before =
+                |it: Vip| before.is_some_and(|before| before.scheduler == it.scheduler);
+            let is_ours = read.0[service].is_some_and(|it| was_written || is_as_before(it));
             for number in 0..DESTINATIONS {
                 let is_there = read.backend((service, number)).is_some();
-                // Others may have put another service in its place.
-                let is_ours = read.is_unbound(service) || of_wanted(read.0[service]);
                 self.owed[service][number] &= is_ours && !is_there;
             }
         }
@@ -205,6 +207,13 @@ impl Judge {
             }
             if let (Change::AddService(_), Outcome::Done | Outcome::Refused) = (change, outcome) {
                 self.refused[service] = *outcome == Outcome::Refused;
+            }
+            if let (
+                Change::AddService(_) | Change::UpdateService { .. },
+                Outcome::Done | Outcome::Unknown,
+            ) = (change, outcome)
+            {
+                self.written[service] = true;
             }
             match (change, outcome) {
                 (Change::AddService(_), Outcome::Done) => self.owe(service, wanted),
@@ -328,6 +337,10 @@ impl Judge {
                     None => Allowed::REMOVE_SERVICES,
                 };
                 wanted.backend(place).is_some() || !setting.allows([removal])
+            }
+            DrainEnd::Raised => {
+                let takes = |backend: Backend| backend.weight > 0;
+                wanted.backend(place).is_none() && self.known.backend(place).is_some_and(takes)
             }
             DrainEnd::Gone => seen.lacking == 2,
         };
