@@ -91,6 +91,9 @@ impl Reconciler {
 
     /// Forgets that a service is to get a scheduler if it is wanted without one by now.
     pub(super) fn keep_unbound(&mut self, key: ServiceKey) {
+        if !self.unbound.contains(&key) {
+            return;
+        }
         let wanted = self.wanted.service(key).map(ServiceRules::service);
         if wanted.is_some_and(|wanted| wanted.scheduler == Scheduler::Unbound) {
             self.unbound.remove(&key);

@@ -42,7 +42,9 @@ pub(crate) use self::writing::Outcome;
 use crate::model::{Destination, Service, ServiceKey};
 pub(crate) use crate::ruleset::Subject;
 use crate::ruleset::past::{Failure, ServiceDrains};
-use crate::ruleset::{Change, Excess, Left, Lost, PlanParts, Policy, Ruleset, ServiceRules};
+use crate::ruleset::{
+    Change, Excess, Left, Lost, PlanParts, Policy, Reason, Ruleset, ServiceRules,
+};
 
 /// How often a service that others change meanwhile is read and planned again.
 const ROUNDS: u8 = 5;
@@ -175,7 +177,9 @@ impl Reconciler {
         this.tally.before = actual.clone();
         (this.known, this.wanted) = (actual, wanted);
         (this.unread, this.guard, this.table_size) = (false, Guard::Down, table_size);
-        for left in left {
+        // Of a withheld plan no loss is made for which another one is held back.
+        let is_so = |left: &Left| excess.is_none() || left.why != Reason::HeldBack;
+        for left in left.into_iter().filter(is_so) {
             this.left.entry(left.service).or_default().push(left);
         }
         this.excess = excess;

@@ -75,6 +75,9 @@ impl Reconciler {
 
     /// Forgets the destinations of a new service that are not wanted any more.
     pub(super) fn keep_owed_wanted(&mut self, key: ServiceKey) {
+        if !self.owed.contains_key(&key) {
+            return;
+        }
         let wanted = self.wanted.share(key);
         self.retain_owed(key, |it| {
             wanted.as_ref().is_some_and(|wanted| wanted.destination(*it).is_some())

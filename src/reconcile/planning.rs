@@ -16,6 +16,7 @@ impl Reconciler {
         let keys = std::mem::take(&mut self.dirty);
         for queue in &mut self.queues {
             queue.deferred.retain(|change| !keys.contains(&change.service()));
+            queue.superseded.extend(&keys);
         }
         let policy = Arc::clone(&self.policy);
         let new = || Planner::new(&policy).all_known(self.mode.all_known);

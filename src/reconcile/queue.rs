@@ -20,6 +20,8 @@ pub(super) struct Queue {
     pub(super) next: Flight,
     /// The services that are to be planned anew; their changes in this queue are not made any more.
     pub(super) skipped: BTreeSet<ServiceKey>,
+    /// The services that were planned anew since.
+    pub(super) superseded: BTreeSet<ServiceKey>,
 }
 
 /// The part of the queues that was handed out to be written.
@@ -48,7 +50,8 @@ impl Queue {
         self.next = self.next.max(next);
     }
 
-    /// The changes of a flight that were not handed out, those of skipped services included.
+    /// The changes of a flight that were not handed out, those of skipped services included unless
+    /// these were planned anew.
     pub(super) fn rest(&self, flight: Flight) -> impl Iterator<Item = &Change> {
         let changes = match flight {
             _ if flight < self.next => &[],
@@ -61,7 +64,12 @@ impl Queue {
                 || flight == Flight::Losses
                 || matches!(change, Change::AddService(_)) == (flight == Flight::Services)
         };
-        changes.iter().filter(move |change| !change.is_noop() && is_of_flight(change))
+        let is_current = |change: &Change| {
+            self.superseded.is_empty() || !self.superseded.contains(&change.service())
+        };
+        changes
+            .iter()
+            .filter(move |change| !change.is_noop() && is_of_flight(change) && is_current(change))
     }
 
     /// The changes of a flight.
@@ -105,6 +113,7 @@ mod tests {
                 services_first: false,
                 next: Flight::Services,
                 skipped: BTreeSet::new(),
+                superseded: BTreeSet::new(),
             };
             assert_eq!(queue.end(&[troubled.key].into()), !left.is_empty());
             assert_eq!((queue.changes, queue.losses, queue.deferred), (vec![], 0, left));

@@ -74,8 +74,15 @@ impl Reconciler {
         self.begin_drains(changes.iter().filter(|change| change.is_noop()), now);
         let (changes, losses) = self.with_late_schedulers(changes, losses);
         let services_first = !self.policy.allowed.contains(Allowed::ADD_DESTINATIONS);
-        let (next, skipped) = (Flight::Services, BTreeSet::new());
-        self.queues.push(Queue { changes, losses, deferred, services_first, next, skipped });
+        self.queues.push(Queue {
+            changes,
+            losses,
+            deferred,
+            services_first,
+            next: Flight::Services,
+            skipped: BTreeSet::new(),
+            superseded: BTreeSet::new(),
+        });
     }
 
     /// Gives up all changes that are not made yet, and records this failure for each.
@@ -108,12 +115,20 @@ impl Reconciler {
         for key in &self.doubtful {
             let Some(trouble) = self.troubles.get(key) else { continue };
             let of_service = failed.entry(*key).or_default();
-            let refused = trouble.refusals.iter();
-            of_service.extend(refused.map(|(of, it)| (*of, (it.change, it.failure))));
-            let last = trouble.last.iter();
-            of_service.extend(last.map(|(of, (change, last))| {
-                (*of, (*change, if *last == Failure::NotSent { failure } else { *last }))
-            }));
+            let refused = trouble.refusals.iter().map(|(of, it)| (of, (it.change, it.failure)));
+            let last = trouble.last.iter().map(|(of, (change, last))| {
+                (of, (*change, if *last == Failure::NotSent { failure } else { *last }))
+            });
+            // A later plan tells more, unless it has only the rest of the addition that failed.
+            for (of, (change, failure)) in last.chain(refused) {
+                match of_service.get(of) {
+                    None => drop(of_service.insert(*of, (change, failure))),
+                    Some((rest, _)) => {
+                        let whole = joined(&change, rest).map(|whole| (whole, failure));
+                        of_service.extend(whole.map(|whole| (*of, whole)));
+                    }
+                }
+            }
         }
         let deferred = self.queues.iter().flat_map(|queue| &queue.deferred);
         let deferred: BTreeMap<_, _> = deferred.map(|change| (change.service(), *change)).collect();
@@ -176,7 +191,12 @@ impl Reconciler {
             self.known.record(change);
         }
         if let Some(trouble) = trouble {
-            trouble.last.remove(&change.destination());
+            let subject = change.destination();
+            // The scheduler of a service that others had added does not make its addition.
+            let last = trouble.last.get(&subject);
+            if last.is_none_or(|(first, _)| joined(first, change).is_none()) {
+                trouble.last.remove(&subject);
+            }
         }
         if let Change::DrainDestination(_, destination) = change {
             self.has_lowered(key, destination.key);

@@ -6,6 +6,7 @@ use super::super::Reconciler;
 use super::judge::{Judge, Verdict, place, places};
 use super::table::{Place, SERVICES, Table, Vip, destination_key, service_key, service_number};
 use super::world::Setting;
+use crate::model::Scheduler;
 use crate::ruleset::{Allowed, Change, Difference, Left, Reason};
 
 /// An aspect in which a destination, or a service (without a destination's number), differs from
@@ -77,7 +78,20 @@ impl Judge {
                 return Err(format!("{difference:?} is told by {by:?}"));
             }
         }
-        match statements.iter().find(|s| !s.about.iter().any(|about| differences.contains(about))) {
+        // The fallback option for a drain that failed is a step towards the difference.
+        let drains = |service| {
+            let mut failed = said.failed.iter();
+            failed.any(|it| {
+                matches!(it, Change::DrainDestination(..))
+                    && service_number(&it.service()) == service
+            })
+        };
+        let is_step =
+            |it: &Subject| matches!(*it, (service, None, Aspect::Configuration) if drains(service));
+        let is_none = |it: &&Statement| {
+            !it.about.iter().any(|about| differences.contains(about) || is_step(about))
+        };
+        match statements.iter().find(is_none) {
             Some(Statement { text, .. }) => Err(format!("{text:?} tells of no difference")),
             None => Ok(()),
         }
@@ -152,7 +166,7 @@ impl Judge {
         for left in &said.left {
             let service = service_number(&left.service);
             let (place, about) = about_left(service, &left.what, left.why);
-            self.is_reason((service, place), left, wanted, setting)
+            self.is_reason((service, place), left, said, wanted, setting)
                 .map_err(|fault| format!("{left}: {fault}"))?;
             say(format_args!("left: {left}"), about);
         }
@@ -170,6 +184,7 @@ impl Judge {
         &self,
         (service, place): (usize, Option<Place>),
         left: &Left,
+        said: &Said,
         wanted: &Table,
         setting: &Setting,
     ) -> Verdict {
@@ -204,9 +219,13 @@ impl Judge {
                     && places().any(|place| is_low(&place))
             }
             Reason::HeldBack => {
+                // Others may still take connections if their loss was called off.
+                let is_lost = |other| {
+                    said.failed.iter().any(|change| super::judge::place(change) == Some(other))
+                };
                 let serves_alone = places().filter(|place| place.0 == service).all(|other| {
-                    let weight = self.known.backend(other).map_or(0, |backend| backend.weight);
-                    (weight > 0) == (Some(other) == place)
+                    let takes = self.known.backend(other).is_some_and(|it| it.weight > 0);
+                    takes == (Some(other) == place) || takes && is_lost(other)
                 });
                 serves_alone && wanted.0[service].is_some_and(|vip| vip.serves())
             }
@@ -223,6 +242,10 @@ fn about_change(change: &Change) -> Vec<Subject> {
     let one = |aspect| vec![(service, number, aspect)];
     match change {
         Change::RemoveService(_) => whole(service),
+        // The late scheduler of a new service.
+        Change::UpdateService { from, .. } if from.scheduler == Scheduler::Unbound => {
+            vec![(service, None, Aspect::Configuration), (service, None, Aspect::Existence)]
+        }
         Change::UpdateService { .. } => one(Aspect::Configuration),
         Change::UpdateDestination { from, to, .. } => {
             let mut about = Vec::new();

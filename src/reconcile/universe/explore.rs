@@ -13,7 +13,7 @@ use super::world::{Budget, Mode, Move, Setting, World};
 use crate::ruleset::{Allowed, Change};
 
 /// The most steps that a reconciler may need once nobody interferes any more.
-const STEPS: usize = 60;
+pub(super) const STEPS: usize = 60;
 /// How many kinds of faults are reported.
 const FAULTS: usize = 8;
 
@@ -83,7 +83,10 @@ impl<'a> Explorer<'a> {
     fn note(&mut self, fault: &str, start: &World, path: Option<Rc<Path>>) {
         let kind: String = fault.chars().filter(|c| !c.is_ascii_digit()).collect();
         if self.faults.len() < FAULTS && !self.faults.contains_key(&kind) {
-            let story = format!("{fault}\n{}", self.story(start, path));
+            let moves = std::iter::successors(path, |path| path.before.clone());
+            let mut moves: Vec<Move> = moves.map(|path| path.last).collect();
+            moves.reverse();
+            let story = format!("{fault}\n{}", story(self.setting, start, &moves));
             self.faults.insert(kind, story);
         }
     }
@@ -156,39 +159,36 @@ impl<'a> Explorer<'a> {
         }
         Err(format!("ends in\n{}and without the restart in\n{}", end.rules(), otherwise.rules()))
     }
+}
 
-    /// The path to a state, step by step.
-    fn story(&self, start: &World, path: Option<Rc<Path>>) -> String {
-        let moves = std::iter::successors(path, |path| path.before.clone());
-        let mut moves: Vec<Move> = moves.map(|path| path.last).collect();
-        moves.reverse();
-        let mut story = format!("{:?} {:?}\n", self.setting.mode, self.setting.policy);
-        let mut world = start.clone();
-        let mut ignored = Coverage::default();
-        for last in moves.into_iter().map(Some).chain([None]) {
-            let (rules, connections) = (world.kernel.table.rules(), world.kernel.connections);
-            let mut asked = world.reconciler.clone();
-            let step = asked.next(world.now);
-            let _ = writeln!(
-                story,
-                "table, {connections:?}:\n{rules}at {:?}: {:?}",
-                world.now, world.place
-            );
-            let _ = writeln!(story, "wanted:\n{}would {step:?}", world.wanted.rules());
-            if step == Step::Write {
-                let changes: Vec<String> = asked.changes().map(Change::to_string).collect();
-                let _ = writeln!(story, "  {}", changes.join("\n  "));
-            }
-            let Some(last) = last else { break };
-            let _ = writeln!(story, "-- {last:?}");
-            let mut found = Vec::new();
-            let _ = world.successors(self.setting, &mut ignored, &mut found);
-            let wanted = format!("{last:?}");
-            let next = found.into_iter().find(|(other, _)| format!("{other:?}") == wanted);
-            world = next.map_or(world, |(_, world)| world);
+/// The path to a state, step by step.
+pub(super) fn story(setting: &Setting, start: &World, moves: &[Move]) -> String {
+    let mut story = format!("{:?} {:?}\n", setting.mode, setting.policy);
+    let mut world = start.clone();
+    let mut ignored = Coverage::default();
+    for last in moves.iter().map(Some).chain([None]) {
+        let (rules, connections) = (world.kernel.table.rules(), world.kernel.connections);
+        let mut asked = world.reconciler.clone();
+        let step = asked.next(world.now);
+        let _ = writeln!(
+            story,
+            "table, {connections:?}:\n{rules}at {:?}: {:?}",
+            world.now, world.place
+        );
+        let _ = writeln!(story, "wanted:\n{}would {step:?}", world.wanted.rules());
+        if step == Step::Write {
+            let changes: Vec<String> = asked.changes().map(Change::to_string).collect();
+            let _ = writeln!(story, "  {}", changes.join("\n  "));
         }
-        story
+        let Some(last) = last else { break };
+        let _ = writeln!(story, "-- {last:?}");
+        let mut found = Vec::new();
+        let _ = world.successors(setting, &mut ignored, &mut found);
+        let wanted = format!("{last:?}");
+        let next = found.into_iter().find(|(other, _)| format!("{other:?}") == wanted);
+        world = next.map_or(world, |(_, world)| world);
     }
+    story
 }
 
 /// A fingerprint of 64 bits. The chance that two of ten million states share one is 3 in a million

@@ -24,6 +24,9 @@ pub(super) struct Losses {
     /// The destinations that drained before the pass.
     drained: Marked,
     taken: Marked,
+    /// Everything unwanted that the pass has met: a destination of weight 0 drains without a
+    /// change, and is lost whoever removes it.
+    met: Marked,
 }
 
 impl Marked {
@@ -84,8 +87,9 @@ impl Losses {
         next
     }
 
-    pub(super) fn read(&mut self, known: &Table) {
+    pub(super) fn read(&mut self, known: &Table, wanted: &Table) {
         self.seen.add(known, &Table::default());
+        self.met.add(known, wanted);
     }
 
     /// Adds the losses among these changes; an error tells that they exceed the policy's share.
@@ -96,7 +100,7 @@ impl Losses {
         wanted: &Table,
         setting: &Setting,
     ) -> Verdict {
-        self.read(known);
+        self.read(known, wanted);
         if self.is_confirmed {
             self.confirmed.add(known, wanted);
         }
@@ -104,6 +108,8 @@ impl Losses {
         for change in changes {
             let service = service_number(&change.service());
             match (change, place(change)) {
+                // A half-made service makes room for the whole one.
+                (Change::RemoveService(_), _) if known.is_unbound(service) => {}
                 (Change::RemoveService(_), _) => {
                     let there =
                         || places().filter(|it| it.0 == service && known.backend(*it).is_some());
@@ -143,11 +149,19 @@ impl Losses {
         drains: impl Fn(Place) -> bool,
     ) -> Verdict {
         ensure(!self.is_confirmed, || "confirmed losses are withheld".into())?;
-        let mut losses = self.taken;
+        // What others have raised since counts once more.
+        let mut drained = self.drained;
+        for (service, number) in places() {
+            let takes = known.backend((service, number)).is_some_and(|it| it.weight > 0);
+            drained.destinations[service][number] &= !takes;
+        }
+        let mut losses = self.met;
+        losses.change(&drained, |one, other| one && !other);
+        losses.join(&self.taken);
+        let mut of = losses;
         losses.add(known, wanted);
-        let mut of = self.taken;
         of.add(known, &Table::default());
-        for but in [self.drained, self.confirmed] {
+        for but in [drained, self.confirmed] {
             losses.change(&but, |one, other| one && !other);
         }
         let mut draining = Marked::default();

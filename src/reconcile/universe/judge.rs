@@ -164,7 +164,7 @@ impl Judge {
                 seen.count = count.filter(|_| seen.deadline.is_some());
             }
             seen.lacking = if backend.is_some() { 0 } else { (seen.lacking + 1).min(2) };
-            if seen.lacking == 2 || read.0[place.0].is_none() {
+            if seen.is_removed || seen.lacking == 2 || read.0[place.0].is_none() {
                 seen.lowered = 0;
             }
         }
@@ -187,7 +187,7 @@ impl Judge {
                 self.owed[service][number] &= is_ours && !is_there;
             }
         }
-        self.losses.read(&self.known);
+        self.losses.read(&self.known, wanted);
     }
 
     /// Records that the controller has added a service, whose destinations follow.
@@ -327,8 +327,7 @@ impl Judge {
                 let is_past = seen.deadline.is_some_and(|deadline| now >= deadline);
                 // It would refuse clients that another destination takes now.
                 let would_refuse = self.known.0[place.0]
-                    .is_some_and(|vip| vip.refuses_for_the_quiet() && vip.serves())
-                    && !setting.allows([Allowed::UPDATE_SERVICES]);
+                    .is_some_and(|vip| vip.refuses_during_drains(setting) && vip.serves());
                 seen.is_removed && (is_past && is_counted && seen.count != Some(0) || would_refuse)
             }
             DrainEnd::WantedAgain => {

@@ -18,6 +18,7 @@ mod noting;
 mod random;
 mod rules;
 mod table;
+mod walks;
 mod world;
 
 use std::collections::BTreeMap;

@@ -28,7 +28,7 @@ const STEPS: usize = 24;
 
 #[test]
 fn random_runs_over_the_fake_kernel_keep_to_the_rules() {
-    let runs = std::env::var(RUNS).map_or(3_000, |runs| runs.parse().unwrap());
+    let runs = runs();
     let tables: Vec<Table> = tables(SERVICES, 2, 1);
     let of = |scheduler| tables.iter().map(|table| table.scheduled_by(scheduler)).collect();
     let schedulers = [SCHEDULER, Scheduler::SOURCE_HASH, Scheduler::MAGLEV_HASH];
@@ -41,6 +41,11 @@ fn random_runs_over_the_fake_kernel_keep_to_the_rules() {
         }
     }
     println!("{runs} random runs");
+}
+
+/// The number of runs.
+pub(super) fn runs() -> u64 {
+    std::env::var(RUNS).map_or(3_000, |runs| runs.parse().unwrap())
 }
 
 fn run(seed: u64, tables: &[Table], story: &mut Vec<String>) -> Verdict {

@@ -17,8 +17,7 @@ impl Table {
     pub(super) fn is_at_once(&self, removal: &Change, setting: &Setting) -> bool {
         let vip = self.0[service_number(&removal.service())];
         matches!(removal, Change::RemoveDestination(..))
-            && vip.is_some_and(|vip| vip.refuses_for_the_quiet() && vip.serves())
-            && !setting.allows([Allowed::UPDATE_SERVICES])
+            && vip.is_some_and(|vip| vip.refuses_during_drains(setting) && vip.serves())
     }
 }
 
@@ -60,6 +59,11 @@ impl Judge {
                 ensure(gain.is_none(), || {
                     format!("{change} takes away in one send with {}", gain.unwrap())
                 })?;
+                // Drains go on while the gains of their service are withheld.
+                let may_be_withheld = setting.policy.at_most.is_some();
+                let ends_a_drain =
+                    place(change).is_some_and(|place| self.is_going(place, &self.known));
+                let concerns = |other| concerns(other) && !(may_be_withheld && ends_a_drain);
                 for other in (0..SERVICES).filter(|other| concerns(*other)) {
                     if let Some(gain) = self.outstanding_gain(other, wanted, setting, &is_given_up)
                     {
@@ -77,7 +81,7 @@ impl Judge {
             })?;
             self.serves_while_draining(change, &table, wanted, setting)?;
         }
-        self.holds_back_the_best(&table, wanted, setting)
+        self.holds_back_the_best(&table, wanted, setting, is_given_up)
     }
 
     /// The kinds of changes of which the policy must allow one for this change.
@@ -257,7 +261,13 @@ impl Judge {
 
     /// Checks that, if all destinations that still serve are to go as well, the best of them is
     /// better than any that goes now.
-    fn holds_back_the_best(&self, after: &Table, wanted: &Table, setting: &Setting) -> Verdict {
+    fn holds_back_the_best(
+        &self,
+        after: &Table,
+        wanted: &Table,
+        setting: &Setting,
+        is_given_up: impl Fn(Place) -> bool,
+    ) -> Verdict {
         for (service, vip) in wanted.0.iter().enumerate() {
             let (Some(before), Some(after)) = (self.known.0[service], after.0[service]) else {
                 continue;
@@ -270,6 +280,7 @@ impl Judge {
                 backends.filter_map(|(n, b)| b.filter(|b| b.weight > 0).map(|b| (b.weight, n)))
             };
             let is_to_go = |(_, number): &(u8, usize)| match wanted.backend((service, *number)) {
+                _ if is_given_up((service, *number)) => false,
                 Some(to) => to.weight == 0 && setting.allows([Allowed::WEIGHTS]),
                 None => setting.allows([Allowed::REMOVE_DESTINATIONS]),
             };

@@ -3,10 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::super::{Listing, Outcome};
-use super::world::SCHEDULER;
+use super::world::{SCHEDULER, Setting};
 use crate::model::{Destination, DestinationKey, Forwarding, Scheduler, Service, ServiceKey};
 use crate::protocol::Operation;
-use crate::ruleset::{ConnectionCounts, Ruleset};
+use crate::ruleset::{Allowed, ConnectionCounts, Ruleset};
 
 pub(super) const SERVICES: usize = 2;
 pub(super) const DESTINATIONS: usize = 3;
@@ -75,8 +75,16 @@ impl Vip {
     pub(super) fn refuses_for_the_quiet(&self) -> bool {
         match self.scheduler {
             Scheduler::SourceHash(options) | Scheduler::MaglevHash(options) => !options.fallback,
+            Scheduler::DestinationHash => true,
             _ => false,
         }
+    }
+
+    /// Whether a drain would refuse clients: the fallback option cannot be set.
+    pub(super) fn refuses_during_drains(&self, setting: &Setting) -> bool {
+        let has_option = self.with_fallback().scheduler != self.scheduler;
+        let sets_option = has_option && setting.allows([Allowed::UPDATE_SERVICES]);
+        self.refuses_for_the_quiet() && !sets_option
     }
 
     /// The service with the fallback option of its scheduler.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{Listing, Outcome, Reconciler, Step};
+use super::super::{Guard, Listing, Outcome, Reconciler, Step};
 use super::coverage::Coverage;
 use super::ends::Said;
 use super::judge::{Judge, Verdict, ensure, places};
@@ -306,10 +306,16 @@ impl World {
     /// Stops the driver.
     fn interrupt(&mut self, why: Failure, setting: &Setting, coverage: &mut Coverage) -> Verdict {
         self.reconciler.abandon(why, self.now);
+        // A confirmation is used up once a pass has planned.
+        if self.reconciler.guard != Guard::Confirmed {
+            let known = self.judge.known;
+            self.judge.losses.end(&known, &self.wanted);
+        }
         self.look(setting, coverage)?;
         coverage.report(&mut self.reconciler);
-        // A driver that could not read never reports a success.
-        if why == Failure::Stopped {
+        // A driver that could not read never reports a success. Nor is a syncer stopped before it
+        // reads all that it knew.
+        if why == Failure::Stopped && self.reconciler.known().is_some() {
             let is_success = self.reconciler.failed().next().is_none();
             let said = Said::from(&mut self.reconciler);
             self.judge.is_told(&said, &self.wanted, setting)?;
