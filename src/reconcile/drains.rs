@@ -88,15 +88,6 @@ impl Reconciler {
         }
     }
 
-    /// Records that the change that should lower a destination has failed: if the destination has
-    /// weight 0 later, others have set it. A drain that has not begun has no deadline yet.
-    pub(super) fn has_not_lowered(&mut self, service: ServiceKey, destination: DestinationKey) {
-        if let Some(drain) = self.drain_mut(service, destination) {
-            drain.before = 0;
-            drain.deadline = drain.kept_deadline();
-        }
-    }
-
     /// Keeps, suspends or ends each drain of a service, as the service's planned changes require.
     pub(super) fn keep_drains(&mut self, service: ServiceKey, changes: &[Change]) {
         let Some(mut drains) = self.drains.remove(&service) else { return };
@@ -338,6 +329,27 @@ mod tests {
             assert_eq!(drain.deadline.is_none(), ends == 1, "{drain:?}");
             assert_eq!(drain.is_suspended, ends == 0, "{drain:?}");
             assert_eq!(reconciler.tally.ends.values().sum::<usize>(), ends);
+        }
+    }
+
+    #[test]
+    fn a_reading_tells_whether_a_drain_has_lowered_its_destination() {
+        for (weight, before, deadline) in [(0, 2, Some(SECOND)), (1, 0, None)] {
+            let mut reconciler = draining(weight, 2, None, Allowed::all());
+            reconciler.drain_mut(web().key, backend().key).unwrap().has_begun = false;
+            assert!(!reconciler.count(web().key, &Listing::default(), Duration::ZERO));
+            let drain = drain_of(&reconciler).unwrap();
+            assert_eq!((drain.before, drain.deadline), (before, deadline), "{weight}");
+        }
+    }
+
+    #[test]
+    fn a_drain_takes_the_weight_that_it_lowers_last() {
+        for (weight, before) in [(3, 3), (0, 2)] {
+            let mut reconciler = draining(weight, 2, None, Allowed::all());
+            let change = Change::DrainDestination(web().key, backend().weight(weight));
+            reconciler.begin_drains([change].iter(), SECOND);
+            assert_eq!(drain_of(&reconciler).unwrap().before, before);
         }
     }
 

@@ -431,4 +431,22 @@ mod tests {
         assert_eq!(reconciler.next(Duration::ZERO), Step::Write);
         assert!(reconciler.unbound.is_empty());
     }
+
+    #[test]
+    fn a_confirmed_loss_is_confirmed_until_it_is_made_or_wanted_again() {
+        let (there, gone) = (backend(1, 1), backend(2, 1));
+        for (known, wanted, kept) in [
+            (&[there][..], Ruleset::new(), &[None, Some(there.key)][..]),
+            (&[there], rules(&[]), &[Some(there.key)]),
+            (&[there], rules(&[there]), &[]),
+            (&[], Ruleset::new(), &[None]),
+        ] {
+            let mut reconciler = reconciler(known, wanted, &[]);
+            let confirmed = [None, Some(there.key), Some(gone.key)];
+            reconciler.confirmed.extend(confirmed.map(|subject| (web().key, subject)));
+            reconciler.begin();
+            let kept: Lost = kept.iter().map(|subject| (web().key, *subject)).collect();
+            assert_eq!(reconciler.confirmed, kept);
+        }
+    }
 }

@@ -268,10 +268,8 @@ impl Reconciler {
                 trouble.unknown.push(*change);
             }
         }
-        match change {
-            _ if outcome == Outcome::Unknown => self.note_owed_unknown(change),
-            Change::DrainDestination(_, destination) => self.has_not_lowered(key, destination.key),
-            _ => {}
+        if outcome == Outcome::Unknown {
+            self.note_owed_unknown(change);
         }
         self.doubtful.insert(key);
         self.purpose = Purpose::Doubt;

@@ -633,3 +633,16 @@ fn a_withheld_service_loses_what_refuses_clients_beside_another_destination() {
         assert_eq!(goes, is_there, "{report}\n{there}");
     }
 }
+
+/// No loss of a withheld plan is made, so that none is held back for another.
+#[test]
+fn a_withheld_plan_holds_nothing_back() {
+    let (_kernel, mut client) = kernel_with(&web_with(&[backend(1), backend(2)]));
+    let policy = Policy::new().allowed(Allowed::all() - Allowed::ADD_DESTINATIONS).at_most(0.0);
+    let plan = client.plan(&web_with(&[backend(3)]), &policy).unwrap();
+    let reasons = |left: &[Left]| left.iter().map(|left| left.why).collect::<Vec<_>>();
+    assert_eq!(reasons(plan.left()), [Reason::NotAllowed, Reason::HeldBack]);
+    let report = client.apply(plan).unwrap_err().into_report();
+    assert!(report.excess.is_some(), "{report}");
+    assert_eq!(reasons(&report.left), [Reason::NotAllowed], "{report}");
+}

@@ -80,7 +80,7 @@ impl Losses {
         unwanted.add(known, wanted);
         confirmed.change(&unwanted, |one, other| one && other);
         let mut next = Self { is_confirmed, confirmed, ..Self::default() };
-        next.seen.add(known, &Table::default());
+        next.read(known, wanted);
         for place in places() {
             next.drained.destinations[place.0][place.1] = drains(place);
         }
