@@ -279,9 +279,10 @@ impl Reconciler {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::sync::Arc;
 
     use super::*;
-    use crate::model::{Destination, Service};
+    use crate::model::{Destination, Scheduler, Service};
     use crate::ruleset::past::Drain;
     use crate::ruleset::{Draining, Policy, Ruleset};
 
@@ -332,6 +333,35 @@ mod tests {
             let removal = (Change::RemoveService(web()), Failure::Stopped);
             assert_eq!(failed.contains(&removal), gives_up, "{failed:?}");
             assert_eq!(reconciler.is_draining(web().key), !gives_up, "{failed:?}");
+        }
+    }
+
+    /// The table that was not read may be as wanted.
+    #[test]
+    fn nothing_fails_before_the_first_reading() {
+        for (unread, fails) in [(false, true), (true, false)] {
+            let mut reconciler = knowing(&[backend(1, 1)]);
+            reconciler.unread = unread;
+            reconciler.abandon(Failure::NotSent, SECOND);
+            assert_eq!(reconciler.failed().count() > 0, fails, "{unread}");
+        }
+    }
+
+    #[test]
+    fn only_a_change_of_unknown_outcome_makes_a_service_another_of_ours() {
+        for (outcome, is_owed) in [(Outcome::Unknown, true), (Outcome::Refused, false)] {
+            let mut reconciler = knowing(&[]);
+            let policy = Policy::new().allowed(Allowed::all() - Allowed::ADD_DESTINATIONS);
+            reconciler.policy = Arc::new(policy);
+            reconciler.wanted.insert_service(web()).unwrap();
+            reconciler.wanted.insert_destination(web().key, backend(1, 1)).unwrap();
+            reconciler.count_made(&Change::AddService(web()));
+            reconciler.keep_owed(web().key);
+            let (from, to) = (web(), web().scheduler(Scheduler::SOURCE_HASH));
+            reconciler.not_done(&Change::UpdateService { from, to }, outcome);
+            reconciler.known.record(&Change::UpdateService { from, to });
+            reconciler.keep_owed(web().key);
+            assert_eq!(reconciler.owed.contains_key(&web().key), is_owed, "{outcome:?}");
         }
     }
 }

@@ -14,7 +14,7 @@ use super::table::{
     Backend, DESTINATIONS, Place, SERVICES, Table, destination_number, service, service_key,
     service_number,
 };
-use super::world::{SCHEDULER, Setting};
+use super::world::{OTHER_SCHEDULER, SCHEDULER, Setting};
 use crate::blocking::Client;
 use crate::fake::Link;
 use crate::model::{Destination, Family, Scheduler, Service, ServiceKey};
@@ -162,9 +162,10 @@ impl Table {
         let number = service_number(&change.service());
         let mut with = *self;
         let is_there = match change {
-            // A service that is added without a scheduler gets one in the same send.
+            // A service that is added without a scheduler gets one in the same send; one of others
+            // has another.
             Change::AddService(to) if to.scheduler == Scheduler::Unbound => {
-                return self.0[number].is_some();
+                return self.0[number].is_some_and(|vip| vip.scheduler != OTHER_SCHEDULER);
             }
             Change::AddService(to) | Change::UpdateService { to, .. } => {
                 return self.0[number].is_some_and(|vip| vip.scheduler == to.scheduler);
