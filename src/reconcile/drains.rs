@@ -105,6 +105,19 @@ impl Reconciler {
         let (known, wanted) = (self.known.service(service), self.wanted.service(service));
         let sets_weights = self.policy.allowed.contains(Allowed::WEIGHTS);
         let refusals = self.troubles.get(&service).map(|trouble| &trouble.refusals);
+        let is_refused = |destination| {
+            refusals.is_some_and(|refusals| {
+                refusals.contains_key(&Some(destination))
+                    || refusals
+                        .get(&None)
+                        .is_some_and(|it| matches!(it.change, Change::RemoveService(_)))
+            })
+        };
+        let removal = match wanted {
+            Some(_) => Allowed::REMOVE_DESTINATIONS,
+            None => Allowed::REMOVE_SERVICES,
+        };
+        let may_remove = self.policy.allowed.contains(removal);
         let mut ended = Vec::new();
         drains.retain(|key, drain| {
             if removed.contains(key) {
@@ -115,12 +128,12 @@ impl Reconciler {
             let wanted = wanted.and_then(|rules| rules.destination(*key));
             let known = known.and_then(|rules| rules.destination(*key));
             let is_low = known.is_some_and(|known| known.weight == 0);
-            // Others have raised its weight, and it is held back or withheld now. One that could
-            // not be lowered goes on.
+            // Others have raised its weight, and it is not lowered now. One that could not be
+            // lowered, or removed with its service, goes on.
             let is_raised = wanted.is_none()
                 && known.is_some_and(|known| known.weight > 0)
                 && !lowered.contains(key)
-                && !refusals.is_some_and(|refusals| refusals.contains_key(&Some(*key)));
+                && !is_refused(*key);
             // An unwanted destination is updated only to get its weight back.
             if wanted.is_none() && !updated.contains(key) && !is_raised {
                 // Until its planned drain, if any, is handed out.
@@ -128,7 +141,8 @@ impl Reconciler {
                 return true;
             }
             if drain.deadline.take().is_some() {
-                let end = if is_raised { DrainEnd::Raised } else { DrainEnd::WantedAgain };
+                let end =
+                    if is_raised && may_remove { DrainEnd::Raised } else { DrainEnd::WantedAgain };
                 ended.push((*key, end, counted));
             }
             is_low

@@ -166,7 +166,9 @@ impl Reconciler {
         self.keep_before(&planned.changes);
         self.keep_remarks(&mut planned);
         self.keep_drains(key, &planned.changes[..planned.deferred]);
-        if let Some(removal) = self.removal_of_half_made(key) {
+        if !self.withheld.contains(&key)
+            && let Some(removal) = self.removal_of_half_made(key)
+        {
             (planned.changes, planned.losses, planned.deferred) = (vec![removal], 0, 1);
         }
         let (changes, deferred) = planned.changes.split_at(planned.deferred);
@@ -219,8 +221,10 @@ impl Reconciler {
                 self.is_going(&(key, Some(it.key))).then_some(change)
             }
             Change::RemoveService(_) => service_goes.then_some(change),
-            Change::UpdateDestination { from, to, .. } => {
-                (drain(&to).is_some() && from.weight == 0 && to.weight > 0).then_some(change)
+            Change::UpdateDestination { service, from, to } => {
+                let raised = from.weight(to.weight);
+                (drain(&to).is_some() && from.weight == 0 && to.weight > 0)
+                    .then_some(Change::UpdateDestination { service, from, to: raised })
             }
             _ => None,
         };
@@ -366,6 +370,11 @@ mod tests {
             (others_stay, Change::RemoveDestination(key, backend(4, 1)), None),
             (others_stay, Change::RemoveService(removal), None),
             (others_stay, update(busy, backend(2, 2)), Some(update(busy, backend(2, 2)))),
+            (
+                others_stay,
+                update(busy, backend(2, 2).thresholds(9, 0)),
+                Some(update(busy, backend(2, 2))),
+            ),
             (others_stay, update(busy, busy.thresholds(9, 0)), None),
             (others_stay, update(raised, backend(3, 2)), None),
             (others_stay, update(backend(4, 0), backend(4, 2)), None),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::late::joined;
 use super::{Purpose, ReadBack, Reconciler};
-use crate::model::{Destination, DestinationKey, ServiceKey};
+use crate::model::{Destination, DestinationKey, Service, ServiceKey};
 use crate::ruleset::past::{Drain, Failure, Refusal};
 use crate::ruleset::{Allowed, Change, ConnectionCounts, Ruleset, ServiceRules};
 
@@ -207,8 +207,12 @@ impl Reconciler {
 fn is_made(change: &Change, rules: Option<&ServiceRules>) -> bool {
     let destination = |key| rules.and_then(|rules| rules.destination(key)).copied();
     match *change {
+        // The kernel may keep another timeout.
         Change::AddService(to) | Change::UpdateService { to, .. } => {
-            rules.is_some_and(|rules| *rules.service() == to)
+            rules.map(ServiceRules::service).is_some_and(|read| {
+                read.persistence.is_some() == to.persistence.is_some()
+                    && Service { persistence: to.persistence, ..*read } == to
+            })
         }
         Change::RemoveService(_) => rules.is_none(),
         Change::AddDestination(_, to) | Change::UpdateDestination { to, .. } => {
@@ -224,7 +228,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::model::{Scheduler, Service};
+    use crate::model::Scheduler;
     use crate::reconcile::trouble::Trouble;
     use crate::ruleset::Policy;
 
@@ -328,7 +332,9 @@ mod tests {
         let [low, high] = [0, 2].map(backend);
         let other = web().scheduler(Scheduler::SOURCE_HASH);
         let bare = rules(web(), &[]);
+        let persistent = |timeout| web().persistence(timeout * SECOND);
         for (change, made, not_made) in [
+            (Change::AddService(persistent(60)), &rules(persistent(90), &[]), &bare),
             (Change::AddService(web()), &bare, &rules(other, &[])),
             (Change::UpdateService { from: other, to: web() }, &bare, &rules(other, &[])),
             (Change::RemoveService(web()), &Ruleset::new(), &bare),

@@ -130,6 +130,15 @@ impl Reconciler {
                 }
             }
         }
+        // A wanted service is removed only since its late scheduler was refused.
+        for (key, of_service) in &mut failed {
+            let is_removed = matches!(of_service.get(&None), Some((Change::RemoveService(_), _)));
+            let refusals = self.troubles.get(key).map(|trouble| &trouble.refusals);
+            let refusal = refusals.and_then(|refusals| refusals.get(&None));
+            if is_removed && self.wanted.service(*key).is_some() {
+                of_service.extend(refusal.map(|it| (None, (it.change, it.failure))));
+            }
+        }
         let deferred = self.queues.iter().flat_map(|queue| &queue.deferred);
         let deferred: BTreeMap<_, _> = deferred.map(|change| (change.service(), *change)).collect();
         for (key, mut failed) in failed {
@@ -196,6 +205,10 @@ impl Reconciler {
             let last = trouble.last.get(&subject);
             if last.is_none_or(|(first, _)| joined(first, change).is_none()) {
                 trouble.last.remove(&subject);
+            }
+            // The addition without the scheduler may have been refused.
+            if let Change::AddService(_) = change {
+                trouble.refusals.remove(&subject);
             }
         }
         if let Change::DrainDestination(_, destination) = change {

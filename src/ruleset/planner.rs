@@ -493,17 +493,21 @@ impl<'a> Planner<'a> {
         if !applies || actual.destinations().all(is_over) {
             return self.push(Phase::Removed, removal);
         }
+        let drain = |it: &Destination| Change::DrainDestination(key, *it);
+        let is_refused = actual.destinations().any(|it| past.refusal(&drain(it)).is_some());
         let mut drains = true;
         for destination in actual.destinations() {
-            if takes_apart(self.policy) && past.is_overdue(destination.key) {
+            let is_overdue = past.is_overdue(destination.key);
+            if is_overdue && takes_apart(self.policy) {
                 let removal = Change::RemoveDestination(key, *destination);
                 self.make(Phase::Removed, removal, past);
-            } else {
-                let drain = Change::DrainDestination(key, *destination);
-                drains &= self.make(Phase::Drained, drain, past);
+            } else if !is_overdue || !is_refused {
+                // One that is overdue, and can only go with its service, has nothing to wait for if
+                // the service stays.
+                drains &= self.make(Phase::Drained, drain(destination), past);
             }
         }
-        if drains {
+        if drains && !is_refused {
             self.push(Phase::Deferred, removal);
         } else {
             self.failed.push((removal, Failure::NotSent));

@@ -1123,3 +1123,72 @@ fn a_weight_of_0_after_others_have_raised_it_is_theirs() {
     let there = truth(&kernel);
     assert_eq!(there.service(web().key).unwrap().destination(key(1)).unwrap().weight, 0);
 }
+
+/// Once: an apply counted the connections of the other destination for ever.
+#[test]
+fn a_service_whose_drain_is_refused_is_not_waited_for() {
+    for but in [Allowed::empty(), Allowed::ADD_DESTINATIONS, Allowed::REMOVE_DESTINATIONS] {
+        let (kernel, mut client) = kernel_with(&web_with(&[backend(1).weight(0), backend(2)]));
+        let policy = drained(5).allowed(Allowed::all() - but);
+        let plan = client.plan(&Ruleset::new(), &policy).unwrap();
+        kernel.inject(1, Fault::Refuse(1));
+        let start = kernel.now();
+        let wait = |_: SyncEvent<'_>| {
+            let is_too_long = kernel.now() - start > 3600 * SECOND;
+            if is_too_long { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let report = report_of(client.apply_with(plan, wait));
+        assert!(!report.called_off && !report.is_success(), "{but:?}: {report}");
+        let removal = |failed: &FailedChange| matches!(failed.change, Change::RemoveService(_));
+        assert!(report.failed.iter().any(removal), "{but:?}: {report}");
+    }
+}
+
+/// Once: it was told as raised, which would drain anew later.
+#[test]
+fn a_destination_that_may_not_be_removed_drains_no_more_whoever_raises_it() {
+    for raises in [false, true] {
+        let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
+        kernel.set_connections(web().key, key(1), 3, 0, 0);
+        let allowed = Allowed::all() - Allowed::REMOVE_DESTINATIONS;
+        let mut syncer = Syncer::new(drained(60).allowed(allowed));
+        syncer.want(Ruleset::new());
+        assert_eq!(client.pass(&mut syncer).draining, 1);
+        syncer.want_service(web()).unwrap();
+        if raises {
+            client.update_destination(web().key, &backend(1)).unwrap();
+        }
+        kernel.advance(2 * SECOND);
+        syncer.resync();
+        let report = client.pass(&mut syncer);
+        assert_eq!((report.wanted_again, report.raised), (1, 0), "{raises}: {report}");
+    }
+}
+
+/// Once: the drain began anew, for the whole time, if others raised the weight at that moment.
+#[test]
+fn a_refused_removal_of_a_service_keeps_the_deadlines_of_its_drains() {
+    for (step, raises) in (2..12).flat_map(|step| [(step, false), (step, true)]) {
+        let (kernel, mut client) = kernel_with(&web_with(&[backend(1)]));
+        kernel.set_connections(web().key, key(1), 3, 0, 0);
+        let allowed = Allowed::all() - Allowed::ADD_DESTINATIONS;
+        let mut syncer = Syncer::new(drained(60).allowed(allowed).detailed(true));
+        syncer.want(Ruleset::new());
+        assert_eq!(client.pass(&mut syncer).draining, 1);
+        kernel.advance(61 * SECOND);
+        kernel.inject(step, Fault::Refuse(1));
+        if raises {
+            let raise = |kernel: &Kernel| {
+                let mut other = Client::connect_with(kernel.observer()).unwrap();
+                let _ = other.update_destination(web().key, &backend(1));
+            };
+            kernel.inject(step + 1, Fault::meanwhile(raise));
+        }
+        let report = client.pass(&mut syncer);
+        kernel.clear_faults();
+        kernel.advance(report.next.unwrap_or_default());
+        let next = client.pass(&mut syncer);
+        assert_eq!((report.raised, next.raised), (0, 0), "{step} {raises}: {report}; {next}");
+        assert!(next.drains.iter().all(|it| it.left.is_zero()), "{step} {raises}: {next}");
+    }
+}

@@ -1,6 +1,7 @@
 //! New services of `mh`, which get their scheduler after their destinations: kernels without `mh`,
 //! controllers that stop between the two, and others at work meanwhile.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use ipvs_netlink::blocking::Client;
@@ -399,4 +400,54 @@ fn a_service_wanted_without_a_scheduler_is_no_half_made_one() {
         let report = client.pass(&mut syncer);
         assert_eq!((report.changed, truth(&kernel)), (0, table("none", 2)), "step {step}");
     }
+}
+
+/// Once: an addition that was refused without the scheduler, and then made with it, was told as
+/// refused if the reading after it failed.
+#[test]
+fn what_was_made_in_the_end_has_not_failed() {
+    for at in 2..30 {
+        let kernel = Kernel::new();
+        let mut client = kernel.connect().unwrap();
+        let plan = client.plan(&maglev_of_two(), &Policy::new().detailed(true)).unwrap();
+        kernel.inject(1, Fault::Refuse(1));
+        kernel.inject(at, Fault::LoseAnswers);
+        let report = report_of(client.apply(plan));
+        let is_addition = |change: &Change| matches!(change, Change::AddService(_));
+        let is_refused = |failed: &FailedChange| {
+            is_addition(&failed.change) && !failed.error.is_outcome_unknown()
+        };
+        let is_made = report.made.iter().any(is_addition);
+        assert!(!is_made || !report.failed.iter().any(is_refused), "{at}: {report}");
+    }
+}
+
+/// Once: a report had only the removal of the half-made service, which was called off.
+#[test]
+fn a_stop_tells_that_the_late_scheduler_was_refused() {
+    for stop in 1..20 {
+        let kernel = Kernel::new();
+        kernel.configure(|host| host.schedulers.retain(|name| name != "mh"));
+        let mut client = kernel.connect().unwrap();
+        let plan = client.plan(&maglev_of_two(), &Policy::new()).unwrap();
+        let mut events = 0;
+        let report = report_of(client.apply_with(plan, |_| {
+            events += 1;
+            if events >= stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }));
+        let tells = |failed: &FailedChange| {
+            matches!(failed.change, Change::AddService(_) | Change::UpdateService { .. })
+        };
+        assert!(report.failed.iter().any(tells), "{stop}: {report}");
+    }
+}
+
+fn maglev_of_two() -> Ruleset {
+    let mut rules = Ruleset::new();
+    let service = web().scheduler(Scheduler::MAGLEV_HASH);
+    rules.insert_service(service).unwrap();
+    for last in [1, 2] {
+        rules.insert_destination(service.key, backend(last)).unwrap();
+    }
+    rules
 }

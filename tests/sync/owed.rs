@@ -111,3 +111,24 @@ fn a_service_that_others_change_gets_nothing_more() {
     assert_eq!(report.left.len(), 2, "{report}");
     assert_eq!(truth(&kernel).destination_count(), 0, "{report}");
 }
+
+/// Once: an addition whose answer was lost was never ours if the kernel keeps another timeout, and the
+/// service stayed empty.
+#[test]
+fn an_addition_of_unknown_outcome_becomes_whole_whatever_timeout_the_kernel_keeps() {
+    for (timeout, at) in [60, 20_000_000].into_iter().flat_map(|it| (1..16).map(move |at| (it, at)))
+    {
+        let kernel = Kernel::new();
+        let mut client = kernel.connect().unwrap();
+        let mut syncer = Syncer::new(policy(Allowed::empty()));
+        syncer.want(two_of(web().persistence(Duration::from_secs(timeout))));
+        kernel.inject(at, Fault::LoseAnswers);
+        let _ = client.pass(&mut syncer);
+        kernel.clear_faults();
+        for _ in 0..2 {
+            kernel.advance(400 * SECOND);
+            let _ = client.pass(&mut syncer);
+        }
+        assert_eq!(truth(&kernel).destination_count(), 2, "{timeout}, {at}");
+    }
+}

@@ -646,3 +646,33 @@ fn a_withheld_plan_holds_nothing_back() {
     assert!(report.excess.is_some(), "{report}");
     assert_eq!(reasons(&report.left), [Reason::NotAllowed], "{report}");
 }
+
+/// Once: a service that had not got its late scheduler was removed, though the pass was withheld whole.
+#[test]
+fn a_half_made_service_stays_while_something_is_withheld() {
+    let kernel = Kernel::new();
+    kernel.configure(|host| host.schedulers.retain(|name| name != "mh"));
+    let mut client = kernel.connect().unwrap();
+    let mut syncer = Syncer::new(Policy::new().at_most(0.5));
+    syncer.want(web_with(&[1, 2, 3, 4, 5].map(backend)));
+    assert!(client.pass(&mut syncer).is_success());
+    let mh = Service::tcp(Ipv4Addr::new(10, 0, 0, 2), 80).scheduler(Scheduler::MAGLEV_HASH);
+    syncer.want_service(mh).unwrap();
+    for last in [1, 2] {
+        syncer.want_destination(mh.key, backend(last)).unwrap();
+    }
+    kernel.inject(1, Fault::FailListing(12));
+    let _ = client.pass(&mut syncer);
+    let before = truth(&kernel);
+    assert_eq!(before.services().len(), 2, "{before}");
+    for last in 1..=4 {
+        syncer.drop_destination(web().key, key(last));
+    }
+    let report = client.pass(&mut syncer);
+    assert!(report.excess.is_some(), "{report}");
+    assert!(report.failed.iter().any(|it| it.change.service() == mh.key), "{report}");
+    assert_eq!(truth(&kernel), before);
+    syncer.confirm();
+    let report = client.pass(&mut syncer);
+    assert!(truth(&kernel).service(mh.key).is_none(), "{report}");
+}

@@ -156,6 +156,12 @@ impl Losses {
             drained.destinations[service][number] &= !takes;
         }
         let mut losses = self.met;
+        for service in 0..SERVICES {
+            let met = self.met.destinations[service];
+            let mut there = (0..DESTINATIONS).filter(|it| met[*it]).peekable();
+            let goes = there.peek().is_some() && there.all(|it| drained.destinations[service][it]);
+            losses.services[service] &= !goes;
+        }
         losses.change(&drained, |one, other| one && !other);
         losses.join(&self.taken);
         let mut of = losses;
