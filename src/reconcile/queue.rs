@@ -59,14 +59,13 @@ impl Queue {
             Flight::Services | Flight::Gains => &self.changes[..self.losses],
             Flight::Losses => &self.changes[self.losses..],
         };
+        let all = flight == Flight::Losses || !self.services_first;
         let is_of_flight = move |change: &Change| {
-            !self.services_first
-                || flight == Flight::Losses
-                || matches!(change, Change::AddService(_)) == (flight == Flight::Services)
+            all || matches!(change, Change::AddService(_)) == (flight == Flight::Services)
         };
-        let is_current = |change: &Change| {
-            self.superseded.is_empty() || !self.superseded.contains(&change.service())
-        };
+        let current = self.superseded.is_empty();
+        let is_current =
+            move |change: &Change| current || !self.superseded.contains(&change.service());
         changes
             .iter()
             .filter(move |change| !change.is_noop() && is_of_flight(change) && is_current(change))

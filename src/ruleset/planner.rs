@@ -495,7 +495,6 @@ impl<'a> Planner<'a> {
         }
         let drain = |it: &Destination| Change::DrainDestination(key, *it);
         let is_refused = actual.destinations().any(|it| past.refusal(&drain(it)).is_some());
-        let mut drains = true;
         for destination in actual.destinations() {
             let is_overdue = past.is_overdue(destination.key);
             if is_overdue && takes_apart(self.policy) {
@@ -504,13 +503,13 @@ impl<'a> Planner<'a> {
             } else if !is_overdue || !is_refused {
                 // One that is overdue, and can only go with its service, has nothing to wait for if
                 // the service stays.
-                drains &= self.make(Phase::Drained, drain(destination), past);
+                self.make(Phase::Drained, drain(destination), past);
             }
         }
-        if drains && !is_refused {
-            self.push(Phase::Deferred, removal);
-        } else {
+        if is_refused {
             self.failed.push((removal, Failure::NotSent));
+        } else {
+            self.push(Phase::Deferred, removal);
         }
     }
 
@@ -586,8 +585,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ruleset::past::{Drain, Refusal};
-    use crate::ruleset::{Draining, Ruleset};
+    use crate::ruleset::past::{Count, Drain, Refusal};
+    use crate::ruleset::{ConnectionCounts, Draining, Ruleset};
 
     fn web() -> Service {
         Service::tcp(Ipv4Addr::new(10, 0, 0, 1), 80).scheduler(Scheduler::RoundRobin)
@@ -714,6 +713,34 @@ mod tests {
             let removal = Change::RemoveDestination(web().key, backend(1, 0));
             let is_now = planned.changes[..planned.deferred].contains(&removal);
             assert_eq!(is_now, is_removed, "{planned:?}");
+        }
+    }
+
+    /// The drain of destination 2 is refused, and the service stays.
+    #[test]
+    fn beside_a_refused_drain_others_drain_until_their_deadline() {
+        let key = web().key;
+        let actual = rules(web(), &[backend(1, 0), backend(2, 1)]);
+        let drain = |last, weight| Change::DrainDestination(key, backend(last, weight));
+        let refusals = BTreeMap::from([refused(drain(2, 1))]);
+        let all = Allowed::all();
+        for (is_overdue, allowed, changes) in [
+            (false, all, vec![drain(1, 0)]),
+            (true, all, vec![Change::RemoveDestination(key, backend(1, 0))]),
+            (true, all - Allowed::ADD_DESTINATIONS, vec![]),
+            (true, all - Allowed::REMOVE_DESTINATIONS, vec![]),
+        ] {
+            let deadline = Duration::from_secs(9);
+            let policy = Policy::new().allowed(allowed).draining(Draining::within(deadline));
+            let connections = ConnectionCounts::default();
+            let counted = Some(Count { connections, is_idle: false, is_overdue });
+            let drain = Drain { counted, ..Drain::new(1, Some(deadline)) };
+            let drains = BTreeMap::from([(backend(1, 0).key, drain)]);
+            let past = Past { drains: Some(&drains), refusals: Some(&refusals), owed: None };
+            let planned = planned(&policy, &actual, &Ruleset::new(), past);
+            assert_eq!(planned.changes, changes, "{is_overdue} {allowed:?}");
+            let removal = (Change::RemoveService(web()), Failure::NotSent);
+            assert!(planned.failed.contains(&removal), "{planned:?}");
         }
     }
 }
