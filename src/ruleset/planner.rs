@@ -500,7 +500,7 @@ impl<'a> Planner<'a> {
             if is_overdue && takes_apart(self.policy) {
                 let removal = Change::RemoveDestination(key, *destination);
                 self.make(Phase::Removed, removal, past);
-            } else if !is_overdue || !is_refused {
+            } else if !is_overdue || !is_refused || destination.weight > 0 {
                 // One that is overdue, and can only go with its service, has nothing to wait for if
                 // the service stays.
                 self.make(Phase::Drained, drain(destination), past);
@@ -720,16 +720,20 @@ mod tests {
     #[test]
     fn beside_a_refused_drain_others_drain_until_their_deadline() {
         let key = web().key;
-        let actual = rules(web(), &[backend(1, 0), backend(2, 1)]);
         let drain = |last, weight| Change::DrainDestination(key, backend(last, weight));
+        let removal = |weight| Change::RemoveDestination(key, backend(1, weight));
         let refusals = BTreeMap::from([refused(drain(2, 1))]);
         let all = Allowed::all();
-        for (is_overdue, allowed, changes) in [
-            (false, all, vec![drain(1, 0)]),
-            (true, all, vec![Change::RemoveDestination(key, backend(1, 0))]),
-            (true, all - Allowed::ADD_DESTINATIONS, vec![]),
-            (true, all - Allowed::REMOVE_DESTINATIONS, vec![]),
+        for (weight, is_overdue, allowed, changes) in [
+            (0, false, all, vec![drain(1, 0)]),
+            (0, true, all, vec![removal(0)]),
+            (0, true, all - Allowed::ADD_DESTINATIONS, vec![]),
+            (0, true, all - Allowed::REMOVE_DESTINATIONS, vec![]),
+            // Others have raised it.
+            (1, true, all, vec![removal(1)]),
+            (1, true, all - Allowed::ADD_DESTINATIONS, vec![drain(1, 1)]),
         ] {
+            let actual = rules(web(), &[backend(1, weight), backend(2, 1)]);
             let deadline = Duration::from_secs(9);
             let policy = Policy::new().allowed(allowed).draining(Draining::within(deadline));
             let connections = ConnectionCounts::default();
@@ -738,7 +742,7 @@ mod tests {
             let drains = BTreeMap::from([(backend(1, 0).key, drain)]);
             let past = Past { drains: Some(&drains), refusals: Some(&refusals), owed: None };
             let planned = planned(&policy, &actual, &Ruleset::new(), past);
-            assert_eq!(planned.changes, changes, "{is_overdue} {allowed:?}");
+            assert_eq!(planned.changes, changes, "{weight} {is_overdue} {allowed:?}");
             let removal = (Change::RemoveService(web()), Failure::NotSent);
             assert!(planned.failed.contains(&removal), "{planned:?}");
         }
