@@ -32,7 +32,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::late::joined;
-use self::owed::Owed;
 use self::queue::{Flight, Queue};
 pub(crate) use self::reading::Listing;
 pub(crate) use self::tally::Tally;
@@ -41,7 +40,7 @@ use self::trouble::Trouble;
 pub(crate) use self::writing::Outcome;
 use crate::model::{Destination, Service, ServiceKey};
 pub(crate) use crate::ruleset::Subject;
-use crate::ruleset::past::{Failure, ServiceDrains};
+use crate::ruleset::past::{Failure, Owed, ServiceDrains};
 use crate::ruleset::{
     Change, Excess, Left, Lost, PlanParts, Policy, Reason, Ruleset, ServiceRules,
 };

@@ -4,23 +4,10 @@
 //! The destinations follow in a send of their own once the kernel has acknowledged the service. Until
 //! they are there they are owed, whatever fails meanwhile.
 
-use std::collections::BTreeSet;
-
 use super::Reconciler;
-use crate::model::{DestinationKey, Service, ServiceKey};
+use crate::model::{DestinationKey, ServiceKey};
+use crate::ruleset::past::Owed;
 use crate::ruleset::{Allowed, Change, ServiceRules};
-
-/// The rest of a new service.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Owed {
-    /// The service as it was written, or as it was read since.
-    service: Service,
-    /// Whether it was read since it was written. The kernel may keep other values than the written
-    /// ones.
-    was_read: bool,
-    /// The destinations that are still to be added.
-    pub(super) destinations: BTreeSet<DestinationKey>,
-}
 
 impl Reconciler {
     /// Remembers the destinations of a new service until they are added, if the policy allows adding

@@ -28,7 +28,7 @@ impl Reconciler {
             let past = Past {
                 drains: self.drains.get(key),
                 refusals: trouble.map(|trouble| &trouble.refusals),
-                owed: self.owed.get(key).map(|owed| &owed.destinations),
+                owed: self.owed.get(key),
             };
             let (known, wanted) = (self.known.service(*key), self.wanted.service(*key));
             let is_plain = past.drains.is_none() && trouble.is_none() && past.owed.is_none();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Change, ConnectionCounts};
-use crate::model::DestinationKey;
+use crate::model::{DestinationKey, Service};
 
 /// What is remembered of a service.
 #[derive(Debug, Clone, Copy, Default)]
@@ -14,8 +14,20 @@ pub(crate) struct Past<'a> {
     pub(crate) drains: Option<&'a ServiceDrains>,
     /// The changes that the kernel has refused for good.
     pub(crate) refusals: Option<&'a Refusals>,
-    /// The destinations that are still to be added to the service, which is new.
-    pub(crate) owed: Option<&'a BTreeSet<DestinationKey>>,
+    /// The rest of the service, if it is new.
+    pub(crate) owed: Option<&'a Owed>,
+}
+
+/// The rest of a new service.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Owed {
+    /// The service as it was written, or as it was read since.
+    pub(crate) service: Service,
+    /// Whether it was read since it was written. The kernel may keep other values than the written
+    /// ones.
+    pub(crate) was_read: bool,
+    /// The destinations that are still to be added.
+    pub(crate) destinations: BTreeSet<DestinationKey>,
 }
 
 /// The drains of a service's destinations.
@@ -118,7 +130,7 @@ impl Past<'_> {
 
     /// Whether a destination is still to be added to its service, which is new.
     pub(super) fn owes(&self, destination: DestinationKey) -> bool {
-        self.owed.is_some_and(|owed| owed.contains(&destination))
+        self.owed.is_some_and(|owed| owed.destinations.contains(&destination))
     }
 
     /// Whether the deadline of a destination's drain has passed.
@@ -144,7 +156,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::model::{Destination, Service};
+    use crate::model::Destination;
 
     #[test]
     fn a_refusal_holds_for_the_same_operation_and_an_unkept_value_for_each() {
