@@ -15,8 +15,7 @@ impl Reconciler {
     pub(super) fn plan(&mut self, now: Duration) {
         let keys = std::mem::take(&mut self.dirty);
         for queue in &mut self.queues {
-            queue.deferred.retain(|change| !keys.contains(&change.service()));
-            queue.superseded.extend(&keys);
+            queue.drop_all(&keys);
         }
         let policy = Arc::clone(&self.policy);
         let new = || Planner::new(&policy).all_known(self.mode.all_known);

@@ -20,8 +20,6 @@ pub(super) struct Queue {
     pub(super) next: Flight,
     /// The services that are to be planned anew; their changes in this queue are not made any more.
     pub(super) skipped: BTreeSet<ServiceKey>,
-    /// The services that were planned anew since.
-    pub(super) superseded: BTreeSet<ServiceKey>,
 }
 
 /// The part of the queues that was handed out to be written.
@@ -50,8 +48,7 @@ impl Queue {
         self.next = self.next.max(next);
     }
 
-    /// The changes of a flight that were not handed out, those of skipped services included unless
-    /// these were planned anew.
+    /// The changes of a flight that were not handed out, those of skipped services included.
     pub(super) fn rest(&self, flight: Flight) -> impl Iterator<Item = &Change> {
         let changes = match flight {
             _ if flight < self.next => &[],
@@ -59,22 +56,26 @@ impl Queue {
             Flight::Services | Flight::Gains => &self.changes[..self.losses],
             Flight::Losses => &self.changes[self.losses..],
         };
-        let all = flight == Flight::Losses || !self.services_first;
         let is_of_flight = move |change: &Change| {
-            all || matches!(change, Change::AddService(_)) == (flight == Flight::Services)
+            !self.services_first
+                || flight == Flight::Losses
+                || matches!(change, Change::AddService(_)) == (flight == Flight::Services)
         };
-        let current = self.superseded.is_empty();
-        let is_current =
-            move |change: &Change| current || !self.superseded.contains(&change.service());
-        changes
-            .iter()
-            .filter(move |change| !change.is_noop() && is_of_flight(change) && is_current(change))
+        changes.iter().filter(move |change| !change.is_noop() && is_of_flight(change))
     }
 
     /// The changes of a flight.
     pub(super) fn part(&self, flight: Flight) -> impl Iterator<Item = &Change> {
         self.rest(flight)
             .filter(|change| self.skipped.is_empty() || !self.skipped.contains(&change.service()))
+    }
+
+    /// Drops all changes of these services, which are planned anew.
+    pub(super) fn drop_all(&mut self, services: &BTreeSet<ServiceKey>) {
+        let is_other = |change: &Change| !services.contains(&change.service());
+        self.losses = self.changes[..self.losses].iter().filter(|it| is_other(it)).count();
+        self.changes.retain(is_other);
+        self.deferred.retain(is_other);
     }
 
     /// Drops all changes but the deferred ones of these services; tells whether a change is left.
@@ -112,10 +113,27 @@ mod tests {
                 services_first: false,
                 next: Flight::Services,
                 skipped: BTreeSet::new(),
-                superseded: BTreeSet::new(),
             };
             assert_eq!(queue.end(&[troubled.key].into()), !left.is_empty());
             assert_eq!((queue.changes, queue.losses, queue.deferred), (vec![], 0, left));
         }
+    }
+
+    #[test]
+    fn what_is_planned_anew_is_dropped_from_each_part() {
+        let [anew, other] = [80, 81].map(|port| Service::tcp(Ipv4Addr::LOCALHOST, port));
+        let both = |change: fn(Service) -> Change| [change(anew), change(other)];
+        let mut queue = Queue {
+            changes: [both(Change::AddService), both(Change::RemoveService)].concat(),
+            losses: 2,
+            deferred: both(Change::RemoveService).to_vec(),
+            services_first: false,
+            next: Flight::Services,
+            skipped: BTreeSet::new(),
+        };
+        queue.drop_all(&[anew.key].into());
+        assert!(queue.part(Flight::Gains).eq(&[Change::AddService(other)]));
+        assert!(queue.part(Flight::Losses).eq(&[Change::RemoveService(other)]));
+        assert_eq!(queue.deferred, [Change::RemoveService(other)]);
     }
 }

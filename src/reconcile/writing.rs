@@ -74,15 +74,8 @@ impl Reconciler {
         self.begin_drains(changes.iter().filter(|change| change.is_noop()), now);
         let (changes, losses) = self.with_late_schedulers(changes, losses);
         let services_first = !self.policy.allowed.contains(Allowed::ADD_DESTINATIONS);
-        self.queues.push(Queue {
-            changes,
-            losses,
-            deferred,
-            services_first,
-            next: Flight::Services,
-            skipped: BTreeSet::new(),
-            superseded: BTreeSet::new(),
-        });
+        let (next, skipped) = (Flight::Services, BTreeSet::new());
+        self.queues.push(Queue { changes, losses, deferred, services_first, next, skipped });
     }
 
     /// Gives up all changes that are not made yet, and records this failure for each.
