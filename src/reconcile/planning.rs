@@ -203,7 +203,7 @@ impl Reconciler {
         let is_over = |it: &Destination| drain(it).is_some_and(|drain| drain.is_over(0));
         let service_goes = self.is_going(&(key, None));
         let both = self.known.service(key).zip(self.wanted.service(key));
-        let has_what_it_goes_for = both.is_some_and(|(known, wanted)| {
+        let other_serves = both.is_some_and(|(known, wanted)| {
             known.service().scheduler == wanted.service().scheduler
                 && known.destinations().any(|it| it.weight > 0)
         });
@@ -212,8 +212,8 @@ impl Reconciler {
             Change::DrainDestination(_, it) if it.weight == 0 && is_over(&it) && !service_goes => {
                 takes_apart(&self.policy).then_some(Change::RemoveDestination(key, it))
             }
-            // The other destination, or the scheduler, for which it would go is withheld.
-            Change::RemoveDestination(_, it) if !is_over(&it) && !has_what_it_goes_for => {
+            // The other destination, or the scheduler, for which it would go at once is withheld.
+            Change::RemoveDestination(_, it) if !is_over(&it) && !other_serves => {
                 self.is_going(&(key, Some(it.key))).then_some(Change::DrainDestination(key, it))
             }
             Change::DrainDestination(_, it) | Change::RemoveDestination(_, it) => {
@@ -302,12 +302,7 @@ mod tests {
     }
 
     fn rules(destinations: &[Destination]) -> Ruleset {
-        let mut rules = Ruleset::new();
-        rules.insert_service(web()).unwrap();
-        for destination in destinations {
-            rules.insert_destination(web().key, *destination).unwrap();
-        }
-        rules
+        Ruleset::of(web(), destinations)
     }
 
     /// A drain of weight 2, whose destination was found idle, or past the deadline.

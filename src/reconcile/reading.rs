@@ -243,15 +243,6 @@ mod tests {
         Destination::masquerade(Ipv4Addr::new(10, 0, 1, 1), 8080).weight(weight)
     }
 
-    fn rules(service: Service, destinations: &[Destination]) -> Ruleset {
-        let mut rules = Ruleset::new();
-        rules.insert_service(service).unwrap();
-        for destination in destinations {
-            rules.insert_destination(service.key, *destination).unwrap();
-        }
-        rules
-    }
-
     fn listing(rules: Ruleset) -> Listing {
         Listing { rules, ..Listing::default() }
     }
@@ -266,7 +257,7 @@ mod tests {
 
     #[test]
     fn what_is_read_back_other_than_wanted_is_read_a_second_time() {
-        let [wanted, other] = [1, 2].map(|weight| rules(web(), &[backend(weight)]));
+        let [wanted, other] = [1, 2].map(|weight| Ruleset::of(web(), &[backend(weight)]));
         for (purpose, read, is_again) in [
             (Purpose::Verification, &other, true),
             (Purpose::Verification, &wanted, false),
@@ -290,7 +281,7 @@ mod tests {
             (Purpose::Count, true, false),
             (Purpose::Verification, false, false),
         ] {
-            let known = rules(web(), &[backend(0)]);
+            let known = Ruleset::of(web(), &[backend(0)]);
             let mut reconciler = reading(purpose, known.clone(), Ruleset::new());
             let drained = [(web().key, true), (other, drains_another)];
             let drained = drained.into_iter().filter(|(_, drains)| *drains);
@@ -302,10 +293,12 @@ mod tests {
 
     #[test]
     fn only_a_service_with_something_to_do_is_planned() {
-        let wanted = rules(web(), &[backend(1)]);
-        for (read, is_unbound, is_dirty) in
-            [(&wanted, false, false), (&wanted, true, true), (&rules(web(), &[]), false, true)]
-        {
+        let wanted = Ruleset::of(web(), &[backend(1)]);
+        for (read, is_unbound, is_dirty) in [
+            (&wanted, false, false),
+            (&wanted, true, true),
+            (&Ruleset::of(web(), &[]), false, true),
+        ] {
             let mut reconciler = reading(Purpose::Doubt, wanted.clone(), wanted.clone());
             reconciler.unbound.extend(is_unbound.then_some(web().key));
             reconciler.read(listing(read.clone()), SECOND);
@@ -318,10 +311,10 @@ mod tests {
         let (from, to) = (web().scheduler(Scheduler::Unbound), web());
         let unknown = vec![Change::AddService(from), Change::UpdateService { from, to }];
         for (read, made) in [(from, 1), (to, 2), (to.scheduler(Scheduler::SOURCE_HASH), 0)] {
-            let mut reconciler = reading(Purpose::Doubt, Ruleset::new(), rules(to, &[]));
+            let mut reconciler = reading(Purpose::Doubt, Ruleset::new(), Ruleset::of(to, &[]));
             let trouble = Trouble { unknown: unknown.clone(), ..Trouble::default() };
             reconciler.troubles.insert(to.key, trouble);
-            reconciler.read(listing(rules(read, &[])), SECOND);
+            reconciler.read(listing(Ruleset::of(read, &[])), SECOND);
             assert_eq!(reconciler.take_found_made(), unknown[..made]);
         }
     }
@@ -331,21 +324,29 @@ mod tests {
         let key = web().key;
         let [low, high] = [0, 2].map(backend);
         let other = web().scheduler(Scheduler::SOURCE_HASH);
-        let bare = rules(web(), &[]);
+        let bare = Ruleset::of(web(), &[]);
         let persistent = |timeout| web().persistence(timeout * SECOND);
         for (change, made, not_made) in [
-            (Change::AddService(persistent(60)), &rules(persistent(90), &[]), &bare),
-            (Change::AddService(web()), &bare, &rules(other, &[])),
-            (Change::UpdateService { from: other, to: web() }, &bare, &rules(other, &[])),
+            (Change::AddService(persistent(60)), &Ruleset::of(persistent(90), &[]), &bare),
+            (Change::AddService(web()), &bare, &Ruleset::of(other, &[])),
+            (Change::UpdateService { from: other, to: web() }, &bare, &Ruleset::of(other, &[])),
             (Change::RemoveService(web()), &Ruleset::new(), &bare),
-            (Change::AddDestination(key, high), &rules(web(), &[high]), &rules(web(), &[low])),
+            (
+                Change::AddDestination(key, high),
+                &Ruleset::of(web(), &[high]),
+                &Ruleset::of(web(), &[low]),
+            ),
             (
                 Change::UpdateDestination { service: key, from: low, to: high },
-                &rules(web(), &[high]),
-                &rules(web(), &[low]),
+                &Ruleset::of(web(), &[high]),
+                &Ruleset::of(web(), &[low]),
             ),
-            (Change::DrainDestination(key, high), &rules(web(), &[low]), &rules(web(), &[high])),
-            (Change::RemoveDestination(key, low), &bare, &rules(web(), &[low])),
+            (
+                Change::DrainDestination(key, high),
+                &Ruleset::of(web(), &[low]),
+                &Ruleset::of(web(), &[high]),
+            ),
+            (Change::RemoveDestination(key, low), &bare, &Ruleset::of(web(), &[low])),
             (Change::RemoveDestination(key, low), &bare, &Ruleset::new()),
         ] {
             assert!(is_made(&change, made.service(key)), "{change}");
@@ -366,9 +367,9 @@ mod tests {
     fn tables() -> [Ruleset; 3] {
         let [before, wanted] = [1, 2].map(|weight| {
             let service = web().persistence(weight * 60 * SECOND);
-            rules(service, &[backend(weight)])
+            Ruleset::of(service, &[backend(weight)])
         });
-        [before, wanted, rules(web().scheduler(Scheduler::SOURCE_HASH), &[backend(3)])]
+        [before, wanted, Ruleset::of(web().scheduler(Scheduler::SOURCE_HASH), &[backend(3)])]
     }
 
     #[test]

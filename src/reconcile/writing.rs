@@ -305,14 +305,9 @@ mod tests {
 
     /// A reconciler that has read these rules and wants none.
     fn knowing(destinations: &[Destination]) -> Reconciler {
-        let mut rules = Ruleset::new();
-        rules.insert_service(web()).unwrap();
-        for destination in destinations {
-            rules.insert_destination(web().key, *destination).unwrap();
-        }
         let policy = Policy::new().draining(Draining::within(9 * SECOND));
         let mut reconciler = Reconciler::for_table(policy);
-        (reconciler.unread, reconciler.known) = (false, rules);
+        (reconciler.unread, reconciler.known) = (false, Ruleset::of(web(), destinations));
         reconciler.want_all(Ruleset::new());
         reconciler
     }

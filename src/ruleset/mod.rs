@@ -367,6 +367,19 @@ impl From<&Table> for Ruleset {
 }
 
 #[cfg(test)]
+impl Ruleset {
+    /// A service with these destinations.
+    pub(crate) fn of(service: Service, destinations: &[Destination]) -> Self {
+        let mut rules = Self::new();
+        rules.insert_service(service).unwrap();
+        for destination in destinations {
+            rules.insert_destination(service.key, *destination).unwrap();
+        }
+        rules
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::net::Ipv4Addr;

@@ -597,15 +597,6 @@ mod tests {
         Destination::masquerade(Ipv4Addr::new(10, 0, 1, last), 8080).weight(weight)
     }
 
-    fn rules(service: Service, destinations: &[Destination]) -> Ruleset {
-        let mut rules = Ruleset::new();
-        rules.insert_service(service).unwrap();
-        for destination in destinations {
-            rules.insert_destination(service.key, *destination).unwrap();
-        }
-        rules
-    }
-
     fn planned(policy: &Policy, actual: &Ruleset, wanted: &Ruleset, past: Past<'_>) -> Planned {
         let mut planner = Planner::new(policy);
         planner.service(web().key, actual.service(web().key), wanted.service(web().key), past);
@@ -653,8 +644,8 @@ mod tests {
             let past = Past { refusals: Some(&refusals), ..Past::default() };
             let planned = planned(
                 &Policy::new(),
-                &rules(web(), &with(backend(2, 1), actual)),
-                &rules(web(), &with(backend(1, 1), wanted)),
+                &Ruleset::of(web(), &with(backend(2, 1), actual)),
+                &Ruleset::of(web(), &with(backend(1, 1), wanted)),
                 past,
             );
             let goes = planned.changes.contains(&Change::RemoveDestination(key, backend(2, 1)));
@@ -670,7 +661,7 @@ mod tests {
     #[test]
     fn another_configuration_with_the_same_weight_is_no_loss() {
         let other = backend(1, 1).thresholds(9, 0);
-        let (actual, wanted) = (rules(web(), &[backend(1, 1)]), rules(web(), &[other]));
+        let (actual, wanted) = (Ruleset::of(web(), &[backend(1, 1)]), Ruleset::of(web(), &[other]));
         let planned = planned(&Policy::new(), &actual, &wanted, Past::default());
         assert_eq!((planned.changes.len(), planned.losses), (1, 1));
     }
@@ -680,7 +671,8 @@ mod tests {
     #[test]
     fn a_weight_of_zero_that_a_drain_has_set_is_told_from_that_of_others() {
         let policy = Policy::new().allowed(Allowed::ADD_DESTINATIONS);
-        let (actual, wanted) = (rules(web(), &[backend(1, 0)]), rules(web(), &[backend(1, 2)]));
+        let (actual, wanted) =
+            (Ruleset::of(web(), &[backend(1, 0)]), Ruleset::of(web(), &[backend(1, 2)]));
         for (before, why) in [(2, Reason::NotAllowed), (0, Reason::UnknownOrigin)] {
             let drains = BTreeMap::from([(backend(1, 0).key, Drain::new(before, None))]);
             let past = Past { drains: Some(&drains), ..Past::default() };
@@ -695,7 +687,7 @@ mod tests {
         let policy = Policy::new().draining(Draining::within(Duration::from_secs(9)));
         for (wanted, updates) in [(&[][..], 0), (&[backend(2, 1)][..], 2)] {
             let actual = [&[backend(1, 1)][..], wanted].concat();
-            let (actual, wanted) = (rules(service, &actual), rules(service, wanted));
+            let (actual, wanted) = (Ruleset::of(service, &actual), Ruleset::of(service, wanted));
             let changes = planned(&policy, &actual, &wanted, Past::default()).changes;
             let is_update = |it: &&Change| matches!(it, Change::UpdateService { .. });
             assert_eq!(changes.iter().filter(is_update).count(), updates, "{changes:?}");
@@ -705,7 +697,7 @@ mod tests {
     /// The policy that began the drain may have been another one.
     #[test]
     fn a_drain_that_has_begun_goes_on_without_a_draining_policy() {
-        let (actual, wanted) = (rules(web(), &[backend(1, 0)]), rules(web(), &[]));
+        let (actual, wanted) = (Ruleset::of(web(), &[backend(1, 0)]), Ruleset::of(web(), &[]));
         for (deadline, is_removed) in [(None, true), (Some(Duration::from_secs(9)), false)] {
             let drains = BTreeMap::from([(backend(1, 0).key, Drain::new(1, deadline))]);
             let past = Past { drains: Some(&drains), ..Past::default() };
@@ -733,7 +725,7 @@ mod tests {
             (1, true, all, vec![removal(1)]),
             (1, true, all - Allowed::ADD_DESTINATIONS, vec![drain(1, 1)]),
         ] {
-            let actual = rules(web(), &[backend(1, weight), backend(2, 1)]);
+            let actual = Ruleset::of(web(), &[backend(1, weight), backend(2, 1)]);
             let deadline = Duration::from_secs(9);
             let policy = Policy::new().allowed(allowed).draining(Draining::within(deadline));
             let connections = ConnectionCounts::default();

@@ -88,10 +88,10 @@ impl Judge {
         };
         let is_step =
             |it: &Subject| matches!(*it, (service, None, Aspect::Configuration) if drains(service));
-        let is_none = |it: &&Statement| {
+        let tells_of_nothing = |it: &&Statement| {
             !it.about.iter().any(|about| differences.contains(about) || is_step(about))
         };
-        match statements.iter().find(is_none) {
+        match statements.iter().find(tells_of_nothing) {
             Some(Statement { text, .. }) => Err(format!("{text:?} tells of no difference")),
             None => Ok(()),
         }
